@@ -1,0 +1,141 @@
+// Package authz answers nginx's question about one download: may this caller
+// have this file?
+//
+// A [Guard] asks its parts in a fixed order ([Guard.Check] holds the list):
+// the path, the caller, the policy. [Guard.ServeHTTP] turns the outcome into
+// the headers that nginx obeys. The parts are the interfaces below, each
+// declared here because it is called here, each with one method.
+//
+// The zero value of every type in this package denies. An error beside an
+// allow is a deny.
+//
+// authz does not protect against a configuration of nginx that never asks; the
+// snippet that `securefiles nginx` prints does.
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// Names and groups that the service itself gives out. Policies may use them;
+// no identity source may.
+const (
+	// Anonymous is the subject of a request that carries no credentials.
+	Anonymous = "anonymous"
+	// GroupAnyone is a group of every request.
+	GroupAnyone = "@anyone"
+	// GroupAuthenticated is a group of every request with a verified subject.
+	GroupAuthenticated = "@authenticated"
+)
+
+// Actions that a request can ask for.
+const (
+	// ActionRead is a download.
+	ActionRead = "read"
+	// ActionList is a directory listing.
+	ActionList = "list"
+	// ActionShare is the making of a link.
+	ActionShare = "share"
+)
+
+// A Principal is who asks. The zero Principal is nobody and is refused.
+type Principal struct {
+	// Subject stands in policies as it is: `alice`, `alice@example.org`.
+	Subject string
+	// Groups stand in policies with a leading `@` (`@staff`), which they
+	// carry here too. The built-in groups are among them.
+	Groups []string
+	// Source names the identity source that vouched, from a closed list; it
+	// becomes a metric label.
+	Source string
+}
+
+// IsAnonymous reports whether the principal carries no verified identity.
+func (p Principal) IsAnonymous() bool { return p.Subject == Anonymous }
+
+// ErrNoCredentials says that a request carries no credentials of the kind that
+// an [Authenticator] reads: the next one may try.
+var ErrNoCredentials = errors.New("no credentials")
+
+// A CredentialsError says that credentials were there and are wrong: the
+// request ends with 401, and no other source is tried.
+type CredentialsError struct {
+	// Source names the identity source that refused.
+	Source string
+	// Problem is for the operator's log: it names no secret and quotes no
+	// byte of the client's.
+	Problem string
+	// Challenge is the WWW-Authenticate value of RFC 9110 section 11.6.1, or
+	// empty where no scheme applies.
+	Challenge string
+}
+
+func (e *CredentialsError) Error() string { return fmt.Sprintf("%s: %s", e.Source, e.Problem) }
+
+// An Authenticator finds out who asks.
+type Authenticator interface {
+	// Authenticate returns the verified principal, without built-in groups,
+	// or one of three errors: ErrNoCredentials (not mine), a
+	// *CredentialsError (mine and wrong), anything else (could not tell: the
+	// request ends with 503).
+	Authenticate(context.Context, *http.Request) (Principal, error)
+}
+
+// A Query is what policy is asked about.
+type Query struct {
+	Principal Principal
+	// Object is the subpath, with a leading slash, byte for byte as nginx
+	// will open it.
+	Object string
+	// Action is one of the actions above.
+	Action string
+	// Domain is the name of the download.
+	Domain string
+	// IP is the client's address in its canonical text form, or empty.
+	IP string
+	// Host is the host that the client asked.
+	Host string
+}
+
+// Effect is what policy says. Its zero value denies.
+type Effect uint8
+
+// The effects.
+const (
+	Deny Effect = iota
+	Allow
+)
+
+// String returns "allow", or "deny" for everything else.
+func (e Effect) String() string {
+	if e == Allow {
+		return "allow"
+	}
+	return "deny"
+}
+
+// A Decision is policy's answer. The zero Decision denies.
+type Decision struct {
+	Effect Effect
+	// Generation counts the versions of the policy since the service began.
+	Generation uint64
+	// File and Line (from 1) name the policy line that decided; a Line of 0
+	// says that none did: the default deny.
+	File string
+	Line int
+}
+
+// A Decider asks policy.
+type Decider interface {
+	// Decide returns an error only when no answer could be worked out; the
+	// caller denies.
+	Decide(context.Context, Query) (Decision, error)
+}
+
+// ErrReservedSubject says that a verified subject cannot be told from a name
+// that policy gives another meaning, a role's for one. A Decider wraps it; the
+// request is refused, whatever policy says.
+var ErrReservedSubject = errors.New("the subject is a name that the policy reserves")
