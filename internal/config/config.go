@@ -1,0 +1,179 @@
+// Package config reads securefiles.yaml: strictly, with every problem named by
+// file, line, column and remedy.
+//
+// Load returns a Config that is complete and valid: defaults are filled in,
+// environment variables applied, relative paths resolved against the file's
+// directory. Only main imports this package; every other package takes what it
+// needs as arguments.
+//
+// config does not read the files that it names, and holds no secret except the
+// proxy secret given in the environment, which it redacts wherever it prints.
+package config
+
+import (
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// Config is the whole configuration. Its field comments are what the README
+// says of each key.
+type Config struct {
+	// Listen is where nginx asks: `127.0.0.1:9180`, or `unix:/path` (mode 0660).
+	Listen string `yaml:"listen"`
+	// ListenInsecure permits a Listen address that other hosts can reach.
+	ListenInsecure bool `yaml:"listen_insecure"`
+	// ListenPeerUIDs, on a unix socket, are the users whose processes may
+	// connect (SO_PEERCRED); empty means whoever the socket's mode lets in.
+	ListenPeerUIDs []int `yaml:"listen_peer_uids"`
+	// ProxySecretFile holds a secret of at least 32 bytes that nginx sends as
+	// X-Securefiles-Proxy-Secret; requests without it are refused.
+	ProxySecretFile string `yaml:"proxy_secret_file"`
+	// Admin is where metrics and health are served.
+	Admin string `yaml:"admin"`
+	// AdminInsecure permits an Admin address that other hosts can reach.
+	AdminInsecure bool `yaml:"admin_insecure"`
+	// ShutdownTimeout is how long requests in progress may take to end.
+	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
+	// ShutdownDelay is how long requests are still accepted after /readyz
+	// has turned 503, so that whoever polls it can look away first.
+	ShutdownDelay Duration `yaml:"shutdown_delay"`
+
+	Downloads []Download `yaml:"downloads"`
+	Policy    Policy     `yaml:"policy"`
+	Identity  []Identity `yaml:"identity"`
+	Log       Log        `yaml:"log"`
+
+	// File is the file that was read; empty for the embedded defaults.
+	File string `yaml:"-"`
+	// Warnings are for the operator; none stops the service.
+	Warnings []string `yaml:"-"`
+}
+
+// Download is one guarded URL prefix.
+type Download struct {
+	// Name matches [a-z][a-z0-9_]{0,31}.
+	Name string `yaml:"name"`
+	// URL and Internal begin and end with a slash.
+	URL      string `yaml:"url"`
+	Internal string `yaml:"internal"`
+	// Root is the directory that nginx serves, absolute.
+	Root string `yaml:"root"`
+	// FollowSymlinks lets nginx follow symbolic links out of Root.
+	FollowSymlinks bool `yaml:"insecure_follow_symlinks"`
+	// Disposition is attachment or inline.
+	Disposition string `yaml:"disposition"`
+	// DenyStatus is 404 or 403.
+	DenyStatus int `yaml:"deny_status"`
+	// CacheControl and CSP are header values for what is served.
+	CacheControl string `yaml:"cache_control"`
+	CSP          string `yaml:"content_security_policy"`
+}
+
+// Policy names the Casbin files.
+type Policy struct {
+	// Model is empty for the embedded default.
+	Model string `yaml:"model"`
+	File  string `yaml:"file"`
+	// AllowShrink accepts a version that is empty or has lost over half of
+	// its lines.
+	AllowShrink bool `yaml:"allow_shrink"`
+	// RoleDepth is how many roles deep a chain is followed; Casbin's is 10.
+	RoleDepth int `yaml:"role_depth"`
+}
+
+// Identity is one source; exactly one of Header and Htpasswd is set.
+type Identity struct {
+	Header       string `yaml:"header"`
+	GroupsHeader string `yaml:"groups_header"`
+	// NginxValue and NginxGroupsValue are the nginx variables that the
+	// printed snippet puts into the two headers.
+	NginxValue       string `yaml:"nginx_value"`
+	NginxGroupsValue string `yaml:"nginx_groups_value"`
+
+	Htpasswd string `yaml:"htpasswd"`
+	// Realm is what a browser's password prompt shows.
+	Realm string `yaml:"realm"`
+	// Remember is how long a verified password is not verified again.
+	Remember Duration `yaml:"remember"`
+}
+
+// Log says how the service logs to standard error.
+type Log struct {
+	// Format is text or json.
+	Format string `yaml:"format"`
+	// Level is debug, info, warn or error.
+	Level string `yaml:"level"`
+}
+
+// A Duration is a time.Duration written as `10s` or `1m30s`.
+type Duration time.Duration
+
+// UnmarshalYAML parses the text form; its error knows the place.
+func (d *Duration) UnmarshalYAML(node ast.Node) error {
+	token := node.GetToken()
+	v, err := parseDuration(token.Value)
+	if err != nil {
+		return &Error{Line: token.Position.Line, Column: token.Position.Column, Message: err.Error()}
+	}
+	*d = v
+	return nil
+}
+
+// Default values of what a download leaves out.
+const (
+	DefaultCacheControl = "private, no-store"
+	DefaultCSP          = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+)
+
+// Default returns the configuration of a service that was given none: one
+// download, policy.csv in the working directory, loopback.
+func Default() *Config {
+	c := &Config{Policy: Policy{File: "policy.csv"}}
+	c.fill()
+	return c
+}
+
+// fill sets what was left out.
+func (c *Config) fill() {
+	def := func(s *string, value string) {
+		if *s == "" {
+			*s = value
+		}
+	}
+	def(&c.Listen, "127.0.0.1:9180")
+	def(&c.Admin, "127.0.0.1:9181")
+	def(&c.Log.Format, "text")
+	def(&c.Log.Level, "info")
+	def(&c.Policy.File, "policy.csv")
+	if c.Policy.RoleDepth == 0 {
+		c.Policy.RoleDepth = 10
+	}
+	if c.ShutdownTimeout == 0 {
+		c.ShutdownTimeout = Duration(10 * time.Second)
+	}
+	if c.ShutdownDelay == 0 {
+		c.ShutdownDelay = Duration(time.Second)
+	}
+	if len(c.Downloads) == 0 {
+		c.Downloads = []Download{{Name: "main", URL: "/downloads/", Internal: "/protected/", Root: "/var/www/securefiles"}}
+	}
+	for i := range c.Downloads {
+		d := &c.Downloads[i]
+		def(&d.Disposition, "attachment")
+		def(&d.CacheControl, DefaultCacheControl)
+		def(&d.CSP, DefaultCSP)
+		if d.DenyStatus == 0 {
+			d.DenyStatus = 404
+		}
+	}
+	for i := range c.Identity {
+		id := &c.Identity[i]
+		if id.Htpasswd != "" {
+			def(&id.Realm, "downloads")
+			if id.Remember == 0 {
+				id.Remember = Duration(time.Minute)
+			}
+		}
+	}
+}

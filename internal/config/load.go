@@ -1,0 +1,267 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// maxSize bounds a configuration file, in bytes.
+const maxSize = 1 << 20
+
+// An Error is one problem. Line and Column count from 1 and are 0 where the
+// problem has no place in the file.
+type Error struct {
+	File         string
+	Line, Column int
+	Message      string
+}
+
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return fmt.Sprintf("%s: error: %s", e.File, e.Message)
+	}
+	return fmt.Sprintf("%s:%d:%d: error: %s", e.File, e.Line, e.Column, e.Message)
+}
+
+// Load reads a file, applies the environment (`KEY=value`, as os.Environ
+// returns it) over it and checks the result. An empty file name loads the
+// defaults. The error joins one *Error for each problem found.
+func Load(file string, environ []string) (*Config, error) {
+	c := &Config{File: file}
+	text, err := read(file)
+	if err != nil {
+		return nil, err
+	}
+	doc := &document{file: file}
+	if len(text) > 0 {
+		if err := doc.decode(text, c); err != nil {
+			return nil, err
+		}
+	}
+	c.fill() // before the environment, so that it can override a default download
+	if err := c.applyEnvironment(environ); err != nil {
+		return nil, err
+	}
+	c.fill()
+	if file != "" {
+		c.resolve(filepath.Dir(file))
+	}
+	if err := c.validate(doc); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func read(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // read-only
+	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if len(text) > maxSize {
+		return nil, &Error{File: file, Message: fmt.Sprintf("larger than %d bytes: this is not a configuration", maxSize)}
+	}
+	return text, nil
+}
+
+// A document is the parsed file, kept to say where a value stands.
+type document struct {
+	file string
+	root *ast.File
+}
+
+func (d *document) decode(text []byte, c *Config) error {
+	root, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return d.syntax(err)
+	}
+	if len(root.Docs) > 1 {
+		return &Error{File: d.file, Line: root.Docs[1].Start.Position.Line, Column: 1, Message: "a second document: keep one, without ---"}
+	}
+	d.root = root
+	err = yaml.UnmarshalWithOptions(text, c, yaml.Strict())
+	if err != nil && !errors.Is(err, io.EOF) {
+		return d.syntax(err)
+	}
+	return nil
+}
+
+// syntax turns the library's error into one line with its place.
+func (d *document) syntax(err error) error {
+	var ours *Error
+	if errors.As(err, &ours) {
+		ours.File = d.file
+		return ours
+	}
+	var located yaml.Error
+	if !errors.As(err, &located) {
+		return &Error{File: d.file, Message: err.Error()}
+	}
+	e := &Error{File: d.file, Message: located.GetMessage()}
+	if t := located.GetToken(); t != nil {
+		e.Line, e.Column = t.Position.Line, t.Position.Column
+	}
+	if strings.HasPrefix(e.Message, "unknown field") {
+		e.Message += ": see the README's list of keys, or remove it"
+	}
+	return e
+}
+
+// at returns an Error at a path such as `downloads[0].url`, or at the nearest
+// parent that the file holds.
+func (d *document) at(path, format string, args ...any) error {
+	e := &Error{File: d.file, Message: path + ": " + fmt.Sprintf(format, args...)}
+	if d.file == "" {
+		e.File = "configuration"
+	}
+	for p := path; d.root != nil && p != ""; p = parent(p) {
+		yp, err := yaml.PathString("$." + p)
+		if err != nil {
+			break
+		}
+		node, err := yp.FilterFile(d.root)
+		if err != nil || node == nil {
+			continue
+		}
+		pos := node.GetToken().Position
+		e.Line, e.Column = pos.Line, pos.Column
+		break
+	}
+	return e
+}
+
+func parent(path string) string {
+	if i := strings.LastIndexAny(path, ".["); i >= 0 {
+		return path[:i]
+	}
+	return ""
+}
+
+const envPrefix = "SECUREFILES_"
+
+// applyEnvironment overrides every scalar whose variable is set. A variable
+// that names no key is a warning only: Kubernetes sets such names for a
+// service that happens to be called securefiles.
+func (c *Config) applyEnvironment(environ []string) error {
+	values := map[string]string{}
+	for _, kv := range environ {
+		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, envPrefix) {
+			values[name] = value
+		}
+	}
+	delete(values, ProxySecretVariable) // a secret, read by main
+	delete(values, envPrefix+"CONFIG")  // the --config flag
+	if err := override(reflect.ValueOf(c).Elem(), strings.TrimSuffix(envPrefix, "_"), values); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("environment variable %s names no configuration key: it has no effect", name))
+	}
+	return nil
+}
+
+// ProxySecretVariable is the environment variable that may hold the proxy
+// secret instead of proxy_secret_file.
+const ProxySecretVariable = envPrefix + "PROXY_SECRET"
+
+// override walks the configuration and removes from values what it used.
+func override(v reflect.Value, name string, values map[string]string) error {
+	switch {
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			key := v.Type().Field(i).Tag.Get("yaml")
+			if key == "-" {
+				continue
+			}
+			if err := override(v.Field(i), name+"_"+strings.ToUpper(key), values); err != nil {
+				return err
+			}
+		}
+		return nil
+	case v.Kind() == reflect.Slice:
+		for i := range v.Len() {
+			if err := override(v.Index(i), name+"_"+strconv.Itoa(i), values); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	text, ok := values[name]
+	if !ok {
+		return nil
+	}
+	delete(values, name)
+	if err := set(v, text); err != nil {
+		return &Error{File: "environment", Message: fmt.Sprintf("%s: %v", name, err)}
+	}
+	return nil
+}
+
+func set(v reflect.Value, text string) error {
+	if d, ok := v.Addr().Interface().(*Duration); ok {
+		parsed, err := parseDuration(text)
+		*d = parsed
+		return err
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(text)
+	case reflect.Int:
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+		v.SetInt(int64(n))
+	case reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		v.SetBool(b)
+	default:
+		return fmt.Errorf("a %s cannot be set from the environment", v.Kind())
+	}
+	return nil
+}
+
+func parseDuration(text string) (Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%q is not a positive duration such as 10s or 1m30s", text)
+	}
+	return Duration(d), nil
+}
+
+// resolve makes the paths of files absolute, from the configuration's
+// directory.
+func (c *Config) resolve(dir string) {
+	paths := []*string{&c.Policy.Model, &c.Policy.File, &c.ProxySecretFile}
+	for i := range c.Identity {
+		paths = append(paths, &c.Identity[i].Htpasswd)
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}

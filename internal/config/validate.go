@@ -1,0 +1,168 @@
+package config
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// UnixPrefix marks a listen address that is the path of a unix socket.
+const UnixPrefix = "unix:"
+
+var (
+	namePattern   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
+	prefixPattern = regexp.MustCompile(`^(?:/[A-Za-z0-9_.~-]+)+/$`)
+	// rootPattern keeps what nginx.conf would read as syntax out of a
+	// literal path.
+	rootPattern   = regexp.MustCompile(`^/[^\x00-\x20"'\\;{}$#]*$`)
+	headerPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
+	valuePattern  = regexp.MustCompile(`^\$[a-z][a-z0-9_]*$`)
+	// fieldPattern is a header value without control bytes (RFC 9110,
+	// section 5.5, ASCII only).
+	fieldPattern = regexp.MustCompile(`^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$`)
+)
+
+// validate checks every value and names each problem.
+func (c *Config) validate(doc *document) error {
+	v := &validator{doc: doc}
+	v.listener("listen", c.Listen, c.ListenInsecure || c.ProxySecretFile != "", "listen_insecure: true, or a proxy_secret_file")
+	v.listener("admin", c.Admin, c.AdminInsecure, "admin_insecure: true")
+	if c.Listen == c.Admin {
+		v.add("admin", "is the same address as listen: metrics and health need a listener of their own")
+	}
+	if len(c.ListenPeerUIDs) > 0 && !strings.HasPrefix(c.Listen, UnixPrefix) {
+		v.add("listen_peer_uids", "only a unix socket knows its peer's user: set listen to unix:/path")
+	}
+	for i, d := range c.Downloads {
+		v.download(indexed("downloads", i), d)
+		for j, other := range c.Downloads[:i] {
+			v.distinct(indexed("downloads", i), d, indexed("downloads", j), other)
+		}
+	}
+	v.oneOf("log.format", c.Log.Format, "text", "json")
+	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	if c.Policy.RoleDepth < 1 || c.Policy.RoleDepth > 100 {
+		v.add("policy.role_depth", "%d is out of range: 1 to 100 roles", c.Policy.RoleDepth)
+	}
+	for i, id := range c.Identity {
+		v.identity(indexed("identity", i), id)
+	}
+	return errors.Join(v.problems...)
+}
+
+func indexed(name string, i int) string { return name + "[" + strconv.Itoa(i) + "]" }
+
+type validator struct {
+	doc      *document
+	problems []error
+}
+
+func (v *validator) add(path, format string, args ...any) {
+	v.problems = append(v.problems, v.doc.at(path, format, args...))
+}
+
+func (v *validator) oneOf(path, value string, allowed ...string) {
+	for _, a := range allowed {
+		if value == a {
+			return
+		}
+	}
+	v.add(path, "%q is not one of %s", value, strings.Join(allowed, ", "))
+}
+
+func (v *validator) match(path, value string, pattern *regexp.Regexp, remedy string) {
+	if !pattern.MatchString(value) {
+		v.add(path, "%q %s", value, remedy)
+	}
+}
+
+// listener accepts a unix socket, a loopback address, and others only where
+// the operator said so.
+func (v *validator) listener(path, address string, insecure bool, remedy string) {
+	if socket, ok := strings.CutPrefix(address, UnixPrefix); ok {
+		if !filepath.IsAbs(socket) || len(socket) > 107 {
+			v.add(path, "%q: a unix socket needs an absolute path of at most 107 bytes", address)
+		}
+		return
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		v.add(path, "%q is neither HOST:PORT nor unix:/path", address)
+		return
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		v.add(path, "%q: the port is not a number from 0 to 65535", address)
+	}
+	ip, err := netip.ParseAddr(host)
+	loopback := host == "localhost" || err == nil && ip.IsLoopback()
+	if !loopback && !insecure {
+		v.add(path, "%q can be reached from other hosts, which the service would trust as it trusts nginx: use 127.0.0.1 or unix:/path, or set %s", address, remedy)
+	}
+}
+
+func (v *validator) download(path string, d Download) {
+	v.match(path+".name", d.Name, namePattern, "is not a name: a lower-case letter, then letters, digits and _, at most 32")
+	v.match(path+".url", d.URL, prefixPattern, "is not a prefix: it begins and ends with / and holds letters, digits and -._~ between")
+	v.match(path+".internal", d.Internal, prefixPattern, "is not a prefix: it begins and ends with / and holds letters, digits and -._~ between")
+	if strings.Contains(d.URL, "/./") || strings.Contains(d.URL, "/../") || strings.Contains(d.Internal, "/./") || strings.Contains(d.Internal, "/../") {
+		v.add(path, "url and internal must not hold . or .. segments")
+	}
+	if overlap(d.URL, d.Internal) {
+		v.add(path+".internal", "%q and url %q contain each other: the internal prefix must be another", d.Internal, d.URL)
+	}
+	if d.Root != "" {
+		v.match(path+".root", d.Root, rootPattern, "is not an absolute directory that nginx can be told: no blanks, quotes, ; { } $ # or backslash")
+		if filepath.Clean(d.Root) != strings.TrimSuffix(d.Root, "/") || d.Root == "/" {
+			v.add(path+".root", "%q: write the directory without . or .. or doubled slashes, and not / itself", d.Root)
+		}
+	}
+	v.oneOf(path+".disposition", d.Disposition, "attachment", "inline")
+	if d.DenyStatus != 404 && d.DenyStatus != 403 {
+		v.add(path+".deny_status", "%d is neither 404 (hides what exists) nor 403 (says no)", d.DenyStatus)
+	}
+	v.match(path+".cache_control", d.CacheControl, fieldPattern, "is not a header value: printable ASCII")
+	v.match(path+".content_security_policy", d.CSP, fieldPattern, "is not a header value: printable ASCII")
+}
+
+// distinct refuses downloads that nginx or policy could take for each other.
+func (v *validator) distinct(path string, d Download, otherPath string, other Download) {
+	if d.Name == other.Name {
+		v.add(path+".name", "%q is the name of %s too", d.Name, otherPath)
+	}
+	for _, p := range []struct{ key, a, b string }{{"url", d.URL, other.URL}, {"internal", d.Internal, other.Internal}, {"internal", d.Internal, other.URL}, {"url", d.URL, other.Internal}} {
+		if overlap(p.a, p.b) {
+			v.add(path+"."+p.key, "%q and %q of %s contain each other: give each download a prefix of its own", p.a, p.b, otherPath)
+		}
+	}
+}
+
+func overlap(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) }
+
+func (v *validator) identity(path string, id Identity) {
+	switch {
+	case (id.Header == "") == (id.Htpasswd == ""):
+		v.add(path, "name exactly one source: header or htpasswd")
+	case id.Header != "":
+		v.match(path+".header", id.Header, headerPattern, "is not a header name: letters, digits and -")
+		if id.GroupsHeader != "" {
+			v.match(path+".groups_header", id.GroupsHeader, headerPattern, "is not a header name: letters, digits and -")
+		}
+		for key, value := range map[string]string{"nginx_value": id.NginxValue, "nginx_groups_value": id.NginxGroupsValue} {
+			if value != "" {
+				v.match(path+"."+key, value, valuePattern, "is not an nginx variable such as $ssl_client_s_dn")
+			}
+		}
+		if id.Realm != "" || id.Remember != 0 {
+			v.add(path, "realm and remember belong to an htpasswd source")
+		}
+	default:
+		v.match(path+".realm", id.Realm, fieldPattern, "is not a realm: printable ASCII")
+		if id.GroupsHeader != "" || id.NginxValue != "" || id.NginxGroupsValue != "" {
+			v.add(path, "groups_header, nginx_value and nginx_groups_value belong to a header source")
+		}
+	}
+}
