@@ -1,0 +1,200 @@
+// Package metrics counts what the service does, for Prometheus.
+//
+// Every label takes its values from a closed list that is known at start;
+// nothing that a client sends becomes a label. It is the only package that
+// imports the Prometheus client.
+package metrics
+
+import (
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"securefiles/authz"
+)
+
+// noDownload is the label of a request whose path belongs to no download, and
+// noSource that of one without credentials.
+const (
+	noDownload = "none"
+	noSource   = "none"
+)
+
+// Policy is the state of the policy at one moment.
+type Policy struct {
+	Lines         int
+	Generation    uint64
+	LoadedAt      time.Time
+	Stale         bool // a newer version is being refused
+	Indexed       bool // decisions need no full scan
+	LargestBucket int  // the most lines that one decision may have to look at
+}
+
+// Metrics holds the collectors of one service.
+type Metrics struct {
+	registry  *prometheus.Registry
+	decisions *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	identity  *prometheus.CounterVec
+	reloads   *prometheus.CounterVec
+	reload    prometheus.Histogram
+	inFlight  prometheus.Gauge
+}
+
+// New registers the collectors. The downloads and identity sources are the
+// names that requests will be counted under; policy is asked at each scrape.
+func New(version, commit string, downloads, sources []string, policy func() Policy) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "securefiles_decisions_total",
+			Help: "Decisions, by download, decision (allow or deny) and reason.",
+		}, []string{"download", "decision", "reason"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "securefiles_decision_duration_seconds",
+			Help:    "Time from nginx's question to the answer.",
+			Buckets: []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 250e-3, 1},
+		}, []string{"download"}),
+		identity: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "securefiles_identity_total",
+			Help: "Attempts to identify a caller, by source and result (accepted, refused, unavailable, anonymous).",
+		}, []string{"source", "result"}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "securefiles_policy_reloads_total",
+			Help: "Policy versions tried, by result (loaded, refused).",
+		}, []string{"result"}),
+		reload: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "securefiles_policy_reload_duration_seconds",
+			Help:    "Time to read, check and index a policy version.",
+			Buckets: []float64{1e-3, 5e-3, 25e-3, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30},
+		}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "securefiles_requests_in_flight",
+			Help: "Questions of nginx that are being answered.",
+		}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "securefiles_build_info",
+		Help:        "Always 1; the labels describe the build.",
+		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.decisions, m.durations, m.identity, m.reloads, m.reload, m.inFlight, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registerPolicy(policy)
+	m.seed(downloads, sources)
+	return m
+}
+
+func (m *Metrics) registerPolicy(policy func() Policy) {
+	gauge := func(name, help string, value func(Policy) float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return value(policy()) }))
+	}
+	gauge("securefiles_policy_lines", "Lines of the policy that is being served.", func(p Policy) float64 { return float64(p.Lines) })
+	gauge("securefiles_policy_generation", "Versions of the policy since the service began.", func(p Policy) float64 { return float64(p.Generation) })
+	gauge("securefiles_policy_loaded_timestamp_seconds", "When the policy that is being served was loaded.", func(p Policy) float64 {
+		if p.LoadedAt.IsZero() {
+			return 0
+		}
+		return float64(p.LoadedAt.UnixMilli()) / 1000
+	})
+	gauge("securefiles_policy_stale", "1 while a newer version of the policy is being refused.", func(p Policy) float64 { return truth(p.Stale) })
+	gauge("securefiles_policy_indexed", "1 while decisions are found by index, 0 while each looks at every line.", func(p Policy) float64 { return truth(p.Indexed) })
+	gauge("securefiles_policy_largest_bucket", "The most policy lines that the index cannot tell apart.", func(p Policy) float64 { return float64(p.LargestBucket) })
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// seed makes the series exist before the first event, so that rates and alerts
+// see the first one.
+func (m *Metrics) seed(downloads, sources []string) {
+	for _, d := range append([]string{noDownload}, downloads...) {
+		m.durations.WithLabelValues(d)
+		m.decisions.WithLabelValues(d, "allow", string(authz.ReasonPolicy))
+		for _, r := range authz.Reasons() {
+			m.decisions.WithLabelValues(d, "deny", string(r))
+		}
+	}
+	for _, s := range sources {
+		for _, result := range []string{"accepted", "refused", "unavailable"} {
+			m.identity.WithLabelValues(s, result)
+		}
+	}
+	m.identity.WithLabelValues(noSource, "anonymous")
+	m.identity.WithLabelValues(noSource, "unavailable")
+	m.reloads.WithLabelValues("loaded")
+	m.reloads.WithLabelValues("refused")
+}
+
+// Observe counts one outcome. It is an authz.Observer.
+func (m *Metrics) Observe(out *authz.Outcome, took time.Duration) {
+	download := noDownload
+	if out.Download != nil {
+		download = out.Download.Name
+	}
+	decision := "deny"
+	if out.Allowed() {
+		decision = "allow"
+	}
+	m.decisions.WithLabelValues(download, decision, string(out.Reason)).Inc()
+	m.durations.WithLabelValues(download).Observe(took.Seconds())
+	if source, result := identityResult(out); result != "" {
+		m.identity.WithLabelValues(source, result).Inc()
+	}
+}
+
+// identityResult says how the attempt to identify the caller ended; an empty
+// result means that it was not reached.
+func identityResult(out *authz.Outcome) (source, result string) {
+	source = out.Source
+	if source == "" {
+		source = noSource
+	}
+	switch {
+	case out.Reason == authz.ReasonCredentials, out.Reason == authz.ReasonSubject:
+		return source, "refused"
+	case out.Principal.IsAnonymous():
+		return source, "anonymous"
+	case out.Principal.Subject != "":
+		return source, "accepted"
+	case out.Reason == authz.ReasonUnavailable:
+		return source, "unavailable"
+	default:
+		return "", ""
+	}
+}
+
+// ObserveReload counts one attempt to load a version of the policy.
+func (m *Metrics) ObserveReload(err error, took time.Duration) {
+	result := "loaded"
+	if err != nil {
+		result = "refused"
+	}
+	m.reloads.WithLabelValues(result).Inc()
+	m.reload.Observe(took.Seconds())
+}
+
+// InFlight counts the requests that next is serving.
+func (m *Metrics) InFlight(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m.inFlight.Inc()
+		defer m.inFlight.Dec()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Handler serves the metrics as text, or as OpenMetrics to a client that asks
+// for it.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
+}

@@ -1,0 +1,115 @@
+package metrics
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"securefiles/authz"
+)
+
+func scrape(t *testing.T, m *Metrics, accept string) (body, contentType string) {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", accept)
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, r)
+	return w.Body.String(), w.Header().Get("Content-Type")
+}
+
+func newTestMetrics() *Metrics {
+	return New("v1", "abc", []string{"main"}, []string{"htpasswd"}, func() Policy {
+		return Policy{Lines: 7, Generation: 3, LoadedAt: time.Unix(1700000000, 0), Stale: true, Indexed: true, LargestBucket: 5}
+	})
+}
+
+func TestOutcomesAreCountedUnderTheirLabels(t *testing.T) {
+	m := newTestMetrics()
+	main := &authz.Download{Name: "main"}
+	alice := authz.Principal{Subject: "alice"}
+	m.Observe(&authz.Outcome{Reason: authz.ReasonDefaultDeny, Download: main, Principal: alice, Source: "htpasswd"}, 30*time.Microsecond)
+	m.Observe(&authz.Outcome{Reason: authz.ReasonCredentials, Download: main, Source: "htpasswd"}, time.Second)
+	m.Observe(&authz.Outcome{Reason: authz.ReasonAnonymous, Download: main, Principal: authz.AnonymousPrincipal()}, time.Second)
+	m.Observe(&authz.Outcome{Reason: authz.ReasonPath}, time.Second)
+	m.Observe(&authz.Outcome{Reason: authz.ReasonUnavailable, Download: main}, time.Second)
+	m.ObserveReload(nil, time.Second)
+	m.ObserveReload(errors.New("bad"), time.Second)
+	body, _ := scrape(t, m, "")
+	for _, want := range []string{
+		`securefiles_decisions_total{decision="deny",download="main",reason="default-deny"} 1`,
+		`securefiles_decisions_total{decision="deny",download="main",reason="credentials"} 1`,
+		`securefiles_decisions_total{decision="deny",download="none",reason="path"} 1`,
+		`securefiles_decisions_total{decision="allow",download="main",reason="policy"} 0`,
+		`securefiles_decision_duration_seconds_bucket{download="main",le="1e-05"} 0`,
+		`securefiles_decision_duration_seconds_bucket{download="main",le="5e-05"} 1`,
+		`securefiles_identity_total{result="accepted",source="htpasswd"} 1`,
+		`securefiles_identity_total{result="refused",source="htpasswd"} 1`,
+		`securefiles_identity_total{result="anonymous",source="none"} 1`,
+		`securefiles_identity_total{result="unavailable",source="none"} 1`,
+		`securefiles_policy_lines 7`,
+		`securefiles_policy_generation 3`,
+		`securefiles_policy_stale 1`,
+		`securefiles_policy_indexed 1`,
+		`securefiles_policy_largest_bucket 5`,
+		`securefiles_policy_loaded_timestamp_seconds 1.7e+09`,
+		`securefiles_policy_reloads_total{result="loaded"} 1`,
+		`securefiles_policy_reloads_total{result="refused"} 1`,
+		`securefiles_requests_in_flight 0`,
+		`securefiles_build_info{commit="abc",goversion="go`,
+		`go_goroutines`,
+		`process_resident_memory_bytes`,
+	} {
+		if !strings.Contains(body, "\n"+want) {
+			t.Errorf("missing: %s", want)
+		}
+	}
+}
+
+func TestOpenMetricsOnRequest(t *testing.T) {
+	body, contentType := scrape(t, newTestMetrics(), "application/openmetrics-text; version=1.0.0")
+	if !strings.HasPrefix(contentType, "application/openmetrics-text") || !strings.HasSuffix(body, "# EOF\n") {
+		t.Errorf("content type %q", contentType)
+	}
+}
+
+// S14, S17: whatever clients send, the series stay as many as they were.
+func TestNoClientByteBecomesALabel(t *testing.T) {
+	m := newTestMetrics()
+	count := func() int {
+		body, _ := scrape(t, m, "")
+		n := 0
+		for line := range strings.Lines(body) {
+			if strings.HasPrefix(line, "securefiles_") {
+				n++
+			}
+		}
+		return n
+	}
+	before := count()
+	for i := range 1000 {
+		for _, reason := range authz.Reasons() {
+			m.Observe(&authz.Outcome{
+				Reason: reason, Download: &authz.Download{Name: "main"},
+				Principal: authz.Principal{Subject: fmt.Sprintf("user%d", i)}, Source: "htpasswd",
+			}, time.Microsecond)
+		}
+	}
+	if after := count(); after != before {
+		t.Errorf("%d series became %d", before, after)
+	}
+}
+
+func TestInFlightCountsWhatIsBeingServed(t *testing.T) {
+	m := newTestMetrics()
+	var during string
+	h := m.InFlight(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { during, _ = scrape(t, m, "") }))
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	after, _ := scrape(t, m, "")
+	if !strings.Contains(during, "securefiles_requests_in_flight 1") || !strings.Contains(after, "securefiles_requests_in_flight 0") {
+		t.Error("the gauge does not follow the requests")
+	}
+}
