@@ -1,0 +1,163 @@
+package nginx
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite nginx.conf.example")
+
+const example = "../../nginx.conf.example"
+
+func defaults() Config {
+	return Config{
+		Listen:    "127.0.0.1:9180",
+		Downloads: []Download{{Name: "main", URL: "/downloads/", Internal: "/protected/", Root: "/var/www/securefiles"}},
+	}
+}
+
+func several() Config {
+	c := defaults()
+	c.Listen = "unix:/run/securefiles/auth.sock"
+	c.ProxySecret = true
+	c.Downloads = append(c.Downloads, Download{Name: "media", URL: "/media.v1/", Internal: "/protected-media.v1/", Root: "/srv/media/", FollowSymlinks: true})
+	c.Identity = []Header{{"X-Remote-User", "$ssl_client_s_dn"}, {"X-Remote-Groups", ""}, {"X-Gateway-User", "$gateway_user"}}
+	return c
+}
+
+func complete(t *testing.T, c Config) string {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := WriteComplete(&buf, c); err != nil {
+		t.Fatal(err)
+	}
+	return buf.String()
+}
+
+// The file in the repository is what the default configuration prints.
+func TestExampleIsWhatIsPrinted(t *testing.T) {
+	got := complete(t, defaults())
+	if *update {
+		if err := os.WriteFile(example, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Error("nginx.conf.example differs from what is printed: go test ./internal/nginx -update")
+	}
+}
+
+// nginx itself accepts what is printed, the example as it stands included.
+func TestNginxAcceptsWhatIsPrinted(t *testing.T) {
+	binary, err := exec.LookPath("nginx")
+	if err != nil {
+		t.Skip("nginx is not installed: make test installs it")
+	}
+	for name, c := range map[string]Config{"default": defaults(), "several": several()} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, sub := range []string{"run", "logs"} {
+				if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			text := strings.ReplaceAll(complete(t, c), "$gateway_user", "$remote_user")
+			conf := filepath.Join(dir, "nginx.conf")
+			if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			secret := `proxy_set_header X-Securefiles-Proxy-Secret "0123456789abcdef0123456789abcdef";`
+			if err := os.WriteFile(filepath.Join(dir, "securefiles-secret.conf"), []byte(secret), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.Command(binary, "-t", "-p", dir, "-e", "logs/error.log", "-c", conf).CombinedOutput()
+			if err != nil || strings.Contains(string(out), "[warn]") && os.Getuid() != 0 {
+				t.Errorf("nginx -t: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// S27: directives and forms that advisories of 2026 concern are not used.
+func TestSnippetKeepsToSafeDirectives(t *testing.T) {
+	for name, c := range map[string]Config{"default": defaults(), "several": several()} {
+		text := complete(t, c)
+		for rule, bad := range map[string]*regexp.Regexp{
+			"an unnamed capture":            regexp.MustCompile(`"[^"]*\((?:[^?])[^"]*"\s*\)\s*\{`),
+			"a captured group":              regexp.MustCompile(`\$[0-9]`),
+			"a regex in a map":              regexp.MustCompile(`(?m)^\s*map [^{]*\{[^}]*~`),
+			"slice":                         regexp.MustCompile(`(?m)^\s*slice\b`),
+			"dav":                           regexp.MustCompile(`(?m)^\s*dav_`),
+			"a prefix location without ^~":  regexp.MustCompile(`(?m)^\s*location /[a-z]`),
+			"a regex location":              regexp.MustCompile(`(?m)^\s*location ~`),
+			"$uri sent to the service":      regexp.MustCompile(`proxy_set_header[^;]*\$uri\b`),
+			"an alias without its slash":    regexp.MustCompile(`alias\s+[^;]*[^/];`),
+			"a variable in alias":           regexp.MustCompile(`alias\s+[^;]*\$`),
+			"an unverified certificate":     regexp.MustCompile(`proxy_set_header[^;]*\$ssl_client_`),
+			"auth_request before try_files": regexp.MustCompile(`rewrite[^;]*break`),
+		} {
+			if loc := bad.FindString(text); loc != "" {
+				t.Errorf("%s: %s: %q", name, rule, loc)
+			}
+		}
+		if strings.Count(text, "satisfy          all;") != len(c.Downloads) || strings.Count(text, "internal;") < 1+len(c.Downloads) {
+			t.Errorf("%s: a download lost its satisfy or internal", name)
+		}
+		if strings.Contains(text, "/protected-media.v1/[") {
+			t.Errorf("%s: a dot in a prefix is not escaped in the pattern", name)
+		}
+	}
+}
+
+func TestEveryConfiguredHeaderIsOverwritten(t *testing.T) { // S9
+	text := complete(t, several())
+	for _, want := range []string{
+		"proxy_set_header X-Remote-User $securefiles_client_s_dn;",
+		`proxy_set_header X-Remote-Groups "";`,
+		"proxy_set_header X-Gateway-User $gateway_user;",
+		`$securefiles_client_s_dn { SUCCESS $ssl_client_s_dn; default ""; }`,
+		"disable_symlinks off;",
+		"disable_symlinks on from=/var/www/securefiles;",
+		"alias            /srv/media/;",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("missing: %s", want)
+		}
+	}
+}
+
+func TestValuesThatNginxCouldMisreadAreRefused(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"listen with syntax":       func(c *Config) { c.Listen = "127.0.0.1:80; }" },
+		"no listen":                func(c *Config) { c.Listen = "" },
+		"no download":              func(c *Config) { c.Downloads = nil },
+		"name with a blank":        func(c *Config) { c.Downloads[0].Name = "a b" },
+		"url without slash":        func(c *Config) { c.Downloads[0].URL = "/downloads" },
+		"url with a brace":         func(c *Config) { c.Downloads[0].URL = "/d{/" },
+		"internal with a variable": func(c *Config) { c.Downloads[0].Internal = "/$uri/" },
+		"relative root":            func(c *Config) { c.Downloads[0].Root = "files" },
+		"root with a semicolon":    func(c *Config) { c.Downloads[0].Root = "/srv/x; autoindex on" },
+		"root with a newline":      func(c *Config) { c.Downloads[0].Root = "/srv/x\n" },
+		"root with a variable":     func(c *Config) { c.Downloads[0].Root = "/srv/$host" },
+		"header with a colon":      func(c *Config) { c.Identity = []Header{{"X: y", "$a"}} },
+		"value that is no variable": func(c *Config) {
+			c.Identity = []Header{{"X-User", "alice; proxy_pass x"}}
+		},
+	} {
+		c := defaults()
+		change(&c)
+		if err := WriteServer(&bytes.Buffer{}, c); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+}
