@@ -2,60 +2,63 @@ package pathguard
 
 import "strings"
 
-// A Kind says what a browser does with a file. The zero Kind is the safe one.
-type Kind uint8
+// A Kind says what a browser does with a download.
+type Kind int
 
-// The kinds.
 const (
-	// Attachment: the browser saves the file.
+	// Attachment has the browser save the file. It is the zero Kind.
 	Attachment Kind = iota
-	// Inline: the browser may show it.
+	// Inline lets the browser show the file.
 	Inline
 )
 
-// String returns the disposition type of RFC 6266 section 4.2.
-func (k Kind) String() string {
-	if k == Inline {
-		return "inline"
-	}
-	return "attachment"
-}
-
-// Disposition returns a Content-Disposition value for a file's name: a fallback
-// in plain ASCII for old clients, and the exact name as RFC 8187 encodes it.
-// The value is ASCII, and at most 1,100 bytes for a name of MaxSegment.
+// Disposition returns a complete Content-Disposition value (RFC 6266):
+//
+//	attachment; filename="caf_.txt"; filename*=UTF-8''caf%C3%A9.txt
+//
+// A Kind that is not Inline gives an attachment. The extended parameter (RFC
+// 8187) carries the name; the plain one, for clients that know no other, has an
+// underscore for each character outside ASCII and for each of `" % ;`, which
+// clients are known to read in different ways.
+//
+// Every name is safe here, and [Path.Base] comes through unchanged. In another
+// name, control characters, slashes, backslashes and bytes that are not UTF-8
+// become underscores in both parameters, bytes after the 255th are cut off, and
+// an empty name, `.` or `..` becomes `download`. The value is printable ASCII of
+// at most 1,062 bytes: 42 of frame, 255 of plain and 3×255 of encoded name.
 func Disposition(kind Kind, name string) string {
+	name = safeName(name)
 	var b strings.Builder
-	b.Grow(len("attachment; filename=\"\"; filename*=UTF-8''") + 4*len(name))
-	b.WriteString(kind.String())
+	b.Grow(42 + 4*len(name))
+	if kind == Inline {
+		b.WriteString("inline")
+	} else {
+		b.WriteString("attachment")
+	}
 	b.WriteString(`; filename="`)
 	for _, r := range name {
-		if isFallback(r) {
-			b.WriteByte(byte(r))
-		} else {
-			b.WriteByte('_')
+		if r > '~' || strings.ContainsRune(`"%;`, r) {
+			r = '_'
 		}
+		b.WriteByte(byte(r))
 	}
 	b.WriteString(`"; filename*=UTF-8''`)
-	for i := range len(name) {
-		if c := name[i]; isAttrChar(c) {
-			b.WriteByte(c)
-		} else {
-			writeEscaped(&b, c)
-		}
-	}
+	escape(&b, name, "!#$&+-.^_`|~") // attr-char of RFC 8187
 	return b.String()
 }
 
-// isFallback reports whether every client reads r alike inside quotes. Quotes
-// and backslashes would end or escape, some decode percent signs, some stop at
-// a semicolon, and a slash would be a directory.
-func isFallback(r rune) bool {
-	return ' ' <= r && r <= '~' && !strings.ContainsRune(`"\%;/`, r)
-}
-
-// isAttrChar reports whether c stands for itself in filename* (attr-char of RFC
-// 8187 section 3.2.1).
-func isAttrChar(c byte) bool {
-	return isUnreserved(c) || strings.IndexByte("!#$&+^`|", c) >= 0
+// safeName returns a name that cannot leave the directory it is saved in. A name
+// cut inside a character ends in an underscore.
+func safeName(name string) string {
+	name = strings.ToValidUTF8(name[:min(len(name), maxSegment)], "_")
+	name = strings.Map(func(r rune) rune {
+		if isControl(r) || r == '/' || r == '\\' {
+			return '_'
+		}
+		return r
+	}, name)
+	if name == "" || name == "." || name == ".." {
+		return "download"
+	}
+	return name
 }

@@ -1,83 +1,114 @@
-// Package pathguard turns the raw target of a request into the one path that
-// nginx opens, or refuses it.
+// Package pathguard turns the request target of a download into the one path
+// that policy judges and nginx opens, or refuses it.
 //
-// [Parse] is the only place where a client's path is decoded. A path has one
-// accepted spelling; anything else is refused, never repaired, so what policy
-// sees is byte for byte what nginx opens. Only this package can make a [Path],
-// so no other can hold an unchecked one.
+// [Parse] reads what the client sent. There is one accepted spelling of the
+// decoded path, and nothing is repaired: a path that would have to be cleaned is
+// a second path, and two paths are how one file gets judged and another served.
+// Only this package makes a [Path], so whoever holds one that is not zero may
+// hand [Path.String] to a policy and [Path.Location] to nginx without looking
+// again.
 //
-// It compares bytes and knows no file system: it does not protect against a
-// symbolic link, which is nginx's to refuse, nor against names that differ only
-// in case or Unicode normalisation, which are different files.
+// An accepted path
+//   - begins with a slash and has at least one segment; none is empty, `.` or
+//     `..`, so it does not end with a slash;
+//   - is valid UTF-8, without control characters (U+0000 to U+001F, U+007F to
+//     U+009F) and without the line separators U+2028 and U+2029;
+//   - holds no backslash;
+//   - has no white space, as Unicode defines it, at either end of a segment:
+//     HTTP trims space and tab around a header value, and readers of policies
+//     trim U+00A0 and U+3000 as well;
+//   - has at most 255 bytes in a segment and 4,096 in all, slashes included.
+//
+// It protects against nothing that is decided on the disk: symbolic links, case
+// that a file system ignores, devices. Letters are compared as bytes: composed
+// and decomposed forms, look-alikes, zero-width and bidirectional characters are
+// left as they are and make different paths.
 package pathguard
 
 import (
-	"errors"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// Limits of a path, in bytes. They are Linux's NAME_MAX and PATH_MAX.
 const (
-	MaxSegment = 255
-	MaxPath    = 4096
+	maxPath    = 4096 // bytes, PATH_MAX of Linux
+	maxSegment = 255  // bytes, NAME_MAX of Linux
 )
 
-// A Path is a canonical path below a download: it begins with a slash, has no
-// empty, `.` or `..` segment, and holds nothing that a header cannot carry.
-// The zero Path is none.
+// An Error is a refused path.
+type Error struct {
+	// Reason is a constant sentence for the operator's log. It holds no byte
+	// that a client sent.
+	Reason string
+}
+
+// Error returns the reason.
+func (e *Error) Error() string { return e.Reason }
+
+// ErrOutside is the [*Error] of a target that is not below the prefix: another
+// download may have it.
+var ErrOutside error = &Error{Reason: "the target is not below the URL of a download"}
+
+// A Path names a file below a download: `/project/plan.pdf`. Two are equal, with
+// ==, exactly when nginx would open the same name. The zero Path names none.
 type Path struct{ s string }
 
-// An Error says why a target was refused. It quotes no byte of the client's.
-type Error struct{ Reason string }
-
-func (e *Error) Error() string { return "the path " + e.Reason }
-
-// ErrOutside says that a target is not below the prefix.
-var ErrOutside = errors.New("the path belongs to no download")
-
-// Parse returns the path that a raw request target names below a prefix.
+// Parse reads the target of a request, as nginx has it in $request_uri:
+// undecoded, in origin form (RFC 9112 section 3.2.1), with its query. The prefix
+// is the public URL of a download, `/downloads/`, with a slash at both ends; the
+// target must begin with it byte for byte, unescaped. The query ends the path at
+// the first question mark and is not read.
 //
-// The target is nginx's $request_uri: the origin-form of RFC 9112 section
-// 3.2.1, undecoded, with its query, which is cut at the first `?`. The prefix
-// is a download's public URL prefix, with a slash at both ends; it is compared
-// byte for byte, undecoded. A target elsewhere gives ErrOutside, any other
-// refusal an *Error.
+// The rest is percent-decoded exactly once (RFC 3986 section 2.1; a plus sign
+// is a plus sign) and must then be a path as the package describes. An escaped
+// slash, a malformed escape and a raw `#` are refused, and so are raw spaces and
+// control bytes anywhere in the target, as nginx does from 1.21.1.
+//
+// Every error is an [*Error], and [ErrOutside] where the prefix does not match.
 func Parse(target, prefix string) (Path, error) {
-	raw, ok := strings.CutPrefix(target, prefix)
-	if !ok || !strings.HasSuffix(prefix, "/") {
+	if !isPrefix(prefix) {
+		return Path{}, &Error{"the prefix does not begin and end with a slash"}
+	}
+	rest, ok := strings.CutPrefix(target, prefix)
+	if !ok {
 		return Path{}, ErrOutside
 	}
-	if i := strings.IndexByte(raw, '?'); i >= 0 {
-		raw = raw[:i]
+	for i := range len(rest) {
+		switch c := rest[i]; {
+		case c <= ' ' || c == 0x7f:
+			return Path{}, &Error{"the target holds a raw space or control byte"}
+		case c == '#':
+			return Path{}, &Error{"the target holds a fragment"}
+		}
 	}
-	decoded, err := decode(raw)
+	raw, _, _ := strings.Cut(rest, "?")
+	subpath, err := decode(raw)
 	if err != nil {
 		return Path{}, err
 	}
-	return New(decoded)
+	return New(subpath)
 }
 
-// decode undoes percent-encoding, once.
+// decode returns a slash and the percent-decoded bytes of raw.
 func decode(raw string) (string, error) {
 	var b strings.Builder
-	b.Grow(len(raw) + 1)
+	b.Grow(1 + len(raw))
 	b.WriteByte('/')
 	for i := 0; i < len(raw); i++ {
 		c := raw[i]
-		switch {
-		case c == '#':
-			return "", &Error{"holds a raw #, where a fragment would begin"}
-		case c <= ' ' || c == 0x7f:
-			return "", &Error{"holds a raw blank or control byte"}
-		case c == '%':
-			if i+2 >= len(raw) || !isHex(raw[i+1]) || !isHex(raw[i+2]) {
-				return "", &Error{"holds a % that two hexadecimal digits do not follow"}
+		if c == '%' {
+			if len(raw)-i < 3 {
+				return "", &Error{"the path holds a malformed percent escape"}
 			}
-			c = unhex(raw[i+1])<<4 | unhex(raw[i+2])
+			high, low := unhex(raw[i+1]), unhex(raw[i+2])
+			if high > 15 || low > 15 {
+				return "", &Error{"the path holds a malformed percent escape"}
+			}
+			c = high<<4 | low
+			// It would become a separator that the client did not write as one.
 			if c == '/' {
-				return "", &Error{"holds an encoded slash"}
+				return "", &Error{"the path holds an escaped slash"}
 			}
 			i += 2
 		}
@@ -86,115 +117,118 @@ func decode(raw string) (string, error) {
 	return b.String(), nil
 }
 
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-}
-
+// unhex returns the value of a hexadecimal digit, and 255 for any other byte.
 func unhex(c byte) byte {
 	switch {
-	case c >= 'a':
-		return c - 'a' + 10
-	case c >= 'A':
-		return c - 'A' + 10
-	default:
+	case '0' <= c && c <= '9':
 		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10
 	}
+	return 255
 }
 
-// New returns a path that is decoded already, as an operator types it:
-// `/project/plan.pdf`. The rules are those of Parse.
-func New(path string) (Path, error) {
+// New reads a path that is not encoded, as an operator types it:
+// `/project/plan.pdf`. The rules are those of [Parse] after decoding; `%`, `?`
+// and `#` stand for themselves. Every error is an [*Error].
+func New(subpath string) (Path, error) {
+	segments, ok := strings.CutPrefix(subpath, "/")
 	switch {
-	case len(path) > MaxPath:
-		return Path{}, &Error{"is longer than 4096 bytes"}
-	case path == "" || path[0] != '/':
-		return Path{}, &Error{"does not begin with a slash"}
-	case !utf8.ValidString(path):
-		return Path{}, &Error{"is not valid UTF-8"}
+	case !ok:
+		return Path{}, &Error{"the path does not begin with a slash"}
+	case len(subpath) > maxPath:
+		return Path{}, &Error{"the path is longer than 4096 bytes"}
 	}
-	for segment := range strings.SplitSeq(path[1:], "/") {
-		if err := checkSegment(segment); err != nil {
+	for segment := range strings.SplitSeq(segments, "/") {
+		if err := check(segment); err != nil {
 			return Path{}, err
 		}
 	}
-	return Path{path}, nil
+	return Path{subpath}, nil
 }
 
-func checkSegment(s string) error {
+// check refuses what must not stand between two slashes.
+func check(segment string) error {
 	switch {
-	case s == "":
-		return &Error{"has an empty segment"}
-	case s == "." || s == "..":
-		return &Error{"has a . or .. segment"}
-	case len(s) > MaxSegment:
-		return &Error{"has a segment longer than 255 bytes"}
-	}
-	for _, r := range s {
-		switch {
-		case r == '\\':
-			return &Error{"holds a backslash"}
-		case r < ' ' || 0x7f <= r && r <= 0x9f || r == '\u2028' || r == '\u2029':
-			return &Error{"holds a control character"}
-		}
-	}
-	first, _ := utf8.DecodeRuneInString(s)
-	last, _ := utf8.DecodeLastRuneInString(s)
-	if unicode.IsSpace(first) || unicode.IsSpace(last) {
-		// HTTP trims blanks from a header's value: nginx would open another
-		// file than policy saw.
-		return &Error{"has a segment that begins or ends with a blank"}
+	case segment == "":
+		return &Error{"the path has an empty segment or ends with a slash"}
+	case segment == "." || segment == "..":
+		return &Error{"the path has a dot segment"}
+	case len(segment) > maxSegment:
+		return &Error{"the path has a segment longer than 255 bytes"}
+	case !utf8.ValidString(segment):
+		return &Error{"the path is not valid UTF-8"}
+	case strings.IndexFunc(segment, isControl) >= 0:
+		return &Error{"the path holds a control character"}
+	case strings.IndexByte(segment, '\\') >= 0:
+		return &Error{"the path holds a backslash"}
+	case strings.TrimSpace(segment) != segment:
+		return &Error{"the path has a blank at an end of a segment"}
 	}
 	return nil
 }
 
-// String returns the path's literal bytes: what policy sees and nginx opens.
-func (p Path) String() string { return p.s }
-
-// IsZero reports whether p is no path.
-func (p Path) IsZero() bool { return p.s == "" }
-
-// Base returns the last segment, the file's name.
-func (p Path) Base() string { return p.s[strings.LastIndexByte(p.s, '/')+1:] }
-
-// Location returns the URI below nginx's internal location, in literal bytes
-// and not percent-encoded: nginx's rewrite takes a variable as it is. The
-// prefix has a slash at both ends. The zero Path has no location: "".
-func (p Path) Location(internal string) string {
-	if p.IsZero() {
-		return ""
-	}
-	return strings.TrimSuffix(internal, "/") + p.s
+// isControl also reports the two line separators that are not control
+// characters to Unicode: they end a line in a log just the same.
+func isControl(r rune) bool {
+	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029'
 }
 
-// URL returns the public URL path, percent-encoded as RFC 3986 section 3.3 has
-// it. Parse of it gives p again.
+// isPrefix asks for both slashes. Without the last one `/downloads` would take
+// `/downloads-old/a` for its own.
+func isPrefix(s string) bool {
+	return strings.HasPrefix(s, "/") && strings.HasSuffix(s, "/")
+}
+
+// IsZero reports whether p is the zero Path, which names no file.
+func (p Path) IsZero() bool { return p == Path{} }
+
+// String returns the path in literal bytes, `/project/plan.pdf`: what policies
+// see and nginx opens. It is empty for the zero Path.
+func (p Path) String() string { return p.s }
+
+// Base returns the last segment, `plan.pdf`. It is empty for the zero Path.
+func (p Path) Base() string { return p.s[strings.LastIndexByte(p.s, '/')+1:] }
+
+// Location returns the URI below nginx's internal location, `/protected/`, that
+// nginx must open: `/protected/project/plan.pdf`. It is in literal bytes, not
+// percent-encoded, because nginx takes it from a variable and does not decode
+// it. It is empty, which opens nothing, for the zero Path and for a prefix
+// without a slash at both ends.
+func (p Path) Location(internal string) string {
+	if p.IsZero() || !isPrefix(internal) {
+		return ""
+	}
+	return internal + p.s[1:]
+}
+
+// URL returns the public URL path below prefix, percent-encoded (RFC 3986):
+// [Parse] of it with the same prefix returns p. It is empty for the zero Path
+// and for a prefix without a slash at both ends.
 func (p Path) URL(prefix string) string {
-	if p.IsZero() {
+	if p.IsZero() || !isPrefix(prefix) {
 		return ""
 	}
 	var b strings.Builder
-	b.Grow(len(prefix) + 3*len(p.s))
-	b.WriteString(strings.TrimSuffix(prefix, "/"))
-	for i := range len(p.s) {
-		if c := p.s[i]; c == '/' || isUnreserved(c) {
-			b.WriteByte(c)
-		} else {
-			writeEscaped(&b, c)
-		}
-	}
+	b.WriteString(prefix)
+	escape(&b, p.s[1:], "/-._~")
 	return b.String()
 }
 
-// isUnreserved reports whether c stands for itself in every URL (RFC 3986
-// section 2.3).
-func isUnreserved(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
-		c == '-' || c == '.' || c == '_' || c == '~'
-}
-
-func writeEscaped(b *strings.Builder, c byte) {
-	const hex = "0123456789ABCDEF"
-	b.WriteByte('%')
-	b.WriteByte(hex[c>>4])
-	b.WriteByte(hex[c&15])
+// escape writes s percent-encoded. Letters, digits and the bytes of literal
+// stand for themselves.
+func escape(b *strings.Builder, s, literal string) {
+	const digits = "0123456789ABCDEF"
+	for i := range len(s) {
+		c := s[i]
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte(literal, c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			b.WriteByte('%')
+			b.WriteByte(digits[c>>4])
+			b.WriteByte(digits[c&15])
+		}
+	}
 }
