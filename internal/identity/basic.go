@@ -1,0 +1,329 @@
+package identity
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
+
+	"securefiles/authz"
+)
+
+// sourceBasic names the source in metrics.
+const sourceBasic = "htpasswd"
+
+const (
+	defaultRealm    = "downloads"
+	defaultRemember = time.Minute
+	maxRemembered   = 4096 // verified credentials
+	maxWaiting      = 64   // password checks that wait for a turn
+	maxWait         = time.Second
+	// maxPasswordBytes is where bcrypt stops reading: the rest of a longer
+	// password would count for nothing.
+	maxPasswordBytes = 72
+	// maxAuthorization leaves room for the longest user and password in
+	// base64.
+	maxAuthorization = 512
+)
+
+// ErrBusy says that a password could not be checked, because too many checks
+// are waiting already or one did not get its turn within a second. It is no
+// *authz.CredentialsError: the request ends with 503.
+var ErrBusy = errors.New("too many password checks at once")
+
+// BasicOptions are what a Basic can do without.
+type BasicOptions struct {
+	// Realm is what a browser shows when it asks for a password: printable
+	// ASCII without `"` and `\`. Empty means "downloads".
+	Realm string
+	// Remember is how long a verified password is not verified again. Zero
+	// means a minute; less means not at all.
+	Remember time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// A Basic checks HTTP Basic credentials (RFC 7617) against an htpasswd file.
+// It is safe for concurrent use. The zero Basic answers with an error.
+//
+// The file holds lines as `htpasswd -B` (bcrypt, cost 4 to 14) or `openssl
+// passwd -6` and `-5` (SHA-crypt, at most 500,000 rounds) write them. Weaker
+// hashes are refused.
+//
+// A check costs tens to hundreds of milliseconds of a core, so checks use at
+// most half of the processors and few may wait; verified credentials are
+// remembered for a short time. An unknown user costs what most users of the
+// file cost: in a file of several schemes, time can tell which scheme a user
+// has.
+type Basic struct {
+	file      string
+	challenge string
+	remember  time.Duration
+	now       func() time.Time
+
+	reloading sync.Mutex // one reload at a time, so that the latest read wins
+	users     atomic.Pointer[users]
+
+	secret [32]byte // keys the digests below; never leaves the process
+	// remembered maps the digest of verified credentials to when they must
+	// be verified again. Wrong ones are never kept.
+	remembered *otter.Cache[digest, time.Time]
+	// checks makes one of the same checks at the same time: a page with a
+	// hundred pictures asks a hundred times at once.
+	checks singleflight.Group
+	gate   gate
+}
+
+// NewBasic loads the file. Its error lists each wrong line as `file:line:
+// message`.
+func NewBasic(file string, opts *BasicOptions) (*Basic, error) {
+	var o BasicOptions
+	if opts != nil {
+		o = *opts
+	}
+	if o.Realm == "" {
+		o.Realm = defaultRealm
+	}
+	if strings.ContainsFunc(o.Realm, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+		return nil, errors.New("the realm is not printable ASCII without quotes and backslashes")
+	}
+	if o.Remember == 0 {
+		o.Remember = defaultRemember
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	// The cache has no expiry of its own: it would need a goroutine.
+	remembered, err := otter.New(&otter.Options[digest, time.Time]{MaximumSize: maxRemembered})
+	if err != nil {
+		return nil, fmt.Errorf("make the cache of verified credentials: %w", err)
+	}
+	b := &Basic{
+		file:       file,
+		challenge:  `Basic realm="` + o.Realm + `", charset="UTF-8"`,
+		remember:   o.Remember,
+		now:        o.Now,
+		remembered: remembered,
+		gate:       newGate(max(1, runtime.GOMAXPROCS(0)/2), maxWaiting),
+	}
+	rand.Read(b.secret[:]) // never fails: it ends the process instead
+	if err := b.Reload(context.Background()); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// File returns the file's name, for whoever watches it.
+func (b *Basic) File() string { return b.file }
+
+// Challenge returns the WWW-Authenticate value that asks for a password.
+func (b *Basic) Challenge() string { return b.challenge }
+
+// Reload reads the file again and forgets all verified credentials. After an
+// error, the last good version goes on serving, remembered credentials
+// included: a removed user stays until the file is mended.
+func (b *Basic) Reload(ctx context.Context) error {
+	b.reloading.Lock()
+	defer b.reloading.Unlock()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("read users: %w", err)
+	}
+	generation := uint64(1)
+	if last := b.users.Load(); last != nil {
+		generation = last.generation + 1
+	}
+	next, err := loadUsers(b.file, generation)
+	if err != nil {
+		return err
+	}
+	b.users.Store(next)
+	// A check that began before may still add its result. It does no harm:
+	// the generation is part of the key.
+	b.remembered.InvalidateAll()
+	return nil
+}
+
+// Authenticate checks the Authorization header. None, or one of another
+// scheme, is authz.ErrNoCredentials. One that is malformed, came more than
+// once or is wrong is an *authz.CredentialsError with a challenge. ErrBusy
+// means that it could not be checked in time.
+//
+// The context plays no part: a check may serve several requests, and all
+// waiting is bounded.
+func (b *Basic) Authenticate(_ context.Context, r *http.Request) (authz.Principal, error) {
+	u := b.users.Load()
+	if u == nil {
+		return authz.Principal{}, errors.New("no htpasswd file is loaded")
+	}
+	value, err := onlyValue(r.Header, "Authorization")
+	if err != nil {
+		return b.refuse(err)
+	}
+	user, password, err := parseBasic(value)
+	if errors.Is(err, authz.ErrNoCredentials) {
+		return authz.Principal{}, authz.ErrNoCredentials
+	}
+	if err != nil {
+		return b.refuse(err)
+	}
+	ok, err := b.verify(u, user, password)
+	if err != nil {
+		return authz.Principal{}, err
+	}
+	if !ok {
+		return b.refuse(errors.New("unknown user or wrong password"))
+	}
+	return authz.Principal{Subject: user, Source: sourceBasic}, nil
+}
+
+func (b *Basic) refuse(err error) (authz.Principal, error) {
+	return authz.Principal{}, &authz.CredentialsError{Source: sourceBasic, Problem: err.Error(), Challenge: b.challenge}
+}
+
+// verify reports whether the file has the user with the password. Known and
+// unknown users take the same steps.
+func (b *Basic) verify(u *users, user, password string) (bool, error) {
+	a, known := u.accounts[user]
+	if !known {
+		a = u.decoy
+	}
+	// The generation stands for the file, the user's hash in it included.
+	key := b.digest(strconv.FormatUint(u.generation, 10), user, password)
+	if until, ok := b.remembered.GetIfPresent(key); ok && b.now().Before(until) {
+		return true, nil
+	}
+	result, err, _ := b.checks.Do(string(key[:]), func() (any, error) {
+		if err := b.gate.enter(); err != nil {
+			return false, err
+		}
+		defer b.gate.leave()
+		ok := a.MatchesPassword(password) && known
+		if ok {
+			b.remembered.Set(key, b.now().Add(b.remember))
+		}
+		return ok, nil
+	})
+	if err != nil {
+		return false, err
+	}
+	return result.(bool), nil
+}
+
+// A digest stands for credentials where they are remembered.
+type digest [sha256.Size]byte
+
+// digest returns a keyed hash of the fields. Each is preceded by its length,
+// so that no two lists of fields run together.
+func (b *Basic) digest(fields ...string) digest {
+	mac := hmac.New(sha256.New, b.secret[:])
+	var buf []byte
+	for _, f := range fields {
+		buf = binary.BigEndian.AppendUint64(buf, uint64(len(f)))
+		buf = append(buf, f...)
+	}
+	mac.Write(buf)
+	return digest(mac.Sum(nil))
+}
+
+// Format keeps hashes and the key out of every %v, %+v and %#v.
+func (b *Basic) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "htpasswd %s", b.file) }
+
+// parseBasic takes the value of an Authorization header apart: `Basic`, blanks
+// and the base64 form of `user:password` (RFC 7617 section 2). Its errors
+// quote nothing.
+func parseBasic(value string) (user, password string, err error) {
+	if value == "" {
+		return "", "", authz.ErrNoCredentials
+	}
+	scheme, rest := value, ""
+	if end := strings.IndexFunc(value, func(r rune) bool { return !isSchemeRune(r) }); end >= 0 {
+		scheme, rest = value[:end], value[end:]
+	}
+	switch {
+	case scheme == "":
+		// Nobody's credentials, but meant as some: not for anonymous.
+		return "", "", errors.New("the Authorization header has no scheme")
+	case !strings.EqualFold(scheme, "Basic"):
+		return "", "", authz.ErrNoCredentials
+	case !strings.HasPrefix(rest, " "):
+		return "", "", errors.New("the scheme is not followed by a blank and credentials")
+	}
+	if len(value) > maxAuthorization {
+		return "", "", errors.New("the credentials are longer than 512 bytes")
+	}
+	// Go's decoder skips line breaks and ignores spare bits. Only what encodes
+	// back to the same is accepted.
+	blob := strings.TrimLeft(rest, " ")
+	text, err := base64.StdEncoding.DecodeString(blob)
+	if err != nil || base64.StdEncoding.EncodeToString(text) != blob {
+		return "", "", errors.New("the credentials are not base64")
+	}
+	user, password, found := strings.Cut(string(text), ":")
+	if !found {
+		return "", "", errors.New("the credentials have no colon")
+	}
+	if err := ValidSubject(user); err != nil {
+		return "", "", fmt.Errorf("the user %w", err)
+	}
+	switch {
+	case password == "":
+		return "", "", errors.New("the password is empty")
+	case len(password) > maxPasswordBytes:
+		return "", "", errors.New("the password is longer than 72 bytes")
+	case strings.ContainsFunc(password, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return "", "", errors.New("the password holds a control character")
+	}
+	return user, password, nil
+}
+
+// isSchemeRune reports whether the name of a scheme may hold r. RFC 9110 allows
+// more, but no registered name uses it.
+func isSchemeRune(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-'
+}
+
+// A gate lets a few password checks run and a few more wait. The zero gate is
+// closed.
+type gate struct {
+	places  chan struct{} // holds one for each that runs or waits
+	running chan struct{} // holds one for each that runs
+}
+
+func newGate(running, waiting int) gate {
+	return gate{places: make(chan struct{}, running+waiting), running: make(chan struct{}, running)}
+}
+
+// enter waits for a turn, or returns ErrBusy. After it, leave must be called.
+func (g gate) enter() error {
+	select {
+	case g.places <- struct{}{}:
+	default:
+		return ErrBusy
+	}
+	select {
+	case g.running <- struct{}{}:
+		return nil
+	case <-time.After(maxWait):
+		<-g.places
+		return ErrBusy
+	}
+}
+
+func (g gate) leave() {
+	<-g.running
+	<-g.places
+}

@@ -1,0 +1,634 @@
+package identity
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tg123/go-htpasswd"
+	"golang.org/x/crypto/bcrypt"
+
+	"securefiles/authz"
+)
+
+const (
+	usersFile = "testdata/users.htpasswd"
+	password  = "correct horse" // of all users in it
+	challenge = `Basic realm="downloads", charset="UTF-8"`
+)
+
+func newTestBasic(t testing.TB, file string, opts *BasicOptions) *Basic {
+	t.Helper()
+	b, err := NewBasic(file, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// basic returns an Authorization header line.
+func basic(credentials string) string {
+	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(credentials))
+}
+
+// login reports who the credentials are for.
+func login(t testing.TB, b *Basic, user, password string) (string, error) {
+	p, err := b.Authenticate(t.Context(), request(t, basic(user+":"+password)))
+	return p.Subject, err
+}
+
+func TestBasic(t *testing.T) {
+	b := newTestBasic(t, usersFile, nil)
+	blob := base64.StdEncoding.EncodeToString([]byte("alice:" + password))
+	for _, test := range []struct{ name, line, subject string }{
+		{"bcrypt", basic("alice:" + password), "alice"},
+		{"SHA-512 and a comment in the file", basic("bob@example.org:" + password), "bob@example.org"},
+		{"SHA-256 and a user in UTF-8", basic("Carol Müller:" + password), "Carol Müller"},
+		{"the scheme in lower case", "Authorization: basic " + blob, "alice"},
+		{"the scheme in upper case", "authorization: BASIC " + blob, "alice"},
+		{"several blanks", "Authorization: Basic   " + blob, "alice"},
+	} {
+		p, err := b.Authenticate(t.Context(), request(t, test.line))
+		if err != nil || p.Subject != test.subject || p.Source != "htpasswd" || p.Groups != nil {
+			t.Errorf("%s: got %v, %v, want %s", test.name, p, err, test.subject)
+		}
+	}
+	if b.File() != usersFile || b.Challenge() != challenge {
+		t.Errorf("got file %s and challenge %s", b.File(), b.Challenge())
+	}
+}
+
+func TestBasicFindsNothing(t *testing.T) {
+	b := newTestBasic(t, usersFile, nil)
+	for _, test := range []struct{ name, line string }{
+		{"no header", "Accept: */*"},
+		{"an empty header", "Authorization: "},
+		{"another scheme", "Authorization: Bearer YWxpY2U6Y29ycmVjdCBob3JzZQ=="},
+		{"another scheme alone", "Authorization: Negotiate"},
+		{"a scheme that begins alike", "Authorization: Basic-2 YWxpY2U6Y29ycmVjdCBob3JzZQ=="},
+		{"a scheme that is shorter", "Authorization: Basi c"},
+		{"credentials for a proxy", "Proxy-" + basic("alice:"+password)},
+		{"a long token of another scheme", "Authorization: Bearer " + strings.Repeat("x", 4096)},
+	} {
+		p, err := b.Authenticate(t.Context(), request(t, test.line))
+		if !errors.Is(err, authz.ErrNoCredentials) || p.Subject != "" {
+			t.Errorf("%s: got %q, %v", test.name, p.Subject, err)
+		}
+	}
+}
+
+// S14, S16, S19, S21: each is refused for its reason, at no cost unless it
+// could be right, and the reason quotes none of it.
+func TestBasicRefuses(t *testing.T) {
+	const base, wrong, twice = "the credentials are not base64", "unknown user or wrong password", "Authorization came more than once"
+	const control = "the password holds a control character"
+	good := basic("alice:" + password)
+	for _, test := range []struct {
+		name  string
+		lines []string
+		want  string
+		cost  int64 // checks
+	}{
+		{"a wrong password", []string{basic("alice:wrong-guess")}, wrong, 1},
+		{"an unknown user", []string{basic("mallory:" + password)}, wrong, 1},
+		{"a user in another case", []string{basic("Alice:" + password)}, wrong, 1},
+		{"a user in another normal form", []string{basic("Carol Mu\u0308ller:" + password)}, wrong, 1},
+		{"another user's scheme", []string{basic("bob@example.org:wrong-guess")}, wrong, 1},
+		{"a password with a blank at the end", []string{basic("alice:" + password + " ")}, wrong, 1},
+		{"a password that begins with a colon", []string{basic("alice::" + password)}, wrong, 1},
+		{"the hash for a password", []string{basic("alice:$2y$04$L3QhvojJ9ZfeSAMa7AX1Cenug.fFgHVen5aTHXUPDsIA.izYJUqt6")}, wrong, 1},
+		{"a comment of the file for a user", []string{basic("# The password of everybody is: correct horse")}, wrong, 1},
+		{"72 bytes that begin right", []string{basic("alice:" + password + strings.Repeat("x", 72-len(password)))}, wrong, 1},
+		{"73 bytes", []string{basic("alice:" + strings.Repeat("x", 73))}, "the password is longer than 72 bytes", 0},
+		{"37 letters of two bytes", []string{basic("alice:" + strings.Repeat("é", 37))}, "the password is longer than 72 bytes", 0},
+		{"more than any credentials need", []string{basic("alice:" + strings.Repeat("x", 400))}, "the credentials are longer than 512 bytes", 0},
+		{"no password", []string{basic("alice:")}, "the password is empty", 0},
+		{"no user", []string{basic(":" + password)}, "the user is empty", 0},
+		{"neither", []string{basic(":")}, "the user is empty", 0},
+		{"no colon", []string{basic("alice")}, "the credentials have no colon", 0},
+		{"nothing in base64", []string{"Authorization: Basic ===="}, base, 0},
+		{"the scheme alone", []string{"Authorization: Basic"}, "the scheme is not followed by a blank and credentials", 0},
+		{"a tab for a blank", []string{"Authorization: Basic\tYWxpY2U6Y29ycmVjdCBob3JzZQ=="}, "the scheme is not followed by a blank and credentials", 0},
+		{"no blank", []string{"Authorization: Basic:YWxpY2U6Y29ycmVjdCBob3JzZQ=="}, "the scheme is not followed by a blank and credentials", 0},
+		{"a tab after the blank", []string{"Authorization: Basic \tYWxpY2U6Y29ycmVjdCBob3JzZQ=="}, base, 0},
+		{"credentials without base64", []string{"Authorization: Basic alice:correct-horse"}, base, 0},
+		{"base64 without padding", []string{"Authorization: Basic YWxpY2U6Y29ycmVjdCBob3JzZQ"}, base, 0},
+		{"base64 with too much padding", []string{"Authorization: Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==="}, base, 0},
+		{"base64 with spare bits", []string{"Authorization: Basic YWxpY2U6Y29ycmVjdCBob3JzZR=="}, base, 0},
+		{"base64 for URLs", []string{"Authorization: Basic YWxpY2U6__-_"}, base, 0},
+		{"base64 with a blank", []string{"Authorization: Basic YWxpY2U6 Y29ycmVjdCBob3JzZQ=="}, base, 0},
+		{"two in one line", []string{good + ", Basic eDp5"}, base, 0},
+		{"a parameter", []string{`Authorization: Basic charset="UTF-8"`}, base, 0},
+		{"no scheme", []string{"Authorization: =YWxpY2U6Y29ycmVjdCBob3JzZQ=="}, "the Authorization header has no scheme", 0},
+		{"two headers", []string{good, basic("mallory:x")}, twice, 0},
+		{"the same header twice", []string{good, good}, twice, 0},
+		{"two headers of different schemes", []string{"Authorization: Bearer x", good}, twice, 0},
+		{"a second header in lower case", []string{good, "authorization: Bearer x"}, twice, 0},
+		{"a NUL in the password", []string{basic("alice:" + password + "\x00")}, control, 0},
+		{"a NUL before the password", []string{basic("alice:\x00" + password)}, control, 0},
+		{"a line break in the password", []string{basic("alice:a\nb")}, control, 0},
+		{"DEL in the password", []string{basic("alice:a\x7f")}, control, 0},
+		{"a NUL in the user", []string{basic("alice\x00:" + password)}, "the user " + unseen, 0},
+		{"a line break in the user", []string{basic("alice\r\nbob:" + password)}, "the user " + unseen, 0},
+		{"a right-to-left override", []string{basic("ali\u202ece:" + password)}, "the user " + unseen, 0},
+		{"a zero-width space", []string{basic("alice\u200b:" + password)}, "the user " + unseen, 0},
+		{"a byte order mark", []string{basic("\ufeffalice:" + password)}, "the user " + unseen, 0},
+		{"ISO 8859-1", []string{basic("Carol M\xfcller:" + password)}, "the user is not valid UTF-8", 0},
+		{"a blank before the user", []string{basic(" alice:" + password)}, "the user " + edges, 0},
+		{"a blank after the user", []string{basic("alice :" + password)}, "the user " + edges, 0},
+		{"a group", []string{basic("@staff:" + password)}, "the user begins with @, which marks groups", 0},
+		{"the caller without credentials", []string{basic("anonymous:" + password)}, "the user is the name of callers without credentials", 0},
+		{"a user of 257 bytes", []string{basic(strings.Repeat("a", 257) + ":" + password)}, "the user is longer than 256 bytes", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newTestBasic(t, usersFile, nil)
+			checks := countChecks(b)
+			for range 2 { // what is refused is not remembered, and refused again
+				checks.Store(0)
+				got, err := b.Authenticate(t.Context(), request(t, test.lines...))
+				wantRefused(t, got, err, authz.CredentialsError{Source: "htpasswd", Problem: test.want, Challenge: challenge})
+				if n := checks.Load(); n != test.cost {
+					t.Errorf("%d hashes were checked, want %d", n, test.cost)
+				}
+			}
+		})
+	}
+}
+
+// A check stands for an account's hash: it may count, block or panic.
+type check func(password string) bool
+
+func (c check) MatchesPassword(password string) bool { return c(password) }
+
+// replaceChecks puts wrap around every hash, the decoy included.
+func replaceChecks(b *Basic, wrap func(htpasswd.EncodedPasswd) check) {
+	old := b.users.Load()
+	u := &users{generation: old.generation, decoy: old.decoy, accounts: make(map[string]account)}
+	u.decoy.EncodedPasswd = wrap(old.decoy.EncodedPasswd)
+	for name, a := range old.accounts {
+		a.EncodedPasswd = wrap(a.EncodedPasswd)
+		u.accounts[name] = a
+	}
+	b.users.Store(u)
+}
+
+func countChecks(b *Basic) *atomic.Int64 {
+	var n atomic.Int64
+	replaceChecks(b, func(hash htpasswd.EncodedPasswd) check {
+		return func(password string) bool {
+			n.Add(1)
+			return hash.MatchesPassword(password)
+		}
+	})
+	return &n
+}
+
+// S19: a decoy that a password happens to fit lets nobody in.
+func TestDecoyLetsNobodyIn(t *testing.T) {
+	b := newTestBasic(t, usersFile, nil)
+	replaceChecks(b, func(htpasswd.EncodedPasswd) check { return func(string) bool { return true } })
+	if who, err := login(t, b, "mallory", "x"); who != "" || err == nil {
+		t.Errorf("got %q, %v", who, err)
+	}
+	if who, err := login(t, b, "alice", "x"); who != "alice" || err != nil {
+		t.Errorf("the test does not test: %q, %v", who, err)
+	}
+}
+
+// S19: time does not tell who is in the file. The shortest of many times is
+// compared: a busy machine makes times longer, never shorter.
+func TestUnknownUsersTakeAsLong(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newTestBasic(t, writeUsers(t, fmt.Sprintf("alice:%s\n", hash)), nil)
+	shortest := map[string]time.Duration{"alice": time.Hour, "mallory": time.Hour}
+	for i := range 50 {
+		for user := range shortest {
+			r := request(t, basic(fmt.Sprintf("%s:wrong%d", user, i)))
+			start := time.Now()
+			_, err := b.Authenticate(t.Context(), r)
+			shortest[user] = min(shortest[user], time.Since(start))
+			var refused *authz.CredentialsError
+			if !errors.As(err, &refused) {
+				t.Fatalf("got %v, want a refusal", err)
+			}
+		}
+	}
+	known, unknown := shortest["alice"], shortest["mallory"]
+	if unknown < known/2 || unknown > known*2 {
+		t.Errorf("an unknown user takes %v, a known one %v", unknown, known)
+	}
+}
+
+func writeUsers(t testing.TB, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "users.htpasswd")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// S18, S19: verified credentials are remembered, and nothing else.
+func TestRemembered(t *testing.T) {
+	now := time.Unix(1_000_000_000, 0)
+	b := newTestBasic(t, usersFile, &BasicOptions{Remember: time.Minute, Now: func() time.Time { return now }})
+	checks := countChecks(b)
+	for _, step := range []struct {
+		name           string
+		pass           time.Duration
+		user, password string
+		ok             bool
+		cost           int64
+	}{
+		{"the first time is checked", 0, "alice", password, true, 1},
+		{"the second is not", 0, "alice", password, true, 0},
+		{"nor one within the minute", 59 * time.Second, "alice", password, true, 0},
+		{"another password is", 0, "alice", "wrong", false, 1},
+		{"a wrong one is each time", 0, "alice", "wrong", false, 1},
+		{"another user with the same password is", 0, "Carol Müller", password, true, 1},
+		{"an unknown user with it is", 0, "mallory", password, false, 1},
+		{"and is again", 0, "mallory", password, false, 1},
+		{"after the minute it is checked again, whatever was asked meanwhile", time.Second, "alice", password, true, 1},
+		{"and remembered again", 59 * time.Second, "alice", password, true, 0},
+	} {
+		now = now.Add(step.pass)
+		checks.Store(0)
+		who, err := login(t, b, step.user, step.password)
+		if (err == nil) != step.ok || (who == step.user) != step.ok || checks.Load() != step.cost {
+			t.Errorf("%s: got %q, %v after %d checks, want %v after %d", step.name, who, err, checks.Load(), step.ok, step.cost)
+		}
+	}
+}
+
+// S18: a hash that was copied from one user to another does not make them one.
+func TestRememberedBelongsToItsUser(t *testing.T) {
+	const hash = ":$2y$04$L3QhvojJ9ZfeSAMa7AX1Cenug.fFgHVen5aTHXUPDsIA.izYJUqt6\n"
+	b := newTestBasic(t, writeUsers(t, "alice"+hash+"bob"+hash), nil)
+	checks := countChecks(b)
+	for i, user := range []string{"alice", "bob"} {
+		if who, err := login(t, b, user, password); who != user || err != nil || checks.Load() != int64(i)+1 {
+			t.Errorf("%s: got %q, %v after %d checks, want %d", user, who, err, checks.Load(), i+1)
+		}
+	}
+}
+
+func TestRememberNothing(t *testing.T) {
+	b := newTestBasic(t, usersFile, &BasicOptions{Remember: -1})
+	checks := countChecks(b)
+	for range 3 {
+		if _, err := login(t, b, "alice", password); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if checks.Load() != 3 {
+		t.Errorf("got %d checks, want 3", checks.Load())
+	}
+}
+
+// S17
+func TestRememberedIsBounded(t *testing.T) {
+	b := newTestBasic(t, usersFile, nil)
+	for i := range 3 * maxRemembered {
+		b.remembered.Set(b.digest(fmt.Sprint(i)), time.Now())
+	}
+	b.remembered.CleanUp()
+	if n := b.remembered.EstimatedSize(); n > maxRemembered {
+		t.Errorf("%d credentials are remembered, want at most %d", n, maxRemembered)
+	}
+}
+
+// S18
+func TestDigest(t *testing.T) {
+	b, other := newTestBasic(t, usersFile, nil), newTestBasic(t, usersFile, nil)
+	if b.digest("a", "b") == other.digest("a", "b") {
+		t.Error("the digest does not depend on a secret")
+	}
+	seen := make(map[digest][]string)
+	for _, fields := range [][]string{
+		{}, {""}, {"", ""}, {"a"}, {"a", ""}, {"", "a"}, {"ab"}, {"a", "b"}, {"b", "a"}, {"a:b"}, {"a$$b"},
+		{"1", "alice", "x"}, {"2", "alice", "x"}, {"1", "alic", "ex"}, {"1a", "lice", "x"}, {"1", "alice", "y"},
+		{"a\x00\x00\x00\x00\x00\x00\x00\x01b"},
+	} {
+		d := b.digest(fields...)
+		if twin, ok := seen[d]; ok {
+			t.Errorf("%q and %q have one digest", twin, fields)
+		}
+		seen[d] = fields
+	}
+}
+
+// S11, S15, S18
+func TestReload(t *testing.T) {
+	const one = "alice:$2y$04$L3QhvojJ9ZfeSAMa7AX1Cenug.fFgHVen5aTHXUPDsIA.izYJUqt6\n"     // correct horse
+	const two = "alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n"     // U*U
+	const three = "mallory:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n" // U*U
+	file := writeUsers(t, one)
+	b := newTestBasic(t, file, nil)
+	for _, step := range []struct {
+		name       string
+		text       string
+		err        string
+		generation uint64
+		accepts    string // the one password of alice's that is right
+	}{
+		{"the first version", one, "", 2, password},
+		{"a version that is wrong leaves the last", "alice:secret\n", file + ":1: plain text, DES or an unknown hash: set the password again with `htpasswd -B FILE USER`", 2, password},
+		{"one of two lines that is wrong leaves the last", two + "bob\n", file + ":2: no colon: a line is user:hash, as `htpasswd -B` writes it", 2, password},
+		{"another password", two, "", 3, "U*U"},
+		{"the user removed", three, "", 4, ""},
+		{"the user back", one, "", 5, password},
+		{"no users", "# nobody\n", "", 6, ""},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			if err := os.WriteFile(file, []byte(step.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Reload(t.Context()); message(err) != step.err {
+				t.Errorf("got error %v, want %s", err, step.err)
+			}
+			if g := b.users.Load().generation; g != step.generation {
+				t.Errorf("got generation %d, want %d", g, step.generation)
+			}
+			for _, password := range []string{password, "U*U", password} {
+				_, err := login(t, b, "alice", password)
+				if (err == nil) != (password == step.accepts) {
+					t.Errorf("%q: got %v", password, err)
+				}
+			}
+		})
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Reload(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want that the file does not exist", err)
+	}
+}
+
+func TestReloadForgets(t *testing.T) {
+	b := newTestBasic(t, usersFile, nil)
+	if _, err := login(t, b, "alice", password); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.remembered.EstimatedSize(); n != 0 {
+		t.Errorf("%d credentials are still remembered", n)
+	}
+}
+
+// S18: what a check of the last version adds after a reload counts for
+// nothing.
+func TestLateResultOfTheLastVersion(t *testing.T) {
+	b := newTestBasic(t, usersFile, nil)
+	last := b.users.Load()
+	if err := b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := b.verify(last, "alice", password); !ok || err != nil {
+		t.Fatalf("got %v, %v", ok, err)
+	}
+	checks := countChecks(b)
+	if _, err := login(t, b, "alice", password); err != nil || checks.Load() != 1 {
+		t.Errorf("got %v after %d checks, want 1", err, checks.Load())
+	}
+}
+
+func TestReloadStopsWithItsContext(t *testing.T) {
+	b := newTestBasic(t, usersFile, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Reload(ctx); message(err) != "read users: context canceled" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// S12, S19
+func TestBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTestBasic(t, usersFile, nil)
+		b.gate = newGate(1, 2)
+		var started atomic.Int64
+		finish := make(chan struct{})
+		replaceChecks(b, func(hash htpasswd.EncodedPasswd) check {
+			return func(password string) bool {
+				started.Add(1)
+				<-finish
+				return hash.MatchesPassword(password)
+			}
+		})
+		begin := time.Now()
+		var running, waiting sync.WaitGroup
+		running.Go(func() {
+			if who, err := login(t, b, "alice", password); who != "alice" || err != nil {
+				t.Errorf("the one that runs: got %q, %v", who, err)
+			}
+		})
+		synctest.Wait()
+		for _, password := range []string{"1", "2"} {
+			waiting.Go(func() {
+				who, err := login(t, b, "alice", password)
+				if who != "" || !errors.Is(err, ErrBusy) || time.Since(begin) != time.Second {
+					t.Errorf("one that waits: got %q, %v after %v, want ErrBusy after a second", who, err, time.Since(begin))
+				}
+			})
+		}
+		synctest.Wait()
+		who, err := login(t, b, "alice", "3")
+		var refused *authz.CredentialsError
+		if who != "" || !errors.Is(err, ErrBusy) || errors.As(err, &refused) || time.Since(begin) != 0 {
+			t.Errorf("one too many: got %q, %v after %v, want ErrBusy at once", who, err, time.Since(begin))
+		}
+		waiting.Wait()
+		if started.Load() != 1 {
+			t.Errorf("%d checks ran, want 1", started.Load())
+		}
+		close(finish)
+		running.Wait()
+		if len(b.gate.places) != 0 || len(b.gate.running) != 0 {
+			t.Error("the gate counts checks that are over")
+		}
+		if who, err := login(t, b, "bob@example.org", password); who == "" || err != nil {
+			t.Errorf("afterwards: got %q, %v", who, err)
+		}
+	})
+}
+
+func TestBusyDoesNotConcernTheRemembered(t *testing.T) {
+	b := newTestBasic(t, usersFile, nil)
+	if _, err := login(t, b, "alice", password); err != nil {
+		t.Fatal(err)
+	}
+	b.gate = gate{} // closed
+	if who, err := login(t, b, "alice", password); who != "alice" || err != nil {
+		t.Errorf("got %q, %v", who, err)
+	}
+	if _, err := login(t, b, "alice", "wrong"); !errors.Is(err, ErrBusy) {
+		t.Errorf("got %v, want ErrBusy", err)
+	}
+}
+
+// A page with a hundred pictures must not be too busy with itself.
+func TestSameCredentialsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTestBasic(t, usersFile, nil)
+		b.gate = newGate(1, 0)
+		var started atomic.Int64
+		finish := make(chan struct{})
+		replaceChecks(b, func(hash htpasswd.EncodedPasswd) check {
+			return func(password string) bool {
+				started.Add(1)
+				<-finish
+				return hash.MatchesPassword(password)
+			}
+		})
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				if who, err := login(t, b, "alice", password); who != "alice" || err != nil {
+					t.Errorf("got %q, %v", who, err)
+				}
+			})
+		}
+		synctest.Wait()
+		close(finish)
+		all.Wait()
+		if started.Load() != 1 {
+			t.Errorf("%d checks, want 1", started.Load())
+		}
+	})
+}
+
+// S10: a panic lets nobody in and keeps no place.
+func TestPanicInACheck(t *testing.T) {
+	b := newTestBasic(t, usersFile, nil)
+	replaceChecks(b, func(htpasswd.EncodedPasswd) check { return func(string) bool { panic("bug") } })
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_, _ = login(t, b, "alice", password) // panics
+	}()
+	if len(b.gate.places) != 0 || len(b.gate.running) != 0 {
+		t.Error("a check that panicked keeps its place")
+	}
+}
+
+// S10
+func TestZeroBasic(t *testing.T) {
+	var refused *authz.CredentialsError
+	who, err := login(t, &Basic{}, "alice", password)
+	if who != "" || err == nil || errors.Is(err, authz.ErrNoCredentials) || errors.As(err, &refused) {
+		t.Errorf("got %q, %v, want an error that is neither no nor bad credentials", who, err)
+	}
+}
+
+func TestRealm(t *testing.T) {
+	const bad = "the realm is not printable ASCII without quotes and backslashes"
+	for _, test := range []struct{ realm, challenge, err string }{
+		{"", challenge, ""},
+		{"Files of Example, Inc.", `Basic realm="Files of Example, Inc.", charset="UTF-8"`, ""},
+		{`a"b`, "", bad}, {`a\`, "", bad}, {"a\r\nX: y", "", bad}, {"Müller", "", bad},
+	} {
+		b, err := NewBasic(usersFile, &BasicOptions{Realm: test.realm})
+		if message(err) != test.err {
+			t.Errorf("%q: got error %v, want %q", test.realm, err, test.err)
+		}
+		if err == nil && b.Challenge() != test.challenge {
+			t.Errorf("%q: got %s, want %s", test.realm, b.Challenge(), test.challenge)
+		}
+	}
+}
+
+// S19: neither hashes nor the key come out, however it is printed.
+func TestDump(t *testing.T) {
+	b := newTestBasic(t, usersFile, nil)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
+		if got := fmt.Sprintf(verb, b); got != "htpasswd "+usersFile {
+			t.Errorf("%s: got %s", verb, got)
+		}
+	}
+}
+
+// Run with -race.
+func TestConcurrentUse(t *testing.T) {
+	b := newTestBasic(t, usersFile, nil)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for j := range 8 {
+				if who, err := login(t, b, "alice", password); !errors.Is(err, ErrBusy) && (who != "alice" || err != nil) {
+					t.Errorf("right: got %q, %v", who, err)
+				}
+				if who, err := login(t, b, "alice", fmt.Sprint(i, j)); who != "" || err == nil {
+					t.Errorf("wrong: got %q, %v", who, err)
+				}
+			}
+		})
+		all.Go(func() {
+			if err := b.Reload(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if g := b.users.Load().generation; g != 9 {
+		t.Errorf("got generation %d, want 9: two reloads made one version", g)
+	}
+}
+
+func FuzzBasicHeader(f *testing.F) {
+	for _, seed := range []string{
+		"Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==", "basic  YWxpY2U6Y29ycmVjdCBob3JzZQ==", "Basic", "Basic ", "Basic YWxpY2U=", "Basic Og==",
+		"Bearer x", "Basic\tYTpi", "Basic YTpi\n", "=", "", "Basic YTpiAA==", "Basic QHN0YWZmOng=",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		user, password, err := parseBasic(value)
+		if err != nil {
+			if user != "" || password != "" {
+				t.Fatal("an error beside credentials")
+			}
+			return
+		}
+		scheme, blob, _ := strings.Cut(value, " ")
+		if !strings.EqualFold(scheme, "basic") || strings.TrimLeft(blob, " ") != base64.StdEncoding.EncodeToString([]byte(user+":"+password)) {
+			t.Fatalf("%q became %q and %q", value, user, password)
+		}
+		if ValidSubject(user) != nil || strings.Contains(user, ":") || password == "" || len(password) > 72 || strings.ContainsAny(password, "\x00\r\n") {
+			t.Fatalf("accepted %q and %q", user, password)
+		}
+		// net/http reads the same where it reads anything.
+		if u, p, ok := (&http.Request{Header: http.Header{"Authorization": {value}}}).BasicAuth(); ok && (u != user || p != password) {
+			t.Fatalf("%q: net/http reads %q and %q", value, u, p)
+		}
+	})
+}
+
+func BenchmarkBasicWarm(b *testing.B) {
+	source := newTestBasic(b, usersFile, nil)
+	r := request(b, "X-Original-URI: /downloads/a.txt", "X-Original-Method: GET", "X-Real-IP: 192.0.2.1", basic("alice:"+password))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := source.Authenticate(b.Context(), r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"securefiles/authz"
+)
+
+// sourceHeader names the source in metrics.
+const sourceHeader = "header"
+
+// maxGroups bounds the groups of one request.
+const maxGroups = 256
+
+// HeaderOptions name the headers that nginx sets. Names are letters, digits
+// and `-`, because nginx drops others from clients by default
+// (underscores_in_headers, ignore_invalid_headers), and are none that HTTP or
+// the exchange with nginx gives a meaning.
+type HeaderOptions struct {
+	// Header carries the subject.
+	Header string
+	// GroupsHeader carries the subject's groups, separated by commas and
+	// without the leading `@`; empty for none. A group that holds a comma,
+	// as an LDAP name does, cannot be sent.
+	GroupsHeader string
+}
+
+// A Header takes the subject from a request header that nginx has set. It
+// trusts it: nginx must overwrite what the client sent, also where it has
+// nothing to say. The zero Header never finds credentials.
+type Header struct {
+	subject, groups string // canonical names
+}
+
+// NewHeader returns an error that names the header which cannot be used and
+// why.
+func NewHeader(opts HeaderOptions) (*Header, error) {
+	if err := validHeaderName(opts.Header); err != nil {
+		return nil, fmt.Errorf("header %q %w", opts.Header, err)
+	}
+	h := &Header{subject: http.CanonicalHeaderKey(opts.Header)}
+	if opts.GroupsHeader == "" {
+		return h, nil
+	}
+	if err := validHeaderName(opts.GroupsHeader); err != nil {
+		return nil, fmt.Errorf("groups header %q %w", opts.GroupsHeader, err)
+	}
+	h.groups = http.CanonicalHeaderKey(opts.GroupsHeader)
+	if h.groups == h.subject {
+		return nil, fmt.Errorf("groups header %q is the header of the subject: use two", opts.GroupsHeader)
+	}
+	return h, nil
+}
+
+// Authenticate returns the subject and groups of the headers. No header, or an
+// empty one, is authz.ErrNoCredentials; groups without a subject count for
+// nothing. A second value, also under another spelling that some server folds
+// into the same name, is an *authz.CredentialsError: it came past nginx. So is
+// a subject that ValidSubject refuses and a list of groups that does not parse.
+func (h *Header) Authenticate(_ context.Context, r *http.Request) (authz.Principal, error) {
+	subject, err := onlyValue(r.Header, h.subject)
+	if err != nil {
+		return h.refuse(err)
+	}
+	if subject == "" {
+		return authz.Principal{}, authz.ErrNoCredentials
+	}
+	if err := ValidSubject(subject); err != nil {
+		return h.refuse(fmt.Errorf("the subject %w", err))
+	}
+	list, err := onlyValue(r.Header, h.groups)
+	if err != nil {
+		return h.refuse(err)
+	}
+	groups, err := parseGroups(list)
+	if err != nil {
+		return h.refuse(err)
+	}
+	return authz.Principal{Subject: subject, Groups: groups, Source: sourceHeader}, nil
+}
+
+func (h *Header) refuse(err error) (authz.Principal, error) {
+	return authz.Principal{}, &authz.CredentialsError{Source: sourceHeader, Problem: err.Error()}
+}
+
+// parseGroups takes `staff, sales` apart into `@staff` and `@sales`.
+func parseGroups(list string) ([]string, error) {
+	if list == "" {
+		return nil, nil
+	}
+	if strings.Count(list, ",") >= maxGroups {
+		return nil, errors.New("there are more than 256 groups")
+	}
+	var groups []string
+	for name := range strings.SplitSeq(list, ",") {
+		name = strings.Trim(name, " \t")
+		if err := validName(name); err != nil {
+			return nil, fmt.Errorf("a group %w", err)
+		}
+		group := "@" + name
+		if group == authz.GroupAnyone || group == authz.GroupAuthenticated {
+			return nil, errors.New("a group is one that the service gives out itself")
+		}
+		groups = append(groups, group)
+	}
+	return groups, nil
+}
+
+// onlyValue returns the value of a header that must come once, or "" where it
+// did not come. It counts every spelling that differs in case or in `_` for
+// `-`: applications behind CGI-like gateways cannot tell them apart, so a
+// second one is a forgery even if nobody here would read it. A wrong spelling
+// alone has no effect. The name is canonical.
+func onlyValue(h http.Header, name string) (string, error) {
+	values := h[name]
+	if len(values) == 0 {
+		return "", nil
+	}
+	count := 0
+	for key, v := range h {
+		if sameHeader(key, name) {
+			count += len(v)
+		}
+	}
+	if count > 1 {
+		return "", fmt.Errorf("%s came more than once", name)
+	}
+	return values[0], nil
+}
+
+// sameHeader reports whether two header names fold to one. Both are ASCII:
+// net/http accepts nothing else.
+func sameHeader(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if foldHeaderByte(a[i]) != foldHeaderByte(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func foldHeaderByte(c byte) byte {
+	switch {
+	case c == '_':
+		return '-'
+	case 'A' <= c && c <= 'Z':
+		return c + ('a' - 'A')
+	}
+	return c
+}
+
+// validHeaderName says why a header cannot carry an identity, or returns nil.
+func validHeaderName(name string) error {
+	if name == "" {
+		return errors.New("is missing")
+	}
+	for i := range len(name) {
+		c := foldHeaderByte(name[i])
+		isLetter := 'a' <= c && c <= 'z'
+		isInner := '0' <= c && c <= '9' || name[i] == '-'
+		if !isLetter && (!isInner || i == 0) {
+			return errors.New("is not a header name that nginx passes on: a letter, then letters, digits and -")
+		}
+	}
+	if isReservedHeader(strings.ToLower(name)) {
+		return errors.New("has another meaning: use one of its own, such as X-Remote-User")
+	}
+	return nil
+}
+
+// isReservedHeader reports whether HTTP, browsers, proxies or the exchange
+// with nginx use the header: its value is not nginx's word on who asks, or
+// nginx sends it with every request. The name is in lower case.
+func isReservedHeader(name string) bool {
+	for _, prefix := range []string{
+		"x-original-", "x-securefiles-", "x-accel-", "x-forwarded-",
+		"accept", "access-control-", "content-", "if-", "proxy-", "sec-",
+	} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	switch name {
+	case "x-real-ip", "x-request-id", "forwarded", "via",
+		"authorization", "cookie", "host", "origin", "referer", "user-agent", "from",
+		"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
+		"cache-control", "date", "expect", "max-forwards", "pragma", "range":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,236 @@
+package identity
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/tg123/go-htpasswd"
+)
+
+// Limits of an htpasswd file.
+const (
+	maxFileBytes = 16 << 20
+	maxLineBytes = 1024
+	maxProblems  = 20 // listed before reading stops
+
+	// maxBcryptCost keeps a check below a second of a core (0.8 s on the
+	// machine where this was measured; 50 ms at cost 10). Each step doubles
+	// it; htpasswd writes 5 unless told otherwise.
+	maxBcryptCost = 14
+	minBcryptCost = 4 // bcrypt's own
+	// maxRounds keeps a SHA-crypt check to about 0.2 s of a core. The default
+	// is 5000, 2 ms.
+	maxRounds = 500_000
+	minRounds = 1000 // SHA-crypt's own
+)
+
+// The hashes that are accepted, whole. go-htpasswd is lenient: it takes a
+// malformed one, and answers no for ever or panics when it is used.
+var (
+	bcryptHash   = regexp.MustCompile(`^\$2[aby]\$([0-9]{2})\$[./0-9A-Za-z]{53}$`)
+	shaCryptHash = regexp.MustCompile(`^(\$[56]\$(?:rounds=([1-9][0-9]{0,8})\$)?)[./0-9A-Za-z]{1,16}\$([./0-9A-Za-z]+)$`)
+)
+
+// decoyForEmpty is what an unknown user costs when the file has no users.
+const decoyForEmpty = "$2y$10$"
+
+// An account is what the file says of one user.
+type account struct {
+	htpasswd.EncodedPasswd
+	hash string
+	line int
+}
+
+// users are one version of an htpasswd file. They do not change.
+type users struct {
+	accounts map[string]account
+	// decoy is checked for a user who is not in the file, so that the answer
+	// takes as long as for one who is. No password matches it.
+	decoy account
+	// generation counts the versions, from 1.
+	generation uint64
+}
+
+// loadUsers reads an htpasswd file.
+func loadUsers(file string, generation uint64) (*users, error) {
+	text, err := readFile(file)
+	if err != nil {
+		return nil, err
+	}
+	u, err := parseUsers(file, text)
+	if err != nil {
+		return nil, err
+	}
+	u.generation = generation
+	return u, nil
+}
+
+// readFile returns what is in a regular file of bounded size. A pipe or a
+// device could keep a reload waiting for ever.
+func readFile(file string) (string, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return "", fmt.Errorf("read users: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s: not a regular file", file)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("read users: %w", err)
+	}
+	defer f.Close()
+	var text strings.Builder
+	n, err := io.Copy(&text, io.LimitReader(f, maxFileBytes+1))
+	if err != nil {
+		return "", fmt.Errorf("read users: %w", err)
+	}
+	if n > maxFileBytes {
+		return "", fmt.Errorf("%s: larger than 16 MiB: split the users or use another identity source", file)
+	}
+	return text.String(), nil
+}
+
+// parseUsers reads lines of `user:hash` or `user:hash:comment`, the format of
+// nginx's auth_basic_user_file. Blank lines, and lines that begin with `#`,
+// are skipped. Every other line must be right: the error lists the wrong ones
+// as `file:line: message` and quotes nothing of them, since a password may
+// stand anywhere in a line that is wrong. A file without users is fine, and
+// lets nobody in.
+func parseUsers(file, text string) (*users, error) {
+	u := &users{accounts: make(map[string]account)}
+	costs, commonest := make(map[string]int), decoyForEmpty
+	var problems []error
+	number := 0
+	for line := range strings.SplitSeq(text, "\n") {
+		number++
+		if strings.TrimSpace(line) == "" || line[0] == '#' {
+			continue
+		}
+		user, hash, err := parseLine(line)
+		var a account
+		var cost string
+		if err == nil {
+			a, cost, err = parseHash(hash)
+		}
+		if first, again := u.accounts[user]; err == nil && again {
+			err = fmt.Errorf("the user of line %d again: keep one of the two lines", first.line)
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s:%d: %w", file, number, err))
+			if len(problems) == maxProblems {
+				problems = append(problems, fmt.Errorf("%s: and perhaps more: reading stopped", file))
+				break
+			}
+			continue
+		}
+		a.line = number
+		u.accounts[user] = a
+		costs[cost]++
+		if costs[cost] > costs[commonest] {
+			commonest = cost
+		}
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	decoy, _, err := parseHash(decoyHash(commonest))
+	if err != nil {
+		return nil, fmt.Errorf("make a hash for unknown users: %w", err)
+	}
+	u.decoy = decoy
+	return u, nil
+}
+
+// parseLine takes `user:hash` apart.
+func parseLine(line string) (user, hash string, err error) {
+	if len(line) > maxLineBytes {
+		return "", "", errors.New("the line is longer than 1024 bytes")
+	}
+	user, rest, found := strings.Cut(line, ":")
+	if !found {
+		return "", "", errors.New("no colon: a line is user:hash, as `htpasswd -B` writes it")
+	}
+	if err := ValidSubject(user); err != nil {
+		return "", "", fmt.Errorf("the user %w: rename or remove it", err)
+	}
+	hash, _, _ = strings.Cut(rest, ":")
+	if strings.ContainsAny(hash, " \t\r") {
+		return "", "", errors.New("a blank in or after the hash: remove it, and save the file with Unix line ends")
+	}
+	return user, hash, nil
+}
+
+// parseHash reads a hash. The cost is the part of it that decides how long a
+// check takes: scheme and rounds, in the form that decoyHash takes.
+func parseHash(hash string) (a account, cost string, err error) {
+	const remedy = "set the password again with `htpasswd -B FILE USER`"
+	a.hash = hash
+	switch {
+	case strings.HasPrefix(hash, "$2a$"), strings.HasPrefix(hash, "$2b$"), strings.HasPrefix(hash, "$2y$"):
+		m := bcryptHash.FindStringSubmatch(hash)
+		if m == nil {
+			return account{}, "", errors.New("the bcrypt hash is not whole: " + remedy)
+		}
+		if n, err := strconv.Atoi(m[1]); err != nil || n < minBcryptCost || n > maxBcryptCost {
+			return account{}, "", fmt.Errorf("the bcrypt cost is not between %d and %d, beyond which one check takes seconds: set the password again with `htpasswd -B -C 12 FILE USER`", minBcryptCost, maxBcryptCost)
+		}
+		// The letter makes no difference to the time.
+		cost = "$2y$" + m[1] + "$"
+		a.EncodedPasswd, err = htpasswd.AcceptBcrypt(hash)
+	case strings.HasPrefix(hash, "$5$"), strings.HasPrefix(hash, "$6$"):
+		m := shaCryptHash.FindStringSubmatch(hash)
+		if m == nil || len(m[3]) != shaCryptLen(hash) {
+			return account{}, "", errors.New("the SHA-crypt hash is not whole: " + remedy)
+		}
+		if m[2] != "" {
+			if n, err := strconv.Atoi(m[2]); err != nil || n < minRounds || n > maxRounds {
+				return account{}, "", fmt.Errorf("the SHA-crypt rounds are not between %d and %d: %s", minRounds, maxRounds, remedy)
+			}
+		}
+		cost = m[1]
+		a.EncodedPasswd, err = htpasswd.AcceptCryptSha(hash)
+	case hash == "":
+		err = errors.New("no hash: " + remedy)
+	case strings.HasPrefix(hash, "$apr1$"), strings.HasPrefix(hash, "$1$"):
+		err = errors.New("MD5 ($apr1$, $1$) is too quick to break: " + remedy)
+	case strings.HasPrefix(hash, "{"):
+		err = errors.New("SHA-1 or plain text ({SHA}, {SSHA}, {PLAIN}) is too quick to break: " + remedy)
+	case strings.HasPrefix(hash, "$"):
+		err = errors.New("a hash that is neither bcrypt ($2y$, $2a$, $2b$) nor SHA-crypt ($5$, $6$): " + remedy)
+	default:
+		err = errors.New("plain text, DES or an unknown hash: " + remedy)
+	}
+	if err != nil {
+		return account{}, "", err
+	}
+	return a, cost, nil
+}
+
+// shaCryptLen returns the length of what SHA-crypt writes after the salt: 256
+// or 512 bits in digits of 6.
+func shaCryptLen(hash string) int {
+	if hash[1] == '5' {
+		return 43
+	}
+	return 86
+}
+
+// decoyHash returns a hash of random text that costs what cost says. It takes
+// no work to make: no password has to fit it.
+func decoyHash(cost string) string {
+	noise := rand.Text() + rand.Text() + rand.Text() + rand.Text() // 26 letters and digits each
+	const salt = 16
+	switch cost[1] {
+	case '5', '6':
+		return cost + noise[:salt] + "$" + noise[salt:salt+shaCryptLen(cost)]
+	default:
+		return cost + noise[:53]
+	}
+}
