@@ -1,0 +1,108 @@
+package policy
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Severity says whether a finding keeps a policy from being served. Its zero
+// value does.
+type Severity uint8
+
+// The severities.
+const (
+	SeverityError Severity = iota
+	SeverityWarning
+)
+
+// String returns "warning", or "error" for everything else.
+func (s Severity) String() string {
+	if s == SeverityWarning {
+		return "warning"
+	}
+	return "error"
+}
+
+// MarshalJSON returns the severity's word.
+func (s Severity) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// A Finding is one thing that is wrong with a model or a policy. Line and
+// Column count from 1, in bytes, and are 0 where there is no place.
+type Finding struct {
+	File     string   `json:"file"`
+	Line     int      `json:"line,omitempty"`
+	Column   int      `json:"column,omitempty"`
+	Severity Severity `json:"severity"`
+	// Rule names the check, in lower case with hyphens.
+	Rule string `json:"rule"`
+	// Message says what is wrong and what to do. What it quotes from a file
+	// is escaped.
+	Message string `json:"message"`
+}
+
+// String returns the finding on one line:
+// `policy.csv:3: error: message [rule-id]`.
+func (f Finding) String() string {
+	place := f.File
+	if f.Line > 0 {
+		place = fmt.Sprintf("%s:%d", f.File, f.Line)
+	}
+	return fmt.Sprintf("%s: %s: %s [%s]", place, f.Severity, f.Message, f.Rule)
+}
+
+// maxFindings bounds a report: after so many, the rest is like them.
+const maxFindings = 100
+
+// A LoadError says why a version is not served.
+type LoadError struct{ Findings []Finding }
+
+// Error returns the findings of severity error, one a line.
+func (e *LoadError) Error() string {
+	var lines []string
+	for _, f := range e.Findings {
+		if f.Severity == SeverityError {
+			lines = append(lines, f.String())
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// report collects findings about one file.
+type report struct {
+	file     string
+	findings []Finding
+	errors   int
+	dropped  int
+}
+
+func (r *report) add(severity Severity, line int, rule, format string, args ...any) {
+	if severity == SeverityError {
+		r.errors++
+	}
+	if len(r.findings) >= maxFindings {
+		r.dropped++
+		return
+	}
+	r.findings = append(r.findings, Finding{File: r.file, Line: line, Severity: severity, Rule: rule, Message: fmt.Sprintf(format, args...)})
+}
+
+func (r *report) fail(line int, rule, format string, args ...any) {
+	r.add(SeverityError, line, rule, format, args...)
+}
+
+func (r *report) warn(line int, rule, format string, args ...any) {
+	r.add(SeverityWarning, line, rule, format, args...)
+}
+
+// all returns the findings, with a last one that counts those left out.
+func (r *report) all() []Finding {
+	if r.dropped == 0 {
+		return r.findings
+	}
+	severity := SeverityWarning
+	if r.errors > 0 {
+		severity = SeverityError
+	}
+	return append(r.findings, Finding{File: r.file, Severity: severity, Rule: "too-many", Message: fmt.Sprintf("%d more findings are not shown", r.dropped)})
+}
