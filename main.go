@@ -1,0 +1,430 @@
+// Securefiles guards file downloads behind nginx: nginx asks about every
+// download with auth_request, Casbin policies decide per user and path, and
+// nginx sends the bytes.
+//
+//	securefiles init .          # a configuration to start from
+//	securefiles check           # is it right?
+//	securefiles nginx           # what to include in nginx
+//	securefiles serve           # answer nginx
+//
+// This file holds the command line; serve.go wires the service together.
+package main
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"securefiles/authz"
+	"securefiles/internal/config"
+	"securefiles/internal/identity"
+	"securefiles/internal/nginx"
+	"securefiles/pathguard"
+	"securefiles/policy"
+)
+
+// Exit statuses of every command.
+const (
+	exitYes   = 0 // yes, or fine
+	exitNo    = 1 // no, or findings
+	exitError = 2 // the command line or the configuration is wrong
+)
+
+// errNo ends a command that has printed its answer, which is no.
+var errNo = errors.New("no")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], environment{os.Stdout, os.Stderr, os.Environ()}))
+}
+
+// environment is what a command sees of the world around it.
+type environment struct {
+	stdout, stderr io.Writer
+	environ        []string
+}
+
+// commands is the command line.
+type commands struct {
+	Config string `placeholder:"FILE" env:"SECUREFILES_CONFIG" help:"Configuration (default: securefiles.yaml, then /etc/securefiles/securefiles.yaml, then built-in defaults)."`
+
+	Serve   serveCommand   `cmd:"" help:"Run the service."`
+	Check   checkCommand   `cmd:"" help:"Check configuration, model and policy without starting."`
+	Explain explainCommand `cmd:"" help:"Say whether a subject may have a path, and which line decides."`
+	Nginx   nginxCommand   `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
+	Init    initCommand    `cmd:"" help:"Write a configuration, policy and users to start from."`
+	Version versionCommand `cmd:"" help:"Print version, commit and Go version."`
+}
+
+func run(ctx context.Context, args []string, env environment) int {
+	var c commands
+	parser, err := kong.New(&c,
+		kong.Name("securefiles"),
+		kong.Description("Guards file downloads behind nginx. https://nginx asks, Casbin policies decide, nginx sends the bytes."),
+		kong.Writers(env.stdout, env.stderr),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(env),
+	)
+	if err != nil {
+		fmt.Fprintln(env.stderr, "securefiles:", err)
+		return exitError
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(env.stderr, "securefiles: %v\nTry 'securefiles --help'.\n", err)
+		return exitError
+	}
+	err = command.Run(&c)
+	switch {
+	case err == nil:
+		return exitYes
+	case errors.Is(err, errNo):
+		return exitNo
+	}
+	for _, line := range strings.Split(err.Error(), "\n") {
+		fmt.Fprintln(env.stderr, "securefiles:", line)
+	}
+	return exitError
+}
+
+// load finds and reads the configuration.
+func (c *commands) load(env environment) (*config.Config, error) {
+	file := c.Config
+	if file == "" {
+		for _, candidate := range []string{"securefiles.yaml", "/etc/securefiles/securefiles.yaml"} {
+			_, err := os.Stat(candidate)
+			if err == nil {
+				file = candidate
+				break
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("find configuration: %w", err)
+			}
+		}
+	}
+	return config.Load(file, env.environ)
+}
+
+// policySource says where the policy of a configuration is.
+func policySource(c *config.Config) (policy.Source, *policy.Options) {
+	return policy.Source{Model: c.Policy.Model, Policy: c.Policy.File},
+		&policy.Options{
+			AllowShrink:   c.Policy.AllowShrink,
+			RoleDepth:     c.Policy.RoleDepth,
+			RequireDomain: len(c.Downloads) > 1,
+		}
+}
+
+type checkCommand struct {
+	Strict bool `help:"Fail on warnings too."`
+	JSON   bool `name:"json" help:"Print the findings as a JSON array."`
+}
+
+// Help shows an example.
+func (checkCommand) Help() string {
+	return "Prints one finding a line, as file:line: severity: message [rule-id], and exits 1 if any is an error.\n\nExample:\n  securefiles check --config /etc/securefiles/securefiles.yaml"
+}
+
+func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands) error {
+	c, err := all.load(env)
+	if err != nil {
+		return err
+	}
+	source, opts := policySource(c)
+	findings := policy.Check(ctx, source, opts)
+	for _, warning := range c.Warnings {
+		findings = append(findings, policy.Finding{File: c.File, Severity: policy.SeverityWarning, Rule: "config", Message: warning})
+	}
+	for _, id := range c.Identity {
+		if id.Htpasswd == "" {
+			continue
+		}
+		if _, err := identity.NewBasic(id.Htpasswd, nil); err != nil {
+			findings = append(findings, policy.Finding{File: id.Htpasswd, Severity: policy.SeverityError, Rule: "htpasswd", Message: err.Error()})
+		}
+	}
+	failed := false
+	for _, f := range findings {
+		failed = failed || f.Severity == policy.SeverityError || cmd.Strict
+	}
+	if err := cmd.print(env.stdout, findings); err != nil {
+		return err
+	}
+	if failed {
+		return errNo
+	}
+	return nil
+}
+
+func (cmd *checkCommand) print(w io.Writer, findings []policy.Finding) error {
+	if cmd.JSON {
+		if findings == nil {
+			findings = []policy.Finding{}
+		}
+		return writeJSON(w, findings)
+	}
+	for _, f := range findings {
+		if _, err := fmt.Fprintln(w, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type explainCommand struct {
+	Subject  string   `arg:"" help:"Who asks: a user, or anonymous."`
+	Path     string   `arg:"" help:"A public URL path (/downloads/a.pdf), or the path below it (/a.pdf)."`
+	Group    []string `placeholder:"G" help:"A group of the subject, with or without @; repeatable."`
+	Action   string   `default:"read" enum:"read,list,share" help:"What is asked for: read, list or share."`
+	Download string   `placeholder:"NAME" help:"Which download; needed with a path below one where there are several."`
+	IP       string   `name:"ip" placeholder:"ADDR" help:"The client's address, for models that ask for it."`
+	Host     string   `placeholder:"NAME" help:"The host asked, for models that ask for it."`
+	JSON     bool     `name:"json" help:"Print the explanation as JSON."`
+}
+
+// Help shows an example.
+func (explainCommand) Help() string {
+	return "Decides by the code that serves, and prints the lines that matched. Exits 0 on allow, 1 on deny.\n\nExamples:\n  securefiles explain alice /project/plan.pdf\n  securefiles explain bob /downloads/project/hr/pay.pdf --group contractors"
+}
+
+func (cmd *explainCommand) Run(ctx context.Context, env environment, all *commands) error {
+	c, err := all.load(env)
+	if err != nil {
+		return err
+	}
+	query, err := cmd.query(c)
+	if err != nil {
+		return err
+	}
+	source, opts := policySource(c)
+	store, err := policy.Open(ctx, source, opts)
+	if err != nil {
+		return err
+	}
+	explanation, err := store.Explain(ctx, query)
+	if err != nil {
+		return fmt.Errorf("explain: %w", err)
+	}
+	if cmd.JSON {
+		err = writeJSON(env.stdout, explanation)
+	} else {
+		_, err = fmt.Fprint(env.stdout, explanation)
+	}
+	if err != nil {
+		return err
+	}
+	if !explanation.Allowed {
+		return errNo
+	}
+	return nil
+}
+
+// query builds what the service would ask policy.
+func (cmd *explainCommand) query(c *config.Config) (authz.Query, error) {
+	download, path, err := findPath(c, cmd.Download, cmd.Path)
+	if err != nil {
+		return authz.Query{}, err
+	}
+	principal := authz.AnonymousPrincipal()
+	if cmd.Subject != authz.Anonymous {
+		if err := identity.ValidSubject(cmd.Subject); err != nil {
+			return authz.Query{}, fmt.Errorf("subject %q: %w", cmd.Subject, err)
+		}
+		principal = authz.Principal{Subject: cmd.Subject}
+		for _, g := range cmd.Group {
+			principal.Groups = append(principal.Groups, "@"+strings.TrimPrefix(g, "@"))
+		}
+		principal = principal.WithBuiltinGroups()
+	}
+	return authz.Query{
+		Principal: principal, Object: path.String(), Action: cmd.Action,
+		Domain: download, IP: cmd.IP, Host: cmd.Host,
+	}, nil
+}
+
+// findPath reads a path as people write it: a public URL path, percent-encoded,
+// or the path below a download, as policies have it.
+func findPath(c *config.Config, download, text string) (string, pathguard.Path, error) {
+	for _, d := range c.Downloads {
+		path, err := pathguard.Parse(text, d.URL)
+		if errors.Is(err, pathguard.ErrOutside) {
+			continue
+		}
+		if err != nil {
+			return "", pathguard.Path{}, fmt.Errorf("path %q: %w", text, err)
+		}
+		return d.Name, path, nil
+	}
+	path, err := pathguard.New(text)
+	if err != nil {
+		return "", pathguard.Path{}, fmt.Errorf("path %q: %w", text, err)
+	}
+	for _, d := range c.Downloads {
+		if d.Name == download || download == "" && len(c.Downloads) == 1 {
+			return d.Name, path, nil
+		}
+	}
+	return "", pathguard.Path{}, fmt.Errorf("path %q: say which download with --download, or write its URL", text)
+}
+
+type nginxCommand struct {
+	HTTP     bool `name:"http" xor:"part" help:"Print what belongs into http {}, for conf.d/."`
+	Complete bool `xor:"part" help:"Print a complete nginx.conf that runs unprivileged."`
+}
+
+// Help shows an example.
+func (nginxCommand) Help() string {
+	return "Prints what belongs into server {}; --http prints the other half.\n\nExample:\n  securefiles nginx --http > /etc/nginx/conf.d/securefiles.conf\n  securefiles nginx > /etc/nginx/snippets/securefiles.conf   # then, in your server: include snippets/securefiles.conf;"
+}
+
+func (cmd *nginxCommand) Run(env environment, all *commands) error {
+	c, err := all.load(env)
+	if err != nil {
+		return err
+	}
+	snippet := nginx.Config{Listen: c.Listen, ProxySecret: proxySecretWanted(c, env.environ)}
+	for _, d := range c.Downloads {
+		if d.Root == "" {
+			return fmt.Errorf("download %q has no root: set it to the directory that nginx shall serve", d.Name)
+		}
+		snippet.Downloads = append(snippet.Downloads, nginx.Download{
+			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks,
+		})
+	}
+	for _, id := range c.Identity {
+		if id.Header != "" {
+			snippet.Identity = append(snippet.Identity, nginx.Header{Name: id.Header, Value: id.NginxValue})
+		}
+		if id.GroupsHeader != "" {
+			snippet.Identity = append(snippet.Identity, nginx.Header{Name: id.GroupsHeader, Value: id.NginxGroupsValue})
+		}
+	}
+	switch {
+	case cmd.HTTP:
+		return nginx.WriteHTTP(env.stdout, snippet)
+	case cmd.Complete:
+		return nginx.WriteComplete(env.stdout, snippet)
+	default:
+		return nginx.WriteServer(env.stdout, snippet)
+	}
+}
+
+// starter is what init writes.
+//
+//go:embed examples/starter
+var starter embed.FS
+
+type initCommand struct {
+	Dir string `arg:"" default:"." help:"Where to write; made if it does not exist."`
+}
+
+// Help shows an example.
+func (initCommand) Help() string {
+	return "Never overwrites a file.\n\nExample:\n  securefiles init /etc/securefiles"
+}
+
+func (cmd *initCommand) Run(env environment) error {
+	const from = "examples/starter"
+	if err := os.MkdirAll(cmd.Dir, 0o755); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	entries, err := starter.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries { // all or none
+		target := filepath.Join(cmd.Dir, e.Name())
+		if _, err := os.Lstat(target); err == nil {
+			return fmt.Errorf("%s exists: nothing was written; name another directory or move the file away", target)
+		}
+	}
+	for _, e := range entries {
+		text, err := starter.ReadFile(from + "/" + e.Name())
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(cmd.Dir, e.Name())
+		if err := writeNew(target, text); err != nil {
+			return err
+		}
+		fmt.Fprintln(env.stdout, "wrote", target)
+	}
+	fmt.Fprintf(env.stdout, "Next: edit %s, then\n  securefiles check --config %s\n",
+		filepath.Join(cmd.Dir, "policy.csv"), filepath.Join(cmd.Dir, "securefiles.yaml"))
+	return nil
+}
+
+// writeNew writes a file that must not exist, readable by the owner's group.
+func writeNew(name string, text []byte) (err error) {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = f.Write(text)
+	return err
+}
+
+type versionCommand struct {
+	JSON bool `name:"json" help:"Print as JSON."`
+}
+
+// Help shows an example.
+func (versionCommand) Help() string { return "Example:\n  securefiles version --json" }
+
+// A build is what the binary knows of itself.
+type build struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+	Go      string `json:"go"`
+}
+
+func buildInfo() build {
+	b := build{Version: "devel", Commit: "unknown", Go: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		b.Version = v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			b.Commit = s.Value
+		}
+	}
+	return b
+}
+
+func (cmd *versionCommand) Run(env environment) error {
+	b := buildInfo()
+	if cmd.JSON {
+		return writeJSON(env.stdout, b)
+	}
+	_, err := fmt.Fprintf(env.stdout, "securefiles %s (commit %s, %s)\n", b.Version, b.Commit, b.Go)
+	return err
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"securefiles/internal/config"
+	"securefiles/policy"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"securefiles": main})
+}
+
+// One script a subcommand, usage errors included.
+func TestCommands(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status},
+	})
+}
+
+// status N COMMAND… runs a command that must exit with N.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	if neg || err != nil {
+		ts.Fatalf("usage: status N COMMAND…")
+	}
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+// The arrows of docs/design.md: the core imports nothing of internal, no
+// package of internal imports another, and each heavy dependency has one home.
+func TestDependenciesPointOneWay(t *testing.T) {
+	type pkg struct {
+		ImportPath string
+		Imports    []string
+	}
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	imports := map[string][]string{}
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var p pkg
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		imports[p.ImportPath] = p.Imports
+	}
+	allowed := map[string][]string{
+		"securefiles/pathguard":         nil,
+		"securefiles/authz":             {"securefiles/pathguard"},
+		"securefiles/policy":            {"securefiles/authz"},
+		"securefiles/internal/config":   nil,
+		"securefiles/internal/identity": {"securefiles/authz"},
+		"securefiles/internal/metrics":  {"securefiles/authz"},
+		"securefiles/internal/nginx":    nil,
+		"securefiles/internal/watch":    nil,
+	}
+	for name, may := range allowed {
+		list, ok := imports[name]
+		if !ok {
+			t.Errorf("%s is gone: mend this test", name)
+		}
+		for _, i := range list {
+			if strings.HasPrefix(i, "securefiles") && !slices.Contains(may, i) {
+				t.Errorf("%s imports %s", name, i)
+			}
+			if (name == "securefiles/pathguard" || name == "securefiles/authz") && strings.Contains(i, ".") {
+				t.Errorf("%s imports %s: it needs the standard library alone", name, i)
+			}
+		}
+	}
+	for name := range imports {
+		if _, ok := allowed[name]; !ok && strings.HasPrefix(name, "securefiles/internal/") {
+			t.Errorf("%s is not in the list of what may import what", name)
+		}
+	}
+	for dependency, home := range map[string]string{
+		"github.com/casbin/":     "securefiles/policy",
+		"github.com/prometheus/": "securefiles/internal/metrics",
+		"github.com/tg123/":      "securefiles/internal/identity",
+		"github.com/goccy/":      "securefiles/internal/config",
+		"github.com/fsnotify/":   "securefiles/internal/watch",
+	} {
+		found := false
+		for name, list := range imports {
+			for _, i := range list {
+				if strings.HasPrefix(i, dependency) {
+					found = true
+					if name != home {
+						t.Errorf("%s imports %s, whose home is %s", name, i, home)
+					}
+				}
+			}
+		}
+		if !found {
+			t.Errorf("nobody imports %s: mend this test", dependency)
+		}
+	}
+}
+
+var fence = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
+
+// Every configuration and policy that the documentation shows is accepted.
+func TestDocumentedSnippetsAreAccepted(t *testing.T) {
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := map[string]int{}
+	for _, file := range append(files, "README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
+			language, snippet := m[1], m[2]
+			checked[language]++
+			dir := t.TempDir()
+			target := filepath.Join(dir, "snippet")
+			if err := os.WriteFile(target, []byte(snippet), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			switch language {
+			case "yaml":
+				if _, err := config.Load(target, nil); err != nil {
+					t.Errorf("%s: %v\n%s", file, err, snippet)
+				}
+			case "csv":
+				for _, f := range policy.Check(t.Context(), policy.Source{Policy: target}, nil) {
+					t.Errorf("%s: %v\n%s", file, f, snippet)
+				}
+			case "json":
+				if !json.Valid([]byte(snippet)) {
+					t.Errorf("%s: not JSON:\n%s", file, snippet)
+				}
+			}
+		}
+	}
+	if checked["yaml"] < 2 || checked["csv"] < 3 {
+		t.Errorf("found too few snippets: %v", checked)
+	}
+}
+
+// Every key that the configuration has stands in docs/configuration.md.
+func TestEveryConfigurationKeyIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("internal/config/config.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := regexp.MustCompile("`yaml:\"([a-z_]+)\"`").FindAllStringSubmatch(string(source), -1)
+	if len(keys) < 30 {
+		t.Fatalf("found %d keys", len(keys))
+	}
+	for _, k := range keys {
+		if !regexp.MustCompile("\\b" + k[1] + "\\b").Match(text) {
+			t.Errorf("%s is not documented", k[1])
+		}
+	}
+}
+
+func TestStarterModelIsTheEmbeddedOne(t *testing.T) {
+	text, err := os.ReadFile("examples/starter/model.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.TrimSpace(string(text)) != strings.TrimSpace(policy.DefaultModel()) {
+		t.Error("examples/starter/model.conf and the built-in model differ")
+	}
+}
+
+func TestUnitIsHardened(t *testing.T) { // S23
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is not here")
+	}
+	out, err := exec.Command(analyze, "security", "--offline=true", "--threshold=20", "examples/systemd/securefiles.service").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -1,0 +1,410 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"golang.org/x/sync/errgroup"
+
+	"securefiles/authz"
+	"securefiles/internal/config"
+	"securefiles/internal/identity"
+	"securefiles/internal/metrics"
+	"securefiles/internal/watch"
+	"securefiles/pathguard"
+	"securefiles/policy"
+)
+
+// Limits of both listeners. nginx can forward 8 KiB of URI, 8 KiB of
+// Authorization and some 24 KiB of cookies; it closes idle connections after a
+// minute, and must be the one to close them.
+const (
+	maxHeaderBytes    = 64 << 10
+	readTimeout       = 5 * time.Second
+	writeTimeout      = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxConcurrent     = 1024
+	minProxySecret    = 32
+	proxySecretHeader = "X-Securefiles-Proxy-Secret"
+)
+
+type serveCommand struct{}
+
+// Help shows an example.
+func (serveCommand) Help() string {
+	return "Answers nginx on `listen`, serves metrics and health on `admin`, reloads on SIGHUP and on change of its files, ends on SIGTERM.\n\nExample:\n  securefiles serve --config /etc/securefiles/securefiles.yaml"
+}
+
+// Run wires the service together, top to bottom, and runs it until ctx ends.
+func (serveCommand) Run(ctx context.Context, env environment, all *commands) error {
+	c, err := all.load(env)
+	if err != nil {
+		return err
+	}
+	log := newLogger(env.stderr, c.Log)
+	for _, w := range c.Warnings {
+		log.Warn(w)
+	}
+	if _, err := memlimit.Set(memlimit.WithLogger(log)); err != nil {
+		log.Debug("no memory limit was found", "error", err)
+	}
+
+	source, opts := policySource(c)
+	store, err := policy.Open(ctx, source, opts)
+	if err != nil {
+		return err
+	}
+	logPolicy(log, store)
+
+	callers, err := openIdentity(c)
+	if err != nil {
+		return err
+	}
+	secret, err := proxySecret(c, env.environ)
+	if err != nil {
+		return err
+	}
+
+	info := buildInfo()
+	downloads, names := guardedDownloads(c)
+	counters := metrics.New(info.Version, info.Commit, names, callers.names, func() metrics.Policy {
+		s := store.Status()
+		return metrics.Policy{Lines: s.Lines, Generation: s.Generation, LoadedAt: s.LoadedAt, Stale: s.Stale, Indexed: s.Indexed, LargestBucket: s.LargestBucket}
+	})
+	guard, err := authz.New(downloads, callers.chain, store, &authz.Options{
+		Challenge: callers.challenge, Observe: counters.Observe, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+
+	s := &service{log: log, store: store, counters: counters, basic: callers.basic}
+	nginxListener, adminListener, err := openListeners(c)
+	if err != nil {
+		return err
+	}
+	nginxServer := newServer(decisionRoutes(guard, counters, secret), log)
+	adminServer := newServer(s.adminRoutes(info), log)
+	log.Info("serving", "listen", nginxListener.Addr().String(), "admin", adminListener.Addr().String(), "version", info.Version)
+
+	group, running := errgroup.WithContext(ctx)
+	group.Go(func() error { return serve(nginxServer, nginxListener) })
+	group.Go(func() error { return serve(adminServer, adminListener) })
+	group.Go(func() error { return s.reloadOnChange(running, c) })
+	group.Go(func() error { return s.reloadOnHangup(running) })
+	group.Go(func() error {
+		<-running.Done()
+		return s.stop(c, nginxServer, adminServer)
+	})
+	notify(log, daemon.SdNotifyReady)
+	return group.Wait()
+}
+
+// newLogger writes to stderr in the configured format.
+func newLogger(w io.Writer, c config.Log) *slog.Logger {
+	level := map[string]slog.Level{"debug": slog.LevelDebug, "warn": slog.LevelWarn, "error": slog.LevelError}[c.Level] // info is 0
+	opts := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// callers is the configured identity.
+type callers struct {
+	chain     identity.Chain
+	names     []string // of the sources, for metrics
+	basic     []*identity.Basic
+	challenge string
+}
+
+func openIdentity(c *config.Config) (*callers, error) {
+	out := &callers{}
+	for _, id := range c.Identity {
+		if id.Header != "" {
+			header, err := identity.NewHeader(identity.HeaderOptions{Header: id.Header, GroupsHeader: id.GroupsHeader})
+			if err != nil {
+				return nil, fmt.Errorf("identity from header %s: %w", id.Header, err)
+			}
+			out.chain = append(out.chain, header)
+			out.names = append(out.names, "header")
+			continue
+		}
+		basic, err := identity.NewBasic(id.Htpasswd, &identity.BasicOptions{Realm: id.Realm, Remember: time.Duration(id.Remember)})
+		if err != nil {
+			return nil, fmt.Errorf("identity from htpasswd: %w", err)
+		}
+		out.chain = append(out.chain, basic)
+		out.names = append(out.names, "htpasswd")
+		out.basic = append(out.basic, basic)
+		out.challenge = basic.Challenge()
+	}
+	return out, nil
+}
+
+func guardedDownloads(c *config.Config) (downloads []*authz.Download, names []string) {
+	for _, d := range c.Downloads {
+		kind := pathguard.Attachment
+		if d.Disposition == "inline" {
+			kind = pathguard.Inline
+		}
+		downloads = append(downloads, &authz.Download{
+			Name: d.Name, URL: d.URL, Internal: d.Internal, Disposition: kind,
+			DenyStatus: d.DenyStatus, CacheControl: d.CacheControl, CSP: d.CSP,
+		})
+		names = append(names, d.Name)
+	}
+	return downloads, names
+}
+
+// decisionRoutes is what nginx reaches: one route, no shortcut.
+func decisionRoutes(guard http.Handler, counters *metrics.Metrics, secret []byte) http.Handler {
+	r := chi.NewRouter()
+	r.Use(counters.InFlight)
+	r.Use(middleware.ThrottleWithOpts(middleware.ThrottleOpts{
+		Limit: maxConcurrent, StatusCode: http.StatusServiceUnavailable,
+		RetryAfterFn: func(bool) time.Duration { return 5 * time.Second },
+	}))
+	if secret != nil {
+		r.Use(requireSecret(secret))
+	}
+	r.Method(http.MethodGet, "/authorize", guard)
+	empty := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+	}
+	r.NotFound(empty(http.StatusNotFound))
+	r.MethodNotAllowed(empty(http.StatusMethodNotAllowed))
+	return r
+}
+
+// requireSecret lets only requests pass that carry the secret once. Digests
+// are compared, so the time taken tells nothing of either.
+func requireSecret(secret []byte) func(http.Handler) http.Handler {
+	want := sha256.Sum256(secret)
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			values := r.Header[proxySecretHeader]
+			if len(values) == 1 {
+				got := sha256.Sum256([]byte(values[0]))
+				if subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
+					next.ServeHTTP(w, r)
+					return
+				}
+			}
+			w.WriteHeader(http.StatusForbidden)
+		})
+	}
+}
+
+// proxySecretWanted reports whether nginx must send the proxy secret.
+func proxySecretWanted(c *config.Config, environ []string) bool {
+	_, inEnvironment := lookup(environ, config.ProxySecretVariable)
+	return c.ProxySecretFile != "" || inEnvironment
+}
+
+// proxySecret returns the secret, or nil where none is configured.
+func proxySecret(c *config.Config, environ []string) ([]byte, error) {
+	if !proxySecretWanted(c, environ) {
+		return nil, nil
+	}
+	text, ok := lookup(environ, config.ProxySecretVariable)
+	if !ok {
+		b, err := os.ReadFile(c.ProxySecretFile)
+		if err != nil {
+			return nil, fmt.Errorf("read proxy_secret_file: %w", err)
+		}
+		text = string(b)
+	}
+	text = strings.TrimRight(text, "\r\n")
+	if len(text) < minProxySecret {
+		return nil, fmt.Errorf("the proxy secret is shorter than %d bytes: make one with `openssl rand -hex 32`", minProxySecret)
+	}
+	return []byte(text), nil
+}
+
+func lookup(environ []string, name string) (string, bool) {
+	for _, kv := range environ {
+		if value, ok := strings.CutPrefix(kv, name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// newServer bounds what a client can hold: bytes, time, connections left idle.
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler: h, Protocols: protocols,
+		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+func serve(server *http.Server, l net.Listener) error {
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// service is what lives from start to stop.
+type service struct {
+	log      *slog.Logger
+	store    *policy.Store
+	counters *metrics.Metrics
+	basic    []*identity.Basic
+	stopping atomic.Bool
+}
+
+// reloadOnChange watches the files that decisions depend on.
+func (s *service) reloadOnChange(ctx context.Context, c *config.Config) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return watch.Files(ctx, s.store.Files(), func() { s.reloadPolicy(ctx) })
+	})
+	for _, b := range s.basic {
+		group.Go(func() error {
+			return watch.Files(ctx, []string{b.File()}, func() { s.reloadUsers(ctx, b) })
+		})
+	}
+	return group.Wait()
+}
+
+// reloadOnHangup reloads everything on SIGHUP.
+func (s *service) reloadOnHangup(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			notify(s.log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
+			s.reloadPolicy(ctx)
+			for _, b := range s.basic {
+				s.reloadUsers(ctx, b)
+			}
+			notify(s.log, daemon.SdNotifyReady)
+		}
+	}
+}
+
+func (s *service) reloadPolicy(ctx context.Context) {
+	before := s.store.Status().Generation
+	err := s.store.Reload(ctx)
+	status := s.store.Status()
+	switch {
+	case err != nil:
+		s.log.Error("policy refused, the last good version goes on serving", "generation", status.Generation, "error", err)
+	case status.Generation == before:
+		return // nothing has changed
+	default:
+		logPolicy(s.log, s.store)
+	}
+	s.counters.ObserveReload(err, status.Duration)
+}
+
+func logPolicy(log *slog.Logger, store *policy.Store) {
+	status := store.Status()
+	log.Info("policy loaded", "generation", status.Generation, "lines", status.Lines, "took", status.Duration.Round(time.Millisecond), "indexed", status.Indexed)
+	if !status.Indexed {
+		log.Warn("the model allows no index: each decision looks at every line", "why", status.NotIndexed)
+	}
+}
+
+func (s *service) reloadUsers(ctx context.Context, b *identity.Basic) {
+	if err := b.Reload(ctx); err != nil {
+		s.log.Error("users refused, the last good version goes on serving", "error", err)
+		return
+	}
+	s.log.Info("users loaded", "file", b.File())
+}
+
+// stop turns readiness off while requests are still served, lets those in
+// progress end, and closes the admin listener last, so that the end can be
+// watched.
+func (s *service) stop(c *config.Config, nginxServer, adminServer *http.Server) error {
+	s.stopping.Store(true)
+	notify(s.log, daemon.SdNotifyStopping)
+	s.log.Info("stopping")
+	time.Sleep(time.Duration(c.ShutdownDelay))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(c.ShutdownTimeout))
+	defer cancel()
+	err := nginxServer.Shutdown(ctx)
+	return errors.Join(err, adminServer.Shutdown(ctx))
+}
+
+// notify tells systemd; elsewhere it does nothing.
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("systemd was not notified", "error", err)
+	}
+}
+
+// adminRoutes is what Prometheus and orchestrators reach.
+func (s *service) adminRoutes(info build) http.Handler {
+	r := chi.NewRouter()
+	r.Method(http.MethodGet, "/metrics", s.counters.Handler())
+	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		respond(w, http.StatusOK, map[string]any{"status": "ok"})
+	})
+	r.Get("/version", func(w http.ResponseWriter, _ *http.Request) { respond(w, http.StatusOK, info) })
+	r.Get("/readyz", s.ready)
+	return r
+}
+
+// readiness is what /readyz answers. A refused policy is named but does not
+// make the service unready: the last good one serves.
+type readiness struct {
+	Ready  bool   `json:"ready"`
+	Reason string `json:"reason,omitempty"`
+	Policy struct {
+		Generation uint64 `json:"generation"`
+		Lines      int    `json:"lines"`
+		Stale      bool   `json:"stale"`
+		Error      string `json:"error,omitempty"`
+	} `json:"policy"`
+}
+
+func (s *service) ready(w http.ResponseWriter, _ *http.Request) {
+	status := s.store.Status()
+	answer := readiness{Ready: true}
+	answer.Policy.Generation, answer.Policy.Lines, answer.Policy.Stale = status.Generation, status.Lines, status.Stale
+	if status.Err != nil {
+		answer.Policy.Error = status.Err.Error()
+	}
+	code := http.StatusOK
+	if s.stopping.Load() {
+		answer.Ready, answer.Reason, code = false, "stopping", http.StatusServiceUnavailable
+	}
+	respond(w, code, answer)
+}
+
+func respond(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(v) // the client is gone: nothing is left to do
+}

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"securefiles/internal/config"
+	"securefiles/internal/metrics"
+)
+
+func testCounters() *metrics.Metrics {
+	return metrics.New("", "", nil, nil, func() metrics.Policy { return metrics.Policy{} })
+}
+
+// S1: the listener for nginx answers one route; nothing else is there, by any
+// method or user agent.
+func TestDecisionListenerHasOneRoute(t *testing.T) {
+	asked := 0
+	guard := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked++; w.WriteHeader(http.StatusNoContent) })
+	routes := decisionRoutes(guard, testCounters(), nil)
+	for _, row := range []struct {
+		method, target string
+		status         int
+	}{
+		{"GET", "/", 404},
+		{"GET", "/metrics", 404},
+		{"GET", "/healthz", 404},
+		{"GET", "/readyz", 404},
+		{"GET", "/ping", 404},
+		{"GET", "/version", 404},
+		{"GET", "/debug/pprof/", 404},
+		{"GET", "/authorize/", 404},
+		{"GET", "//authorize", 404},
+		{"GET", "/authorize/../metrics", 404},
+		{"GET", "/Authorize", 404},
+		{"POST", "/authorize", 405},
+		{"HEAD", "/authorize", 405},
+		{"PUT", "/authorize", 405},
+		{"OPTIONS", "/authorize", 405},
+		{"GET", "/authorize", 204},
+		{"GET", "/authorize?x=y", 204},
+	} {
+		for _, agent := range []string{"", "kube-probe/1.31", "GoogleHC/1.0", "ELB-HealthChecker/2.0"} {
+			before := asked
+			r := httptest.NewRequest(row.method, row.target, nil)
+			r.Header.Set("User-Agent", agent)
+			w := httptest.NewRecorder()
+			routes.ServeHTTP(w, r)
+			if w.Code != row.status || w.Body.Len() != 0 || (asked > before) != (row.status == 204) {
+				t.Errorf("%s %s as %q: status %d, want %d; body %q", row.method, row.target, agent, w.Code, row.status, w.Body)
+			}
+		}
+	}
+}
+
+func TestOnlyTheProxySecretOpensTheListener(t *testing.T) {
+	secret := strings.Repeat("s", 32)
+	guard := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	routes := decisionRoutes(guard, testCounters(), []byte(secret))
+	for _, row := range []struct {
+		name   string
+		values []string
+		status int
+	}{
+		{"none", nil, 403},
+		{"empty", []string{""}, 403},
+		{"wrong", []string{strings.Repeat("t", 32)}, 403},
+		{"a prefix", []string{secret[:31]}, 403},
+		{"one byte more", []string{secret + "s"}, 403},
+		{"twice", []string{secret, secret}, 403},
+		{"right", []string{secret}, 204},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/authorize", nil)
+		if row.values != nil {
+			r.Header[proxySecretHeader] = row.values
+		}
+		w := httptest.NewRecorder()
+		routes.ServeHTTP(w, r)
+		if w.Code != row.status {
+			t.Errorf("%s: status %d, want %d", row.name, w.Code, row.status)
+		}
+	}
+}
+
+func TestProxySecretIsReadFromFileOrEnvironment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte(strings.Repeat("f", 32)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fromFile := &config.Config{ProxySecretFile: file}
+	for _, row := range []struct {
+		name    string
+		c       *config.Config
+		environ []string
+		want    string
+		refused bool
+	}{
+		{"none configured", &config.Config{}, nil, "", false},
+		{"file", fromFile, nil, strings.Repeat("f", 32), false},
+		{"environment wins", fromFile, []string{"SECUREFILES_PROXY_SECRET=" + strings.Repeat("e", 40)}, strings.Repeat("e", 40), false},
+		{"too short", &config.Config{}, []string{"SECUREFILES_PROXY_SECRET=short"}, "", true},
+		{"empty in the environment", &config.Config{}, []string{"SECUREFILES_PROXY_SECRET="}, "", true},
+		{"file is gone", &config.Config{ProxySecretFile: file + ".none"}, nil, "", true},
+	} {
+		got, err := proxySecret(row.c, row.environ)
+		if string(got) != row.want || (err != nil) != row.refused {
+			t.Errorf("%s: got %q, %v", row.name, got, err)
+		}
+	}
+}
+
+// S12: more requests than may be served at once are turned away, not queued.
+func TestCrowdIsTurnedAway(t *testing.T) {
+	release, entered := make(chan struct{}), make(chan struct{}, maxConcurrent)
+	guard := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-release })
+	routes := decisionRoutes(guard, testCounters(), nil)
+	done := make(chan struct{}, maxConcurrent)
+	for range maxConcurrent {
+		go func() {
+			routes.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/authorize", nil))
+			done <- struct{}{}
+		}()
+	}
+	for range maxConcurrent {
+		<-entered
+	}
+	w := httptest.NewRecorder()
+	routes.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/authorize", nil))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("status %d, headers %v", w.Code, w.Header())
+	}
+	close(release)
+	for range maxConcurrent {
+		<-done
+	}
+}
+
+// S12, S26: header bytes are bounded, and cleartext HTTP/2 is not spoken.
+func TestServerBoundsWhatAClientSends(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := newServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), slog.New(slog.DiscardHandler))
+	if server.ReadHeaderTimeout <= 0 || server.ReadTimeout <= 0 || server.WriteTimeout <= 0 || server.IdleTimeout <= time.Minute {
+		t.Errorf("timeouts are %v %v %v %v", server.ReadHeaderTimeout, server.ReadTimeout, server.WriteTimeout, server.IdleTimeout)
+	}
+	go func() { _ = serve(server, l) }()
+	defer server.Close() //nolint:errcheck // the test is over
+	say := func(text string) string {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close() //nolint:errcheck // the answer has been read
+		if _, err := io.WriteString(conn, text); err != nil {
+			return ""
+		}
+		answer := make([]byte, 64)
+		n, _ := io.ReadAtLeast(conn, answer, 12) // a short answer is compared below
+		return string(answer[:n])
+	}
+	request := "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: "
+	if got := say(request + strings.Repeat("c", maxHeaderBytes/2) + "\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200") {
+		t.Errorf("half the limit: %q", got)
+	}
+	if got := say(request + strings.Repeat("c", maxHeaderBytes+8192) + "\r\n\r\n"); strings.Contains(got, "200") {
+		t.Errorf("over the limit: %q", got)
+	}
+	if got := say("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); strings.HasPrefix(got, "\x00\x00") {
+		t.Errorf("HTTP/2 was answered: %q", got)
+	}
+}
+
+func TestUnixSocketIsForOwnerAndGroup(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "auth.sock")
+	l, err := listen(config.UnixPrefix + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != socketMode {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if _, err := listen(config.UnixPrefix + path); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("a socket in use was taken: %v", err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // as after SIGKILL
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err = listen(config.UnixPrefix + path)
+	if err != nil {
+		t.Fatalf("a stale socket was not replaced: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFileInTheSocketsPlaceIsNotRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "precious")
+	if err := os.WriteFile(path, []byte("data"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(config.UnixPrefix + path); err == nil {
+		t.Error("listened in a file's place")
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "data" {
+		t.Errorf("the file is now %q, %v", text, err)
+	}
+}
+
+func TestOnlyListedPeersConnect(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		uid  int
+		want string
+	}{
+		{"the test's own user", os.Getuid(), "hello"},
+		{"somebody else", os.Getuid() + 1, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "auth.sock")
+			inner, err := listen(config.UnixPrefix + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := &peerListener{Listener: inner, uids: []int{row.uid}}
+			go func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = io.WriteString(conn, "hello") // read below
+					_ = conn.Close()
+				}
+			}()
+			conn, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _ := io.ReadAll(conn) // a reset reads as nothing
+			if string(got) != row.want {
+				t.Errorf("read %q, want %q", got, row.want)
+			}
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestLoggerHonoursFormatAndLevel(t *testing.T) {
+	var buf bytes.Buffer
+	newLogger(&buf, config.Log{Format: "json", Level: "warn"}).Info("hidden")
+	newLogger(&buf, config.Log{Format: "json", Level: "warn"}).Warn("shown")
+	newLogger(&buf, config.Log{Format: "text", Level: "info"}).Info("text")
+	if got := buf.String(); strings.Contains(got, "hidden") || !strings.Contains(got, `"msg":"shown"`) || !strings.Contains(got, "msg=text") {
+		t.Errorf("logged %s", got)
+	}
+}
