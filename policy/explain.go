@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/csv"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -24,7 +25,7 @@ type Explanation struct {
 	Deciding *Line `json:"deciding,omitempty"`
 	// Matches are all lines that match, in the order of their evaluation.
 	Matches []Line `json:"matches"`
-	// Nearest are lines that would match but for one clause, where nothing
+	// Nearest are lines that would allow but for one clause, where nothing
 	// matches.
 	Nearest []Line `json:"nearest,omitempty"`
 }
@@ -45,14 +46,19 @@ type Line struct {
 const maxNearest = 5
 
 // Explain decides as Decide does, on the version that is being served, and says
-// how. It looks at every line.
-func (s *Store) Explain(_ context.Context, q authz.Query) (*Explanation, error) {
+// how. It looks at every line. Errors are those of Decide.
+func (s *Store) Explain(ctx context.Context, q authz.Query) (x *Explanation, err error) {
+	defer func() {
+		if r := recover(); r != nil { // Casbin's own functions panic
+			x, err = nil, fmt.Errorf("explain: %v", r)
+		}
+	}()
 	snap := s.current.Load()
 	d, err := snap.decide(&q)
 	if err != nil {
 		return nil, err
 	}
-	x := &Explanation{
+	x = &Explanation{
 		Subject: q.Principal.Subject, Groups: q.Principal.Groups, Object: q.Object, Action: q.Action,
 		Allowed: d.Effect == authz.Allow, Decision: d.String(), Matches: []Line{},
 	}
@@ -68,7 +74,7 @@ func (s *Store) Explain(_ context.Context, q authz.Query) (*Explanation, error) 
 		}
 	}
 	if len(rows) == 0 && !x.Allowed {
-		if x.Nearest, err = snap.nearest(&q); err != nil {
+		if x.Nearest, err = snap.nearest(ctx, &q); err != nil {
 			return nil, fmt.Errorf("find the nearest lines: %w", err)
 		}
 	}
@@ -101,9 +107,9 @@ func quoteField(text string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// nearest returns the rows for which all clauses of the matcher hold but one,
-// those of the subject's own first.
-func (s *snapshot) nearest(q *authz.Query) ([]Line, error) {
+// nearest returns the rows that would allow, did all clauses of the matcher hold
+// and not all but one; those of the subject's own first.
+func (s *snapshot) nearest(ctx context.Context, q *authz.Query) ([]Line, error) {
 	clauses := splitClauses(s.engine.def.matcher)
 	if len(clauses) < 2 {
 		return nil, nil
@@ -121,8 +127,15 @@ func (s *snapshot) nearest(q *authz.Query) ([]Line, error) {
 		}
 		compiled = append(compiled, expr)
 	}
+	field := regexp.MustCompile(`\b([rp])_`) // as Casbin rewrote it
 	var own, others []Line
 	for row := range s.table.rules.len() {
+		if row%8192 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if ev.effectOf(row) != rowAllows {
+			continue
+		}
 		ev.row = row
 		failed := -1
 		for i, expr := range compiled {
@@ -140,7 +153,7 @@ func (s *snapshot) nearest(q *authz.Query) ([]Line, error) {
 			continue
 		}
 		line := s.line(q, row)
-		line.Failed = strings.NewReplacer("r_", "r.", "p_", "p.").Replace(clauses[failed])
+		line.Failed = field.ReplaceAllString(clauses[failed], "$1.")
 		if strings.Contains(clauses[failed], "r_sub") {
 			if len(others) < maxNearest {
 				others = append(others, line)
@@ -210,16 +223,17 @@ func (e *engine) chain(q *authz.Query, row int) []string {
 	return append([]string{q.Principal.Subject}, names...)
 }
 
-// String renders the explanation for a terminal: plain text, several lines.
+// String renders the explanation for a terminal: plain text, several lines, what
+// cannot be printed escaped.
 func (x *Explanation) String() string {
 	var b strings.Builder
 	verdict, may := "deny", "may not"
 	if x.Allowed {
 		verdict, may = "allow", "may"
 	}
-	fmt.Fprintf(&b, "%s: %s %s %s %s\n", verdict, x.Subject, may, x.Action, x.Object)
+	fmt.Fprintf(&b, "%s: %s %s %s %s\n", verdict, escape(x.Subject), may, escape(x.Action), escape(x.Object))
 	if len(x.Groups) > 0 {
-		fmt.Fprintf(&b, "  groups: %s\n", strings.Join(x.Groups, ", "))
+		fmt.Fprintf(&b, "  groups: %s\n", escape(strings.Join(x.Groups, ", ")))
 	}
 	switch {
 	case x.Deciding != nil:
@@ -240,9 +254,9 @@ func writeLines(b *strings.Builder, title string, lines []Line) {
 	}
 	fmt.Fprintln(b, title)
 	for _, l := range lines {
-		fmt.Fprintf(b, "  %s:%d  %s\n", l.File, l.Line, l.Text)
+		fmt.Fprintf(b, "  %s:%d  %s\n", l.File, l.Line, escape(l.Text))
 		if len(l.Chain) > 0 {
-			fmt.Fprintf(b, "      by way of %s\n", strings.Join(l.Chain, " -> "))
+			fmt.Fprintf(b, "      by way of %s\n", escape(strings.Join(l.Chain, " -> ")))
 		}
 		if l.Failed != "" {
 			fmt.Fprintf(b, "      does not hold: %s\n", l.Failed)

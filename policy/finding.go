@@ -3,7 +3,9 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Severity says whether a finding keeps a policy from being served. Its zero
@@ -76,7 +78,7 @@ type report struct {
 	dropped  int
 }
 
-func (r *report) add(severity Severity, line int, rule, format string, args ...any) {
+func (r *report) add(severity Severity, line, column int, rule, format string, args ...any) {
 	if severity == SeverityError {
 		r.errors++
 	}
@@ -84,15 +86,17 @@ func (r *report) add(severity Severity, line int, rule, format string, args ...a
 		r.dropped++
 		return
 	}
-	r.findings = append(r.findings, Finding{File: r.file, Line: line, Severity: severity, Rule: rule, Message: fmt.Sprintf(format, args...)})
+	r.findings = append(r.findings, Finding{
+		File: r.file, Line: line, Column: column, Severity: severity, Rule: rule, Message: fmt.Sprintf(format, args...),
+	})
 }
 
 func (r *report) fail(line int, rule, format string, args ...any) {
-	r.add(SeverityError, line, rule, format, args...)
+	r.add(SeverityError, line, 0, rule, format, args...)
 }
 
 func (r *report) warn(line int, rule, format string, args ...any) {
-	r.add(SeverityWarning, line, rule, format, args...)
+	r.add(SeverityWarning, line, 0, rule, format, args...)
 }
 
 // all returns the findings, with a last one that counts those left out.
@@ -105,4 +109,24 @@ func (r *report) all() []Finding {
 		severity = SeverityError
 	}
 	return append(r.findings, Finding{File: r.file, Severity: severity, Rule: "too-many", Message: fmt.Sprintf("%d more findings are not shown", r.dropped)})
+}
+
+// shorten keeps messages readable.
+func shorten[T string | []byte](s T) string {
+	if len(s) > 60 {
+		return string(s[:60]) + "…"
+	}
+	return string(s)
+}
+
+// quoted shortens a text for a message that has quotes of its own.
+func quoted(s string) string { return escape(shorten(s)) }
+
+// escape replaces what a terminal would not show as it is.
+func escape(s string) string {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return s
+	}
+	q := strconv.Quote(s)
+	return q[1 : len(q)-1]
 }

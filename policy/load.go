@@ -7,19 +7,21 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
+	"maps"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/casbin/casbin/v2/constant"
+
+	"securefiles/authz"
 )
 
-// Limits of a policy file. A line is as long as Casbin's own adapter reads.
+// Limits of a policy file, in bytes. A line is as long as Casbin's own adapter
+// reads.
 const (
 	maxPolicySize = 1 << 30
 	maxLine       = 64 << 10
@@ -40,10 +42,13 @@ func loadTable(ctx context.Context, file string, r io.Reader, def *definition) (
 	l := &loader{
 		report: report{file: file}, def: def,
 		eft: def.policyField("eft"), priority: def.policyField("priority"),
-		out:  &table{syms: newSymbols(), rules: &rules{cols: make([][]symbol, len(def.policyFields))}, links: links{}},
-		seen: map[uint64]uint32{}, joined: map[string]uint32{},
+		out:    &table{syms: newSymbols(), rules: &rules{cols: make([][]symbol, len(def.policyFields))}, links: links{}},
+		linked: map[string]*hashTable{}, joined: map[string]uint32{},
 	}
 	l.out.syms.intern("") // the domain of links without one
+	for name := range def.roles {
+		l.linked[name] = &hashTable{}
+	}
 	if err := l.read(ctx, r); err != nil {
 		return nil, nil, err
 	}
@@ -61,22 +66,32 @@ type loader struct {
 	def           *definition
 	eft, priority int // columns, or -1
 	out           *table
-	fields        []string
-	seed          maphash.Seed
-	seen          map[uint64]uint32 // hash of a line's fields -> line
-	joined        map[string]uint32 // fields joined by commas, where a field holds one -> line
+
+	number uint32   // of the line that is being read
+	raw    []byte   // that line
+	fields [][]byte // of that line
+	row    []symbol // of that line
+
+	rows   hashTable             // the rows so far, by their symbols
+	linked map[string]*hashTable // the links so far
+	joined map[string]uint32     // fields joined by commas, where one holds a comma -> line
+}
+
+// refuse reports an error in the line that is being read. The column counts
+// from 1; 0 says that there is none.
+func (l *loader) refuse(column int, rule, format string, args ...any) {
+	l.add(SeverityError, int(l.number), column, rule, format, args...)
 }
 
 func (l *loader) read(ctx context.Context, r io.Reader) error {
-	l.seed = maphash.MakeSeed()
 	in := bufio.NewReaderSize(io.LimitReader(r, maxPolicySize+1), maxLine)
 	size := 0
-	for number := uint32(1); ; number++ {
+	for l.number = 1; ; l.number++ {
 		line, err := in.ReadSlice('\n')
 		size += len(line)
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
-			l.fail(int(number), "line-length", "is longer than %d bytes", maxLine)
+			l.refuse(0, "line-length", "is longer than %d bytes", maxLine)
 			return nil
 		case err != nil && err != io.EOF:
 			return fmt.Errorf("read policy: %w", err)
@@ -84,15 +99,15 @@ func (l *loader) read(ctx context.Context, r io.Reader) error {
 			l.fail(0, "file-size", "is larger than %d bytes", maxPolicySize)
 			return nil
 		}
-		if number == 1 && bytes.HasPrefix(line, []byte("\ufeff")) {
-			l.fail(1, "encoding", "begins with a byte order mark: save the file without one")
+		if l.number == 1 && bytes.HasPrefix(line, []byte("\ufeff")) {
+			l.refuse(1, "encoding", "begins with a byte order mark: save the file without one")
 			return nil
 		}
-		l.line(number, line)
+		l.line(line)
 		if err == io.EOF {
 			return nil
 		}
-		if number%8192 == 0 && ctx.Err() != nil {
+		if l.number%8192 == 0 && ctx.Err() != nil {
 			return fmt.Errorf("read policy: %w", ctx.Err())
 		}
 	}
@@ -100,139 +115,159 @@ func (l *loader) read(ctx context.Context, r io.Reader) error {
 
 // line reads one line. Its blanks are those of Casbin's adapter: around the
 // line, and in front of a field.
-func (l *loader) line(number uint32, text []byte) {
-	text = bytes.TrimSpace(text)
-	if len(text) == 0 || text[0] == '#' {
+func (l *loader) line(raw []byte) {
+	l.raw = raw
+	text := bytes.TrimSpace(raw)
+	if len(text) == 0 {
 		return
 	}
-	if !l.characters(number, text) || !l.split(number, text) {
+	if text[0] == '#' {
+		// Casbin would take everything up to the next line feed for comment.
+		if i := bytes.IndexByte(text, '\r'); i >= 0 {
+			l.refuse(l.column(text[i:]), "encoding", "holds a carriage return inside: save the file with line feeds")
+		}
+		return
+	}
+	if !l.characters(text) || !l.split(text) {
 		return
 	}
 	kind, fields := l.fields[0], l.fields[1:]
-	_, isRole := l.def.roles[kind]
+	if string(kind) == "p" {
+		l.policyLine(fields)
+		return
+	}
+	if _, ok := l.def.roles[string(kind)]; ok {
+		l.roleLine(string(kind), fields)
+		return
+	}
+	kinds := append([]string{"p"}, slices.Sorted(maps.Keys(l.def.roles))...)
+	lower := strings.ToLower(string(kind))
 	switch {
-	case kind == "p":
-		l.policyLine(number, fields)
-	case isRole:
-		l.roleLine(number, kind, fields)
-	case kind == "":
-		l.fail(int(number), "line-type", "begins with a comma: a line begins with p or g")
-	case strings.EqualFold(kind, "p") || strings.EqualFold(kind, "g"):
-		l.fail(int(number), "line-type", "%q: write %q", kind, strings.ToLower(kind))
+	case len(kind) == 0:
+		l.refuse(l.fieldColumn(0), "line-type", "begins with an empty field: a line begins with %s", strings.Join(kinds, ", "))
+	case slices.Contains(kinds, lower):
+		l.refuse(l.fieldColumn(0), "line-type", "%q: write %q", kind, lower)
 	default:
-		l.fail(int(number), "line-type", "begins with %q, which the model does not define: a line begins with p, %s, or # for a comment, and commas separate its fields",
-			shorten(kind), strings.Join(sortedRoles(l.def), ", "))
+		l.refuse(l.fieldColumn(0), "line-type", "begins with %q, which the model does not define: a line begins with %s, or # for a comment, and commas separate its fields",
+			shorten(kind), strings.Join(kinds, ", "))
 	}
 }
 
-func sortedRoles(def *definition) []string {
-	names := make([]string, 0, len(def.roles))
-	for name := range def.roles {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	return names
+// column returns where a rest of the line that is being read begins, from 1.
+// Blanks at the line's end do not count.
+func (l *loader) column(rest []byte) int {
+	return len(bytes.TrimRightFunc(l.raw, unicode.IsSpace)) - len(rest) + 1
 }
 
-// shorten keeps messages readable.
-func shorten(s string) string {
-	if len(s) > 60 {
-		return s[:60] + "…"
+// fieldColumn returns where a field begins, or 0 where quotes make it hard to
+// tell. Field 0 is the line's type.
+func (l *loader) fieldColumn(field int) int {
+	if bytes.IndexByte(l.raw, '"') >= 0 {
+		return 0
 	}
-	return s
+	rest := bytes.TrimSpace(l.raw)
+	for range field {
+		rest = rest[bytes.IndexByte(rest, ',')+1:]
+	}
+	return l.column(bytes.TrimLeftFunc(rest, unicode.IsSpace))
 }
 
 // characters refuses bytes that cannot be seen or that no path can hold.
-func (l *loader) characters(number uint32, text []byte) bool {
+func (l *loader) characters(text []byte) bool {
 	ascii := true
-	for _, c := range text {
+	for i, c := range text {
 		if c < ' ' && c != '\t' || c == 0x7f {
 			if c == '\r' {
-				l.fail(int(number), "encoding", "holds a carriage return inside: save the file with line feeds")
+				l.refuse(l.column(text[i:]), "encoding", "holds a carriage return inside: save the file with line feeds")
 			} else {
-				l.fail(int(number), "character", "holds the control character %q", rune(c))
+				l.refuse(l.column(text[i:]), "character", "holds the control character %q", rune(c))
 			}
 			return false
 		}
-		ascii = ascii && c < 0x80
+		ascii = ascii && c < utf8.RuneSelf
 	}
 	if ascii {
 		return true
 	}
-	if !utf8.Valid(text) {
-		l.fail(int(number), "encoding", "is not valid UTF-8")
-		return false
-	}
-	for _, r := range string(text) {
-		if 0x80 <= r && r <= 0x9f || r == '\u2028' || r == '\u2029' || r == '\ufeff' {
-			l.fail(int(number), "character", "holds the control character %q", r)
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRune(text[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			l.refuse(l.column(text[i:]), "encoding", "is not valid UTF-8")
+			return false
+		case 0x80 <= r && r <= 0x9f || r == '\u2028' || r == '\u2029' || r == '\ufeff':
+			l.refuse(l.column(text[i:]), "character", "holds the control character %q", r)
 			return false
 		}
+		i += size
 	}
 	return true
 }
 
 // split fills l.fields, without the blanks in front of them.
-func (l *loader) split(number uint32, text []byte) bool {
+func (l *loader) split(text []byte) bool {
 	l.fields = l.fields[:0]
 	if bytes.IndexByte(text, '"') >= 0 {
-		r := csv.NewReader(bytes.NewReader(text))
-		r.TrimLeadingSpace = true
-		fields, err := r.Read()
-		if err != nil {
-			var place *csv.ParseError
-			if errors.As(err, &place) {
-				err = place.Err
-			}
-			l.fail(int(number), "quotes", "%v: a quoted field begins and ends with \" and doubles it inside", err)
+		return l.splitQuoted(text)
+	}
+	for {
+		field, rest, more := bytes.Cut(text, []byte{','})
+		field = bytes.TrimLeft(field, " \t")
+		// Casbin would pass over a no-break space in front of a field, but
+		// not behind it.
+		if r, _ := utf8.DecodeRune(field); r >= utf8.RuneSelf && unicode.IsSpace(r) {
+			l.refuse(l.column(text), "blank", "%q begins with a blank that is no ordinary space: write a space, or none", shorten(field))
 			return false
 		}
-		l.fields = append(l.fields, fields...)
-	} else {
-		for field := range bytes.SplitSeq(text, []byte{','}) {
-			l.fields = append(l.fields, string(bytes.TrimLeftFunc(field, unicode.IsSpace)))
+		l.fields = append(l.fields, field)
+		if !more {
+			return true
 		}
-		// Casbin trims a no-break space in front of a field as if it were not
-		// there.
-		if bytes.IndexFunc(text, func(r rune) bool { return r > 0x7f && unicode.IsSpace(r) }) >= 0 {
-			return l.blanks(number, text)
+		text = rest
+	}
+}
+
+func (l *loader) splitQuoted(text []byte) bool {
+	r := csv.NewReader(bytes.NewReader(text))
+	r.TrimLeadingSpace = true
+	fields, err := r.Read()
+	if err != nil {
+		column := 0
+		var place *csv.ParseError
+		if errors.As(err, &place) {
+			column, err = l.column(text)+place.Column-1, place.Err
 		}
+		l.refuse(column, "quotes", "%v: a quoted field begins and ends with \" and doubles it inside", err)
+		return false
+	}
+	for _, f := range fields {
+		l.fields = append(l.fields, []byte(f))
 	}
 	return true
 }
 
-// blanks refuses blanks outside ASCII at the ends of a field.
-func (l *loader) blanks(number uint32, text []byte) bool {
-	for field := range strings.SplitSeq(string(text), ",") {
-		trimmed := strings.Trim(field, " \t")
-		if strings.TrimSpace(trimmed) != trimmed {
-			l.fail(int(number), "blank", "%q has a blank at an end that is no ordinary space: write a space, or none", trimmed)
-			return false
-		}
-	}
-	return true
-}
-
-// check refuses fields that do not say what they seem to say.
-func (l *loader) check(number uint32, fields []string, names []string) bool {
+// check refuses fields that do not say what they seem to say. The names are
+// those of the fields after the line's type.
+func (l *loader) check(fields [][]byte, names []string) bool {
 	if len(fields) != len(names) {
 		hint := ""
 		if len(fields) > len(names) {
 			hint = "; a field with a comma inside stands in double quotes, and a comment on a line of its own"
 		}
-		l.fail(int(number), "field-count", "has %d fields after its type, not the model's %d (%s)%s", len(fields), len(names), strings.Join(names, ", "), hint)
+		l.refuse(0, "field-count", "has %d fields after its type, not the model's %d (%s)%s", len(fields), len(names), strings.Join(names, ", "), hint)
 		return false
 	}
 	for i, f := range fields {
+		last := i == len(fields)-1 && i != l.eft
 		switch {
-		case f == "":
-			l.fail(int(number), "empty", "%s is empty", names[i])
-		case f != strings.TrimSpace(f):
-			l.fail(int(number), "blank", "%s %q has a blank at an end, which becomes part of the name: remove it", names[i], shorten(f))
+		case len(f) == 0:
+			l.refuse(l.fieldColumn(i+1), "empty", "%s is empty", names[i])
+		case len(f) != len(bytes.TrimSpace(f)):
+			l.refuse(l.fieldColumn(i+1), "blank", "%s %q has a blank at an end, which becomes part of the name: remove it", names[i], shorten(f))
 		case len(f) > 1 && f[0] == '\'' && f[len(f)-1] == '\'':
-			l.fail(int(number), "quotes", "%s %s: single quotes become part of the name; double quotes do not", names[i], shorten(f))
-		case i == len(fields)-1 && i != l.eft && (strings.Contains(f, " #") || strings.Contains(f, "\t#")):
-			l.fail(int(number), "comment", "%s %q: a comment becomes part of the field; put it on a line of its own", names[i], shorten(f))
+			l.refuse(l.fieldColumn(i+1), "quotes", "%s %q: single quotes become part of the name; double quotes do not", names[i], shorten(f))
+		case last && (bytes.Contains(f, []byte(" #")) || bytes.Contains(f, []byte("\t#"))):
+			l.refuse(l.fieldColumn(i+1), "comment", "%s %q: a comment becomes part of the field; put it on a line of its own", names[i], shorten(f))
 		default:
 			continue
 		}
@@ -241,81 +276,107 @@ func (l *loader) check(number uint32, fields []string, names []string) bool {
 	return true
 }
 
-func (l *loader) policyLine(number uint32, fields []string) {
-	names := l.def.policyFields
-	if !l.check(number, fields, names) {
+func (l *loader) policyLine(fields [][]byte) {
+	if !l.check(fields, l.def.policyFields) {
 		return
 	}
-	if l.eft >= 0 && fields[l.eft] != "allow" && fields[l.eft] != "deny" {
-		hint := ""
-		if strings.Contains(fields[l.eft], "#") {
-			hint = "; put the comment on a line of its own"
-		}
-		l.fail(int(number), "effect", "the effect is %q, which Casbin would ignore: write allow or deny%s", shorten(fields[l.eft]), hint)
+	if l.eft >= 0 && !l.checkEffect(fields[l.eft]) {
 		return
 	}
 	if l.priority >= 0 {
-		if _, err := strconv.Atoi(fields[l.priority]); err != nil {
-			l.fail(int(number), "priority", "the priority %q is not a whole number: the order would be undefined", shorten(fields[l.priority]))
+		if _, err := strconv.Atoi(string(fields[l.priority])); err != nil {
+			l.refuse(l.fieldColumn(l.priority+1), "priority", "the priority %q is not a whole number: the order would be undefined", shorten(fields[l.priority]))
 			return
 		}
 	}
 	l.out.lines++
-	if l.duplicate(number, "p", fields) {
+	l.row = l.row[:0]
+	for _, f := range fields {
+		l.row = append(l.row, l.out.syms.internBytes(f))
+	}
+	hash, cols := hashSymbols(l.row...), l.out.rules.cols
+	first, ok := l.rows.find(hash, func(row uint32) bool {
+		for i, col := range cols {
+			if col[row] != l.row[i] {
+				return false
+			}
+		}
+		return true
+	})
+	if ok {
+		l.duplicate(l.out.rules.lines[first])
 		return
 	}
-	for i, f := range fields {
-		l.out.rules.cols[i] = append(l.out.rules.cols[i], l.out.syms.intern(f))
+	if l.swallowed("p", fields) {
+		return
 	}
-	l.out.rules.lines = append(l.out.rules.lines, number)
+	for i, s := range l.row {
+		cols[i] = append(cols[i], s)
+	}
+	l.out.rules.lines = append(l.out.rules.lines, l.number)
+	l.rows.insert(hash, uint32(len(l.out.rules.lines)-1))
 }
 
-func (l *loader) roleLine(number uint32, kind string, fields []string) {
-	names := []string{"name", "role", "domain"}[:l.def.roles[kind]]
-	if !l.check(number, fields, names) {
+func (l *loader) checkEffect(effect []byte) bool {
+	switch {
+	case string(effect) != "allow" && string(effect) != "deny":
+		hint := ""
+		if bytes.IndexByte(effect, '#') >= 0 {
+			hint = "; put the comment on a line of its own"
+		}
+		l.refuse(l.fieldColumn(l.eft+1), "effect", "the effect is %q, which Casbin would ignore: write allow or deny%s", shorten(effect), hint)
+		return false
+	case string(effect) == "deny" && l.def.effect == constant.AllowOverrideEffect:
+		l.refuse(l.fieldColumn(l.eft+1), "effect", "the model's effect looks for allow alone, so this deny denies nothing: give the model an effect that looks for deny too")
+		return false
+	}
+	return true
+}
+
+func (l *loader) roleLine(kind string, fields [][]byte) {
+	if !l.check(fields, []string{"name", "role", "domain"}[:l.def.roles[kind]]) {
 		return
 	}
-	if kind == "g" && fields[1][0] == '@' {
-		l.fail(int(number), "role-name", "the role %q begins with @, which marks groups of an identity source: nobody can be given one here", shorten(fields[1]))
+	if kind == "g" && (fields[1][0] == '@' || string(fields[1]) == authz.Anonymous) {
+		l.refuse(l.fieldColumn(2), "role-name", "nobody can be given %q here: names with @ are groups of an identity source, and %s is whoever has no credentials", shorten(fields[1]), authz.Anonymous)
 		return
 	}
 	l.out.lines++
-	if l.duplicate(number, kind, fields) {
+	link := roleLink{name: l.out.syms.internBytes(fields[0]), role: l.out.syms.internBytes(fields[1]), line: l.number}
+	if len(fields) == 3 {
+		link.domain = l.out.syms.internBytes(fields[2])
+	}
+	hash, known := hashSymbols(link.name, link.role, link.domain), l.out.links[kind]
+	first, ok := l.linked[kind].find(hash, func(i uint32) bool {
+		return known[i].name == link.name && known[i].role == link.role && known[i].domain == link.domain
+	})
+	if ok {
+		l.duplicate(known[first].line)
 		return
 	}
-	link := roleLink{name: l.out.syms.intern(fields[0]), role: l.out.syms.intern(fields[1]), line: number}
-	if len(fields) == 3 {
-		link.domain = l.out.syms.intern(fields[2])
+	if l.swallowed(kind, fields) {
+		return
 	}
-	l.out.links[kind] = append(l.out.links[kind], link)
+	l.out.links[kind] = append(known, link)
+	l.linked[kind].insert(hash, uint32(len(known)))
 }
 
-// duplicate reports whether the line stands before, as Casbin sees it: it drops
-// a line whose fields, joined by commas, are those of another.
-func (l *loader) duplicate(number uint32, kind string, fields []string) bool {
-	var h maphash.Hash
-	h.SetSeed(l.seed)
-	_, _ = h.WriteString(kind) // never fails
-	comma := false
-	for _, f := range fields {
-		_ = h.WriteByte(0)
-		_, _ = h.WriteString(f)
-		comma = comma || strings.IndexByte(f, ',') >= 0
+func (l *loader) duplicate(first uint32) {
+	l.warn(int(l.number), "duplicate", "says what line %d says: remove one", first)
+}
+
+// swallowed refuses a line that Casbin would take for another one and drop:
+// it compares fields joined by commas.
+func (l *loader) swallowed(kind string, fields [][]byte) bool {
+	if !slices.ContainsFunc(fields, func(f []byte) bool { return bytes.IndexByte(f, ',') >= 0 }) {
+		return false
 	}
-	sum := h.Sum64()
-	if first, ok := l.seen[sum]; ok {
-		l.warn(int(number), "duplicate", "says what line %d says: remove one", first)
+	key := kind + "," + string(bytes.Join(fields, []byte{','}))
+	if first, ok := l.joined[key]; ok {
+		l.refuse(0, "comma", "Casbin would drop this line, because with its commas it reads like line %d", first)
 		return true
 	}
-	l.seen[sum] = number
-	if comma {
-		key := kind + "," + strings.Join(fields, ",")
-		if first, ok := l.joined[key]; ok {
-			l.fail(int(number), "comma", "Casbin would drop this line, because with its commas it reads like line %d", first)
-			return true
-		}
-		l.joined[key] = number
-	}
+	l.joined[key] = l.number
 	return false
 }
 
@@ -324,28 +385,31 @@ func (l *loader) duplicate(number uint32, kind string, fields []string) bool {
 func (l *loader) finish() {
 	l.unusedRoles()
 	l.checkPatterns()
-	l.out.sortByPriority(l.priority)
 	if l.def.effect == constant.SubjectPriorityEffect {
 		l.sortBySubject()
 	}
+	l.out.sortByPriority(l.priority)
 }
 
 // unusedRoles refuses roles that are granted and then used by nothing: a
 // misspelt role, or a line with its names the wrong way round.
 func (l *loader) unusedRoles() {
-	used := make([]bool, len(l.out.syms.texts))
+	if l.def.evaluates || l.def.effect == constant.SubjectPriorityEffect {
+		return // a rule may name any role, and a role may be there for its rank alone
+	}
+	used := make([]bool, l.out.syms.len())
 	for _, col := range l.out.rules.cols {
 		for _, s := range col {
 			used[s] = true
 		}
 	}
-	for _, text := range literal.FindAllString(l.def.matcher, -1) {
-		if s, ok := l.out.syms.lookup(text[1 : len(text)-1]); ok {
+	for _, text := range l.def.literals {
+		if s, ok := l.out.syms.lookup(text); ok {
 			used[s] = true
 		}
 	}
-	for _, kind := range sortedRoles(l.def) {
-		passedOn := make(map[symbol]bool)
+	for _, kind := range slices.Sorted(maps.Keys(l.def.roles)) {
+		passedOn := make([]bool, l.out.syms.len())
 		for _, link := range l.out.links[kind] {
 			passedOn[link.name] = true
 		}
@@ -355,87 +419,4 @@ func (l *loader) unusedRoles() {
 			}
 		}
 	}
-}
-
-// sortByPriority orders rows by a priority column, as Casbin does: stable, the
-// smallest number first.
-func (t *table) sortByPriority(col int) {
-	if col < 0 {
-		return
-	}
-	priority := make([]int, t.rules.len())
-	for row := range priority {
-		priority[row], _ = strconv.Atoi(t.syms.text(t.rules.cols[col][row])) // checked line by line
-	}
-	order := identity(len(priority))
-	sort.SliceStable(order, func(i, j int) bool { return priority[order[i]] < priority[order[j]] })
-	t.rules.reorder(order)
-}
-
-func identity(n int) []int {
-	order := make([]int, n)
-	for i := range order {
-		order[i] = i
-	}
-	return order
-}
-
-// reorder makes row i what row order[i] was.
-func (r *rules) reorder(order []int) {
-	for c, col := range r.cols {
-		next := make([]symbol, len(col))
-		for i, from := range order {
-			next[i] = col[from]
-		}
-		r.cols[c] = next
-	}
-	lines := make([]uint32, len(r.lines))
-	for i, from := range order {
-		lines[i] = r.lines[from]
-	}
-	r.lines = lines
-}
-
-// sortBySubject orders rows by how deep their subject stands below the roots of
-// the role tree, the deepest first, as Casbin does. Anything but a tree is
-// refused: a cycle would keep Casbin busy for ever, and elsewhere its order is
-// a matter of luck.
-func (l *loader) sortBySubject() {
-	t := l.out
-	parent := make(map[node]node)
-	for _, link := range t.links["g"] {
-		child := node{link.name, link.domain}
-		if first, ok := parent[child]; ok && first.name != link.role {
-			l.fail(int(link.line), "role-tree", "gives %q a second role: with subjectPriority roles must form a tree", shorten(t.syms.text(link.name)))
-			return
-		}
-		parent[child] = node{link.role, link.domain}
-	}
-	depth := make(map[node]int)
-	for _, link := range t.links["g"] {
-		steps := 0
-		for n := (node{link.name, link.domain}); ; steps++ {
-			up, ok := parent[n]
-			if !ok {
-				break
-			}
-			if steps > len(parent) {
-				l.fail(int(link.line), "role-tree", "is part of a cycle of roles: with subjectPriority roles must form a tree")
-				return
-			}
-			n = up
-		}
-		depth[node{link.name, link.domain}] = steps
-	}
-	subject, domain := l.def.policyField("sub"), l.def.policyField("dom")
-	at := func(row int) int {
-		n := node{name: t.rules.cols[subject][row]}
-		if domain >= 0 {
-			n.domain = t.rules.cols[domain][row]
-		}
-		return depth[n]
-	}
-	order := identity(t.rules.len())
-	slices.SortStableFunc(order, func(a, b int) int { return at(b) - at(a) })
-	t.rules.reorder(order)
 }

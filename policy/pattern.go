@@ -9,21 +9,21 @@ import (
 
 	"github.com/bmatcuk/doublestar/v4"
 	"github.com/casbin/casbin/v2/util"
-	"github.com/casbin/govaluate"
 )
 
-// patternCall finds where a matcher applies a pattern function to a field of
-// the request and one of the policy.
-var patternCall = regexp.MustCompile(`\b(keyMatch[2345]|globMatch|regexMatch|ipMatch)\(\s*r_\w+\s*,\s*p_(\w+)\s*\)`)
-
-// evalCall finds where a matcher evaluates a rule of the policy.
-var evalCall = regexp.MustCompile(`\beval\(\s*p_(\w+)\s*\)`)
+// patternCall finds where an expression takes a pattern from a field of the
+// policy.
+var patternCall = regexp.MustCompile(`\b(keyMatch[2345]|globMatch|regexMatch|ipMatch)\s*\([^()]*,\s*p_(\w+)\s*\)|([=!]~)\s*p_(\w+)`)
 
 // checkPatterns compiles every pattern and rule of the policy. Stock Casbin
 // would fail each request that reaches a bad one.
 func (l *loader) checkPatterns() {
 	for _, call := range patternCall.FindAllStringSubmatch(l.def.matcher, -1) {
-		l.checkColumn(call[2], "pattern", func(text string) error { return checkPattern(call[1], text) })
+		function, field := call[1], call[2]
+		if call[3] != "" {
+			function, field = "regexMatch", call[4]
+		}
+		l.checkColumn(field, "pattern", func(text string) error { return checkPattern(function, text) })
 	}
 	for _, call := range evalCall.FindAllStringSubmatch(l.def.matcher, -1) {
 		l.checkColumn(call[1], "rule", func(text string) error { return checkRule(l.def, text) })
@@ -36,14 +36,14 @@ func (l *loader) checkColumn(field, rule string, check func(string) error) {
 	if col < 0 {
 		return
 	}
-	checked := make([]bool, len(l.out.syms.texts))
+	checked := make([]bool, l.out.syms.len())
 	for row, s := range l.out.rules.cols[col] {
 		if checked[s] {
 			continue
 		}
 		checked[s] = true
 		if err := check(l.out.syms.text(s)); err != nil {
-			l.fail(int(l.out.rules.lines[row]), rule, "%s %q: %v", field, shorten(l.out.syms.text(s)), err)
+			l.fail(int(l.out.rules.lines[row]), rule, "%s %q: %s", field, shorten(l.out.syms.text(s)), escape(err.Error()))
 		}
 	}
 }
@@ -52,9 +52,7 @@ func (l *loader) checkColumn(field, rule string, check func(string) error) {
 func checkPattern(function, pattern string) error {
 	switch function {
 	case "globMatch":
-		if !doublestar.ValidatePattern(pattern) {
-			return errors.New("is not a pattern: a [, { or \\ is not closed; put \\ before it to mean it literally")
-		}
+		return checkGlob(pattern)
 	case "ipMatch":
 		if net.ParseIP(pattern) == nil {
 			if _, _, err := net.ParseCIDR(pattern); err != nil {
@@ -65,16 +63,15 @@ func checkPattern(function, pattern string) error {
 		if _, err := regexp.Compile(pattern); err != nil {
 			return fmt.Errorf("is not a regular expression: %w", err)
 		}
-	default: // keyMatch2 to keyMatch5 turn the pattern into a regular expression
-		if isPlainKey(pattern) {
-			return nil
-		}
+	case "keyMatch4":
+		return checkKeyMatch4(pattern)
+	default: // keyMatch2, keyMatch3 and keyMatch5 make a regular expression of it
 		return tryKeyMatch(function, pattern)
 	}
 	return nil
 }
 
-// isPlainKey reports whether a pattern of keyMatch2 to keyMatch5 holds nothing
+// isPlainKey reports whether a pattern of keyMatch2, keyMatch3 or keyMatch5 holds nothing
 // that a regular expression could fail on: most do, and compiling a million
 // would take long.
 func isPlainKey(pattern string) bool {
@@ -90,8 +87,57 @@ func isPlainKey(pattern string) bool {
 	return true
 }
 
+// checkGlob refuses what globMatch cannot read. It reads a pattern as far as a
+// path matches, and looks for the rest of a class or of braces as if it stood
+// alone, so that some brackets in a class fail for some paths.
+func checkGlob(pattern string) error {
+	if !doublestar.ValidatePattern(pattern) {
+		return errors.New("is not a pattern: a [, { or \\ is not closed; put \\ before it to mean it literally")
+	}
+	class, braces := false, 0
+	for i := 0; i < len(pattern); i++ {
+		c := pattern[i]
+		switch {
+		case c == '\\':
+			i++
+		case class && (strings.IndexByte("[{}", c) >= 0 || c == ',' && braces > 0):
+			return fmt.Errorf("has a %q inside [ ], which fails for some paths: put \\ before it", c)
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c == '{':
+			braces++
+		case c == '}':
+			braces--
+		}
+	}
+	return nil
+}
+
+// checkKeyMatch4 compiles a pattern as keyMatch4 does, which panics where it
+// captures more than its braces.
+func checkKeyMatch4(pattern string) error {
+	braces := 0
+	text := regexp.MustCompile(`\{([^/]+)\}`).ReplaceAllStringFunc(strings.ReplaceAll(pattern, "/*", "/.*"), func(string) string {
+		braces++
+		return "([^/]+)"
+	})
+	compiled, err := regexp.Compile("^" + text + "$")
+	if err != nil {
+		return fmt.Errorf("cannot be compiled, keyMatch4 reads it as a regular expression: %w", err)
+	}
+	if compiled.NumSubexp() != braces {
+		return errors.New("( counts as a name to keyMatch4: put \\ before it to mean it literally")
+	}
+	return nil
+}
+
 // tryKeyMatch asks Casbin itself; its functions panic on a bad pattern.
 func tryKeyMatch(function, pattern string) (err error) {
+	if isPlainKey(pattern) {
+		return nil
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			text, _, _ := strings.Cut(fmt.Sprint(r), "\n")
@@ -99,18 +145,17 @@ func tryKeyMatch(function, pattern string) (err error) {
 		}
 	}()
 	match := map[string]func(string, string) bool{
-		"keyMatch2": util.KeyMatch2, "keyMatch3": util.KeyMatch3, "keyMatch4": util.KeyMatch4, "keyMatch5": util.KeyMatch5,
+		"keyMatch2": util.KeyMatch2, "keyMatch3": util.KeyMatch3, "keyMatch5": util.KeyMatch5,
 	}[function]
 	match("", pattern)
 	return nil
 }
 
-// checkRule compiles a rule of the policy as eval does.
+// checkRule checks a rule of the policy as eval would evaluate it. A rule
+// cannot eval: it could go on for ever.
 func checkRule(def *definition, rule string) error {
-	ev := &evaluator{engine: &engine{def: def}}
-	_, err := govaluate.NewEvaluableExpressionWithFunctions(util.EscapeAssertion(rule), ev.functions())
-	if err != nil {
-		return fmt.Errorf("is not a rule: %w", err)
+	if problems := expressionProblems(def, util.EscapeAssertion(rule), rule, false); len(problems) > 0 {
+		return errors.New(problems[0])
 	}
 	return nil
 }

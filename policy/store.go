@@ -19,8 +19,11 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,7 +133,12 @@ func Check(ctx context.Context, source Source, opts *Options) []Finding {
 	if errors.As(err, &refused) {
 		return refused.Findings
 	}
-	return []Finding{{File: source.Policy, Rule: "read", Message: err.Error()}}
+	unread := Finding{File: source.Policy, Rule: "read", Message: err.Error()}
+	var place *fs.PathError
+	if errors.As(err, &place) {
+		unread.File, unread.Message = place.Path, "cannot be read: "+place.Err.Error()
+	}
+	return []Finding{unread}
 }
 
 // Files returns the files that the policy depends on, for whoever watches them.
@@ -181,8 +189,41 @@ func (s *Store) Reload(ctx context.Context) error {
 }
 
 // load builds the version after old; it is old itself where nothing has
-// changed.
+// changed. Files that change while they are read are read again, so that
+// neither half of a file is taken for the whole, nor model and policy of two
+// versions for one.
 func (s *Store) load(ctx context.Context, old *snapshot) (*snapshot, error) {
+	for range 3 {
+		before := s.stat()
+		next, err := s.loadOnce(ctx, old)
+		if slices.EqualFunc(before, s.stat(), unchanged) {
+			return next, err
+		}
+	}
+	return nil, errors.New("read policy: the files change faster than they can be read")
+}
+
+// stat describes the files; nil stands for one that is not there.
+func (s *Store) stat() []os.FileInfo {
+	var infos []os.FileInfo
+	for _, name := range s.Files() {
+		info, err := os.Stat(name)
+		if err != nil {
+			info = nil
+		}
+		infos = append(infos, info)
+	}
+	return infos
+}
+
+func unchanged(a, b os.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+func (s *Store) loadOnce(ctx context.Context, old *snapshot) (*snapshot, error) {
 	modelName, modelText, err := s.readModel()
 	if err != nil {
 		return nil, err
@@ -191,13 +232,17 @@ func (s *Store) load(ctx context.Context, old *snapshot) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.opts.RequireDomain && !hasField(def, "dom") {
+	if s.opts.RequireDomain && !strings.Contains(def.matcher, "r_dom") {
 		return nil, s.refuse(modelName, "model-domain", "there are several downloads, and the model does not ask for dom: add dom to request_definition, policy_definition and the matcher")
 	}
 	digest := sha256.New()
-	_, _ = io.WriteString(digest, fmt.Sprintf("%d:%s", len(modelText), modelText)) // never fails
+	_, _ = fmt.Fprintf(digest, "%d:%s", len(modelText), modelText) // never fails
 	table, findings, err := s.readTable(ctx, def, digest)
 	if err != nil {
+		var refused *LoadError
+		if errors.As(err, &refused) {
+			refused.Findings = append(slices.Clip(def.warnings), refused.Findings...)
+		}
 		return nil, err
 	}
 	sum := [sha256.Size]byte(digest.Sum(nil))
@@ -213,21 +258,12 @@ func (s *Store) load(ctx context.Context, old *snapshot) (*snapshot, error) {
 	}
 	snap := &snapshot{
 		generation: 1, digest: sum, file: filepath.Base(s.source.Policy), lines: table.lines,
-		table: table, engine: engine, reserved: reservedNames(table), findings: findings,
+		table: table, engine: engine, reserved: reservedNames(table), findings: append(slices.Clip(def.warnings), findings...),
 	}
 	if old != nil {
 		snap.generation = old.generation + 1
 	}
 	return snap, nil
-}
-
-func hasField(def *definition, name string) bool {
-	for _, f := range def.requestFields {
-		if f == name {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *Store) readModel() (name, text string, err error) {
@@ -260,7 +296,7 @@ func openRegular(name string) (*os.File, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", name)
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
 	}
 	return os.Open(name)
 }
@@ -283,7 +319,7 @@ func (s *Store) checkSize(t *table, old *snapshot) error {
 	if t.rules.len() == 0 {
 		return s.refuse(s.source.Policy, "policy-empty", "there is no p line, so everybody would be refused: add one, or set policy.allow_shrink to mean it")
 	}
-	if old != nil && t.lines < old.lines/2 {
+	if old != nil && 2*t.lines < old.lines {
 		return s.refuse(s.source.Policy, "policy-shrunk", "only %d of %d lines are left: if that is meant, set policy.allow_shrink and load it again", t.lines, old.lines)
 	}
 	return nil
@@ -302,11 +338,11 @@ func reservedNames(t *table) map[symbol]struct{} {
 	return names
 }
 
-// Decide asks the policy. A subject that is called like a role is
-// authz.ErrReservedSubject; any error denies.
+// Decide asks the policy. A subject that is empty, begins with @ or is called
+// like a role is authz.ErrReservedSubject; any error denies.
 func (s *Store) Decide(_ context.Context, q authz.Query) (d authz.Decision, err error) {
 	defer func() {
-		if r := recover(); r != nil {
+		if r := recover(); r != nil { // Casbin's own functions panic
 			d, err = authz.Decision{}, fmt.Errorf("decide: %v", r)
 		}
 	}()
@@ -315,6 +351,9 @@ func (s *Store) Decide(_ context.Context, q authz.Query) (d authz.Decision, err 
 
 func (s *snapshot) decide(q *authz.Query) (authz.Decision, error) {
 	d := authz.Decision{Generation: s.generation}
+	if q.Principal.Subject == "" || q.Principal.Subject[0] == '@' {
+		return d, fmt.Errorf("%w: %q is no name of a subject", authz.ErrReservedSubject, q.Principal.Subject)
+	}
 	if name, ok := s.table.syms.lookup(q.Principal.Subject); ok {
 		if _, isRole := s.reserved[name]; isRole {
 			return d, fmt.Errorf("%w: %q is a role", authz.ErrReservedSubject, q.Principal.Subject)

@@ -1,0 +1,523 @@
+package policy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	casbinmodel "github.com/casbin/casbin/v2/model"
+	fileadapter "github.com/casbin/casbin/v2/persist/file-adapter"
+	"github.com/google/go-cmp/cmp"
+)
+
+// testModel parses testdata/model/NAME.conf, or the built-in model.
+func testModel(t testing.TB, name string) *definition {
+	t.Helper()
+	text := defaultModel
+	if name != "default" {
+		text = readFile(t, filepath.Join("testdata", "model", name+".conf"))
+	}
+	def, err := parseDefinition(name+".conf", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return def
+}
+
+func readFile(t testing.TB, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// load loads a policy; findings are those of an error too.
+func load(t testing.TB, def *definition, text string) (*table, []Finding) {
+	t.Helper()
+	tab, findings, err := loadTable(t.Context(), "policy.csv", strings.NewReader(text), def)
+	var refused *LoadError
+	switch {
+	case errors.As(err, &refused):
+		return nil, refused.Findings
+	case err != nil:
+		t.Fatal(err)
+	}
+	return tab, findings
+}
+
+// render returns the lines of a table in the order of their evaluation, as
+// Casbin holds them.
+func (t *table) render() map[string][][]string {
+	out := map[string][][]string{}
+	for row := range t.rules.len() {
+		var fields []string
+		for _, col := range t.rules.cols {
+			fields = append(fields, t.syms.text(col[row]))
+		}
+		out["p"] = append(out["p"], fields)
+	}
+	for name, ls := range t.links {
+		for _, l := range ls {
+			fields := []string{t.syms.text(l.name), t.syms.text(l.role)}
+			if l.domain != 0 {
+				fields = append(fields, t.syms.text(l.domain))
+			}
+			out[name] = append(out[name], fields)
+		}
+	}
+	return out
+}
+
+// stockRows returns what stock Casbin makes of a model and a policy.
+func stockRows(model, policyFile string) (rows map[string][][]string, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	m, err := casbinmodel.NewModelFromString(model)
+	if err != nil {
+		return nil, err
+	}
+	if err := fileadapter.NewAdapter(policyFile).LoadPolicy(m); err != nil {
+		return nil, err
+	}
+	if err := m.SortPoliciesBySubjectHierarchy(); err != nil {
+		return nil, err
+	}
+	if err := m.SortPoliciesByPriority(); err != nil {
+		return nil, err
+	}
+	rows = map[string][][]string{}
+	for _, section := range []string{"p", "g"} {
+		for name, assertion := range m[section] {
+			if len(assertion.Policy) > 0 {
+				rows[name] = assertion.Policy
+			}
+		}
+	}
+	return rows, nil
+}
+
+// compareFindings compares findings with those that a directory's want.txt
+// expects.
+func compareFindings(t *testing.T, dir string, atLeast int, findings []Finding) {
+	t.Helper()
+	want := strings.Split(strings.TrimSpace(readFile(t, filepath.Join(dir, "want.txt"))), "\n")
+	if len(want) < atLeast {
+		t.Errorf("%s expects only %d findings", dir, len(want))
+	}
+	var got []string
+	for _, f := range findings {
+		got = append(got, f.String())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("findings: -want +got\n%s", diff)
+	}
+}
+
+// S15: each file has one mistake that stock Casbin reads silently, or refuses
+// without saying where. Its directory names the model.
+func TestBadPoliciesAreRefused(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*/*.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []Finding
+	for _, file := range files {
+		dir, name := filepath.Split(file)
+		model := filepath.Base(dir)
+		_, findings, err := loadTable(t.Context(), model+"/"+name, strings.NewReader(readFile(t, file)), testModel(t, model))
+		var refused *LoadError
+		if !errors.As(err, &refused) {
+			t.Errorf("%s is accepted: %v, %v", file, err, findings)
+			continue
+		}
+		all = append(all, refused.Findings...)
+	}
+	compareFindings(t, "testdata/bad", 75, all)
+}
+
+func TestColumns(t *testing.T) {
+	for _, tt := range []struct {
+		model, line  string
+		line0, where int
+	}{
+		{"default", "  p, alice, /a/x, read, Deny", 1, 25},
+		{"default", "p, alice , /a/x, read, deny", 1, 4},
+		{"default", "p, alice, /a/x, read,", 1, 22},
+		{"default", "p, josé, /a/\x01, read, deny", 1, 14},
+		{"default", "\tp, alice, /a/\xff, read, deny", 1, 15},
+		{"default", "p, alice, /a/\"x\", read, deny", 1, 14},
+		{"default", "p, \"alice\", /a/x, read, Deny", 1, 0},
+		{"default", " q, alice", 1, 2},
+		{"default", "g, alice, @staff", 1, 11},
+		{"default", " # comment\rp, alice, /a/x, read, deny", 1, 11},
+		{"priority", "p, high, alice, /a/x, read, deny", 1, 4},
+	} {
+		_, findings := load(t, testModel(t, tt.model), tt.line)
+		if len(findings) != 1 || findings[0].Line != tt.line0 || findings[0].Column != tt.where {
+			t.Errorf("%q: got %+v, want column %d", tt.line, findings, tt.where)
+		}
+	}
+}
+
+// What is accepted loads in stock Casbin to the same lines, in the same order.
+func TestGoodPoliciesLoadAsInStockCasbin(t *testing.T) {
+	files, err := filepath.Glob("testdata/good/*.csv")
+	if err != nil || len(files) < 15 {
+		t.Fatal(len(files), err)
+	}
+	for _, file := range files {
+		model := strings.TrimSuffix(filepath.Base(file), ".csv")
+		if model == "crlf" {
+			model = "default"
+		}
+		def := testModel(t, model)
+		tab, findings := load(t, def, readFile(t, file))
+		if len(findings) > 0 {
+			t.Errorf("%s: %v", file, findings)
+			continue
+		}
+		want, err := stockRows(def.text, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, tab.render()); diff != "" {
+			t.Errorf("%s: -stock +ours\n%s", file, diff)
+		}
+	}
+}
+
+// The order of evaluation is stock Casbin's, ties included.
+func TestOrderIsCasbins(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	for _, model := range []string{"priority", "prioritylast", "subject", "subjectpriority", "subjectdomain"} {
+		var text strings.Builder
+		for i := range 300 {
+			name := fmt.Sprintf("n%d", random.IntN(60))
+			switch model {
+			case "priority":
+				fmt.Fprintf(&text, "p, %d, %s, /%d, read, allow\n", random.IntN(9)-4, name, i)
+			case "prioritylast", "subjectpriority":
+				fmt.Fprintf(&text, "p, %s, /%d, read, deny, %d\n", name, i, random.IntN(9)-4)
+			case "subject":
+				fmt.Fprintf(&text, "p, %s, /%d, read, allow\n", name, i)
+			case "subjectdomain":
+				fmt.Fprintf(&text, "p, %s, d%d, /%d, read, allow\n", name, random.IntN(3), i)
+			}
+		}
+		for i := 1; i < 50; i++ { // trees, with roots beside them
+			switch model {
+			case "subject", "subjectpriority":
+				fmt.Fprintf(&text, "g, n%d, n%d\n", i, random.IntN(i))
+			case "subjectdomain":
+				fmt.Fprintf(&text, "g, n%d, n%d, d0\ng, n%d, n%d, d1\n", i, random.IntN(i), 50-i, 51-i+random.IntN(i))
+			}
+		}
+		def := testModel(t, model)
+		tab, findings := load(t, def, text.String())
+		if len(findings) > 0 {
+			t.Fatal(model, findings[0])
+		}
+		file := filepath.Join(t.TempDir(), "policy.csv")
+		write(t, file, text.String())
+		want, err := stockRows(def.text, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, tab.render()); diff != "" {
+			t.Errorf("%s: -stock +ours\n%s", model, diff)
+		}
+	}
+}
+
+// Lines that differ are no duplicates, though half of their hashes are equal,
+// as happens a dozen times here.
+func TestLinesWithTheSameHash(t *testing.T) {
+	const lines = 300_000
+	for _, tt := range []struct{ model, first, format string }{
+		{"prioritylast", "", "p, a, /a/**, read, allow, %d\n"},
+		{"domain", "p, a, d, /a/**, read, allow\n", "g, b, a, d%d\n"},
+	} {
+		text := bytes.NewBufferString(tt.first)
+		for i := range lines {
+			fmt.Fprintf(text, tt.format, i)
+		}
+		if _, findings := load(t, testModel(t, tt.model), text.String()); len(findings) > 0 {
+			t.Errorf("%s: %v", tt.model, findings[0])
+		}
+	}
+}
+
+func TestLinesKeepTheirNumbers(t *testing.T) {
+	tab, _ := load(t, testModel(t, "priority"), "# one\n\np, 2, a, /, read, allow\np, 1, b, /, read, allow\ng, c, a\n")
+	if diff := cmp.Diff([]uint32{4, 3}, tab.rules.lines); diff != "" {
+		t.Error(diff)
+	}
+	if got := tab.links["g"][0].line; got != 5 || tab.lines != 3 {
+		t.Errorf("link at %d, %d lines", got, tab.lines)
+	}
+}
+
+func TestDuplicatesAreDroppedWithAWarning(t *testing.T) {
+	for _, tt := range []struct{ name, model, text string }{
+		{"p line", "default", "p, a, /a/**, read, allow\np, a, /b/**, read, allow\np,a,\"/a/**\",read,allow\n"},
+		{"g line", "default", "p, a, /a/**, read, allow\ng, b, a\ng, b,a\n"},
+		{"g line in a domain", "domain", "p, a, d, /a/**, read, allow\ng, b, a, d\ng, b, a, d\n"},
+	} {
+		def := testModel(t, tt.model)
+		tab, findings := load(t, def, tt.text)
+		if len(findings) != 1 || findings[0].Severity != SeverityWarning || findings[0].Rule != "duplicate" || findings[0].Line != 3 && findings[0].Line != 4 {
+			t.Errorf("%s: %v", tt.name, findings)
+		}
+		file := filepath.Join(t.TempDir(), "policy.csv")
+		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want, err := stockRows(def.text, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, tab.render()); diff != "" {
+			t.Errorf("%s: -stock +ours\n%s", tt.name, diff)
+		}
+	}
+	if _, findings := load(t, testModel(t, "domain"), "p, a, d, /a/**, read, allow\ng, b, a, d\ng, b, a, e\n"); len(findings) != 0 {
+		t.Errorf("another domain is another line: %v", findings)
+	}
+}
+
+// What is used in another way than by a p line is no misspelt role.
+func TestRolesThatAreUsed(t *testing.T) {
+	for _, tt := range []struct{ name, model, text string }{
+		{"by a p line", "default", "p, staff, /a/**, read, allow\ng, alice, staff\n"},
+		{"by another role", "default", "p, staff, /a/**, read, allow\ng, alice, interns\ng, interns, staff\n"},
+		{"by a group of the identity source", "default", "p, staff, /a/**, read, allow\ng, @hr, staff\n"},
+		{"by the matcher", "superuser", "p, alice, /a/**, read, allow\ng, bob, operators\n"},
+		{"by a rule", "rule", "p, \"g(r.sub, 'staff')\", /a/**, read, allow\ng, alice, staff\n"},
+		{"as an object", "resource", "p, alice, reports, read, allow\ng2, /a/x.pdf, reports\n"},
+		{"for its rank", "subject", "p, alice, /a/**, read, allow\ng, alice, staff\n"},
+	} {
+		if _, findings := load(t, testModel(t, tt.model), tt.text); len(findings) > 0 {
+			t.Errorf("%s: %v", tt.name, findings)
+		}
+	}
+}
+
+func TestAllFindingsAreCollectedUpToABound(t *testing.T) {
+	_, findings := load(t, testModel(t, "default"), strings.Repeat("p, a, /, read, Deny\n", 250))
+	if len(findings) != maxFindings+1 {
+		t.Fatalf("%d findings", len(findings))
+	}
+	for i, f := range findings[:maxFindings] {
+		if f.Line != i+1 {
+			t.Fatalf("finding %d: %v", i, f)
+		}
+	}
+	if got := findings[maxFindings].String(); got != "policy.csv: error: 150 more findings are not shown [too-many]" {
+		t.Error(got)
+	}
+	_, findings = load(t, testModel(t, "default"), strings.Repeat("p, a, /, read, deny\n", 250))
+	if got := findings[len(findings)-1]; got.Severity != SeverityWarning {
+		t.Errorf("warnings alone became %v", got)
+	}
+}
+
+func TestFindingAsJSON(t *testing.T) {
+	_, findings := load(t, testModel(t, "default"), "p, a, /, read, Deny\np, a, /, read, deny\np, a, /, read, deny\n")
+	got, err := json.Marshal(findings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `[{"file":"policy.csv","line":1,"column":16,"severity":"error","rule":"effect","message":"the effect is \"Deny\", which Casbin would ignore: write allow or deny"},` +
+		`{"file":"policy.csv","line":3,"severity":"warning","rule":"duplicate","message":"says what line 2 says: remove one"}]`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// S14: what stands in a file reaches no terminal as it is.
+func TestMessagesAreEscaped(t *testing.T) {
+	def := testModel(t, "keymatch2")
+	for _, text := range []string{
+		"p, \x1b[31m, /, read, allow\n", "\u202eq, a\n", "p, a, /, read, \u202ewolla\n", "p, '\u202ea', /, read, allow\n",
+		"p, a\u202e , /, read, allow\n", "p, a, /\u202e[, read, allow\n", "p, a, /, read, allow\ng, b, \u202ec\n", "p, \u00a0\u202ea, /, read, allow\n",
+		"p, a, /, read # \u202e, allow\np, a, \"/\u202e, read, allow\n",
+	} {
+		_, findings := load(t, def, text)
+		if len(findings) == 0 {
+			t.Errorf("%q is accepted", text)
+		}
+		for _, f := range findings {
+			if s := f.String(); s != escape(s) {
+				t.Errorf("%q: message %q", text, s)
+			}
+		}
+	}
+}
+
+// S15: every reader is bounded.
+func TestPolicySizeIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads 1 GiB")
+	}
+	comment := bytes.Repeat([]byte("#"), 60<<10)
+	comment[len(comment)-1] = '\n'
+	endless := repeat(comment, maxPolicySize/len(comment)+1)
+	_, _, err := loadTable(t.Context(), "policy.csv", endless, testModel(t, "default"))
+	if err == nil || err.Error() != "policy.csv: error: is larger than 1073741824 bytes [file-size]" {
+		t.Error(err)
+	}
+}
+
+// repeat is n times b.
+func repeat(b []byte, n int) io.Reader { return &repeated{b: b, n: n} }
+
+type repeated struct {
+	b    []byte
+	n, i int
+}
+
+func (r *repeated) Read(out []byte) (int, error) {
+	if r.n == 0 {
+		return 0, io.EOF
+	}
+	k := copy(out, r.b[r.i:])
+	if r.i += k; r.i == len(r.b) {
+		r.i, r.n = 0, r.n-1
+	}
+	return k, nil
+}
+
+// A line is as long here as in stock Casbin, to the byte.
+func TestLineLengthIsCasbins(t *testing.T) {
+	def := testModel(t, "default")
+	for _, end := range []string{"\n", "\r\n", ""} {
+		for length := maxLine - 3; length <= maxLine+1; length++ {
+			prefix, suffix := "p, alice, /", ", read, allow"
+			text := prefix + strings.Repeat("a", length-len(prefix)-len(suffix)-len(end)) + suffix + end
+			file := filepath.Join(t.TempDir(), "policy.csv")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := stockRows(def.text, file)
+			_, findings := load(t, def, text)
+			if (err == nil) != (len(findings) == 0) {
+				t.Errorf("%d bytes, end %q: stock %v, ours %v", length, end, err, findings)
+			}
+		}
+	}
+}
+
+func TestReadingStops(t *testing.T) {
+	def := testModel(t, "default")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	endless := repeat([]byte("p, a, /, read, allow\n"), 1<<40)
+	if _, _, err := loadTable(ctx, "policy.csv", endless, def); !errors.Is(err, context.Canceled) {
+		t.Errorf("context: %v", err)
+	}
+	broken := io.MultiReader(strings.NewReader("p, a, /, read, allow\n"), errReader{})
+	if _, _, err := loadTable(t.Context(), "policy.csv", broken, def); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("reader: %v", err)
+	}
+}
+
+type errReader struct{}
+
+func (errReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func TestGeneratedPolicyIsClean(t *testing.T) {
+	for _, size := range []struct{ p, users, roles int }{{10, 10, 4}, {100, 10, 1}, {5000, 500, 50}} {
+		var text bytes.Buffer
+		if err := generate(&text, size.p, size.users, size.roles); err != nil {
+			t.Fatal(err)
+		}
+		tab, findings := load(t, testModel(t, "default"), text.String())
+		if len(findings) > 0 {
+			t.Fatalf("%+v: %v", size, findings[0])
+		}
+		if tab.rules.len() != size.p {
+			t.Errorf("%+v: %d rows", size, tab.rules.len())
+		}
+	}
+}
+
+// Whatever is read never panics, and whatever is accepted loads in stock Casbin
+// to the same lines in the same order.
+func FuzzPolicyCSV(f *testing.F) {
+	models := []string{"default", "priority", "prioritylast", "subject", "subjectdomain", "subjectpriority", "domain", "resource", "basic", "keymatch2", "regex"}
+	seeds := 0
+	for _, pattern := range []string{"testdata/good/*.csv", "testdata/bad/*/*.csv"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range files {
+			if text := readFile(f, file); len(text) < 4096 {
+				for i := range models {
+					f.Add(uint8(i), text)
+					seeds++
+				}
+			}
+		}
+	}
+	if seeds < 500 {
+		f.Fatalf("only %d seeds", seeds)
+	}
+	defs := make([]*definition, len(models))
+	for i, name := range models {
+		defs[i] = testModel(f, name)
+	}
+	file := filepath.Join(f.TempDir(), "policy.csv")
+	f.Fuzz(func(t *testing.T, model uint8, text string) {
+		def := defs[int(model)%len(defs)]
+		tab, findings := load(t, def, text)
+		if tab == nil {
+			if len(findings) == 0 {
+				t.Fatal("refused without a finding")
+			}
+			return
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want, err := stockRows(def.text, file)
+		if err != nil {
+			t.Fatalf("accepted, but stock refuses: %v", err)
+		}
+		if diff := cmp.Diff(want, tab.render()); diff != "" {
+			t.Errorf("-stock +ours\n%s", diff)
+		}
+	})
+}
+
+func BenchmarkLoad(b *testing.B) {
+	for _, p := range []int{10_000, 1_000_000} {
+		b.Run(fmt.Sprintf("lines=%d", p), func(b *testing.B) {
+			var text bytes.Buffer
+			if err := generate(&text, p, p/10, p/100); err != nil {
+				b.Fatal(err)
+			}
+			def := testModel(b, "default")
+			b.SetBytes(int64(text.Len()))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := loadTable(b.Context(), "policy.csv", bytes.NewReader(text.Bytes()), def); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
