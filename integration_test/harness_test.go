@@ -1,0 +1,418 @@
+// Package integration_test drives the built service behind real nginx, run
+// with nginx.conf.example itself.
+package integration_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binary is the service, built once.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(build(m)) }
+
+func build(m *testing.M) int {
+	if _, err := exec.LookPath("nginx"); err != nil {
+		fmt.Fprintln(os.Stderr, "nginx is not installed: `make test` installs it")
+		return 1
+	}
+	dir, err := os.MkdirTemp("", "securefiles-integration")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // temporary
+	binary = filepath.Join(dir, "securefiles")
+	if out, err := exec.Command("go", "build", "-o", binary, "..").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the service: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// A site is nginx, the service and a tree of files, in a directory of its own.
+type site struct {
+	t       *testing.T
+	dir     string // configuration, logs
+	root    string // the files
+	web     string // nginx's address
+	admin   string // the service's admin address
+	service string // where nginx asks: host:port or unix:/path
+	daemon  *exec.Cmd
+	nginx   *exec.Cmd
+	log     *logBuffer // the service's
+}
+
+// plan says what a site is like.
+type plan struct {
+	policy   string            // policy.csv
+	files    map[string]string // below the root; nil means a few
+	identity string            // YAML; empty means users alice and bob with their names as passwords
+	extra    string            // more YAML
+	unix     bool              // ask over a unix socket
+	edit     func(nginxConf string) string
+	before   func(*site) // called before anything starts
+	upstream string      // an address to ask instead of the service, which is not started
+}
+
+// alicesPolicy is what most tests use.
+const alicesPolicy = `
+p, @anyone, /public/**, read, allow
+p, editor, /project/**, read, allow
+p, editor, /project/hr/**, read, deny
+g, alice, editor
+`
+
+func someFiles() map[string]string {
+	return map[string]string{
+		"public/welcome.txt":     "welcome\n",
+		"project/plan.txt":       "0123456789\n",
+		"project/page.html":      "<script>alert(1)</script>\n",
+		"project/hr/pay.txt":     "CANARY DENY pay\n",
+		"private/secret.txt":     "CANARY DENY secret\n",
+		"project/sub/index.html": "index\n",
+	}
+}
+
+// cheapUsers are alice and bob, their names as passwords, hashed at bcrypt's
+// lowest cost so that tests spend their time elsewhere.
+const cheapUsers = `alice:$2y$04$nkim0fThe/Pn3GFBi5EmJOYgC4E8WURfewEgi9yzQ8ohnOhe6ggPm
+bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS
+`
+
+// start brings a site up; the test's end takes it down.
+func start(t *testing.T, p plan) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir(), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
+	s.root = filepath.Join(s.dir, "files")
+	if p.files == nil {
+		p.files = someFiles()
+	}
+	for name, text := range p.files {
+		s.write(filepath.Join("files", name), text)
+	}
+	s.service = freeAddress(t)
+	switch {
+	case p.upstream != "":
+		s.service = p.upstream
+	case p.unix:
+		s.service = "unix:" + filepath.Join(s.dir, "auth.sock")
+	}
+	s.write("policy.csv", p.policy)
+	s.write("users.htpasswd", cheapUsers)
+	if p.identity == "" {
+		p.identity = "identity:\n  - htpasswd: users.htpasswd\n"
+	}
+	s.write("securefiles.yaml", fmt.Sprintf("listen: %s\nadmin: %s\nshutdown_delay: 100ms\npolicy: {file: policy.csv}\nlog: {format: json, level: info}\n%s%s", s.service, s.admin, p.identity, p.extra))
+	if p.before != nil {
+		p.before(s)
+	}
+	s.reachable()
+	if p.upstream == "" {
+		s.startService()
+	}
+	s.startNginx(p.edit)
+	t.Cleanup(func() {
+		if t.Failed() {
+			errors, _ := os.ReadFile(filepath.Join(s.dir, "logs", "error.log")) // there may be none
+			t.Logf("service log:\n%s\nnginx error log:\n%s", tail(s.log.String()), tail(string(errors)))
+		}
+	})
+	return s
+}
+
+func tail(s string) string { return s[max(0, len(s)-4000):] }
+
+// reachable lets nginx's workers, which run as another user when a test runs as
+// root, into the test's directories.
+func (s *site) reachable() {
+	for dir := s.dir; len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func (s *site) write(name, text string) {
+	s.t.Helper()
+	file := filepath.Join(s.dir, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// replace puts a new version into a file's place, as an editor does.
+func (s *site) replace(name, text string) {
+	s.t.Helper()
+	s.write(name+".new", text)
+	if err := os.Rename(filepath.Join(s.dir, name+".new"), filepath.Join(s.dir, name)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// command prepares a process that dies with the test.
+func (s *site) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = s.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd
+}
+
+// end kills what is left of a process and its children.
+func end(cmd *exec.Cmd) {
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may be gone
+	_ = cmd.Wait()                                      // it was killed
+}
+
+func (s *site) startService() {
+	s.t.Helper()
+	cmd := s.command(binary, "serve", "--config", "securefiles.yaml")
+	cmd.Stderr = s.log
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET=")
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.daemon = cmd
+	s.t.Cleanup(func() { end(cmd) })
+	if s.service != "" && strings.HasPrefix(s.service, "unix:") {
+		defer s.openSocket()
+	}
+	s.eventually("the service is ready", func() bool {
+		code, _ := s.adminGet("/readyz")
+		return code == http.StatusOK
+	})
+}
+
+// openSocket lets nginx's workers connect when the test runs as root and they
+// do not.
+func (s *site) openSocket() {
+	if os.Getuid() == 0 {
+		if err := os.Chmod(strings.TrimPrefix(s.service, "unix:"), 0o666); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// startNginx runs nginx.conf.example: the file itself, but for its three
+// literals (where nginx listens, where the service does, the directory).
+func (s *site) startNginx(edit func(string) string) {
+	s.t.Helper()
+	text, err := os.ReadFile("../nginx.conf.example")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	conf := string(text)
+	for _, l := range []struct {
+		literal, value string
+		count          int
+	}{{"127.0.0.1:8080", s.web, 1}, {"server 127.0.0.1:9180;", "server " + s.service + ";", 1}, {"/var/www/securefiles", s.root, 2}} {
+		if n := strings.Count(conf, l.literal); n != l.count {
+			s.t.Fatalf("nginx.conf.example holds %s %d times, not %d", l.literal, n, l.count)
+		}
+		conf = strings.ReplaceAll(conf, l.literal, l.value)
+	}
+	if edit != nil {
+		conf = edit(conf)
+	}
+	s.write("nginx.conf", conf)
+	for _, dir := range []string{"run", "logs"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	cmd := s.command("nginx", "-p", s.dir, "-e", "logs/error.log", "-c", filepath.Join(s.dir, "nginx.conf"), "-g", "daemon off;")
+	var out bytes.Buffer
+	cmd.Stderr = &out
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.nginx = cmd
+	s.t.Cleanup(func() { end(cmd) })
+	s.eventually("nginx listens", func() bool {
+		conn, err := net.Dial("tcp", s.web)
+		if err != nil {
+			if s.t.Failed() || cmd.ProcessState != nil {
+				s.t.Fatalf("nginx: %s", out.String())
+			}
+			return false
+		}
+		return conn.Close() == nil
+	})
+}
+
+// eventually polls until a condition holds, or fails the test.
+func (s *site) eventually(what string, holds func() bool) {
+	s.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !holds() {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("it never came about that %s\n%s", what, tail(s.log.String()))
+		}
+		time.Sleep(5 * time.Millisecond) // between polls
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // only its number was wanted
+	return l.Addr().String()
+}
+
+// logBuffer is what a process wrote so far.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// A reply is what came back.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// client follows no redirect, decodes nothing, and reuses connections.
+func newClient() *http.Client {
+	return &http.Client{
+		Timeout:       10 * time.Second,
+		Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// get asks nginx for a path as a user; "" is nobody. The user's name is the
+// password.
+func (s *site) get(user, path string, edit ...func(*http.Request)) reply {
+	s.t.Helper()
+	r, err := s.try(newClient(), user, path, edit...)
+	if err != nil {
+		s.t.Fatalf("GET %s: %v", path, err)
+	}
+	return r
+}
+
+func (s *site) try(client *http.Client, user, path string, edit ...func(*http.Request)) (reply, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+s.web+path, nil)
+	if err != nil {
+		return reply{}, err
+	}
+	if user != "" {
+		req.SetBasicAuth(user, user)
+	}
+	for _, e := range edit {
+		e(req)
+	}
+	return do(client, req)
+}
+
+func do(client *http.Client, req *http.Request) (reply, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		return reply{}, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return reply{}, err
+	}
+	return reply{resp.StatusCode, resp.Header, string(body)}, nil
+}
+
+func with(name, value string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Set(name, value) }
+}
+
+// adminGet asks the admin listener; a status of 0 means that it did not answer.
+func (s *site) adminGet(path string) (int, string) {
+	req, err := http.NewRequest(http.MethodGet, "http://"+s.admin+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r, err := do(newClient(), req)
+	if err != nil {
+		return 0, ""
+	}
+	return r.status, r.body
+}
+
+// metric returns the value of a series, as Prometheus writes it.
+func (s *site) metric(series string) string {
+	s.t.Helper()
+	_, body := s.adminGet("/metrics")
+	for line := range strings.Lines(body) {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// raw sends bytes to an address and reads one response. Nothing else touches
+// the bytes on their way.
+func raw(address, method string, request []byte) (*reply, error) {
+	conn, err := net.DialTimeout("tcp", address, 2*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close() //nolint:errcheck // one request a connection
+	if err := conn.SetDeadline(time.Now().Add(4 * time.Second)); err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(request); err != nil {
+		return nil, err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return nil, err
+	}
+	return &reply{resp.StatusCode, resp.Header, string(body)}, nil
+}
+
+func (s *site) status(user, path string, want int, edit ...func(*http.Request)) reply {
+	s.t.Helper()
+	r := s.get(user, path, edit...)
+	if r.status != want {
+		s.t.Errorf("%s as %q: status %d, want %d", path, user, r.status, want)
+	}
+	if want >= 400 && strings.Contains(r.body, "CANARY") {
+		s.t.Errorf("%s as %q: a refusal carries a file: %q", path, user, r.body)
+	}
+	return r
+}
