@@ -22,6 +22,10 @@ const (
 	// pollInterval finds what no event tells: network file systems, a
 	// directory that was replaced.
 	pollInterval = 2 * time.Second
+	// lull is how long events are left unread after one was. Meanwhile the
+	// kernel folds like events into one, so that a busy directory, one that
+	// something else writes a log into, costs next to nothing.
+	lull = 20 * time.Millisecond
 	// quiet is how long files must stay as they are before a change is told,
 	// and patience how long that may take at most.
 	quiet    = 100 * time.Millisecond
@@ -52,6 +56,11 @@ func Files(ctx context.Context, files []string, changed func()) error {
 		case <-ctx.Done():
 			return nil
 		case <-events:
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(lull):
+			}
 		case <-failures: // events were lost: look for oneself
 		case <-poll.C:
 		}
