@@ -25,6 +25,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -157,8 +158,23 @@ func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands
 		if id.Htpasswd == "" {
 			continue
 		}
-		if _, err := identity.NewBasic(id.Htpasswd, nil); err != nil {
+		basic, err := identity.NewBasic(id.Htpasswd, nil)
+		if err != nil {
 			findings = append(findings, policy.Finding{File: id.Htpasswd, Severity: policy.SeverityError, Rule: "htpasswd", Message: err.Error()})
+			continue
+		}
+		for _, cost := range basic.Costs() {
+			took, err := cost.Measure()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(env.stderr, "%s: %s: one check takes %s of a core here\n", id.Htpasswd, cost, took.Round(100*time.Microsecond))
+			if cost.IsWeak() {
+				findings = append(findings, policy.Finding{
+					File: id.Htpasswd, Severity: policy.SeverityWarning, Rule: "htpasswd-cost",
+					Message: fmt.Sprintf("%s: quick to guess for whoever gets hold of the file: set the passwords again with `htpasswd -B -C 12 FILE USER`", cost),
+				})
+			}
 		}
 	}
 	failed := false

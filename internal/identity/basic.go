@@ -2,15 +2,12 @@ package identity
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -78,7 +75,7 @@ type Basic struct {
 	reloading sync.Mutex // one reload at a time, so that the latest read wins
 	users     atomic.Pointer[users]
 
-	secret [32]byte // keys the digests below; never leaves the process
+	secret *secret
 	// remembered maps the digest of verified credentials to when they must
 	// be verified again. Wrong ones are never kept.
 	remembered *otter.Cache[digest, time.Time]
@@ -118,9 +115,9 @@ func NewBasic(file string, opts *BasicOptions) (*Basic, error) {
 		remember:   o.Remember,
 		now:        o.Now,
 		remembered: remembered,
+		secret:     newSecret(),
 		gate:       newGate(max(1, runtime.GOMAXPROCS(0)/2), maxWaiting),
 	}
-	rand.Read(b.secret[:]) // never fails: it ends the process instead
 	if err := b.Reload(context.Background()); err != nil {
 		return nil, err
 	}
@@ -129,6 +126,15 @@ func NewBasic(file string, opts *BasicOptions) (*Basic, error) {
 
 // File returns the file's name, for whoever watches it.
 func (b *Basic) File() string { return b.file }
+
+// Costs returns what checks of the file's passwords cost, the commonest first.
+// It is empty for a file without users.
+func (b *Basic) Costs() []Cost {
+	if u := b.users.Load(); u != nil {
+		return slices.Clone(u.costs)
+	}
+	return nil
+}
 
 // Challenge returns the WWW-Authenticate value that asks for a password.
 func (b *Basic) Challenge() string { return b.challenge }
@@ -202,7 +208,7 @@ func (b *Basic) verify(u *users, user, password string) (bool, error) {
 		a = u.decoy
 	}
 	// The generation stands for the file, the user's hash in it included.
-	key := b.digest(strconv.FormatUint(u.generation, 10), user, password)
+	key := b.secret.digest(strconv.FormatUint(u.generation, 10), user, password)
 	if until, ok := b.remembered.GetIfPresent(key); ok && b.now().Before(until) {
 		return true, nil
 	}
@@ -221,22 +227,6 @@ func (b *Basic) verify(u *users, user, password string) (bool, error) {
 		return false, err
 	}
 	return result.(bool), nil
-}
-
-// A digest stands for credentials where they are remembered.
-type digest [sha256.Size]byte
-
-// digest returns a keyed hash of the fields. Each is preceded by its length,
-// so that no two lists of fields run together.
-func (b *Basic) digest(fields ...string) digest {
-	mac := hmac.New(sha256.New, b.secret[:])
-	var buf []byte
-	for _, f := range fields {
-		buf = binary.BigEndian.AppendUint64(buf, uint64(len(f)))
-		buf = append(buf, f...)
-	}
-	mac.Write(buf)
-	return digest(mac.Sum(nil))
 }
 
 // Format keeps hashes and the key out of every %v, %+v and %#v.

@@ -302,7 +302,7 @@ func TestRememberNothing(t *testing.T) {
 func TestRememberedIsBounded(t *testing.T) {
 	b := newTestBasic(t, usersFile, nil)
 	for i := range 3 * maxRemembered {
-		b.remembered.Set(b.digest(fmt.Sprint(i)), time.Now())
+		b.remembered.Set(b.secret.digest(fmt.Sprint(i)), time.Now())
 	}
 	b.remembered.CleanUp()
 	if n := b.remembered.EstimatedSize(); n > maxRemembered {
@@ -313,7 +313,7 @@ func TestRememberedIsBounded(t *testing.T) {
 // S18
 func TestDigest(t *testing.T) {
 	b, other := newTestBasic(t, usersFile, nil), newTestBasic(t, usersFile, nil)
-	if b.digest("a", "b") == other.digest("a", "b") {
+	if b.secret.digest("a", "b") == other.secret.digest("a", "b") {
 		t.Error("the digest does not depend on a secret")
 	}
 	seen := make(map[digest][]string)
@@ -322,7 +322,7 @@ func TestDigest(t *testing.T) {
 		{"1", "alice", "x"}, {"2", "alice", "x"}, {"1", "alic", "ex"}, {"1a", "lice", "x"}, {"1", "alice", "y"},
 		{"a\x00\x00\x00\x00\x00\x00\x00\x01b"},
 	} {
-		d := b.digest(fields...)
+		d := b.secret.digest(fields...)
 		if twin, ok := seen[d]; ok {
 			t.Errorf("%q and %q have one digest", twin, fields)
 		}
@@ -345,7 +345,7 @@ func TestReload(t *testing.T) {
 		accepts    string // the one password of alice's that is right
 	}{
 		{"the first version", one, "", 2, password},
-		{"a version that is wrong leaves the last", "alice:secret\n", file + ":1: plain text, DES or an unknown hash: set the password again with `htpasswd -B FILE USER`", 2, password},
+		{"a version that is wrong leaves the last", "alice:secret\n", file + ":1: plain text, DES or an unknown hash: set the password again with `htpasswd -B -C 12 FILE USER`", 2, password},
 		{"one of two lines that is wrong leaves the last", two + "bob\n", file + ":2: no colon: a line is user:hash, as `htpasswd -B` writes it", 2, password},
 		{"another password", two, "", 3, "U*U"},
 		{"the user removed", three, "", 4, ""},

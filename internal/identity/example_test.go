@@ -67,7 +67,7 @@ func ExampleNewBasic() {
 	fmt.Println(err)
 	// Output:
 	// testdata/invalid-several.htpasswd:1: no colon: a line is user:hash, as `htpasswd -B` writes it
-	// testdata/invalid-several.htpasswd:3: plain text, DES or an unknown hash: set the password again with `htpasswd -B FILE USER`
+	// testdata/invalid-several.htpasswd:3: plain text, DES or an unknown hash: set the password again with `htpasswd -B -C 12 FILE USER`
 }
 
 func ExampleValidSubject() {

@@ -1,14 +1,17 @@
 package identity
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tg123/go-htpasswd"
 )
@@ -28,6 +31,10 @@ const (
 	// is 5000, 2 ms.
 	maxRounds = 500_000
 	minRounds = 1000 // SHA-crypt's own
+	// defaultRounds are SHA-crypt's where the hash names none.
+	defaultRounds = 5000
+	// advisedBcryptCost is OWASP's least.
+	advisedBcryptCost = 10
 )
 
 // The hashes that are accepted, whole. go-htpasswd is lenient: it takes a
@@ -53,6 +60,7 @@ type users struct {
 	// decoy is checked for a user who is not in the file, so that the answer
 	// takes as long as for one who is. No password matches it.
 	decoy account
+	costs []Cost // most users first
 	// generation counts the versions, from 1.
 	generation uint64
 }
@@ -105,7 +113,7 @@ func readFile(file string) (string, error) {
 // lets nobody in.
 func parseUsers(file, text string) (*users, error) {
 	u := &users{accounts: make(map[string]account)}
-	costs, commonest := make(map[string]int), decoyForEmpty
+	counts, commonest := make(map[string]int), decoyForEmpty
 	var problems []error
 	number := 0
 	for line := range strings.SplitSeq(text, "\n") {
@@ -132,8 +140,8 @@ func parseUsers(file, text string) (*users, error) {
 		}
 		a.line = number
 		u.accounts[user] = a
-		costs[cost]++
-		if costs[cost] > costs[commonest] {
+		counts[cost]++
+		if counts[cost] > counts[commonest] {
 			commonest = cost
 		}
 	}
@@ -145,6 +153,12 @@ func parseUsers(file, text string) (*users, error) {
 		return nil, fmt.Errorf("make a hash for unknown users: %w", err)
 	}
 	u.decoy = decoy
+	for cost, n := range counts {
+		u.costs = append(u.costs, newCost(cost, n))
+	}
+	slices.SortFunc(u.costs, func(a, b Cost) int {
+		return cmp.Or(cmp.Compare(b.Users, a.Users), cmp.Compare(a.prefix, b.prefix))
+	})
 	return u, nil
 }
 
@@ -170,7 +184,7 @@ func parseLine(line string) (user, hash string, err error) {
 // parseHash reads a hash. The cost is the part of it that decides how long a
 // check takes: scheme and rounds, in the form that decoyHash takes.
 func parseHash(hash string) (a account, cost string, err error) {
-	const remedy = "set the password again with `htpasswd -B FILE USER`"
+	const remedy = "set the password again with `htpasswd -B -C 12 FILE USER`"
 	a.hash = hash
 	switch {
 	case strings.HasPrefix(hash, "$2a$"), strings.HasPrefix(hash, "$2b$"), strings.HasPrefix(hash, "$2y$"):
@@ -179,7 +193,7 @@ func parseHash(hash string) (a account, cost string, err error) {
 			return account{}, "", errors.New("the bcrypt hash is not whole: " + remedy)
 		}
 		if n, err := strconv.Atoi(m[1]); err != nil || n < minBcryptCost || n > maxBcryptCost {
-			return account{}, "", fmt.Errorf("the bcrypt cost is not between %d and %d, beyond which one check takes seconds: set the password again with `htpasswd -B -C 12 FILE USER`", minBcryptCost, maxBcryptCost)
+			return account{}, "", fmt.Errorf("the bcrypt cost is not between %d and %d, beyond which one check takes seconds: %s", minBcryptCost, maxBcryptCost, remedy)
 		}
 		// The letter makes no difference to the time.
 		cost = "$2y$" + m[1] + "$"
@@ -202,6 +216,9 @@ func parseHash(hash string) (a account, cost string, err error) {
 		err = errors.New("MD5 ($apr1$, $1$) is too quick to break: " + remedy)
 	case strings.HasPrefix(hash, "{"):
 		err = errors.New("SHA-1 or plain text ({SHA}, {SSHA}, {PLAIN}) is too quick to break: " + remedy)
+	case strings.HasPrefix(hash, "$argon2"), strings.HasPrefix(hash, "$y$"), strings.HasPrefix(hash, "$gy$"), strings.HasPrefix(hash, "$7$"):
+		// Each check may take as much memory as the hash says.
+		err = errors.New("Argon2 and yescrypt ($argon2…, $y$, $gy$, $7$) are not supported: " + remedy)
 	case strings.HasPrefix(hash, "$"):
 		err = errors.New("a hash that is neither bcrypt ($2y$, $2a$, $2b$) nor SHA-crypt ($5$, $6$): " + remedy)
 	default:
@@ -233,4 +250,61 @@ func decoyHash(cost string) string {
 	default:
 		return cost + noise[:53]
 	}
+}
+
+// A Cost is what users of one scheme and work factor have in common.
+type Cost struct {
+	// Scheme is bcrypt, SHA-256-crypt or SHA-512-crypt.
+	Scheme string
+	// Work is bcrypt's cost, a power of two, or SHA-crypt's rounds.
+	Work int
+	// Users are how many users of the file have it, at least one.
+	Users int
+
+	prefix string // of the hash: what decoyHash takes
+}
+
+// newCost reads the part of a hash that parseHash calls its cost.
+func newCost(prefix string, users int) Cost {
+	c := Cost{Scheme: "bcrypt", Users: users, prefix: prefix}
+	switch prefix[1] {
+	case '5':
+		c.Scheme = "SHA-256-crypt"
+	case '6':
+		c.Scheme = "SHA-512-crypt"
+	}
+	c.Work = defaultRounds
+	if number := strings.Trim(strings.TrimPrefix(prefix[3:], "rounds="), "$"); number != "" {
+		c.Work, _ = strconv.Atoi(number) // parseHash has read it
+	}
+	return c
+}
+
+// Measure checks a password once and returns the time that it took: what a
+// guess costs whoever has the file, and a login costs this machine.
+func (c Cost) Measure() (time.Duration, error) {
+	a, _, err := parseHash(decoyHash(c.prefix))
+	if err != nil {
+		return 0, fmt.Errorf("make a hash to measure: %w", err)
+	}
+	start := time.Now()
+	a.MatchesPassword("a password of no user")
+	return time.Since(start), nil
+}
+
+// IsWeak reports whether the passwords fall more quickly to whoever gets hold
+// of the file than advice of today allows: bcrypt below 10. SHA-crypt is not
+// reported: its default is what `openssl passwd` writes.
+func (c Cost) IsWeak() bool { return c.Scheme == "bcrypt" && c.Work < advisedBcryptCost }
+
+// String returns the cost as `3 users: bcrypt, cost 12`.
+func (c Cost) String() string {
+	users := "users"
+	if c.Users == 1 {
+		users = "user"
+	}
+	if c.Scheme != "bcrypt" {
+		return fmt.Sprintf("%d %s: %s, %d rounds", c.Users, users, c.Scheme, c.Work)
+	}
+	return fmt.Sprintf("%d %s: %s, cost %d", c.Users, users, c.Scheme, c.Work)
 }

@@ -59,9 +59,10 @@ func TestHashesOfOthers(t *testing.T) {
 
 // S15, S19: each file is wrong, and none is half accepted.
 func TestInvalidFiles(t *testing.T) {
-	const remedy = ": set the password again with `htpasswd -B FILE USER`"
+	const remedy = ": set the password again with `htpasswd -B -C 12 FILE USER`"
 	const cost = "the bcrypt cost is not between 4 and 14, beyond which one check takes seconds: set the password again with `htpasswd -B -C 12 FILE USER`"
 	const unknown = "a hash that is neither bcrypt ($2y$, $2a$, $2b$) nor SHA-crypt ($5$, $6$)" + remedy
+	const memory = "Argon2 and yescrypt ($argon2…, $y$, $gy$, $7$) are not supported" + remedy
 	const rename, noColon = ": rename or remove it", "no colon: a line is user:hash, as `htpasswd -B` writes it"
 	const blank = "a blank in or after the hash: remove it, and save the file with Unix line ends"
 	const plain = "plain text, DES or an unknown hash" + remedy
@@ -74,7 +75,7 @@ func TestInvalidFiles(t *testing.T) {
 		want []string // after the file's name
 	}{
 		{"invalid-apr1", []string{":2: " + md5}},
-		{"invalid-argon2", []string{":1: " + unknown}},
+		{"invalid-argon2", []string{":1: " + memory}},
 		{"invalid-bcrypt-2x", []string{":1: " + unknown}},
 		{"invalid-bcrypt-alphabet", []string{":1: " + cutBcrypt}},
 		{"invalid-bcrypt-cost-high", []string{":2: " + cost}},
@@ -110,6 +111,7 @@ func TestInvalidFiles(t *testing.T) {
 		{"invalid-user-empty", []string{":1: the user is empty" + rename}},
 		{"invalid-user-group", []string{":1: the user begins with @, which marks groups" + rename}},
 		{"invalid-without-end", append(numbered(20, plain), ": and perhaps more: reading stopped")},
+		{"invalid-yescrypt", []string{":1: " + memory}},
 	}
 	var tested []string
 	for _, test := range tests {
@@ -185,6 +187,35 @@ func TestDecoyCostsWhatMostUsersCost(t *testing.T) {
 		if !strings.HasPrefix(u.decoy.hash, test.prefix) || u.decoy.MatchesPassword("") {
 			t.Errorf("%s: the decoy is %s…, want %s", test.name, u.decoy.hash[:8], test.prefix)
 		}
+	}
+}
+
+func TestCosts(t *testing.T) {
+	u, err := parseUsers("users", `a:$2y$04$nkim0fThe/Pn3GFBi5EmJOYgC4E8WURfewEgi9yzQ8ohnOhe6ggPm
+b:$2b$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS
+c:$2y$12$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS
+d:$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5
+e:$6$rounds=10000$saltstringsaltst$OW1/O6BYHV6BcXZu8QVeXbDWra3Oeqh0sbHbbMCVNSnCM/UrjmM0Dp8vOuZeHBy/YTBmSK6H9qs/y3RnOaw5v.
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range u.costs {
+		took, err := c.Measure()
+		if err != nil || took <= 0 {
+			t.Errorf("%s: took %v, %v", c, took, err)
+		}
+		got = append(got, fmt.Sprintf("%s, weak %t", c, c.IsWeak()))
+	}
+	want := []string{
+		"2 users: bcrypt, cost 4, weak true",
+		"1 user: bcrypt, cost 12, weak false",
+		"1 user: SHA-256-crypt, 5000 rounds, weak false",
+		"1 user: SHA-512-crypt, 10000 rounds, weak false",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
