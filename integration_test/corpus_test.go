@@ -170,7 +170,7 @@ func TestAttackCorpus(t *testing.T) {
 
 // verifiedUser has nginx check the password and pass on the user it verified.
 // Where auth_basic has let a request through, $remote_user is verified.
-func verifiedUser(conf string) string {
+func verifiedUser(_ *site, conf string) string {
 	conf = strings.Replace(conf, "auth_request     /_securefiles;", "auth_basic site; auth_basic_user_file users.htpasswd; auth_request /_securefiles;", 1)
 	return strings.Replace(conf, "proxy_set_header Cookie            $http_cookie;", "proxy_set_header Cookie $http_cookie; proxy_set_header X-Remote-User $remote_user;", 1)
 }
@@ -257,7 +257,7 @@ func (s *site) attack(t *testing.T, a attack, contents map[string]string) {
 // The corpus has teeth: without the snippet's symlink guard it finds breaches.
 func TestCorpusNoticesAMissingSymlinkGuard(t *testing.T) {
 	t.Parallel()
-	s := start(t, plan{policy: corpusPolicy, files: map[string]string{}, edit: func(conf string) string {
+	s := start(t, plan{policy: corpusPolicy, files: map[string]string{}, edit: func(_ *site, conf string) string {
 		return strings.Replace(conf, "disable_symlinks on", "disable_symlinks off; #", 1)
 	}})
 	plantTree(t, s.dir)

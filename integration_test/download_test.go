@@ -338,7 +338,7 @@ func TestPeerOfAnotherUserIsRefused(t *testing.T) {
 
 func TestProxySecret(t *testing.T) {
 	t.Parallel()
-	s := start(t, plan{policy: alicesPolicy, extra: "proxy_secret_file: secret\n", edit: func(conf string) string {
+	s := start(t, plan{policy: alicesPolicy, extra: "proxy_secret_file: secret\n", edit: func(_ *site, conf string) string {
 		return strings.Replace(conf, "proxy_set_header Cookie ", "include securefiles-secret.conf;\n proxy_set_header Cookie ", 1)
 	}, before: func(s *site) {
 		s.write("secret", strings.Repeat("s", 32)+"\n")

@@ -55,7 +55,8 @@ type site struct {
 	service string // where nginx asks: host:port or unix:/path
 	daemon  *exec.Cmd
 	nginx   *exec.Cmd
-	log     *logBuffer // the service's
+	log     *logBuffer        // the service's
+	texts   map[string]string // what the files hold
 }
 
 // plan says what a site is like.
@@ -65,7 +66,7 @@ type plan struct {
 	identity string            // YAML; empty means users alice and bob with their names as passwords
 	extra    string            // more YAML
 	unix     bool              // ask over a unix socket
-	edit     func(nginxConf string) string
+	edit     func(s *site, nginxConf string) string
 	before   func(*site) // called before anything starts
 	upstream string      // an address to ask instead of the service, which is not started
 }
@@ -103,6 +104,7 @@ func start(t *testing.T, p plan) *site {
 	if p.files == nil {
 		p.files = someFiles()
 	}
+	s.texts = p.files
 	for name, text := range p.files {
 		s.write(filepath.Join("files", name), text)
 	}
@@ -213,7 +215,7 @@ func (s *site) openSocket() {
 
 // startNginx runs nginx.conf.example: the file itself, but for its three
 // literals (where nginx listens, where the service does, the directory).
-func (s *site) startNginx(edit func(string) string) {
+func (s *site) startNginx(edit func(*site, string) string) {
 	s.t.Helper()
 	text, err := os.ReadFile("../nginx.conf.example")
 	if err != nil {
@@ -230,7 +232,7 @@ func (s *site) startNginx(edit func(string) string) {
 		conf = strings.ReplaceAll(conf, l.literal, l.value)
 	}
 	if edit != nil {
-		conf = edit(conf)
+		conf = edit(s, conf)
 	}
 	s.write("nginx.conf", conf)
 	for _, dir := range []string{"run", "logs"} {
