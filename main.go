@@ -155,6 +155,15 @@ func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands
 		findings = append(findings, policy.Finding{File: c.File, Severity: policy.SeverityWarning, Rule: "config", Message: warning})
 	}
 	for _, id := range c.Identity {
+		if j := id.JWT; j != nil && j.JWKSFile != "" {
+			keys, err := identity.NewKeys(identity.KeysOptions{Issuer: j.Issuer, File: j.JWKSFile, Algorithms: j.Algorithms})
+			if err == nil {
+				err = keys.Refresh(ctx)
+			}
+			if err != nil {
+				findings = append(findings, policy.Finding{File: j.JWKSFile, Severity: policy.SeverityError, Rule: "jwks", Message: err.Error()})
+			}
+		}
 		if id.Htpasswd == "" {
 			continue
 		}

@@ -102,6 +102,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/casbin/":     "securefiles/policy",
 		"github.com/prometheus/": "securefiles/internal/metrics",
 		"github.com/tg123/":      "securefiles/internal/identity",
+		"github.com/go-jose/":    "securefiles/internal/identity",
 		"github.com/goccy/":      "securefiles/internal/config",
 		"github.com/fsnotify/":   "securefiles/internal/watch",
 	} {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -78,6 +79,9 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	if err != nil {
 		return err
 	}
+	if err := loadKeys(ctx, log, callers.keys); err != nil {
+		return err
+	}
 	secret, err := proxySecret(c, env.environ)
 	if err != nil {
 		return err
@@ -96,7 +100,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 		return err
 	}
 
-	s := &service{log: log, store: store, counters: counters, basic: callers.basic}
+	s := &service{log: log, store: store, counters: counters, basic: callers.basic, keys: callers.keys}
 	nginxListener, adminListener, err := openListeners(c)
 	if err != nil {
 		return err
@@ -133,31 +137,90 @@ type callers struct {
 	chain     identity.Chain
 	names     []string // of the sources, for metrics
 	basic     []*identity.Basic
+	keys      []*identity.Keys // one an issuer, however many sources use it
 	challenge string
 }
 
 func openIdentity(c *config.Config) (*callers, error) {
 	out := &callers{}
 	for _, id := range c.Identity {
-		if id.Header != "" {
+		switch {
+		case id.Header != "":
 			header, err := identity.NewHeader(identity.HeaderOptions{Header: id.Header, GroupsHeader: id.GroupsHeader})
 			if err != nil {
 				return nil, fmt.Errorf("identity from header %s: %w", id.Header, err)
 			}
-			out.chain = append(out.chain, header)
-			out.names = append(out.names, "header")
-			continue
+			out.add("header", header)
+		case id.Htpasswd != "":
+			basic, err := identity.NewBasic(id.Htpasswd, &identity.BasicOptions{Realm: id.Realm, Remember: time.Duration(id.Remember)})
+			if err != nil {
+				return nil, fmt.Errorf("identity from htpasswd: %w", err)
+			}
+			out.add("htpasswd", basic)
+			out.basic = append(out.basic, basic)
+			out.challenge = basic.Challenge() // a browser's password prompt goes before all else
+		default:
+			token, err := out.openJWT(id.JWT)
+			if err != nil {
+				return nil, fmt.Errorf("identity from jwt of %s: %w", id.JWT.Issuer, err)
+			}
+			out.add("jwt", token)
+			if out.challenge == "" {
+				out.challenge = token.Challenge()
+			}
 		}
-		basic, err := identity.NewBasic(id.Htpasswd, &identity.BasicOptions{Realm: id.Realm, Remember: time.Duration(id.Remember)})
-		if err != nil {
-			return nil, fmt.Errorf("identity from htpasswd: %w", err)
-		}
-		out.chain = append(out.chain, basic)
-		out.names = append(out.names, "htpasswd")
-		out.basic = append(out.basic, basic)
-		out.challenge = basic.Challenge()
 	}
 	return out, nil
+}
+
+func (c *callers) add(name string, source authz.Authenticator) {
+	c.chain = append(c.chain, source)
+	c.names = append(c.names, name)
+}
+
+// openJWT makes a source of tokens. Sources of one issuer share its keys, so
+// that it is asked once for all.
+func (c *callers) openJWT(j *config.JWT) (*identity.JWT, error) {
+	keys, err := identity.NewKeys(identity.KeysOptions{
+		Issuer: j.Issuer, URL: j.JWKSURL, File: j.JWKSFile, Algorithms: j.Algorithms,
+		Refresh: time.Duration(j.Refresh), Timeout: time.Duration(j.Timeout),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if i := slices.IndexFunc(c.keys, keys.SameSource); i >= 0 {
+		keys = c.keys[i]
+	} else {
+		c.keys = append(c.keys, keys)
+	}
+	return identity.NewJWT(keys, identity.JWTOptions{
+		Audiences: j.Audience, Cookie: j.Cookie, SubjectClaim: j.SubjectClaim, GroupsClaim: j.GroupsClaim, Leeway: time.Duration(j.Leeway),
+	})
+}
+
+// loadKeys loads the keys of issuers before the first request comes. Those of
+// a file must be right. An issuer may be down: its tokens get 503 until it is
+// back.
+func loadKeys(ctx context.Context, log *slog.Logger, all []*identity.Keys) error {
+	for _, keys := range all {
+		if err := keys.Refresh(ctx); err != nil && keys.File() != "" {
+			return fmt.Errorf("keys of %s: %w", keys.Issuer(), err)
+		}
+		logKeys(log, keys)
+	}
+	return nil
+}
+
+func logKeys(log *slog.Logger, keys *identity.Keys) {
+	status := keys.Status()
+	switch {
+	case status.Err != nil && status.Generation == 0:
+		log.Warn("no keys of an issuer: its tokens are answered with 503 until it can be asked", "issuer", keys.Issuer(), "error", status.Err)
+	case status.Err != nil:
+		log.Warn("keys refused, the last good ones go on serving", "issuer", keys.Issuer(), "error", status.Err)
+	default:
+		log.Info("keys loaded", "issuer", keys.Issuer(), "keys", status.Keys, "generation", status.Generation, "skipped", strings.Join(status.Skipped, "; "))
+	}
 }
 
 func guardedDownloads(c *config.Config) (downloads []*authz.Download, names []string) {
@@ -274,6 +337,7 @@ type service struct {
 	store    *policy.Store
 	counters *metrics.Metrics
 	basic    []*identity.Basic
+	keys     []*identity.Keys
 	stopping atomic.Bool
 }
 
@@ -286,6 +350,15 @@ func (s *service) reloadOnChange(ctx context.Context, c *config.Config) error {
 	for _, b := range s.basic {
 		group.Go(func() error {
 			return watch.Files(ctx, []string{b.File()}, func() { s.reloadUsers(ctx, b) })
+		})
+	}
+	for _, k := range s.keys {
+		group.Go(func() error {
+			if k.File() == "" {
+				generation := k.Status().Generation
+				return k.Run(ctx, func(err error) { generation = s.keysLoaded(k, generation, err) })
+			}
+			return watch.Files(ctx, []string{k.File()}, func() { s.reloadKeys(ctx, k) })
 		})
 	}
 	return group.Wait()
@@ -305,6 +378,9 @@ func (s *service) reloadOnHangup(ctx context.Context) error {
 			s.reloadPolicy(ctx)
 			for _, b := range s.basic {
 				s.reloadUsers(ctx, b)
+			}
+			for _, k := range s.keys {
+				s.reloadKeys(ctx, k)
 			}
 			notify(s.log, daemon.SdNotifyReady)
 		}
@@ -340,6 +416,22 @@ func (s *service) reloadUsers(ctx context.Context, b *identity.Basic) {
 		return
 	}
 	s.log.Info("users loaded", "file", b.File())
+}
+
+func (s *service) reloadKeys(ctx context.Context, k *identity.Keys) {
+	generation := k.Status().Generation
+	s.keysLoaded(k, generation, k.Refresh(ctx))
+}
+
+// keysLoaded counts an attempt to load keys, and tells of it unless nothing
+// has changed. It returns the generation that serves now.
+func (s *service) keysLoaded(k *identity.Keys, before uint64, err error) uint64 {
+	now := k.Status().Generation
+	s.counters.ObserveKeys(err)
+	if err != nil || now != before {
+		logKeys(s.log, k)
+	}
+	return now
 }
 
 // stop turns readiness off while requests are still served, lets those in

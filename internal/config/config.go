@@ -82,7 +82,7 @@ type Policy struct {
 	RoleDepth int `yaml:"role_depth"`
 }
 
-// Identity is one source; exactly one of Header and Htpasswd is set.
+// Identity is one source; exactly one of Header, Htpasswd and JWT is set.
 type Identity struct {
 	Header       string `yaml:"header"`
 	GroupsHeader string `yaml:"groups_header"`
@@ -96,6 +96,33 @@ type Identity struct {
 	Realm string `yaml:"realm"`
 	// Remember is how long a verified password is not verified again.
 	Remember Duration `yaml:"remember"`
+
+	JWT *JWT `yaml:"jwt"`
+}
+
+// JWT is a source of signed tokens. What is left out has the defaults of
+// package identity.
+type JWT struct {
+	// Issuer is `iss`, and where discovery starts if neither JWKSURL nor
+	// JWKSFile is set.
+	Issuer   string `yaml:"issuer"`
+	JWKSURL  string `yaml:"jwks_url"`
+	JWKSFile string `yaml:"jwks_file"`
+	// InsecureHTTP permits keys to come over http from another host.
+	InsecureHTTP bool `yaml:"insecure_http"`
+	// Audience lists what `aud` may name.
+	Audience []string `yaml:"audience"`
+	// Algorithms is the allow-list; all asymmetric or all symmetric.
+	Algorithms []string `yaml:"algorithms"`
+	// Cookie holds the token; empty means the Authorization header.
+	Cookie string `yaml:"cookie"`
+	// SubjectClaim and GroupsClaim are paths (`realm_access.roles`).
+	SubjectClaim string   `yaml:"subject_claim"`
+	GroupsClaim  string   `yaml:"groups_claim"`
+	Leeway       Duration `yaml:"leeway"`
+	// Refresh is how often keys are asked for; Timeout bounds each time.
+	Refresh Duration `yaml:"refresh"`
+	Timeout Duration `yaml:"timeout"`
 }
 
 // Log says how the service logs to standard error.

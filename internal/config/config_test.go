@@ -60,6 +60,12 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 		Identity: []Identity{
 			{Header: "X-Remote-User", GroupsHeader: "X-Remote-Groups", NginxValue: "$ssl_client_s_dn"},
 			{Htpasswd: "testdata/users.htpasswd", Realm: "downloads", Remember: Duration(30 * time.Second)},
+			{JWT: &JWT{
+				Issuer: "https://id.example.org/realms/staff", JWKSURL: "https://id.example.org/keys", Audience: []string{"files", "files-api"},
+				Algorithms: []string{"ES256"}, Cookie: "__Host-token", SubjectClaim: "preferred_username", GroupsClaim: "realm_access.roles",
+				Leeway: Duration(time.Minute), Refresh: Duration(time.Hour), Timeout: Duration(time.Second),
+			}},
+			{JWT: &JWT{Issuer: "app", JWKSFile: "testdata/keys.json", Audience: []string{"files"}}},
 		},
 		Log:  Log{Format: "json", Level: "debug"},
 		File: "testdata/valid-full.yaml",
@@ -86,12 +92,12 @@ func TestEnvironmentOverridesEveryKindOfScalar(t *testing.T) {
 	c, err := Load("testdata/valid-full.yaml", []string{
 		"SECUREFILES_LISTEN=127.0.0.1:1", "SECUREFILES_LISTEN_PEER_UIDS_0=1", "SECUREFILES_LISTEN=unix:/run/other.sock",
 		"SECUREFILES_POLICY_FILE=/p.csv", "SECUREFILES_POLICY_ALLOW_SHRINK=true", "SECUREFILES_POLICY_ROLE_DEPTH=12",
-		"SECUREFILES_DOWNLOADS_1_ROOT=/srv/media", "SECUREFILES_SHUTDOWN_TIMEOUT=3s", "PATH=/bin",
+		"SECUREFILES_IDENTITY_2_JWT_ISSUER=https://other.example.org", "SECUREFILES_DOWNLOADS_1_ROOT=/srv/media", "SECUREFILES_SHUTDOWN_TIMEOUT=3s", "PATH=/bin",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != "unix:/run/other.sock" || c.ListenPeerUIDs[0] != 1 || c.Policy.File != "/p.csv" || !c.Policy.AllowShrink ||
+	if c.Listen != "unix:/run/other.sock" || c.Identity[2].JWT.Issuer != "https://other.example.org" || c.ListenPeerUIDs[0] != 1 || c.Policy.File != "/p.csv" || !c.Policy.AllowShrink ||
 		c.Policy.RoleDepth != 12 || c.Downloads[1].Root != "/srv/media" || time.Duration(c.ShutdownTimeout) != 3*time.Second {
 		t.Errorf("overrides were lost: %+v", c)
 	}

@@ -198,6 +198,11 @@ func override(v reflect.Value, name string, values map[string]string) error {
 			}
 		}
 		return nil
+	case v.Kind() == reflect.Pointer:
+		if v.IsNil() {
+			return nil // the file makes a source, a variable only changes it
+		}
+		return override(v.Elem(), name, values)
 	case v.Kind() == reflect.Slice:
 		for i := range v.Len() {
 			if err := override(v.Index(i), name+"_"+strconv.Itoa(i), values); err != nil {
@@ -258,6 +263,9 @@ func (c *Config) resolve(dir string) {
 	paths := []*string{&c.Policy.Model, &c.Policy.File, &c.ProxySecretFile}
 	for i := range c.Identity {
 		paths = append(paths, &c.Identity[i].Htpasswd)
+		if j := c.Identity[i].JWT; j != nil {
+			paths = append(paths, &j.JWKSFile)
+		}
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // UnixPrefix marks a listen address that is the path of a unix socket.
@@ -20,6 +23,7 @@ var (
 	// literal path.
 	rootPattern   = regexp.MustCompile(`^/[^\x00-\x20"'\\;{}$#]*$`)
 	headerPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
+	cookiePattern = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$") // RFC 6265
 	valuePattern  = regexp.MustCompile(`^\$[a-z][a-z0-9_]*$`)
 	// fieldPattern is a header value without control bytes (RFC 9110,
 	// section 5.5, ASCII only).
@@ -50,6 +54,11 @@ func (c *Config) validate(doc *document) error {
 	}
 	for i, id := range c.Identity {
 		v.identity(indexed("identity", i), id)
+		for j, other := range c.Identity[:i] {
+			if id.JWT != nil && other.JWT != nil && id.JWT.Cookie == other.JWT.Cookie {
+				v.add(indexed("identity", i)+".jwt", "reads tokens where identity[%d] does, which decides on all of them: give one of the two a cookie of its own", j)
+			}
+		}
 	}
 	return errors.Join(v.problems...)
 }
@@ -97,11 +106,14 @@ func (v *validator) listener(path, address string, insecure bool, remedy string)
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 		v.add(path, "%q: the port is not a number from 0 to 65535", address)
 	}
-	ip, err := netip.ParseAddr(host)
-	loopback := host == "localhost" || err == nil && ip.IsLoopback()
-	if !loopback && !insecure {
+	if !isLoopback(host) && !insecure {
 		v.add(path, "%q can be reached from other hosts, which the service would trust as it trusts nginx: use 127.0.0.1 or unix:/path, or set %s", address, remedy)
 	}
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 func (v *validator) download(path string, d Download) {
@@ -143,26 +155,106 @@ func (v *validator) distinct(path string, d Download, otherPath string, other Do
 func overlap(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) }
 
 func (v *validator) identity(path string, id Identity) {
+	sources := 0
+	for _, named := range []bool{id.Header != "", id.Htpasswd != "", id.JWT != nil} {
+		if named {
+			sources++
+		}
+	}
+	if sources != 1 {
+		v.add(path, "name exactly one source: header, htpasswd or jwt")
+		return
+	}
+	if id.Header == "" && (id.GroupsHeader != "" || id.NginxValue != "" || id.NginxGroupsValue != "") {
+		v.add(path, "groups_header, nginx_value and nginx_groups_value belong to a header source")
+	}
+	if id.Htpasswd == "" && (id.Realm != "" || id.Remember != 0) {
+		v.add(path, "realm and remember belong to an htpasswd source")
+	}
 	switch {
-	case (id.Header == "") == (id.Htpasswd == ""):
-		v.add(path, "name exactly one source: header or htpasswd")
 	case id.Header != "":
-		v.match(path+".header", id.Header, headerPattern, "is not a header name: letters, digits and -")
-		if id.GroupsHeader != "" {
-			v.match(path+".groups_header", id.GroupsHeader, headerPattern, "is not a header name: letters, digits and -")
-		}
-		for key, value := range map[string]string{"nginx_value": id.NginxValue, "nginx_groups_value": id.NginxGroupsValue} {
-			if value != "" {
-				v.match(path+"."+key, value, valuePattern, "is not an nginx variable such as $ssl_client_s_dn")
-			}
-		}
-		if id.Realm != "" || id.Remember != 0 {
-			v.add(path, "realm and remember belong to an htpasswd source")
-		}
-	default:
+		v.header(path, id)
+	case id.Htpasswd != "":
 		v.match(path+".realm", id.Realm, fieldPattern, "is not a realm: printable ASCII")
-		if id.GroupsHeader != "" || id.NginxValue != "" || id.NginxGroupsValue != "" {
-			v.add(path, "groups_header, nginx_value and nginx_groups_value belong to a header source")
+	default:
+		v.jwt(path+".jwt", *id.JWT)
+	}
+}
+
+func (v *validator) header(path string, id Identity) {
+	v.match(path+".header", id.Header, headerPattern, "is not a header name: letters, digits and -")
+	if id.GroupsHeader != "" {
+		v.match(path+".groups_header", id.GroupsHeader, headerPattern, "is not a header name: letters, digits and -")
+	}
+	for _, p := range []struct{ key, value string }{{"nginx_value", id.NginxValue}, {"nginx_groups_value", id.NginxGroupsValue}} {
+		if p.value != "" {
+			v.match(path+"."+p.key, p.value, valuePattern, "is not an nginx variable such as $ssl_client_s_dn")
 		}
+	}
+}
+
+// The algorithms of tokens, by what their keys are like.
+var (
+	asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+	symmetric  = []string{"HS256", "HS384", "HS512"}
+)
+
+func (v *validator) jwt(path string, j JWT) {
+	switch {
+	case j.Issuer == "":
+		v.add(path+".issuer", "is missing: write the iss of the tokens, just as they have it")
+	case j.JWKSURL != "" && j.JWKSFile != "":
+		v.add(path, "jwks_url and jwks_file: keys come from one of them")
+	case j.JWKSURL != "":
+		v.keysURL(path+".jwks_url", j.JWKSURL, j.InsecureHTTP)
+	case j.JWKSFile == "":
+		v.keysURL(path+".issuer", j.Issuer, j.InsecureHTTP)
+	}
+	if len(j.Audience) == 0 || slices.Contains(j.Audience, "") {
+		v.add(path+".audience", "is missing: without it a token for any service of the issuer would do; list what aud must name")
+	}
+	secrets := 0
+	for i, a := range j.Algorithms {
+		v.oneOf(indexed(path+".algorithms", i), a, append(slices.Clone(asymmetric), symmetric...)...)
+		if slices.Contains(symmetric, a) {
+			secrets++
+		}
+	}
+	switch {
+	case j.Algorithms != nil && len(j.Algorithms) == 0:
+		v.add(path+".algorithms", "is empty: no token would be accepted; leave it out for the default")
+	case secrets > 0 && secrets < len(j.Algorithms):
+		v.add(path+".algorithms", "HS256, HS384 and HS512 are not mixed with others: a public key could be taken for a secret")
+	case secrets > 0 && j.JWKSFile == "":
+		v.add(path+".algorithms", "HS256, HS384 and HS512 need their secret in a jwks_file")
+	}
+	if j.Cookie != "" {
+		v.match(path+".cookie", j.Cookie, cookiePattern, "is not a cookie's name: letters, digits, -, _ and others of RFC 6265")
+	}
+	v.within(path+".leeway", j.Leeway, time.Millisecond, 5*time.Minute)
+	v.within(path+".refresh", j.Refresh, time.Minute, 24*time.Hour)
+	v.within(path+".timeout", j.Timeout, 10*time.Millisecond, 1900*time.Millisecond) // nginx waits 2 s
+}
+
+// within checks a duration that was not left out.
+func (v *validator) within(path string, d Duration, least, most time.Duration) {
+	if value := time.Duration(d); d != 0 && (value < least || value > most) {
+		v.add(path, "%s is out of range: %s to %s", value, least, most)
+	}
+}
+
+// keysURL refuses an address from which keys could be forged on the way.
+func (v *validator) keysURL(path, text string, insecure bool) {
+	u, err := url.Parse(text)
+	if err == nil && u.User != nil {
+		v.add(path, "holds a user and perhaps a password: keys are public, ask without")
+		return
+	}
+	if err != nil || u.Host == "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
+		v.add(path, "%q is not a URL to ask for keys: https://HOST/PATH, without fragment; or set jwks_url or jwks_file", text)
+		return
+	}
+	if u.Scheme == "http" && !insecure && !isLoopback(u.Hostname()) {
+		v.add(path, "%q: whoever is between could send keys of their own: use https, or set insecure_http: true", text)
 	}
 }

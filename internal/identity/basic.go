@@ -236,28 +236,15 @@ func (b *Basic) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "htpasswd %s", b.fi
 // and the base64 form of `user:password` (RFC 7617 section 2). Its errors
 // quote nothing.
 func parseBasic(value string) (user, password string, err error) {
-	if value == "" {
-		return "", "", authz.ErrNoCredentials
-	}
-	scheme, rest := value, ""
-	if end := strings.IndexFunc(value, func(r rune) bool { return !isSchemeRune(r) }); end >= 0 {
-		scheme, rest = value[:end], value[end:]
-	}
-	switch {
-	case scheme == "":
-		// Nobody's credentials, but meant as some: not for anonymous.
-		return "", "", errors.New("the Authorization header has no scheme")
-	case !strings.EqualFold(scheme, "Basic"):
-		return "", "", authz.ErrNoCredentials
-	case !strings.HasPrefix(rest, " "):
-		return "", "", errors.New("the scheme is not followed by a blank and credentials")
+	blob, err := schemeValue(value, "Basic")
+	if err != nil {
+		return "", "", err
 	}
 	if len(value) > maxAuthorization {
 		return "", "", errors.New("the credentials are longer than 512 bytes")
 	}
 	// Go's decoder skips line breaks and ignores spare bits. Only what encodes
 	// back to the same is accepted.
-	blob := strings.TrimLeft(rest, " ")
 	text, err := base64.StdEncoding.DecodeString(blob)
 	if err != nil || base64.StdEncoding.EncodeToString(text) != blob {
 		return "", "", errors.New("the credentials are not base64")
@@ -278,12 +265,6 @@ func parseBasic(value string) (user, password string, err error) {
 		return "", "", errors.New("the password holds a control character")
 	}
 	return user, password, nil
-}
-
-// isSchemeRune reports whether the name of a scheme may hold r. RFC 9110 allows
-// more, but no registered name uses it.
-func isSchemeRune(r rune) bool {
-	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-'
 }
 
 // A gate lets a few password checks run and a few more wait. The zero gate is

@@ -13,9 +13,6 @@ import (
 // sourceHeader names the source in metrics.
 const sourceHeader = "header"
 
-// maxGroups bounds the groups of one request.
-const maxGroups = 256
-
 // HeaderOptions name the headers that nginx sets. Names are letters, digits
 // and `-`, because nginx drops others from clients by default
 // (underscores_in_headers, ignore_invalid_headers), and are none that HTTP or
@@ -93,21 +90,13 @@ func parseGroups(list string) ([]string, error) {
 		return nil, nil
 	}
 	if strings.Count(list, ",") >= maxGroups {
-		return nil, errors.New("there are more than 256 groups")
+		return nil, errTooManyGroups
 	}
-	var groups []string
-	for name := range strings.SplitSeq(list, ",") {
-		name = strings.Trim(name, " \t")
-		if err := validName(name); err != nil {
-			return nil, fmt.Errorf("a group %w", err)
-		}
-		group := "@" + name
-		if group == authz.GroupAnyone || group == authz.GroupAuthenticated {
-			return nil, errors.New("a group is one that the service gives out itself")
-		}
-		groups = append(groups, group)
+	names := strings.Split(list, ",")
+	for i := range names {
+		names[i] = strings.Trim(names[i], " \t")
 	}
-	return groups, nil
+	return groupNames(names)
 }
 
 // onlyValue returns the value of a header that must come once, or "" where it

@@ -67,7 +67,7 @@ type users struct {
 
 // loadUsers reads an htpasswd file.
 func loadUsers(file string, generation uint64) (*users, error) {
-	text, err := readFile(file)
+	text, err := readFile("users", file, maxFileBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -80,27 +80,27 @@ func loadUsers(file string, generation uint64) (*users, error) {
 }
 
 // readFile returns what is in a regular file of bounded size. A pipe or a
-// device could keep a reload waiting for ever.
-func readFile(file string) (string, error) {
+// device could keep a reload waiting for ever. What it holds names it in errors.
+func readFile(what, file string, maxBytes int64) (string, error) {
 	info, err := os.Stat(file)
 	if err != nil {
-		return "", fmt.Errorf("read users: %w", err)
+		return "", fmt.Errorf("read %s: %w", what, err)
 	}
 	if !info.Mode().IsRegular() {
 		return "", fmt.Errorf("%s: not a regular file", file)
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return "", fmt.Errorf("read users: %w", err)
+		return "", fmt.Errorf("read %s: %w", what, err)
 	}
 	defer f.Close()
 	var text strings.Builder
-	n, err := io.Copy(&text, io.LimitReader(f, maxFileBytes+1))
+	n, err := io.Copy(&text, io.LimitReader(f, maxBytes+1))
 	if err != nil {
-		return "", fmt.Errorf("read users: %w", err)
+		return "", fmt.Errorf("read %s: %w", what, err)
 	}
-	if n > maxFileBytes {
-		return "", fmt.Errorf("%s: larger than 16 MiB: split the users or use another identity source", file)
+	if n > maxBytes {
+		return "", fmt.Errorf("%s: larger than %d KiB, the most that is read of %s", file, maxBytes>>10, what)
 	}
 	return text.String(), nil
 }

@@ -152,7 +152,7 @@ func TestUnreadableFiles(t *testing.T) {
 		{"no file", filepath.Join(dir, "none"), "read users: stat " + dir + "/none: no such file or directory"},
 		{"a directory", dir, dir + ": not a regular file"},
 		{"a device", "/dev/zero", "/dev/zero: not a regular file"},
-		{"a file without end", large, large + ": larger than 16 MiB: split the users or use another identity source"},
+		{"a file without end", large, large + ": larger than 16384 KiB, the most that is read of users"},
 	} {
 		b, err := NewBasic(test.file, nil)
 		if b != nil || message(err) != test.want {

@@ -1,8 +1,8 @@
 // Package identity finds out who asks for a download.
 //
 // Each source is an [authz.Authenticator]: [Header] takes the word of nginx,
-// [Basic] checks a password against an htpasswd file. A [Chain] asks them in
-// order. A source tells three things apart, as authz asks of it: not mine,
+// [Basic] checks a password against an htpasswd file, [JWT] a signed token
+// against an issuer's [Keys]. A [Chain] asks them in order. A source tells three things apart, as authz asks of it: not mine,
 // mine and wrong, could not tell.
 //
 // identity does not protect against whoever reaches the listener without
@@ -13,6 +13,7 @@ package identity
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"unicode"
@@ -40,6 +41,41 @@ func (c Chain) Authenticate(ctx context.Context, r *http.Request) (authz.Princip
 		return p, nil
 	}
 	return authz.Principal{}, authz.ErrNoCredentials
+}
+
+// A wrong says what is wrong with credentials, for the operator's log: it
+// quotes no byte of them.
+type wrong string
+
+func (w wrong) Error() string { return string(w) }
+
+// schemeValue returns what stands in an Authorization header behind the name of
+// a scheme, or authz.ErrNoCredentials where there is none or another scheme
+// (RFC 9110 section 11.4). Its other errors quote nothing.
+func schemeValue(value, name string) (string, error) {
+	if value == "" {
+		return "", authz.ErrNoCredentials
+	}
+	scheme, rest := value, ""
+	if end := strings.IndexFunc(value, func(r rune) bool { return !isSchemeRune(r) }); end >= 0 {
+		scheme, rest = value[:end], value[end:]
+	}
+	switch {
+	case scheme == "":
+		// Nobody's credentials, but meant as some: not for anonymous.
+		return "", errors.New("the Authorization header has no scheme")
+	case !strings.EqualFold(scheme, name):
+		return "", authz.ErrNoCredentials
+	case !strings.HasPrefix(rest, " "):
+		return "", errors.New("the scheme is not followed by a blank and credentials")
+	}
+	return strings.TrimLeft(rest, " "), nil
+}
+
+// isSchemeRune reports whether the name of a scheme may hold r. RFC 9110 allows
+// more, but no registered name uses it.
+func isSchemeRune(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-'
 }
 
 // maxNameBytes bounds subjects and groups.
@@ -78,6 +114,31 @@ func validName(name string) error {
 		return errors.New("holds a character that cannot be seen")
 	}
 	return nil
+}
+
+// maxGroups bounds the groups of one request.
+const maxGroups = 256
+
+var errTooManyGroups = errors.New("there are more than 256 groups")
+
+// groupNames returns the groups as policies have them, `@staff` for `staff`.
+// The error quotes nothing.
+func groupNames(names []string) ([]string, error) {
+	if len(names) > maxGroups {
+		return nil, errTooManyGroups
+	}
+	var groups []string
+	for _, name := range names {
+		if err := validName(name); err != nil {
+			return nil, fmt.Errorf("a group %w", err)
+		}
+		group := "@" + name
+		if group == authz.GroupAnyone || group == authz.GroupAuthenticated {
+			return nil, errors.New("a group is one that the service gives out itself")
+		}
+		groups = append(groups, group)
+	}
+	return groups, nil
 }
 
 // isUnseen reports whether r shows nothing. Go's IsPrint refuses

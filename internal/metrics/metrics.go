@@ -42,6 +42,7 @@ type Metrics struct {
 	identity  *prometheus.CounterVec
 	reloads   *prometheus.CounterVec
 	reload    prometheus.Histogram
+	keys      *prometheus.CounterVec
 	inFlight  prometheus.Gauge
 }
 
@@ -72,6 +73,10 @@ func New(version, commit string, downloads, sources []string, policy func() Poli
 			Help:    "Time to read, check and index a policy version.",
 			Buckets: []float64{1e-3, 5e-3, 25e-3, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30},
 		}),
+		keys: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "securefiles_identity_keys_total",
+			Help: "Attempts to load the keys of a token issuer after the start, by result (loaded, failed).",
+		}, []string{"result"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "securefiles_requests_in_flight",
 			Help: "Questions of nginx that are being answered.",
@@ -83,7 +88,7 @@ func New(version, commit string, downloads, sources []string, policy func() Poli
 		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.decisions, m.durations, m.identity, m.reloads, m.reload, m.inFlight, build,
+	m.registry.MustRegister(m.decisions, m.durations, m.identity, m.reloads, m.reload, m.keys, m.inFlight, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registerPolicy(policy)
 	m.seed(downloads, sources)
@@ -134,6 +139,8 @@ func (m *Metrics) seed(downloads, sources []string) {
 	m.identity.WithLabelValues(noSource, "unavailable")
 	m.reloads.WithLabelValues("loaded")
 	m.reloads.WithLabelValues("refused")
+	m.keys.WithLabelValues("loaded")
+	m.keys.WithLabelValues("failed")
 }
 
 // Observe counts one outcome. It is an authz.Observer.
@@ -182,6 +189,15 @@ func (m *Metrics) ObserveReload(err error, took time.Duration) {
 	}
 	m.reloads.WithLabelValues(result).Inc()
 	m.reload.Observe(took.Seconds())
+}
+
+// ObserveKeys counts one attempt to load the keys of a token issuer.
+func (m *Metrics) ObserveKeys(err error) {
+	result := "loaded"
+	if err != nil {
+		result = "failed"
+	}
+	m.keys.WithLabelValues(result).Inc()
 }
 
 // InFlight counts the requests that next is serving.

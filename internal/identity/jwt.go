@@ -1,0 +1,429 @@
+package identity
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
+	"github.com/maypok86/otter/v2"
+
+	"securefiles/authz"
+)
+
+// sourceJWT names the source in metrics.
+const sourceJWT = "jwt"
+
+const (
+	// maxTokenBytes is what nginx passes on in one header line.
+	maxTokenBytes = 8192
+	defaultLeeway = 30 * time.Second
+	maxLeeway     = 5 * time.Minute
+	// lastSecond is the end of the year 9999. What is later was not meant as a
+	// date.
+	lastSecond = 253402300799
+)
+
+// JWTOptions say which tokens to accept, and what they say of their bearer.
+type JWTOptions struct {
+	// Audiences are what `aud` may name; one of them must be there.
+	Audiences []string
+	// Cookie is the cookie that holds the token. Empty means the
+	// Authorization header (RFC 6750). Only one of the two is looked at.
+	Cookie string
+	// SubjectClaim is the claim with the subject; empty means `sub`. A claim
+	// in an object is reached by dots, `realm_access.roles`; a claim of the
+	// whole name goes first. Where it is `email`, `email_verified` must be
+	// true.
+	SubjectClaim string
+	// GroupsClaim is the claim with the groups, without the leading `@`: a
+	// list of texts, or one text. Empty means that tokens give no groups; a
+	// token without the claim has none.
+	GroupsClaim string
+	// Leeway is by how much clocks may differ, at most five minutes. Zero
+	// means 30 s; less means not at all.
+	Leeway time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// A JWT accepts signed tokens of one issuer (RFC 7519) in their compact form.
+// It is safe for concurrent use.
+//
+// `iss`, `aud` and `exp` are required and checked; `nbf` and `iat` are checked
+// where they are there. The algorithm must be in the keys' allow-list and fit
+// the type of the key that the token's key id names. Keys that the token
+// brings or points to (jwk, jku, x5c, x5u) are not used. Encrypted and nested
+// tokens, and critical headers, are refused.
+//
+// A token that was accepted is remembered until it expires or the keys change;
+// that an issuer has revoked it before is not noticed.
+type JWT struct {
+	keys      *Keys
+	opts      JWTOptions
+	challenge string
+	secret    *secret
+	// remembered maps the digest of a token, and of the generation of the keys
+	// that it was checked with, to what it says.
+	remembered *otter.Cache[digest, verified]
+}
+
+// verified is what a token says that was accepted.
+type verified struct {
+	principal authz.Principal
+	until     time.Time
+}
+
+// NewJWT returns an error that names the option which cannot be.
+func NewJWT(keys *Keys, opts JWTOptions) (*JWT, error) {
+	switch {
+	case keys == nil:
+		return nil, errors.New("there are no keys")
+	case len(opts.Audiences) == 0 || slices.Contains(opts.Audiences, ""):
+		return nil, errors.New("an audience is missing: any service's token of the issuer would do")
+	case opts.Leeway > maxLeeway:
+		return nil, errors.New("the leeway is over five minutes")
+	}
+	j := &JWT{keys: keys, opts: opts, secret: newSecret()}
+	if opts.Cookie == "" {
+		j.challenge = `Bearer realm="` + defaultRealm + `"`
+	} else if err := ValidCookieName(opts.Cookie); err != nil {
+		return nil, fmt.Errorf("cookie %q %w", opts.Cookie, err)
+	}
+	if opts.SubjectClaim == "" {
+		j.opts.SubjectClaim = "sub"
+	}
+	if opts.Leeway == 0 {
+		j.opts.Leeway = defaultLeeway
+	}
+	j.opts.Leeway = max(0, j.opts.Leeway)
+	if opts.Now == nil {
+		j.opts.Now = time.Now
+	}
+	var err error
+	j.remembered, err = otter.New(&otter.Options[digest, verified]{MaximumSize: maxRemembered})
+	if err != nil {
+		return nil, fmt.Errorf("make the cache of verified tokens: %w", err)
+	}
+	return j, nil
+}
+
+// Challenge returns the WWW-Authenticate value that asks for a token, or "" if
+// the token is expected in a cookie.
+func (j *JWT) Challenge() string { return j.challenge }
+
+// Format keeps what is remembered out of every %v, %+v and %#v.
+func (j *JWT) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "jwt of %s", j.keys.opts.Issuer) }
+
+// Authenticate checks the token. No token is authz.ErrNoCredentials; one that
+// came twice or is not accepted is an *authz.CredentialsError. Every other
+// error says that it could not be told, because the issuer cannot be asked for
+// its keys.
+func (j *JWT) Authenticate(ctx context.Context, r *http.Request) (authz.Principal, error) {
+	token, err := j.token(r.Header)
+	if errors.Is(err, authz.ErrNoCredentials) {
+		return authz.Principal{}, authz.ErrNoCredentials
+	}
+	if err != nil {
+		return j.refuse(err)
+	}
+	set := j.keys.set.Load()
+	if set != nil {
+		if v, ok := j.remembered.GetIfPresent(j.digest(set.generation, token)); ok && j.opts.Now().Before(v.until) {
+			return v.principal, nil
+		}
+	}
+	v, generation, err := j.verify(ctx, token)
+	var bad wrong
+	if errors.As(err, &bad) {
+		return j.refuse(bad)
+	}
+	if err != nil {
+		return authz.Principal{}, err
+	}
+	j.remembered.Set(j.digest(generation, token), v)
+	return v.principal, nil
+}
+
+func (j *JWT) digest(generation uint64, token string) digest {
+	return j.secret.digest(strconv.FormatUint(generation, 10), token)
+}
+
+func (j *JWT) refuse(err error) (authz.Principal, error) {
+	challenge := j.challenge
+	if challenge != "" {
+		challenge += `, error="invalid_token"`
+	}
+	return authz.Principal{}, &authz.CredentialsError{Source: sourceJWT, Problem: err.Error(), Challenge: challenge}
+}
+
+// token returns the token of a request.
+func (j *JWT) token(h http.Header) (string, error) {
+	if j.opts.Cookie != "" {
+		token, err := onlyCookie(h, j.opts.Cookie)
+		if err == nil && token == "" {
+			err = authz.ErrNoCredentials
+		}
+		return token, err
+	}
+	value, err := onlyValue(h, "Authorization")
+	if err != nil {
+		return "", err
+	}
+	return schemeValue(value, "Bearer")
+}
+
+// verify checks all that a token must be. Its error is a wrong, or says that
+// it could not be told.
+func (j *JWT) verify(ctx context.Context, token string) (verified, uint64, error) {
+	algorithm, id, err := parseTokenHeader(token)
+	if err != nil {
+		return verified{}, 0, err
+	}
+	if !slices.Contains(j.keys.opts.Algorithms, algorithm) {
+		return verified{}, 0, wrong("the token's algorithm is not allowed")
+	}
+	jws, err := jose.ParseSignedCompact(token, j.keys.algorithms)
+	if err != nil {
+		return verified{}, 0, wrong("the token is malformed") // err may quote it
+	}
+	key, generation, err := j.keys.find(ctx, id, algorithm)
+	if err != nil {
+		return verified{}, 0, err
+	}
+	payload, err := jws.Verify(key)
+	if err != nil {
+		return verified{}, 0, wrong("the signature is not one of the issuer's key")
+	}
+	v, err := j.accept(payload)
+	return v, generation, err
+}
+
+// parseTokenHeader reads the part of a token that says how to check it. It
+// looks for itself at what the library reads in another way, or not at all.
+func parseTokenHeader(token string) (algorithm, id string, err error) {
+	if len(token) > maxTokenBytes {
+		return "", "", wrong("the token is longer than 8192 bytes")
+	}
+	if strings.ContainsFunc(token, func(r rune) bool { return !isBase64URL(r) && r != '.' }) {
+		return "", "", wrong("the token holds what is not base64url")
+	}
+	switch strings.Count(token, ".") {
+	case 2:
+	case 4:
+		return "", "", wrong("the token is encrypted (JWE): only signed ones are read")
+	default:
+		return "", "", wrong("the token is not of three parts")
+	}
+	// Strict: a token is written in one way, spare bits included.
+	var text []byte
+	for i, part := range strings.Split(token, ".") {
+		decoded, err := base64.RawURLEncoding.Strict().DecodeString(part)
+		if err != nil {
+			return "", "", wrong("the token is not of three parts in base64url")
+		}
+		if i == 0 {
+			text = decoded
+		}
+	}
+	header, err := parseObject(text)
+	if err != nil {
+		return "", "", wrong("the token's header " + err.Error())
+	}
+	algorithm, ok := header["alg"].(string)
+	if !ok {
+		return "", "", wrong("the token names no algorithm")
+	}
+	if value, there := header["kid"]; there {
+		if id, ok = value.(string); !ok || id == "" {
+			return "", "", wrong("the token's key id is not a text")
+		}
+	}
+	// Other kinds of token than those meant for a service (RFC 8725 section
+	// 3.11) have types of their own: logout+jwt, secevent+jwt, dpop+jwt.
+	if value, there := header["typ"]; there {
+		typ, _ := value.(string)
+		typ = strings.TrimPrefix(strings.ToLower(typ), "application/")
+		if typ != "jwt" && typ != "at+jwt" {
+			return "", "", wrong("the token is of another type (typ)")
+		}
+	}
+	for _, name := range []string{"crit", "b64", "jwk", "enc", "zip"} {
+		if _, there := header[name]; there {
+			return "", "", wrong("the token's header has " + name + ", which is not accepted")
+		}
+	}
+	if _, there := header["cty"]; there {
+		return "", "", wrong("the token holds another (cty)")
+	}
+	return algorithm, id, nil
+}
+
+func isBase64URL(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_'
+}
+
+// parseObject reads a JSON object that no two readers can understand
+// differently: in UTF-8, and without a name twice. Its error is a predicate.
+func parseObject(text []byte) (map[string]any, error) {
+	if !utf8.Valid(text) {
+		return nil, errors.New("is not UTF-8")
+	}
+	var object map[string]any
+	if err := json.Unmarshal(text, &object); err != nil || object == nil {
+		return nil, errors.New("is not a JSON object without duplicates")
+	}
+	return object, nil
+}
+
+// accept reads what a token claims whose signature is right. Its error is a
+// wrong.
+func (j *JWT) accept(payload []byte) (verified, error) {
+	claims, err := parseObject(payload)
+	if err != nil {
+		return verified{}, wrong("what the token claims " + err.Error())
+	}
+	if issuer, _ := claims["iss"].(string); issuer != j.keys.opts.Issuer {
+		return verified{}, wrong("the token is of another issuer (iss)")
+	}
+	if !j.isAudience(claims["aud"]) {
+		return verified{}, wrong("the token is for another audience (aud)")
+	}
+	until, err := j.checkTimes(claims)
+	if err != nil {
+		return verified{}, err
+	}
+	subject, ok := claim(claims, j.opts.SubjectClaim).(string)
+	if !ok {
+		return verified{}, wrong("the claim for the subject is missing or no text")
+	}
+	if claims["email_verified"] != true && j.opts.SubjectClaim == "email" {
+		return verified{}, wrong("the issuer has not verified the email (email_verified)")
+	}
+	if err := validClaim(subject, ValidSubject); err != nil {
+		return verified{}, wrong("the subject " + err.Error())
+	}
+	groups, err := j.groups(claims)
+	if err != nil {
+		return verified{}, wrong(err.Error())
+	}
+	return verified{authz.Principal{Subject: subject, Groups: groups, Source: sourceJWT}, until}, nil
+}
+
+// isAudience reports whether `aud`, a text or a list of texts, names this
+// service.
+func (j *JWT) isAudience(aud any) bool {
+	list, ok := aud.([]any)
+	if !ok {
+		list = []any{aud}
+	}
+	found := false
+	for _, a := range list {
+		name, ok := a.(string)
+		if !ok {
+			return false
+		}
+		found = found || slices.Contains(j.opts.Audiences, name)
+	}
+	return found
+}
+
+// checkTimes returns when the token ends, leeway included.
+func (j *JWT) checkTimes(claims map[string]any) (time.Time, error) {
+	now := j.opts.Now()
+	expires, err := date(claims, "exp")
+	switch {
+	case err != nil:
+		return time.Time{}, err
+	case expires.IsZero():
+		return time.Time{}, wrong("the token does not say when it expires (exp)")
+	case !now.Before(expires.Add(j.opts.Leeway)):
+		return time.Time{}, wrong("the token has expired")
+	}
+	for _, name := range []string{"nbf", "iat"} {
+		from, err := date(claims, name)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if from.After(now.Add(j.opts.Leeway)) {
+			return time.Time{}, wrong("the token is not valid yet (" + name + ")")
+		}
+	}
+	return expires.Add(j.opts.Leeway), nil
+}
+
+// date returns a NumericDate (RFC 7519 section 2), or the zero Time where the
+// claim is not there.
+func date(claims map[string]any, name string) (time.Time, error) {
+	value, there := claims[name]
+	if !there {
+		return time.Time{}, nil
+	}
+	seconds, ok := value.(float64)
+	if !ok || !(seconds >= 0 && seconds <= lastSecond) {
+		return time.Time{}, wrong("the token's " + name + " is not a date in seconds")
+	}
+	whole, part := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(part*1e9)), nil
+}
+
+// claim returns the claim at a path, or nil.
+func claim(claims map[string]any, path string) any {
+	if value, there := claims[path]; there {
+		return value
+	}
+	name, rest, found := strings.Cut(path, ".")
+	object, ok := claims[name].(map[string]any)
+	if !found || !ok {
+		return nil
+	}
+	return claim(object, rest)
+}
+
+// groups returns the token's groups. The error quotes nothing.
+func (j *JWT) groups(claims map[string]any) ([]string, error) {
+	if j.opts.GroupsClaim == "" {
+		return nil, nil
+	}
+	list := claim(claims, j.opts.GroupsClaim)
+	switch value := list.(type) {
+	case nil:
+		return nil, nil
+	case string:
+		list = []any{value}
+	}
+	values, ok := list.([]any)
+	if !ok {
+		return nil, errors.New("the claim for groups is neither a list nor a text")
+	}
+	names := make([]string, 0, len(values))
+	for _, v := range values {
+		name, ok := v.(string)
+		if !ok {
+			return nil, errors.New("a group is no text")
+		}
+		if err := validClaim(name, validName); err != nil {
+			return nil, fmt.Errorf("a group %w", err)
+		}
+		names = append(names, name)
+	}
+	return groupNames(names)
+}
+
+// validClaim refuses what valid does, and U+FFFD: the JSON reader puts it
+// where half of a surrogate pair was, so it stands for many.
+func validClaim(name string, valid func(string) error) error {
+	if strings.ContainsRune(name, utf8.RuneError) {
+		return errors.New("is not valid UTF-8")
+	}
+	return valid(name)
+}
