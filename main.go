@@ -29,11 +29,9 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"securefiles/authz"
 	"securefiles/internal/config"
 	"securefiles/internal/identity"
 	"securefiles/internal/nginx"
-	"securefiles/pathguard"
 	"securefiles/policy"
 )
 
@@ -212,102 +210,6 @@ func (cmd *checkCommand) print(w io.Writer, findings []policy.Finding) error {
 		}
 	}
 	return nil
-}
-
-type explainCommand struct {
-	Subject  string   `arg:"" help:"Who asks: a user, or anonymous."`
-	Path     string   `arg:"" help:"A public URL path (/downloads/a.pdf), or the path below it (/a.pdf)."`
-	Group    []string `placeholder:"G" help:"A group of the subject, with or without @; repeatable."`
-	Action   string   `default:"read" enum:"read,list,share" help:"What is asked for: read, list or share."`
-	Download string   `placeholder:"NAME" help:"Which download; needed with a path below one where there are several."`
-	IP       string   `name:"ip" placeholder:"ADDR" help:"The client's address, for models that ask for it."`
-	Host     string   `placeholder:"NAME" help:"The host asked, for models that ask for it."`
-	JSON     bool     `name:"json" help:"Print the explanation as JSON."`
-}
-
-// Help shows an example.
-func (explainCommand) Help() string {
-	return "Decides by the code that serves, and prints the lines that matched. Exits 0 on allow, 1 on deny.\n\nExamples:\n  securefiles explain alice /project/plan.pdf\n  securefiles explain bob /downloads/project/hr/pay.pdf --group contractors"
-}
-
-func (cmd *explainCommand) Run(ctx context.Context, env environment, all *commands) error {
-	c, err := all.load(env)
-	if err != nil {
-		return err
-	}
-	query, err := cmd.query(c)
-	if err != nil {
-		return err
-	}
-	source, opts := policySource(c)
-	store, err := policy.Open(ctx, source, opts)
-	if err != nil {
-		return err
-	}
-	explanation, err := store.Explain(ctx, query)
-	if err != nil {
-		return fmt.Errorf("explain: %w", err)
-	}
-	if cmd.JSON {
-		err = writeJSON(env.stdout, explanation)
-	} else {
-		_, err = fmt.Fprint(env.stdout, explanation)
-	}
-	if err != nil {
-		return err
-	}
-	if !explanation.Allowed {
-		return errNo
-	}
-	return nil
-}
-
-// query builds what the service would ask policy.
-func (cmd *explainCommand) query(c *config.Config) (authz.Query, error) {
-	download, path, err := findPath(c, cmd.Download, cmd.Path)
-	if err != nil {
-		return authz.Query{}, err
-	}
-	principal := authz.AnonymousPrincipal()
-	if cmd.Subject != authz.Anonymous {
-		if err := identity.ValidSubject(cmd.Subject); err != nil {
-			return authz.Query{}, fmt.Errorf("subject %q: %w", cmd.Subject, err)
-		}
-		principal = authz.Principal{Subject: cmd.Subject}
-		for _, g := range cmd.Group {
-			principal.Groups = append(principal.Groups, "@"+strings.TrimPrefix(g, "@"))
-		}
-		principal = principal.WithBuiltinGroups()
-	}
-	return authz.Query{
-		Principal: principal, Object: path.String(), Action: cmd.Action,
-		Domain: download, IP: cmd.IP, Host: cmd.Host,
-	}, nil
-}
-
-// findPath reads a path as people write it: a public URL path, percent-encoded,
-// or the path below a download, as policies have it.
-func findPath(c *config.Config, download, text string) (string, pathguard.Path, error) {
-	for _, d := range c.Downloads {
-		path, err := pathguard.Parse(text, d.URL)
-		if errors.Is(err, pathguard.ErrOutside) {
-			continue
-		}
-		if err != nil {
-			return "", pathguard.Path{}, fmt.Errorf("path %q: %w", text, err)
-		}
-		return d.Name, path, nil
-	}
-	path, err := pathguard.New(text)
-	if err != nil {
-		return "", pathguard.Path{}, fmt.Errorf("path %q: %w", text, err)
-	}
-	for _, d := range c.Downloads {
-		if d.Name == download || download == "" && len(c.Downloads) == 1 {
-			return d.Name, path, nil
-		}
-	}
-	return "", pathguard.Path{}, fmt.Errorf("path %q: say which download with --download, or write its URL", text)
 }
 
 type nginxCommand struct {

@@ -100,7 +100,11 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 		return err
 	}
 
-	s := &service{log: log, store: store, counters: counters, basic: callers.basic, keys: callers.keys}
+	token, err := newAdminToken(c, env.environ, log)
+	if err != nil {
+		return err
+	}
+	s := &service{log: log, config: c, store: store, counters: counters, basic: callers.basic, keys: callers.keys, token: token}
 	nginxListener, adminListener, err := openListeners(c)
 	if err != nil {
 		return err
@@ -334,10 +338,12 @@ func serve(server *http.Server, l net.Listener) error {
 // service is what lives from start to stop.
 type service struct {
 	log      *slog.Logger
+	config   *config.Config
 	store    *policy.Store
 	counters *metrics.Metrics
 	basic    []*identity.Basic
 	keys     []*identity.Keys
+	token    *adminToken // nil where none is configured
 	stopping atomic.Bool
 }
 
@@ -381,6 +387,9 @@ func (s *service) reloadOnHangup(ctx context.Context) error {
 			}
 			for _, k := range s.keys {
 				s.reloadKeys(ctx, k)
+			}
+			if err := s.token.reload(s.log); err != nil {
+				s.log.Error("no admin token is accepted until it is mended", "error", err)
 			}
 			notify(s.log, daemon.SdNotifyReady)
 		}
@@ -464,6 +473,10 @@ func (s *service) adminRoutes(info build) http.Handler {
 	})
 	r.Get("/version", func(w http.ResponseWriter, _ *http.Request) { respond(w, http.StatusOK, info) })
 	r.Get("/readyz", s.ready)
+	if s.token != nil {
+		// One at a time: an explanation looks at every line.
+		r.With(s.token.require, middleware.Throttle(1)).Post("/explain", s.explain)
+	}
 	return r
 }
 

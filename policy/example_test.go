@@ -60,16 +60,21 @@ func ExampleStore_Explain() {
 	// Output:
 	// deny: bob may not read /project/hr/pay.pdf
 	//   groups: @contractors
+	//   roles: project_member
+	//   why: the explicit deny at line 3 wins over the allow at line 2
 	//   decided by example.csv:3
 	// lines that match:
 	//   example.csv:2  p, project_member, /project/**, read, allow
-	//       by way of bob -> @contractors -> project_member
+	//       by way of bob -> @contractors -> project_member (line 5)
 	//   example.csv:3  p, project_member, /project/hr/**, read, deny
-	//       by way of bob -> @contractors -> project_member
+	//       by way of bob -> @contractors -> project_member (line 5)
 	// deny: alice may not read /other/plan.pdf
-	//   no line allows it
+	//   roles: project_member
+	//   why: no line matches, and the model denies what no line allows
 	// nearest lines:
 	//   example.csv:2  p, project_member, /project/**, read, allow
-	//       by way of alice -> project_member
-	//       does not hold: globMatch(r.obj, p.obj)
+	//       by way of alice -> project_member (line 4)
+	//       holds  g(r.sub, p.sub): "alice" has the role "project_member"
+	//       fails  globMatch(r.obj, p.obj): "/other/plan.pdf" does not match "/project/**"
+	//       holds  r.act == p.act || p.act == "*": both are "read"
 }

@@ -91,8 +91,8 @@ func TestReservedSubjects(t *testing.T) {
 		if !errors.Is(err, authz.ErrReservedSubject) || d.Effect != authz.Deny {
 			t.Errorf("%q: %v, %v", subject, d, err)
 		}
-		if _, err := s.Explain(t.Context(), read(subject, "/project/plan.pdf")); !errors.Is(err, authz.ErrReservedSubject) {
-			t.Errorf("explain %q: %v", subject, err)
+		if x := explain(t, s, read(subject, "/project/plan.pdf")); x.Allowed || x.Reason != authz.ReasonSubject {
+			t.Errorf("explain %q: %v", subject, x)
 		}
 	}
 }
@@ -117,8 +117,8 @@ func TestFailuresDeny(t *testing.T) {
 	if d, err := s.Decide(t.Context(), q); err == nil || d != (authz.Decision{}) {
 		t.Errorf("a panic: %v, %v", d, err)
 	}
-	if _, err := s.Explain(t.Context(), q); err == nil {
-		t.Error("explain of a panic gives no error")
+	if x := explain(t, s, q); x.Allowed || x.Error == "" {
+		t.Errorf("explain of a panic: %v", x)
 	}
 	q.IP = "10.1.2.3"
 	if got := answer(t, s, q); got != "allow g1:policy.csv:1" {

@@ -33,6 +33,9 @@ type Config struct {
 	Admin string `yaml:"admin"`
 	// AdminInsecure permits an Admin address that other hosts can reach.
 	AdminInsecure bool `yaml:"admin_insecure"`
+	// AdminTokenFile holds a token of at least 32 bytes that opens /explain on
+	// the admin listener; without one that does not exist.
+	AdminTokenFile string `yaml:"admin_token_file"`
 	// ShutdownTimeout is how long requests in progress may take to end.
 	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
 	// ShutdownDelay is how long requests are still accepted after /readyz

@@ -170,7 +170,8 @@ func (c *Config) applyEnvironment(environ []string) error {
 		}
 	}
 	delete(values, ProxySecretVariable) // a secret, read by main
-	delete(values, envPrefix+"CONFIG")  // the --config flag
+	delete(values, AdminTokenVariable)
+	delete(values, envPrefix+"CONFIG") // the --config flag
 	if err := override(reflect.ValueOf(c).Elem(), strings.TrimSuffix(envPrefix, "_"), values); err != nil {
 		return err
 	}
@@ -183,6 +184,10 @@ func (c *Config) applyEnvironment(environ []string) error {
 // ProxySecretVariable is the environment variable that may hold the proxy
 // secret instead of proxy_secret_file.
 const ProxySecretVariable = envPrefix + "PROXY_SECRET"
+
+// AdminTokenVariable is the environment variable that may hold the admin token
+// instead of admin_token_file.
+const AdminTokenVariable = envPrefix + "ADMIN_TOKEN"
 
 // override walks the configuration and removes from values what it used.
 func override(v reflect.Value, name string, values map[string]string) error {
@@ -260,7 +265,7 @@ func parseDuration(text string) (Duration, error) {
 // resolve makes the paths of files absolute, from the configuration's
 // directory.
 func (c *Config) resolve(dir string) {
-	paths := []*string{&c.Policy.Model, &c.Policy.File, &c.ProxySecretFile}
+	paths := []*string{&c.Policy.Model, &c.Policy.File, &c.ProxySecretFile, &c.AdminTokenFile}
 	for i := range c.Identity {
 		paths = append(paths, &c.Identity[i].Htpasswd)
 		if j := c.Identity[i].JWT; j != nil {
