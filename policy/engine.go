@@ -80,25 +80,6 @@ func (e *engine) decide(q *authz.Query) (allowed bool, row int, err error) {
 	return ev.decideRows(e.rules.len(), func(i int) int { return i })
 }
 
-// matches appends the rows whose matcher holds for the query to buf, in order.
-func (e *engine) matches(q *authz.Query, buf []int) ([]int, error) {
-	ev, err := e.begin(q)
-	if err != nil {
-		return buf, err
-	}
-	defer e.end(ev)
-	for row := range e.rules.len() {
-		ok, err := ev.matches(row)
-		if err != nil {
-			return buf, err
-		}
-		if ok {
-			buf = append(buf, row)
-		}
-	}
-	return buf, nil
-}
-
 // begin takes an evaluator for a query; end gives it back.
 func (e *engine) begin(q *authz.Query) (*evaluator, error) {
 	ev := e.evaluators.Get().(*evaluator)

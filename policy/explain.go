@@ -301,14 +301,12 @@ func (w *witness) roles() []string {
 	var names []string
 	seen := map[string]bool{}
 	for _, rc := range w.calls {
-		domain, ok := w.snap.table.syms.lookup("")
-		if rc.domain != "" {
-			if !strings.HasPrefix(rc.domain, "r_") {
-				continue
-			}
-			if domain, ok = w.condition.domain(rc, -1); !ok {
-				continue
-			}
+		if strings.HasPrefix(rc.domain, "p_") {
+			continue // each line has its own
+		}
+		domain, ok := w.condition.domain(rc, -1)
+		if !ok {
+			continue
 		}
 		for _, r := range w.ev.walk(rc.definition, w.ev.query.Principal.Subject, domain)[1:] {
 			name := w.snap.table.syms.text(r.name)
