@@ -170,6 +170,31 @@ func (s *site) replace(name, text string) {
 	}
 }
 
+// edit replaces the one occurrence of a text in a file.
+func (s *site) edit(name, old, new string) {
+	s.t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if n := strings.Count(string(text), old); n != 1 {
+		s.t.Fatalf("%s holds %q %d times", name, old, n)
+	}
+	s.write(name, strings.Replace(string(text), old, new, 1))
+}
+
+// relink makes a symbolic link name another target, in one step.
+func (s *site) relink(name, target string) {
+	s.t.Helper()
+	link := filepath.Join(s.dir, name)
+	if err := os.Symlink(target, link+"_tmp"); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Rename(link+"_tmp", link); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // command prepares a process that dies with the test.
 func (s *site) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
