@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -162,6 +163,11 @@ func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands
 				findings = append(findings, policy.Finding{File: j.JWKSFile, Severity: policy.SeverityError, Rule: "jwks", Message: err.Error()})
 			}
 		}
+		if id.Session != nil {
+			if _, err := openSession(id.Session, slog.New(slog.DiscardHandler)); err != nil {
+				findings = append(findings, policy.Finding{File: c.File, Severity: policy.SeverityError, Rule: "session", Message: err.Error()})
+			}
+		}
 		if id.Htpasswd == "" {
 			continue
 		}
@@ -242,6 +248,11 @@ func (cmd *nginxCommand) Run(env environment, all *commands) error {
 		}
 		if id.GroupsHeader != "" {
 			snippet.Identity = append(snippet.Identity, nginx.Header{Name: id.GroupsHeader, Value: id.NginxGroupsValue})
+		}
+		if id.Session != nil {
+			for _, name := range id.Session.Headers {
+				snippet.Identity = append(snippet.Identity, nginx.FromClient(name))
+			}
 		}
 	}
 	switch {

@@ -103,6 +103,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/prometheus/": "securefiles/internal/metrics",
 		"github.com/tg123/":      "securefiles/internal/identity",
 		"github.com/go-jose/":    "securefiles/internal/identity",
+		"github.com/sony/":       "securefiles/internal/identity",
 		"github.com/goccy/":      "securefiles/internal/config",
 		"github.com/fsnotify/":   "securefiles/internal/watch",
 	} {

@@ -75,7 +75,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	}
 	logPolicy(log, store)
 
-	callers, err := openIdentity(c)
+	callers, err := openIdentity(c, log)
 	if err != nil {
 		return err
 	}
@@ -93,6 +93,9 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 		s := store.Status()
 		return metrics.Policy{Lines: s.Lines, Generation: s.Generation, LoadedAt: s.LoadedAt, Stale: s.Stale, Indexed: s.Indexed, LargestBucket: s.LargestBucket}
 	})
+	if len(callers.sessions) > 0 {
+		counters.RegisterSessions(callers.sessionState)
+	}
 	guard, err := authz.New(downloads, callers.chain, store, &authz.Options{
 		Challenge: callers.challenge, Observe: counters.Observe, Logger: log,
 	})
@@ -142,10 +145,11 @@ type callers struct {
 	names     []string // of the sources, for metrics
 	basic     []*identity.Basic
 	keys      []*identity.Keys // one an issuer, however many sources use it
+	sessions  []*identity.Session
 	challenge string
 }
 
-func openIdentity(c *config.Config) (*callers, error) {
+func openIdentity(c *config.Config, log *slog.Logger) (*callers, error) {
 	out := &callers{}
 	for _, id := range c.Identity {
 		switch {
@@ -163,7 +167,7 @@ func openIdentity(c *config.Config) (*callers, error) {
 			out.add("htpasswd", basic)
 			out.basic = append(out.basic, basic)
 			out.challenge = basic.Challenge() // a browser's password prompt goes before all else
-		default:
+		case id.JWT != nil:
 			token, err := out.openJWT(id.JWT)
 			if err != nil {
 				return nil, fmt.Errorf("identity from jwt of %s: %w", id.JWT.Issuer, err)
@@ -172,6 +176,13 @@ func openIdentity(c *config.Config) (*callers, error) {
 			if out.challenge == "" {
 				out.challenge = token.Challenge()
 			}
+		default:
+			session, err := openSession(id.Session, log)
+			if err != nil {
+				return nil, err
+			}
+			out.add("session", session)
+			out.sessions = append(out.sessions, session)
 		}
 	}
 	return out, nil
@@ -225,6 +236,39 @@ func logKeys(log *slog.Logger, keys *identity.Keys) {
 	default:
 		log.Info("keys loaded", "issuer", keys.Issuer(), "keys", status.Keys, "generation", status.Generation, "skipped", strings.Join(status.Skipped, "; "))
 	}
+}
+
+// sessionState sums up the sources that ask applications.
+func (c *callers) sessionState() metrics.Sessions {
+	var sum metrics.Sessions
+	for _, s := range c.sessions {
+		stats := s.Stats()
+		sum.Known += stats.Known
+		sum.Refused += stats.Refused
+		sum.Failed += stats.Failed
+		sum.Open = sum.Open || stats.Open
+	}
+	return sum
+}
+
+func openSession(c *config.Session, log *slog.Logger) (*identity.Session, error) {
+	session, err := identity.NewSession(identity.SessionOptions{
+		URL: c.URL, Socket: c.Socket, Cookies: c.Cookies, Headers: c.Headers, Send: c.Send,
+		SubjectHeader: c.SubjectHeader, GroupsHeader: c.GroupsHeader, SubjectPath: c.SubjectPath, GroupsPath: c.GroupsPath,
+		Timeout: time.Duration(c.Timeout), Remember: time.Duration(c.Remember), RememberRefused: time.Duration(c.RememberRefused),
+		CAFile: c.CAFile, MaxCalls: c.MaxCalls,
+		OnBreaker: func(open bool) {
+			if open {
+				log.Error("the application does not answer: sessions that are not remembered get 503", "url", c.URL)
+			} else {
+				log.Info("the application answers again", "url", c.URL)
+			}
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("identity from session: %w", err)
+	}
+	return session, nil
 }
 
 func guardedDownloads(c *config.Config) (downloads []*authz.Download, names []string) {

@@ -75,12 +75,29 @@ type CredentialsError struct {
 
 func (e *CredentialsError) Error() string { return fmt.Sprintf("%s: %s", e.Source, e.Problem) }
 
+// An UnavailableError says that credentials were there and could not be
+// checked: the request ends with 503. It lets metrics and log name the source.
+type UnavailableError struct {
+	// Source names the identity source that could not tell.
+	Source string
+	// Err is for the operator's log: it names no secret and quotes no byte
+	// of the client's.
+	Err error
+}
+
+func (e *UnavailableError) Error() string { return fmt.Sprintf("%s: %v", e.Source, e.Err) }
+
+// Unwrap returns the cause.
+func (e *UnavailableError) Unwrap() error { return e.Err }
+
 // An Authenticator finds out who asks.
 type Authenticator interface {
 	// Authenticate returns the verified principal, without built-in groups,
 	// or one of three errors: ErrNoCredentials (not mine), a
 	// *CredentialsError (mine and wrong), anything else (could not tell: the
-	// request ends with 503).
+	// request ends with 503). One that is ErrReservedSubject too says that
+	// the credentials are right and the name that they give is not to be had
+	// (403): to log in again would not help.
 	Authenticate(context.Context, *http.Request) (Principal, error)
 }
 

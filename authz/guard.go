@@ -255,12 +255,19 @@ func (p Principal) WithBuiltinGroups() Principal {
 // refuseCredentials ends a request whose caller could not be made out.
 func (g *Guard) refuseCredentials(out *Outcome, err error) *Outcome {
 	var bad *CredentialsError
+	var down *UnavailableError
 	switch {
 	case errors.As(err, &bad):
-		out.Source, out.Challenge = bad.Source, bad.Challenge
-		return out.deny(ReasonCredentials, err)
+		out.Source = bad.Source
+	case errors.As(err, &down):
+		out.Source = down.Source
+	}
+	switch {
 	case errors.Is(err, ErrReservedSubject):
 		return out.deny(ReasonSubject, err)
+	case bad != nil:
+		out.Challenge = bad.Challenge
+		return out.deny(ReasonCredentials, err)
 	default:
 		return out.deny(ReasonUnavailable, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -148,6 +149,8 @@ func TestEveryRefusalHasItsStatusAndReason(t *testing.T) {
 		// S21: bad credentials end it.
 		{"wrong password", fails(bad), allowAll, nil, 401, ReasonCredentials},
 		{"identity unavailable", fails(errors.New("backend down")), allowAll, nil, 503, ReasonUnavailable},
+		{"a source cannot tell", fails(&UnavailableError{Source: "fake", Err: errors.New("down")}), allowAll, nil, 503, ReasonUnavailable},
+		{"right credentials of a name that is not to be had", fails(fmt.Errorf("%w: %w", ErrReservedSubject, bad)), allowAll, nil, 403, ReasonSubject},
 		{"a source vouches for nobody", known(""), allowAll, nil, 403, ReasonSubject},
 		{"a source vouches for anonymous", known("anonymous"), allowAll, nil, 403, ReasonSubject},
 		{"a source vouches for a group", known("@staff"), allowAll, nil, 403, ReasonSubject},
@@ -191,6 +194,18 @@ func TestEveryRefusalHasItsStatusAndReason(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestOutcomeNamesTheSourceThatDecided(t *testing.T) {
+	bad := &CredentialsError{Source: "fake", Problem: "wrong"}
+	for _, err := range []error{
+		bad, &UnavailableError{Source: "fake", Err: errors.New("down")}, fmt.Errorf("%w: %w", ErrReservedSubject, bad),
+	} {
+		_, out := ask(t, fakeIdentity(func(*http.Request) (Principal, error) { return Principal{}, err }), allowAll, nil)
+		if out.Source != "fake" {
+			t.Errorf("%v: source %q", err, out.Source)
+		}
 	}
 }
 

@@ -85,7 +85,7 @@ type Policy struct {
 	RoleDepth int `yaml:"role_depth"`
 }
 
-// Identity is one source; exactly one of Header, Htpasswd and JWT is set.
+// Identity is one source; exactly one of Header, Htpasswd, JWT and Session is set.
 type Identity struct {
 	Header       string `yaml:"header"`
 	GroupsHeader string `yaml:"groups_header"`
@@ -101,6 +101,9 @@ type Identity struct {
 	Remember Duration `yaml:"remember"`
 
 	JWT *JWT `yaml:"jwt"`
+
+	// Session asks an application.
+	Session *Session `yaml:"session"`
 }
 
 // JWT is a source of signed tokens. What is left out has the defaults of
@@ -204,6 +207,9 @@ func (c *Config) fill() {
 			if id.Remember == 0 {
 				id.Remember = Duration(time.Minute)
 			}
+		}
+		if id.Session != nil {
+			id.Session.fill()
 		}
 	}
 }

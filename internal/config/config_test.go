@@ -66,6 +66,12 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 				Leeway: Duration(time.Minute), Refresh: Duration(time.Hour), Timeout: Duration(time.Second),
 			}},
 			{JWT: &JWT{Issuer: "app", JWKSFile: "testdata/keys.json", Audience: []string{"files"}}},
+			{Session: &Session{
+				URL: "https://app.example.org/whoami?format=json", Cookies: []string{"sessionid", "__Host-session"}, Headers: []string{"Authorization", "X-Api-Key"},
+				Send:        map[string]string{"Host": "files.example.org", "X-Forwarded-Proto": "https"},
+				SubjectPath: "user.name", GroupsPath: "user.groups", Timeout: Duration(500 * time.Millisecond),
+				Remember: Duration(10 * time.Second), RememberRefused: Duration(2 * time.Second), CAFile: "testdata/app-ca.pem", MaxCalls: 16,
+			}},
 		},
 		Log:  Log{Format: "json", Level: "debug"},
 		File: "testdata/valid-full.yaml",
@@ -93,12 +99,15 @@ func TestEnvironmentOverridesEveryKindOfScalar(t *testing.T) {
 		"SECUREFILES_LISTEN=127.0.0.1:1", "SECUREFILES_LISTEN_PEER_UIDS_0=1", "SECUREFILES_LISTEN=unix:/run/other.sock",
 		"SECUREFILES_POLICY_FILE=/p.csv", "SECUREFILES_POLICY_ALLOW_SHRINK=true", "SECUREFILES_POLICY_ROLE_DEPTH=12",
 		"SECUREFILES_IDENTITY_2_JWT_ISSUER=https://other.example.org", "SECUREFILES_DOWNLOADS_1_ROOT=/srv/media", "SECUREFILES_SHUTDOWN_TIMEOUT=3s", "PATH=/bin",
+		"SECUREFILES_IDENTITY_4_SESSION_URL=http://127.0.0.1:8000/whoami", "SECUREFILES_IDENTITY_4_SESSION_CA_FILE=",
+		"SECUREFILES_IDENTITY_4_SESSION_COOKIES_1=other",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Listen != "unix:/run/other.sock" || c.Identity[2].JWT.Issuer != "https://other.example.org" || c.ListenPeerUIDs[0] != 1 || c.Policy.File != "/p.csv" || !c.Policy.AllowShrink ||
-		c.Policy.RoleDepth != 12 || c.Downloads[1].Root != "/srv/media" || time.Duration(c.ShutdownTimeout) != 3*time.Second {
+		c.Policy.RoleDepth != 12 || c.Downloads[1].Root != "/srv/media" || time.Duration(c.ShutdownTimeout) != 3*time.Second ||
+		c.Identity[4].Session.URL != "http://127.0.0.1:8000/whoami" || c.Identity[4].Session.Cookies[1] != "other" {
 		t.Errorf("overrides were lost: %+v", c)
 	}
 	if len(c.Warnings) != 0 {

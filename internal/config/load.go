@@ -271,6 +271,9 @@ func (c *Config) resolve(dir string) {
 		if j := c.Identity[i].JWT; j != nil {
 			paths = append(paths, &j.JWKSFile)
 		}
+		if s := c.Identity[i].Session; s != nil {
+			paths = append(paths, &s.CAFile)
+		}
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {

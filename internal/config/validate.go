@@ -60,6 +60,7 @@ func (c *Config) validate(doc *document) error {
 			}
 		}
 	}
+	v.sessionHeaders(c.Identity)
 	return errors.Join(v.problems...)
 }
 
@@ -156,13 +157,13 @@ func overlap(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPr
 
 func (v *validator) identity(path string, id Identity) {
 	sources := 0
-	for _, named := range []bool{id.Header != "", id.Htpasswd != "", id.JWT != nil} {
+	for _, named := range []bool{id.Header != "", id.Htpasswd != "", id.JWT != nil, id.Session != nil} {
 		if named {
 			sources++
 		}
 	}
 	if sources != 1 {
-		v.add(path, "name exactly one source: header, htpasswd or jwt")
+		v.add(path, "name exactly one source: header, htpasswd, jwt or session")
 		return
 	}
 	if id.Header == "" && (id.GroupsHeader != "" || id.NginxValue != "" || id.NginxGroupsValue != "") {
@@ -176,8 +177,10 @@ func (v *validator) identity(path string, id Identity) {
 		v.header(path, id)
 	case id.Htpasswd != "":
 		v.match(path+".realm", id.Realm, fieldPattern, "is not a realm: printable ASCII")
-	default:
+	case id.JWT != nil:
 		v.jwt(path+".jwt", *id.JWT)
+	default:
+		v.session(path+".session", id.Session)
 	}
 }
 

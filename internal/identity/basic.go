@@ -37,11 +37,6 @@ const (
 	maxAuthorization = 512
 )
 
-// ErrBusy says that a password could not be checked, because too many checks
-// are waiting already or one did not get its turn within a second. It is no
-// *authz.CredentialsError: the request ends with 503.
-var ErrBusy = errors.New("too many password checks at once")
-
 // BasicOptions are what a Basic can do without.
 type BasicOptions struct {
 	// Realm is what a browser shows when it asks for a password: printable
@@ -213,7 +208,9 @@ func (b *Basic) verify(u *users, user, password string) (bool, error) {
 		return true, nil
 	}
 	result, err, _ := b.checks.Do(string(key[:]), func() (any, error) {
-		if err := b.gate.enter(); err != nil {
+		waiting, cancel := context.WithTimeout(context.Background(), maxWait)
+		defer cancel()
+		if err := b.gate.enter(waiting); err != nil {
 			return false, err
 		}
 		defer b.gate.leave()
@@ -265,36 +262,4 @@ func parseBasic(value string) (user, password string, err error) {
 		return "", "", errors.New("the password holds a control character")
 	}
 	return user, password, nil
-}
-
-// A gate lets a few password checks run and a few more wait. The zero gate is
-// closed.
-type gate struct {
-	places  chan struct{} // holds one for each that runs or waits
-	running chan struct{} // holds one for each that runs
-}
-
-func newGate(running, waiting int) gate {
-	return gate{places: make(chan struct{}, running+waiting), running: make(chan struct{}, running)}
-}
-
-// enter waits for a turn, or returns ErrBusy. After it, leave must be called.
-func (g gate) enter() error {
-	select {
-	case g.places <- struct{}{}:
-	default:
-		return ErrBusy
-	}
-	select {
-	case g.running <- struct{}{}:
-		return nil
-	case <-time.After(maxWait):
-		<-g.places
-		return ErrBusy
-	}
-}
-
-func (g gate) leave() {
-	<-g.running
-	<-g.places
 }

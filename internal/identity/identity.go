@@ -2,7 +2,8 @@
 //
 // Each source is an [authz.Authenticator]: [Header] takes the word of nginx,
 // [Basic] checks a password against an htpasswd file, [JWT] a signed token
-// against an issuer's [Keys]. A [Chain] asks them in order. A source tells three things apart, as authz asks of it: not mine,
+// against an issuer's [Keys], [Session] asks an application who is logged in. A
+// [Chain] asks them in order. A source tells three things apart, as authz asks of it: not mine,
 // mine and wrong, could not tell.
 //
 // identity does not protect against whoever reaches the listener without

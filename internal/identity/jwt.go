@@ -378,15 +378,22 @@ func date(claims map[string]any, name string) (time.Time, error) {
 
 // claim returns the claim at a path, or nil.
 func claim(claims map[string]any, path string) any {
-	if value, there := claims[path]; there {
-		return value
+	value, _ := lookUp(claims, path)
+	return value
+}
+
+// lookUp returns what an object has at a path, `realm_access.roles`, and
+// whether it has it. A name that holds the dots itself goes first.
+func lookUp(object map[string]any, path string) (any, bool) {
+	if value, there := object[path]; there {
+		return value, true
 	}
 	name, rest, found := strings.Cut(path, ".")
-	object, ok := claims[name].(map[string]any)
+	inner, ok := object[name].(map[string]any)
 	if !found || !ok {
-		return nil
+		return nil, false
 	}
-	return claim(object, rest)
+	return lookUp(inner, rest)
 }
 
 // groups returns the token's groups. The error quotes nothing.

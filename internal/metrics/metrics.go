@@ -113,6 +113,32 @@ func (m *Metrics) registerPolicy(policy func() Policy) {
 	gauge("securefiles_policy_largest_bucket", "The most policy lines that the index cannot tell apart.", func(p Policy) float64 { return float64(p.LargestBucket) })
 }
 
+// Sessions counts the calls of the sources that ask applications, since the
+// start, by how they ended.
+type Sessions struct {
+	Known, Refused, Failed uint64
+	Open                   bool // an application is left alone because it did not answer
+}
+
+// RegisterSessions adds the series of such sources; state is asked at each
+// scrape.
+func (m *Metrics) RegisterSessions(state func() Sessions) {
+	calls := func(result string, value func(Sessions) uint64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name:        "securefiles_session_calls_total",
+			Help:        "Calls that asked an application who is logged in, by result (known, refused, failed).",
+			ConstLabels: prometheus.Labels{"result": result},
+		}, func() float64 { return float64(value(state())) }))
+	}
+	calls("known", func(s Sessions) uint64 { return s.Known })
+	calls("refused", func(s Sessions) uint64 { return s.Refused })
+	calls("failed", func(s Sessions) uint64 { return s.Failed })
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "securefiles_session_breaker_open",
+		Help: "1 while an application that did not answer is left alone.",
+	}, func() float64 { return truth(state().Open) }))
+}
+
 func truth(b bool) float64 {
 	if b {
 		return 1

@@ -69,6 +69,24 @@ func TestOutcomesAreCountedUnderTheirLabels(t *testing.T) {
 	}
 }
 
+func TestSessionsAreAskedAtEachScrape(t *testing.T) {
+	m := newTestMetrics()
+	state := Sessions{Known: 1, Refused: 2, Failed: 3}
+	m.RegisterSessions(func() Sessions { return state })
+	state.Open = true
+	body, _ := scrape(t, m, "")
+	for _, want := range []string{
+		`securefiles_session_calls_total{result="known"} 1`,
+		`securefiles_session_calls_total{result="refused"} 2`,
+		`securefiles_session_calls_total{result="failed"} 3`,
+		`securefiles_session_breaker_open 1`,
+	} {
+		if !strings.Contains(body, "\n"+want) {
+			t.Errorf("missing: %s", want)
+		}
+	}
+}
+
 func TestOpenMetricsOnRequest(t *testing.T) {
 	body, contentType := scrape(t, newTestMetrics(), "application/openmetrics-text; version=1.0.0")
 	if !strings.HasPrefix(contentType, "application/openmetrics-text") || !strings.HasSuffix(body, "# EOF\n") {

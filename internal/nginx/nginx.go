@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"text/template"
 )
@@ -47,6 +48,12 @@ type Download struct {
 type Header struct {
 	Name  string
 	Value string // an nginx variable, or empty
+}
+
+// FromClient is a header that carries what the client sent under its name:
+// credentials, never the name of a user.
+func FromClient(name string) Header {
+	return Header{Name: name, Value: "$http_" + strings.ToLower(strings.ReplaceAll(name, "-", "_"))}
 }
 
 // The forms that values may have. They keep whatever nginx would read as
@@ -123,6 +130,10 @@ func newView(c Config) view {
 	}
 	seen := map[string]bool{}
 	for _, h := range c.Identity {
+		known := func(other Header) bool { return strings.EqualFold(other.Name, h.Name) }
+		if strings.EqualFold(h.Name, "Authorization") || slices.ContainsFunc(v.Headers, known) {
+			continue // it is sent already
+		}
 		if h.Value == "" {
 			h.Value = `""`
 		} else if suffix, ok := strings.CutPrefix(h.Value, "$ssl_client_"); ok {

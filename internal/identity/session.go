@@ -1,0 +1,640 @@
+package identity
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"github.com/sony/gobreaker/v2"
+	"golang.org/x/sync/singleflight"
+
+	"securefiles/authz"
+)
+
+// sourceSession names the source in metrics.
+const sourceSession = "session"
+
+const (
+	maxSessionBytes     = 16 << 10 // of all credentials of a request
+	maxSessionNames     = 16       // cookies and headers to forward
+	maxAnswerHeader     = 32 << 10
+	maxAnswerBody       = 64 << 10
+	maxSessionMemory    = 16 << 20 // of remembered answers
+	maxCallsWaiting     = 1024     // calls that wait for a turn
+	breakerFailures     = 5        // failures in a row until the application is left alone
+	breakerPause        = time.Second
+	defaultCallTimeout  = time.Second
+	defaultSession      = 30 * time.Second
+	defaultRefused      = 5 * time.Second
+	defaultCalls        = 64
+	defaultSubjectField = "subject"
+	defaultGroupsField  = "groups"
+)
+
+// SessionOptions say which application to ask, with what, and where its answer
+// has the caller. URL and at least one of Cookies and Headers must be set.
+type SessionOptions struct {
+	// URL is asked with GET: `http://127.0.0.1:8000/whoami`, http or https.
+	URL string
+	// Socket is the path of a unix socket to connect to instead of the URL's
+	// host.
+	Socket string
+	// Cookies and Headers are the credentials: nothing else of the caller's
+	// request is sent. Headers are Authorization, and names that HeaderOptions
+	// describes.
+	Cookies, Headers []string
+	// Send are further headers, the same in every call; Host takes the place
+	// of the URL's.
+	Send map[string]string
+	// SubjectHeader and GroupsHeader are headers of the answer: the subject,
+	// and groups as in HeaderOptions. An answer without groups has none.
+	SubjectHeader, GroupsHeader string
+	// SubjectPath and GroupsPath say where a JSON answer has the subject, a
+	// string, and the groups, an array of strings: `user.name`. They are read
+	// where SubjectHeader is empty. Both empty means `subject` and `groups`.
+	// GroupsPath must exist in every answer; null is no groups.
+	SubjectPath, GroupsPath string
+	// Timeout bounds a call, waiting for a turn included. Zero means a second.
+	Timeout time.Duration
+	// Remember is how long an answer that names a caller is not asked for
+	// again, and RememberRefused one that does not, at most Remember. Zero
+	// means 30 and 5 seconds.
+	Remember, RememberRefused time.Duration
+	// CAFile holds the certificates, in PEM form, that vouch for an https URL;
+	// empty means the system's.
+	CAFile string
+	// MaxCalls bounds the calls at one time. Zero means 64.
+	MaxCalls int
+	// OnBreaker is told when the application stops answering (true) and when
+	// it answers again (false). It must not block.
+	OnBreaker func(open bool)
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// A Session asks an application who its session cookie, or another credential,
+// belongs to. It is safe for concurrent use. The zero Session finds no
+// credentials.
+//
+// The application answers 2xx with the subject, or 401 or 403 for credentials
+// that are nobody's (any longer). A JSON answer whose subject is null says that
+// the session is good and nobody is logged in: the request counts as one
+// without credentials. Any other answer, a redirect included, is no answer.
+//
+// Answers are remembered for a short time, counted from the start of the call:
+// a caller who has logged out, or lost a group, keeps what the answer said for
+// so long. While the application is away, remembered answers count and all
+// others are an error.
+type Session struct {
+	url              string
+	host             string
+	cookies, headers []string // headers in canonical form
+	send             http.Header
+	read             func(*http.Response) (authz.Principal, error)
+	timeout          time.Duration
+	remember         time.Duration
+	rememberRefused  time.Duration
+	now              func() time.Time
+	client           *http.Client
+
+	secret     *secret // keys the digests
+	remembered *otter.Cache[digest, answer]
+	calls      singleflight.Group // one call for many requests of a session
+	gate       gate
+	breaker    *gobreaker.CircuitBreaker[answer]
+
+	known, refused, failed atomic.Uint64
+}
+
+// An answer is what the application said of some credentials.
+type answer struct {
+	principal authz.Principal
+	err       error // authz.ErrNoCredentials or an *authz.CredentialsError
+	until     time.Time
+}
+
+// NewSession returns an error that names the option which cannot be used and
+// why. It does not ask the application.
+func NewSession(o SessionOptions) (*Session, error) {
+	def(&o.Timeout, defaultCallTimeout)
+	def(&o.Remember, defaultSession)
+	def(&o.RememberRefused, min(defaultRefused, o.Remember))
+	def(&o.MaxCalls, defaultCalls)
+	if o.SubjectHeader == "" && o.SubjectPath == "" && o.GroupsPath == "" {
+		o.SubjectPath, o.GroupsPath = defaultSubjectField, defaultGroupsField
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Session{
+		cookies: slices.Clone(o.Cookies), send: http.Header{},
+		timeout: o.Timeout, remember: o.Remember, rememberRefused: o.RememberRefused, now: o.Now,
+		secret: newSecret(),
+		gate:   newGate(max(1, o.MaxCalls), maxCallsWaiting),
+	}
+	s.send.Set("User-Agent", "securefiles")
+	if err := s.setRequest(o); err != nil {
+		return nil, err
+	}
+	if err := s.setReader(o); err != nil {
+		return nil, err
+	}
+	if o.Timeout < 0 || o.Remember < 0 || o.RememberRefused < 0 || o.RememberRefused > o.Remember {
+		return nil, errors.New("the times are negative, or answers that refuse are remembered for longer than others")
+	}
+	transport, err := newTransport(o)
+	if err != nil {
+		return nil, err
+	}
+	s.client = &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	// As in Basic, the cache has no expiry of its own.
+	s.remembered, err = otter.New(&otter.Options[digest, answer]{MaximumWeight: maxSessionMemory, Weigher: weigh})
+	if err != nil {
+		return nil, fmt.Errorf("make the cache of answers: %w", err)
+	}
+	onBreaker := o.OnBreaker
+	if onBreaker == nil {
+		onBreaker = func(bool) {}
+	}
+	s.breaker = gobreaker.NewCircuitBreaker[answer](gobreaker.Settings{
+		Timeout:     breakerPause,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
+		// A caller can make an application answer strangely, and must not
+		// shut everybody else out by it.
+		IsSuccessful: func(err error) bool { return !errors.As(err, new(*awayError)) },
+		OnStateChange: func(_ string, from, to gobreaker.State) {
+			switch {
+			case from == gobreaker.StateClosed:
+				onBreaker(true)
+			case to == gobreaker.StateClosed:
+				onBreaker(false)
+			}
+		},
+	})
+	return s, nil
+}
+
+// def sets what was left out.
+func def[T comparable](v *T, value T) {
+	if *v == *new(T) {
+		*v = value
+	}
+}
+
+// setRequest checks and keeps what a call consists of.
+func (s *Session) setRequest(o SessionOptions) error {
+	u, err := url.Parse(o.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
+		return fmt.Errorf("url %q is not http://HOST/PATH or https://HOST/PATH without a user and a fragment", o.URL)
+	}
+	s.url, s.host = u.String(), u.Host
+	if n := len(o.Cookies) + len(o.Headers); n == 0 || n > maxSessionNames {
+		return errors.New("name the cookies or headers that carry the session, at most 16")
+	}
+	for i, name := range s.cookies {
+		if err := ValidCookieName(name); err != nil {
+			return fmt.Errorf("cookie %q %w", name, err)
+		}
+		if slices.Contains(s.cookies[:i], name) {
+			return fmt.Errorf("cookie %q stands there twice", name)
+		}
+	}
+	for _, name := range o.Headers {
+		canonical := http.CanonicalHeaderKey(name)
+		if err := validHeaderName(name); err != nil && canonical != "Authorization" {
+			return fmt.Errorf("header %q %w", name, err)
+		}
+		if slices.Contains(s.headers, canonical) {
+			return fmt.Errorf("header %q stands there twice", name)
+		}
+		s.headers = append(s.headers, canonical)
+	}
+	for name, value := range o.Send {
+		canonical := http.CanonicalHeaderKey(name)
+		switch {
+		case !isToken(name) || !isPrintable(value):
+			return fmt.Errorf("header %q to send, or its value, is not printable ASCII", name)
+		case canonical == "Host":
+			s.host = value
+			continue
+		case canonical == "Cookie" || slices.Contains(s.headers, canonical) || isHopByHop(canonical):
+			return fmt.Errorf("header %q to send carries the session, or belongs to the connection", name)
+		}
+		s.send.Set(canonical, value)
+	}
+	return nil
+}
+
+// isHopByHop reports whether a header is not for the application (RFC 9110
+// section 7.6.1), or is the transport's to set.
+func isHopByHop(canonical string) bool {
+	return slices.Contains([]string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length", "Expect", "Accept-Encoding"}, canonical) ||
+		strings.HasPrefix(canonical, "Proxy-")
+}
+
+// setReader chooses how answers are read.
+func (s *Session) setReader(o SessionOptions) error {
+	if o.SubjectHeader != "" {
+		if o.SubjectPath != "" || o.GroupsPath != "" {
+			return errors.New("the subject is read from a header or from JSON, not from both")
+		}
+		for _, name := range []string{o.SubjectHeader, o.GroupsHeader} {
+			if name != "" && !isToken(name) {
+				return fmt.Errorf("header %q of the answer is not a header's name", name)
+			}
+		}
+		subject, groups := http.CanonicalHeaderKey(o.SubjectHeader), http.CanonicalHeaderKey(o.GroupsHeader)
+		s.read = func(resp *http.Response) (authz.Principal, error) { return readHeaders(resp.Header, subject, groups) }
+		return nil
+	}
+	if o.GroupsHeader != "" || o.SubjectPath == "" {
+		return errors.New("groups are read from where the subject is: name that too")
+	}
+	for _, path := range []string{o.SubjectPath, o.GroupsPath} {
+		if slices.Contains(strings.Split(path, "."), "") && path != "" {
+			return fmt.Errorf("path %q into the answer is not names with dots between", path)
+		}
+	}
+	if s.send.Get("Accept") == "" {
+		s.send.Set("Accept", "application/json")
+	}
+	s.read = func(resp *http.Response) (authz.Principal, error) {
+		if t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || t != "application/json" && !strings.HasSuffix(t, "+json") {
+			return authz.Principal{}, errors.New("the answer is not JSON: does the URL answer 401 to nobody, instead of a login page?")
+		}
+		text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBody+1))
+		if err != nil {
+			return authz.Principal{}, &awayError{fmt.Errorf("read the answer: %w", err)}
+		}
+		return readJSON(text, o.SubjectPath, o.GroupsPath)
+	}
+	return nil
+}
+
+// newTransport connects to the application and to nothing else: no proxy of
+// the environment's comes between.
+func newTransport(o SessionOptions) (*http.Transport, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read ca_file: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate in PEM form", o.CAFile)
+		}
+	}
+	// A request that gives up leaves its dial behind, so that has a bound too.
+	dialer := net.Dialer{Timeout: o.Timeout}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	t := &http.Transport{
+		DialContext: dialer.DialContext, TLSClientConfig: config, Protocols: protocols,
+		DisableCompression:     true, // a small answer must not become a large one
+		MaxResponseHeaderBytes: maxAnswerHeader,
+		MaxIdleConnsPerHost:    o.MaxCalls,
+		MaxConnsPerHost:        o.MaxCalls,
+		IdleConnTimeout:        30 * time.Second,
+		TLSHandshakeTimeout:    o.Timeout,
+	}
+	if o.Socket != "" {
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", o.Socket)
+		}
+	}
+	return t, nil
+}
+
+// weigh says how many bytes an answer takes, about.
+func weigh(_ digest, a answer) uint32 {
+	n := 512 + len(a.principal.Subject)
+	for _, g := range a.principal.Groups {
+		n += 32 + len(g)
+	}
+	return uint32(n) //nolint:gosec // an answer has at most 64 KiB
+}
+
+// Authenticate asks the application, or its memory, who the request's
+// credentials belong to. None is authz.ErrNoCredentials, and so is a session
+// without a login, if the application says so. Credentials that it does not
+// know are an *authz.CredentialsError, and so are those that cannot be right: a
+// cookie or header that came twice, is longer than 16 KiB in all or not
+// printable ASCII. A name that ValidSubject refuses, or such a group, is
+// authz.ErrReservedSubject. Anything else is an *authz.UnavailableError.
+//
+// The call serves every request that waits for it: ctx ends the wait, not the
+// call.
+func (s *Session) Authenticate(ctx context.Context, r *http.Request) (authz.Principal, error) {
+	values, err := s.credentials(r.Header)
+	if errors.Is(err, authz.ErrNoCredentials) {
+		return authz.Principal{}, authz.ErrNoCredentials
+	}
+	if err != nil {
+		return authz.Principal{}, &authz.CredentialsError{Source: sourceSession, Problem: err.Error()}
+	}
+	key := s.secret.digest(values...)
+	if a, ok := s.remembered.GetIfPresent(key); ok && s.now().Before(a.until) {
+		return a.principal, a.err
+	}
+	call := s.calls.DoChan(string(key[:]), func() (any, error) {
+		return s.ask(context.WithoutCancel(ctx), key, values)
+	})
+	select {
+	case <-ctx.Done():
+		return authz.Principal{}, &authz.UnavailableError{Source: sourceSession, Err: ctx.Err()}
+	case result := <-call:
+		if result.Err != nil {
+			return authz.Principal{}, &authz.UnavailableError{Source: sourceSession, Err: result.Err}
+		}
+		a := result.Val.(answer)
+		return a.principal, a.err
+	}
+}
+
+// credentials returns the values of the named cookies and headers, in that
+// order, each empty where it did not come.
+func (s *Session) credentials(h http.Header) ([]string, error) {
+	if s.client == nil {
+		return nil, authz.ErrNoCredentials // the zero Session
+	}
+	values := make([]string, 0, len(s.cookies)+len(s.headers))
+	for _, name := range s.cookies {
+		value, err := onlyCookie(h, name)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, value)
+	}
+	for _, name := range s.headers {
+		value, err := onlyValue(h, name)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, value)
+	}
+	total := 0
+	for _, v := range values {
+		if v != "" && !isPrintable(v) {
+			return nil, errors.New("a cookie or header is not printable ASCII")
+		}
+		total += len(v)
+	}
+	switch {
+	case total == 0:
+		return nil, authz.ErrNoCredentials
+	case total > maxSessionBytes:
+		return nil, errors.New("the cookies and headers are longer than 16384 bytes")
+	}
+	return values, nil
+}
+
+// isPrintable reports whether a value is printable ASCII, with blanks between
+// at most: it can stand in a header as it is.
+func isPrintable(value string) bool {
+	for i := range len(value) {
+		if value[i] < ' ' || value[i] > '~' {
+			return false
+		}
+	}
+	return value != "" && value[0] != ' ' && value[len(value)-1] != ' '
+}
+
+// isToken reports whether a name is a token (RFC 9110 section 5.6.2), as
+// cookies and headers are named.
+func isToken(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r)
+	})
+}
+
+// ask calls the application once and remembers what it said.
+func (s *Session) ask(ctx context.Context, key digest, values []string) (a answer, err error) {
+	defer func() {
+		// It runs in a goroutine of its own, where a panic would end the process.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic while asking: %v", p)
+		}
+		if err != nil {
+			s.failed.Add(1)
+		}
+	}()
+	start := s.now()
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := s.gate.enter(ctx); err != nil {
+		return answer{}, err
+	}
+	defer s.gate.leave()
+	a, err = s.breaker.Execute(func() (answer, error) { return s.call(ctx, values) })
+	switch {
+	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
+		return answer{}, fmt.Errorf("%s has not answered lately and is left alone for a moment: %w", s.url, err)
+	case err != nil:
+		return answer{}, fmt.Errorf("ask %s: %w", s.url, err)
+	case a.err == nil:
+		s.known.Add(1)
+		a.until = start.Add(s.remember)
+	default:
+		s.refused.Add(1)
+		a.until = start.Add(s.rememberRefused)
+	}
+	s.remembered.Set(key, a)
+	return a, nil
+}
+
+// An awayError says that the application does not answer, rather than that it
+// answers something strange.
+type awayError struct{ err error }
+
+func (e *awayError) Error() string { return e.err.Error() }
+func (e *awayError) Unwrap() error { return e.err }
+
+// call makes the request and reads the answer.
+func (s *Session) call(ctx context.Context, values []string) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	req.Host = s.host
+	req.Header = maps.Clone(s.send)
+	var cookies []string
+	for i, name := range s.cookies {
+		if values[i] != "" {
+			cookies = append(cookies, name+"="+values[i])
+		}
+	}
+	if cookies != nil {
+		req.Header["Cookie"] = []string{strings.Join(cookies, "; ")}
+	}
+	for i, name := range s.headers {
+		if v := values[len(s.cookies)+i]; v != "" {
+			req.Header[name] = []string{v}
+		}
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		var failed *url.Error // says the URL once more
+		if errors.As(err, &failed) {
+			err = failed.Err
+		}
+		return answer{}, &awayError{err}
+	}
+	defer func() {
+		// What little is left is read, so that the connection can be used again.
+		_, _ = io.CopyN(io.Discard, resp.Body, maxAnswerBody) // the answer is read already
+		_ = resp.Body.Close()                                 // nothing depends on it
+	}()
+	switch code := resp.StatusCode; {
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		return refusal("the application does not know the session"), nil
+	case 200 <= code && code < 300:
+		p, err := s.read(resp)
+		return judge(p, err)
+	case 300 <= code && code < 400:
+		return answer{}, fmt.Errorf("it answered %d, a redirect: make it answer 401 to nobody", code)
+	case code == http.StatusBadGateway || code == http.StatusServiceUnavailable || code == http.StatusGatewayTimeout:
+		return answer{}, &awayError{fmt.Errorf("it answered %d", code)}
+	default:
+		return answer{}, fmt.Errorf("it answered %d", code)
+	}
+}
+
+// judge turns what was read into an answer. Names that the service does not
+// take are an answer too: asking again would not change them.
+func judge(p authz.Principal, err error) (answer, error) {
+	var unfit *unfitError
+	switch {
+	case err == nil:
+		p.Source = sourceSession
+		return answer{principal: p}, nil
+	case errors.Is(err, authz.ErrNoCredentials):
+		return answer{err: authz.ErrNoCredentials}, nil
+	case errors.As(err, &unfit):
+		return answer{err: fmt.Errorf("%w: %w", authz.ErrReservedSubject, refusal(unfit.Error()).err)}, nil
+	default:
+		return answer{}, err
+	}
+}
+
+func refusal(problem string) answer {
+	return answer{err: &authz.CredentialsError{Source: sourceSession, Problem: problem}}
+}
+
+// An unfitError says that the application named a subject or group that no
+// source may vouch for.
+type unfitError struct{ problem string }
+
+func (e *unfitError) Error() string { return e.problem }
+
+// readHeaders takes the caller from the headers of an answer. The names are
+// canonical; groups may be empty.
+func readHeaders(h http.Header, subjectHeader, groupsHeader string) (authz.Principal, error) {
+	subject, err := onlyValue(h, subjectHeader)
+	if err != nil {
+		return authz.Principal{}, fmt.Errorf("in the answer, %w", err)
+	}
+	if subject == "" {
+		return authz.Principal{}, fmt.Errorf("the answer has no %s: is the URL the one that says who is logged in?", subjectHeader)
+	}
+	list, err := onlyValue(h, groupsHeader)
+	if err != nil {
+		return authz.Principal{}, fmt.Errorf("in the answer, %w", err)
+	}
+	if err := ValidSubject(subject); err != nil {
+		return authz.Principal{}, &unfitError{"the subject " + err.Error()}
+	}
+	groups, err := parseGroups(list)
+	if err != nil {
+		return authz.Principal{}, &unfitError{err.Error()}
+	}
+	return authz.Principal{Subject: subject, Groups: groups}, nil
+}
+
+// readJSON takes the caller from a JSON answer. groupsPath may be empty. Errors
+// quote nothing of the answer.
+func readJSON(text []byte, subjectPath, groupsPath string) (authz.Principal, error) {
+	if len(text) > maxAnswerBody {
+		return authz.Principal{}, errors.New("the answer is longer than 65536 bytes")
+	}
+	body, err := parseObject(text)
+	if err != nil {
+		return authz.Principal{}, fmt.Errorf("the answer %w", err)
+	}
+	value, found := lookUp(body, subjectPath)
+	if !found {
+		return authz.Principal{}, fmt.Errorf("the answer has no %q", subjectPath)
+	}
+	if value == nil {
+		return authz.Principal{}, authz.ErrNoCredentials
+	}
+	subject, ok := value.(string)
+	if !ok {
+		return authz.Principal{}, fmt.Errorf("%q in the answer is neither a string nor null", subjectPath)
+	}
+	var list any
+	if groupsPath != "" {
+		// A group that is missing by mistake would be missed by a deny line.
+		if list, found = lookUp(body, groupsPath); !found {
+			return authz.Principal{}, fmt.Errorf("the answer has no %q: answer [] or null where there are none", groupsPath)
+		}
+	}
+	items, ok := list.([]any)
+	if list != nil && !ok {
+		return authz.Principal{}, errors.New("the groups in the answer are neither an array nor null")
+	}
+	names := make([]string, len(items))
+	for i, item := range items {
+		if names[i], ok = item.(string); !ok {
+			return authz.Principal{}, errors.New("a group in the answer is not a string")
+		}
+		if err := validClaim(names[i], validName); err != nil {
+			return authz.Principal{}, &unfitError{"a group " + err.Error()}
+		}
+	}
+	if err := validClaim(subject, ValidSubject); err != nil {
+		return authz.Principal{}, &unfitError{"the subject " + err.Error()}
+	}
+	groups, err := groupNames(names)
+	if err != nil {
+		return authz.Principal{}, &unfitError{err.Error()}
+	}
+	return authz.Principal{Subject: subject, Groups: groups}, nil
+}
+
+// SessionStats count calls since the start, by how they ended.
+type SessionStats struct {
+	// Known calls named a caller, Refused ones did not, Failed ones told
+	// neither.
+	Known, Refused, Failed uint64
+	// Open says that the application is left alone because it did not answer.
+	Open bool
+}
+
+// Stats returns the counts.
+func (s *Session) Stats() SessionStats {
+	return SessionStats{
+		Known: s.known.Load(), Refused: s.refused.Load(), Failed: s.failed.Load(),
+		Open: s.breaker.State() != gobreaker.StateClosed,
+	}
+}
+
+// Format keeps the key out of every %v, %+v and %#v.
+func (s *Session) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "session %s", s.url) }
