@@ -1,0 +1,374 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
+)
+
+// Limits of asking for keys.
+const (
+	defaultKeysRefresh = 10 * time.Minute
+	// defaultKeysTimeout is less than nginx waits for the service (2 s).
+	defaultKeysTimeout = 1500 * time.Millisecond
+	// unknownKeyPause is the least time between two questions that unknown
+	// key ids cause: anybody can make one up.
+	unknownKeyPause = time.Minute
+	firstRetry      = time.Second
+	lastRetry       = 30 * time.Second
+	// maxWaitingForKeys bounds the requests that wait for an answer of the
+	// issuer. More are told at once that it could not be asked.
+	maxWaitingForKeys = 64
+
+	wellKnown = "/.well-known/openid-configuration"
+)
+
+// KeysOptions say whose keys, and where they are: at URL, in File, or where
+// the issuer's OpenID configuration says.
+type KeysOptions struct {
+	// Issuer is the `iss` of its tokens, and where Discover starts.
+	Issuer string
+	// URL and File hold a JWKS (RFC 7517). At most one is set; with neither,
+	// the issuer's /.well-known/openid-configuration names the URL.
+	URL, File string
+	// Algorithms are the allow-list (RFC 7518 names); nil means RS256, PS256,
+	// ES256, ES384 and EdDSA. HS256, HS384 and HS512 are for a File alone,
+	// and are not mixed with others: a public key must never be taken for a
+	// shared secret.
+	Algorithms []string
+	// Refresh is how often a URL is asked again; zero means ten minutes.
+	Refresh time.Duration
+	// Timeout bounds one question, discovery included; zero means 1.5 s.
+	Timeout time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Keys are the keys that an issuer signs with. A new version replaces the last
+// as a whole; while there is none to be had, the last good one stays. It is
+// safe for concurrent use.
+//
+// A URL is asked by Refresh and Run, and for a token whose key id is unknown,
+// at most once a minute. No redirect is followed. Keys that are too weak, or
+// that no allowed algorithm uses, are left out, and named in the refusal of a
+// token that needs one; in a File they are errors.
+type Keys struct {
+	opts       KeysOptions
+	algorithms []jose.SignatureAlgorithm
+	client     *http.Client
+	set        atomic.Pointer[keySet]
+
+	mu      sync.Mutex
+	flight  *flight   // the question that is being asked, or nil
+	err     error     // of the last question
+	unknown time.Time // when an unknown key id last caused one
+}
+
+// A flight is one question to the issuer, and whoever waits for its answer.
+type flight struct {
+	done    chan struct{}
+	err     error // once done
+	waiting int
+}
+
+// NewKeys checks the options. It reads and asks nothing: Refresh does.
+func NewKeys(opts KeysOptions) (*Keys, error) {
+	if opts.Algorithms == nil {
+		opts.Algorithms = defaultAlgorithms
+	}
+	k := &Keys{opts: opts}
+	symmetric := 0
+	for _, a := range opts.Algorithms {
+		switch {
+		case slices.Contains(symmetricAlgorithms, a):
+			symmetric++
+		case !slices.Contains(asymmetricAlgorithms, a):
+			return nil, fmt.Errorf("algorithm %q is not one of %s, %s", a, strings.Join(asymmetricAlgorithms, ", "), strings.Join(symmetricAlgorithms, ", "))
+		}
+		k.algorithms = append(k.algorithms, jose.SignatureAlgorithm(a))
+	}
+	switch {
+	case opts.Issuer == "":
+		return nil, errors.New("the issuer is missing")
+	case opts.URL != "" && opts.File != "":
+		return nil, errors.New("keys come from a URL or from a file, not from both")
+	case len(opts.Algorithms) == 0:
+		return nil, errors.New("no algorithm is allowed")
+	case symmetric > 0 && symmetric < len(opts.Algorithms):
+		return nil, errors.New("symmetric algorithms (HS256, HS384, HS512) and others are mixed: a public key could be taken for a secret")
+	case symmetric > 0 && opts.File == "":
+		return nil, errors.New("symmetric algorithms (HS256, HS384, HS512) need their secret in a file")
+	}
+	if k.opts.Refresh == 0 {
+		k.opts.Refresh = defaultKeysRefresh
+	}
+	if k.opts.Timeout == 0 {
+		k.opts.Timeout = defaultKeysTimeout
+	}
+	if k.opts.Now == nil {
+		k.opts.Now = time.Now
+	}
+	k.client = &http.Client{
+		Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DisableKeepAlives:      true, // asked once in minutes
+			DisableCompression:     true, // what is bounded is what was sent
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return k, nil
+}
+
+// File returns the name of the file, for whoever watches it, or "".
+func (k *Keys) File() string { return k.opts.File }
+
+// Issuer returns the issuer whose keys they are.
+func (k *Keys) Issuer() string { return k.opts.Issuer }
+
+// SameSource reports whether the other keys come from the same place and serve
+// the same algorithms, so that one of the two is enough.
+func (k *Keys) SameSource(other *Keys) bool {
+	a, b := k.opts, other.opts
+	return a.Issuer == b.Issuer && a.URL == b.URL && a.File == b.File && slices.Equal(a.Algorithms, b.Algorithms)
+}
+
+// Format keeps secret keys out of every %v, %+v and %#v.
+func (k *Keys) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "keys of %s", k.opts.Issuer) }
+
+// KeysStatus is the state of an issuer's keys at one moment.
+type KeysStatus struct {
+	// Generation counts the versions, from 1; 0 is none yet.
+	Generation uint64
+	// Keys are how many may be used.
+	Keys int
+	// Skipped says what was left out, one reason a key.
+	Skipped []string
+	// Err is why the last attempt to load a version failed, or nil.
+	Err error
+}
+
+// Status returns the state of the keys.
+func (k *Keys) Status() KeysStatus {
+	k.mu.Lock()
+	err := k.err
+	k.mu.Unlock()
+	s := KeysStatus{Err: err}
+	if set := k.set.Load(); set != nil {
+		s.Generation, s.Keys, s.Skipped = set.generation, len(set.keys), set.problems
+	}
+	return s
+}
+
+// Refresh loads the keys, or waits for whoever is loading them already. After
+// an error the last good ones stay.
+func (k *Keys) Refresh(ctx context.Context) error {
+	k.mu.Lock()
+	f := k.join()
+	k.mu.Unlock()
+	return k.wait(ctx, f)
+}
+
+// Run loads the keys again and again until ctx ends: after Refresh when all is
+// well, after 1 to 30 seconds when the last attempt failed. It calls report
+// after each attempt. Keys of a file need no Run.
+func (k *Keys) Run(ctx context.Context, report func(error)) error {
+	retry := firstRetry
+	for {
+		pause := k.opts.Refresh
+		if k.Status().Err != nil {
+			pause = min(retry, pause)
+			retry = min(2*retry, lastRetry)
+		} else {
+			retry = firstRetry
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		if err := k.Refresh(ctx); ctx.Err() == nil {
+			report(err)
+		}
+	}
+}
+
+// join returns the flight in progress, or a new one. The caller holds mu.
+func (k *Keys) join() *flight {
+	if k.flight == nil {
+		k.flight = &flight{done: make(chan struct{})}
+		go k.fly(k.flight)
+	}
+	k.flight.waiting++
+	return k.flight
+}
+
+// wait returns how the flight ended.
+func (k *Keys) wait(ctx context.Context, f *flight) error {
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+		return fmt.Errorf("wait for keys: %w", ctx.Err())
+	}
+}
+
+// fly loads a version and puts it in the last one's place. No request's end
+// ends it: others may wait for it.
+func (k *Keys) fly(f *flight) {
+	ctx, cancel := context.WithTimeout(context.Background(), k.opts.Timeout)
+	defer cancel()
+	set, err := k.load(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if last := k.set.Load(); err == nil && (last == nil || last.sum != set.sum) {
+		set.generation = 1
+		if last != nil {
+			set.generation = last.generation + 1
+		}
+		k.set.Store(set)
+	}
+	k.flight, k.err, f.err = nil, err, err
+	close(f.done)
+}
+
+// find returns the key for a token, and the generation of its set. A wrong
+// says that there is none; every other error that it could not be told.
+func (k *Keys) find(ctx context.Context, id, algorithm string) (any, uint64, error) {
+	set := k.set.Load()
+	if set == nil {
+		err := k.Status().Err
+		if err == nil {
+			err = errors.New("not loaded yet")
+		}
+		return nil, 0, fmt.Errorf("keys of %s: %w", k.opts.Issuer, err)
+	}
+	key, err := set.find(id, algorithm)
+	if !errors.Is(err, errUnknownKey) || k.opts.File != "" {
+		return key, set.generation, err
+	}
+	if err := k.refetch(ctx); err != nil {
+		return nil, 0, fmt.Errorf("keys of %s: a token has one that is not known here: %w", k.opts.Issuer, err)
+	}
+	set = k.set.Load()
+	key, err = set.find(id, algorithm)
+	return key, set.generation, err
+}
+
+// refetch asks the issuer because of an unknown key id, unless that was done
+// lately. Its error says that the issuer may have the key all the same.
+func (k *Keys) refetch(ctx context.Context) error {
+	k.mu.Lock()
+	if k.flight == nil {
+		if now := k.opts.Now(); !k.unknown.IsZero() && now.Sub(k.unknown) < unknownKeyPause {
+			defer k.mu.Unlock()
+			return k.err
+		} else {
+			k.unknown = now
+		}
+	} else if k.flight.waiting >= maxWaitingForKeys {
+		defer k.mu.Unlock()
+		return errors.New("too many requests wait for the issuer")
+	}
+	f := k.join()
+	k.mu.Unlock()
+	return k.wait(ctx, f)
+}
+
+// load reads a version from where it is.
+func (k *Keys) load(ctx context.Context) (*keySet, error) {
+	if k.opts.File != "" {
+		text, err := readFile("keys", k.opts.File, maxKeySetBytes)
+		if err != nil {
+			return nil, err
+		}
+		set, err := parseKeySet([]byte(text), k.opts.Algorithms)
+		if err == nil && len(set.problems) > 0 {
+			err = errors.New(strings.Join(set.problems, "; "))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", k.opts.File, err)
+		}
+		return set, nil
+	}
+	from := k.opts.URL
+	if from == "" {
+		var err error
+		if from, err = k.discover(ctx); err != nil {
+			return nil, err
+		}
+	}
+	text, err := k.get(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	set, err := parseKeySet(text, k.opts.Algorithms)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", from, err)
+	}
+	return set, nil
+}
+
+// discover returns where the issuer says that its keys are (OpenID Connect
+// Discovery 1.0, section 4).
+func (k *Keys) discover(ctx context.Context) (string, error) {
+	from := strings.TrimSuffix(k.opts.Issuer, "/") + wellKnown
+	text, err := k.get(ctx, from)
+	if err != nil {
+		return "", err
+	}
+	var document struct {
+		Issuer  string `json:"issuer"`
+		JWKSURI string `json:"jwks_uri"`
+	}
+	if err := json.Unmarshal(text, &document); err != nil {
+		return "", fmt.Errorf("%s: not an OpenID configuration: no JSON object without duplicates", from)
+	}
+	if document.Issuer != k.opts.Issuer {
+		return "", fmt.Errorf("%s: names another issuer, %.100q: write the issuer just as it does", from, document.Issuer)
+	}
+	u, err := url.Parse(document.JWKSURI)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !strings.HasPrefix(k.opts.Issuer, "http://")) {
+		return "", fmt.Errorf("%s: its jwks_uri is not an https URL", from)
+	}
+	return document.JWKSURI, nil
+}
+
+// get returns what a URL answers, if it is all there with status 200.
+func (k *Keys) get(ctx context.Context, from string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask for keys: %w", err)
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := k.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask for keys: %w", err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read as far as it counts
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
+		return nil, fmt.Errorf("%s: status %d, a redirect, which is not followed: name the address that it leads to", from, resp.StatusCode)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: status %d", from, resp.StatusCode)
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxKeySetBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: read the answer: %w", from, err)
+	}
+	if len(text) > maxKeySetBytes {
+		return nil, fmt.Errorf("%s: the answer is larger than 256 KiB", from)
+	}
+	return text, nil
+}
