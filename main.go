@@ -233,7 +233,7 @@ func (cmd *nginxCommand) Run(env environment, all *commands) error {
 	if err != nil {
 		return err
 	}
-	snippet := nginx.Config{Listen: c.Listen, ProxySecret: proxySecretWanted(c, env.environ)}
+	snippet := nginx.Config{Listen: c.Listen, ProxySecret: proxySecretWanted(c, env.environ), Login: c.LoginURL != ""}
 	for _, d := range c.Downloads {
 		if d.Root == "" {
 			return fmt.Errorf("download %q has no root: set it to the directory that nginx shall serve", d.Name)

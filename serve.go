@@ -97,7 +97,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 		counters.RegisterSessions(callers.sessionState)
 	}
 	guard, err := authz.New(downloads, callers.chain, store, &authz.Options{
-		Challenge: callers.challenge, Observe: counters.Observe, Logger: log,
+		Challenge: callers.challenge, LoginURL: c.LoginURL, Observe: counters.Observe, Logger: log,
 	})
 	if err != nil {
 		return err

@@ -57,6 +57,12 @@ type Options struct {
 	// Challenge is the WWW-Authenticate value for a caller without
 	// credentials, where a scheme applies.
 	Challenge string
+	// LoginURL is the page that a browser is sent to with 302, instead of 401,
+	// when it brings no credentials or wrong ones: a path of this site
+	// (`/login/`), or `https://HOST/PATH`. `{next}` in its query stands for
+	// the path and query to return to, percent-encoded; without it,
+	// `next={next}` is added. Empty means 401 for everybody.
+	LoginURL string
 	// Observe is told of every outcome.
 	Observe Observer
 	// Logger gets what an operator must know: outcomes that point at a
@@ -71,6 +77,7 @@ type Guard struct {
 	downloads []*Download
 	identity  Authenticator
 	policy    Decider
+	login     loginPage
 	opts      Options
 }
 
@@ -95,6 +102,15 @@ func New(downloads []*Download, identity Authenticator, policy Decider, opts *Op
 	g := &Guard{downloads: slices.Clone(downloads), identity: identity, policy: policy}
 	if opts != nil {
 		g.opts = *opts
+	}
+	var err error
+	if g.login, err = parseLogin(g.opts.LoginURL); err != nil {
+		return nil, err
+	}
+	for _, d := range downloads {
+		if strings.HasPrefix(g.login.before, d.URL) {
+			return nil, fmt.Errorf("the login URL is inside download %q: nobody could reach it", d.Name)
+		}
 	}
 	if g.opts.Now == nil {
 		g.opts.Now = time.Now
@@ -126,7 +142,7 @@ func (g *Guard) Check(ctx context.Context, r *http.Request) *Outcome {
 
 	out.Principal, out.Source, err = g.authenticate(ctx, r)
 	if err != nil {
-		return g.refuseCredentials(out, err)
+		return g.offerLogin(r, q, g.refuseCredentials(out, err))
 	}
 
 	out.Decision, err = g.policy.Decide(ctx, Query{
@@ -147,7 +163,7 @@ func (g *Guard) Check(ctx context.Context, r *http.Request) *Outcome {
 		return out
 	case out.Principal.IsAnonymous():
 		out.Challenge = g.opts.Challenge
-		return out.deny(ReasonAnonymous, nil)
+		return g.offerLogin(r, q, out.deny(ReasonAnonymous, nil))
 	case out.Decision.Line == 0:
 		return out.deny(ReasonDefaultDeny, nil)
 	default:
@@ -165,6 +181,7 @@ func (o *Outcome) deny(reason Reason, err error) *Outcome {
 // A question is what nginx wants to know, from the headers that it sets.
 type question struct {
 	target string // $request_uri
+	method string // $request_method: GET or HEAD
 	ip     string // $remote_addr, canonical; empty where there is none
 }
 
@@ -183,7 +200,7 @@ func readQuestion(r *http.Request) (question, Reason, error) {
 	if method != http.MethodGet && method != http.MethodHead {
 		return q, ReasonMethod, errors.New("only GET and HEAD are downloads")
 	}
-	q.target = target
+	q.target, q.method = target, method
 	switch len(r.Header[headerIP]) {
 	case 0: // not sent: a policy that asks for the address will not match
 	case 1:
@@ -311,6 +328,8 @@ func write(h http.Header, out *Outcome) {
 		h[headerCacheControl] = []string{out.Download.CacheControl}
 		h[headerCSP] = []string{out.Download.CSP}
 		h[headerLimitRate] = []string{"0"}
+	case http.StatusFound:
+		h["Location"] = []string{out.Login}
 	case http.StatusUnauthorized:
 		if out.Challenge != "" {
 			h["Www-Authenticate"] = []string{out.Challenge}

@@ -56,6 +56,9 @@ type Outcome struct {
 	Source string
 	// Challenge is the WWW-Authenticate value for a 401, if a scheme applies.
 	Challenge string
+	// Login is where a browser is sent to log in; empty means 401. It counts
+	// for ReasonAnonymous and ReasonCredentials alone.
+	Login string
 	// Err is for the operator: it never reaches the client.
 	Err error
 }
@@ -84,6 +87,9 @@ func (o *Outcome) status() int {
 		}
 		return http.StatusNotFound
 	case ReasonAnonymous, ReasonCredentials:
+		if o.Login != "" {
+			return http.StatusFound
+		}
 		return http.StatusUnauthorized
 	case ReasonSubject, ReasonMethod:
 		return http.StatusForbidden

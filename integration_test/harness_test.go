@@ -69,6 +69,7 @@ type plan struct {
 	edit     func(s *site, nginxConf string) string
 	before   func(*site) // called before anything starts
 	upstream string      // an address to ask instead of the service, which is not started
+	printed  bool        // nginx runs what `securefiles nginx --complete` prints, not the example
 }
 
 // alicesPolicy is what most tests use.
@@ -128,7 +129,7 @@ func start(t *testing.T, p plan) *site {
 	if p.upstream == "" {
 		s.startService()
 	}
-	s.startNginx(p.edit)
+	s.startNginx(p)
 	t.Cleanup(func() {
 		if t.Failed() {
 			errors, _ := os.ReadFile(filepath.Join(s.dir, "logs", "error.log")) // there may be none
@@ -239,14 +240,18 @@ func (s *site) openSocket() {
 }
 
 // startNginx runs nginx.conf.example: the file itself, but for its three
-// literals (where nginx listens, where the service does, the directory).
-func (s *site) startNginx(edit func(*site, string) string) {
+// literals (where nginx listens, where the service does, the directory). A plan
+// can ask for what `securefiles nginx` prints for its configuration instead.
+func (s *site) startNginx(p plan) {
 	s.t.Helper()
 	text, err := os.ReadFile("../nginx.conf.example")
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	conf := string(text)
+	if p.printed {
+		conf = strings.Replace(s.printedConf(), "server "+s.service+";", "server 127.0.0.1:9180;", 1)
+	}
 	for _, l := range []struct {
 		literal, value string
 		count          int
@@ -256,8 +261,8 @@ func (s *site) startNginx(edit func(*site, string) string) {
 		}
 		conf = strings.ReplaceAll(conf, l.literal, l.value)
 	}
-	if edit != nil {
-		conf = edit(s, conf)
+	if p.edit != nil {
+		conf = p.edit(s, conf)
 	}
 	s.write("nginx.conf", conf)
 	for _, dir := range []string{"run", "logs"} {
@@ -283,6 +288,16 @@ func (s *site) startNginx(edit func(*site, string) string) {
 		}
 		return conn.Close() == nil
 	})
+}
+
+// printedConf is the whole nginx configuration for securefiles.yaml.
+func (s *site) printedConf() string {
+	s.t.Helper()
+	out, err := s.command(binary, "nginx", "--complete", "--config", "securefiles.yaml").CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("securefiles nginx: %v\n%s", err, out)
+	}
+	return string(out)
 }
 
 // eventually polls until a condition holds, or fails the test.

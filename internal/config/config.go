@@ -42,6 +42,11 @@ type Config struct {
 	// has turned 503, so that whoever polls it can look away first.
 	ShutdownDelay Duration `yaml:"shutdown_delay"`
 
+	// LoginURL is the page that browsers are sent to instead of 401: a path
+	// of this site, or https://HOST/PATH; `{next}` in its query stands for the
+	// address to return to.
+	LoginURL string `yaml:"login_url"`
+
 	Downloads []Download `yaml:"downloads"`
 	Policy    Policy     `yaml:"policy"`
 	Identity  []Identity `yaml:"identity"`

@@ -52,6 +52,7 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 	want := &Config{
 		Listen: "unix:/run/securefiles/auth.sock", ListenPeerUIDs: []int{33}, ProxySecretFile: "testdata/secret",
 		Admin: "127.0.0.1:9181", ShutdownTimeout: Duration(30 * time.Second), ShutdownDelay: Duration(5 * time.Second),
+		LoginURL: "https://auth.example.org/?rd=https://files.example.org{next}",
 		Downloads: []Download{
 			{Name: "main", URL: "/downloads/", Internal: "/protected/", Root: "/srv/files", Disposition: "inline", DenyStatus: 403, CacheControl: "private, max-age=60", CSP: "sandbox"},
 			{Name: "media", URL: "/media/", Internal: "/protected-media/", Disposition: "attachment", DenyStatus: 404, CacheControl: DefaultCacheControl, CSP: DefaultCSP},
@@ -139,6 +140,13 @@ func TestBadEnvironmentIsNamed(t *testing.T) {
 func TestForeignVariableIsAWarningOnly(t *testing.T) {
 	c, err := Load("", []string{"SECUREFILES_PORT=tcp://10.0.0.1:80"})
 	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "SECUREFILES_PORT") {
+		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+func TestLoginOverHTTPIsAWarning(t *testing.T) {
+	c, err := Load("", []string{"SECUREFILES_LOGIN_URL=http://auth.example.org/"})
+	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "login_url") {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }

@@ -41,6 +41,7 @@ func (c *Config) validate(doc *document) error {
 	if len(c.ListenPeerUIDs) > 0 && !strings.HasPrefix(c.Listen, UnixPrefix) {
 		v.add("listen_peer_uids", "only a unix socket knows its peer's user: set listen to unix:/path")
 	}
+	v.loginURL(c)
 	for i, d := range c.Downloads {
 		v.download(indexed("downloads", i), d)
 		for j, other := range c.Downloads[:i] {

@@ -27,7 +27,10 @@ type Config struct {
 	// ProxySecret says that nginx must send a secret to the service, which it
 	// includes from a file that the operator writes.
 	ProxySecret bool
-	Downloads   []Download
+	// Login says that the service sends browsers to a login page, for which it
+	// must see the Accept header.
+	Login     bool
+	Downloads []Download
 	// Identity are the headers that carry a caller nginx has verified.
 	Identity []Header
 }
@@ -117,13 +120,14 @@ func (d downloadView) InternalPattern() string { return regexp.QuoteMeta(d.Inter
 type view struct {
 	Listen       string
 	ProxySecret  bool
+	Login        bool
 	Downloads    []downloadView
 	Headers      []Header
 	Certificates []certificate
 }
 
 func newView(c Config) view {
-	v := view{Listen: c.Listen, ProxySecret: c.ProxySecret}
+	v := view{Listen: c.Listen, ProxySecret: c.ProxySecret, Login: c.Login}
 	for _, d := range c.Downloads {
 		d.Root = strings.TrimSuffix(d.Root, "/")
 		v.Downloads = append(v.Downloads, downloadView{d})

@@ -26,6 +26,7 @@ func several() Config {
 	c := defaults()
 	c.Listen = "unix:/run/securefiles/auth.sock"
 	c.ProxySecret = true
+	c.Login = true
 	c.Downloads = append(c.Downloads, Download{Name: "media", URL: "/media.v1/", Internal: "/protected-media.v1/", Root: "/srv/media/", FollowSymlinks: true})
 	c.Identity = []Header{{"X-Remote-User", "$ssl_client_s_dn"}, {"X-Remote-Groups", ""}, {"X-Gateway-User", "$gateway_user"}}
 	return c
@@ -126,6 +127,7 @@ func TestEveryConfiguredHeaderIsOverwritten(t *testing.T) { // S9
 		`proxy_set_header X-Remote-Groups "";`,
 		"proxy_set_header X-Gateway-User $gateway_user;",
 		`$securefiles_client_s_dn { SUCCESS $ssl_client_s_dn; default ""; }`,
+		"proxy_set_header Accept            $http_accept;",
 		"disable_symlinks off;",
 		"disable_symlinks on from=/var/www/securefiles;",
 		"alias            /srv/media/;",

@@ -1,0 +1,95 @@
+package authz
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"securefiles/pathguard"
+)
+
+// nextPlace stands in a login URL where the address to return to belongs.
+const nextPlace = "{next}"
+
+// maxNext bounds the address to return to, encoded: nginx reads at most 16 KiB
+// of headers from an answer.
+const maxNext = 4096
+
+// A loginPage is where browsers are sent. The zero loginPage is none.
+type loginPage struct{ before, after string }
+
+// parseLogin reads a login URL as Options.LoginURL describes it.
+func parseLogin(text string) (loginPage, error) {
+	if text == "" {
+		return loginPage{}, nil
+	}
+	for i := range len(text) {
+		if c := text[i]; c <= ' ' || c > '~' || strings.IndexByte("\"'<>\\^`|#", c) >= 0 {
+			return loginPage{}, errors.New("login URL: a byte that a URL does not have, or a fragment")
+		}
+	}
+	sameSite := strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//")
+	if !sameSite {
+		u, err := url.Parse(strings.Replace(text, nextPlace, "", 1))
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
+			return loginPage{}, errors.New("login URL: neither a path (/login/) nor https://HOST/PATH")
+		}
+	}
+	if !strings.Contains(text, nextPlace) {
+		separator := "?"
+		if strings.Contains(text, "?") {
+			separator = "&"
+		}
+		text += separator + "next=" + nextPlace
+	}
+	before, after, _ := strings.Cut(text, nextPlace)
+	if !strings.Contains(before, "?") || strings.ContainsAny(before+after, "{}") {
+		return loginPage{}, errors.New("login URL: {next} belongs into the query, once")
+	}
+	return loginPage{before, after}, nil
+}
+
+// location returns where to send a browser, so that it comes back to the path
+// with the query of the raw target. The address to return to begins with the
+// download's own prefix and is encoded as a whole: whatever a client wrote, it
+// is a path on this site and one value of the query. What is too long to come
+// back to is left out, the query first.
+func (l loginPage) location(d *Download, path pathguard.Path, target string) string {
+	next := path.URL(d.URL)
+	_, query, _ := strings.Cut(target, "?")
+	for _, candidate := range []string{next + "?" + query, next} {
+		if escaped := url.QueryEscape(strings.TrimSuffix(candidate, "?")); len(escaped) <= maxNext {
+			return l.before + escaped + l.after
+		}
+	}
+	return l.before + url.QueryEscape("/") + l.after
+}
+
+// offerLogin sends a person with a browser to the login page instead of
+// answering 401. A program gets 401, and so does a request with an
+// Authorization header: a browser would send it again after the login, and be
+// sent there for ever.
+func (g *Guard) offerLogin(r *http.Request, q question, out *Outcome) *Outcome {
+	refused := out.Reason == ReasonAnonymous || out.Reason == ReasonCredentials
+	if refused && g.login != (loginPage{}) && q.method == http.MethodGet &&
+		len(r.Header["Authorization"]) == 0 && acceptsHTML(r.Header["Accept"]) {
+		out.Login = g.login.location(out.Download, out.Path, q.target)
+	}
+	return out
+}
+
+// acceptsHTML reports whether an Accept header (RFC 9110 section 12.5.1) names
+// text/html, as browsers do when they load a page. `*/*` does not count: it is
+// what programs send.
+func acceptsHTML(accept []string) bool {
+	for _, value := range accept {
+		for item := range strings.SplitSeq(value, ",") {
+			mediaType, _, _ := strings.Cut(item, ";")
+			if strings.EqualFold(strings.Trim(mediaType, " \t"), "text/html") {
+				return true
+			}
+		}
+	}
+	return false
+}
