@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -291,4 +293,28 @@ func randomCSV(pick func(...string) string, model string) string {
 		}
 	}
 	return out.String()
+}
+
+// The command that docs/policies.md shows, with curl, against a real listener.
+func TestDocumentedExplainOverHTTP(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not here")
+	}
+	page, err := os.ReadFile("docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := regexp.MustCompile("(?ms)^```sh\n(curl .*?)^```$").FindSubmatch(page)
+	if command == nil {
+		t.Fatal("the command is gone: mend this test")
+	}
+	s, routes := testService(t, "", "p, editor, /project/**, read, allow\ng, alice, editor\n")
+	server := httptest.NewServer(routes)
+	defer server.Close()
+	run := exec.Command("sh", "-c", strings.ReplaceAll(string(command[1]), "http://127.0.0.1:9181", server.URL))
+	run.Dir = filepath.Dir(s.config.AdminTokenFile)
+	out, err := run.Output()
+	if err != nil || !strings.Contains(string(out), `"decision":"g1:policy.csv:1"`) {
+		t.Errorf("%v: %s", err, out)
+	}
 }

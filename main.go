@@ -24,9 +24,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 
@@ -65,8 +67,9 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the service."`
 	Check   checkCommand   `cmd:"" help:"Check configuration, model and policy without starting."`
 	Explain explainCommand `cmd:"" help:"Say whether a subject may have a path, and which line decides."`
+	Test    testCommand    `cmd:"" help:"Run policy tests."`
 	Nginx   nginxCommand   `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
-	Init    initCommand    `cmd:"" help:"Write a configuration, policy and users to start from."`
+	Init    initCommand    `cmd:"" help:"Write a configuration, policy, policy test and users to start from."`
 	Version versionCommand `cmd:"" help:"Print version, commit and Go version."`
 }
 
@@ -305,8 +308,9 @@ func (cmd *initCommand) Run(env environment) error {
 		}
 		fmt.Fprintln(env.stdout, "wrote", target)
 	}
-	fmt.Fprintf(env.stdout, "Next: edit %s, then\n  securefiles check --config %s\n",
-		filepath.Join(cmd.Dir, "policy.csv"), filepath.Join(cmd.Dir, "securefiles.yaml"))
+	conf := filepath.Join(cmd.Dir, "securefiles.yaml")
+	fmt.Fprintf(env.stdout, "Next: edit %s, then\n  securefiles check --config %s\n  securefiles test --config %s %s\n",
+		filepath.Join(cmd.Dir, "policy.csv"), conf, conf, filepath.Join(cmd.Dir, "policy_test.yaml"))
 	return nil
 }
 
@@ -359,6 +363,15 @@ func (cmd *versionCommand) Run(env environment) error {
 	}
 	_, err := fmt.Fprintf(env.stdout, "securefiles %s (commit %s, %s)\n", b.Version, b.Commit, b.Go)
 	return err
+}
+
+// printable replaces what a terminal would not show as it is.
+func printable(text string) string {
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return text
+	}
+	quoted := strconv.Quote(text)
+	return quoted[1 : len(quoted)-1]
 }
 
 func writeJSON(w io.Writer, v any) error {

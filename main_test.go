@@ -148,6 +148,12 @@ func TestDocumentedSnippetsAreAccepted(t *testing.T) {
 			}
 			switch language {
 			case "yaml":
+				if strings.HasPrefix(snippet, "tests:") {
+					if _, err := config.LoadCases(target); err != nil {
+						t.Errorf("%s: %v\n%s", file, err, snippet)
+					}
+					continue
+				}
 				if _, err := config.Load(target, nil); err != nil {
 					t.Errorf("%s: %v\n%s", file, err, snippet)
 				}

@@ -289,6 +289,8 @@ func (c *condition) detail(text string, row int) string {
 		switch {
 		case m[2] == "=~" || m[2] == "!~":
 			return matchWords(left, right, ok == (m[2] == "=~"))
+		case ok == (m[2] == "==") && strings.ContainsAny(m[3], `"'`):
+			return source(strings.TrimSpace(m[1])) + " is " + left
 		case ok == (m[2] == "=="):
 			return "both are " + left
 		default:

@@ -321,14 +321,7 @@ func (w *witness) roles() []string {
 
 // line describes a row. The g lines of its chain are found by findLinks.
 func (w *witness) line(row int) Line {
-	s := w.snap
-	l := Line{File: s.file, Line: int(s.table.rules.lines[row]), Text: s.text(row), Effect: "allow"}
-	switch s.engine.rowEffect(row) {
-	case rowDenies:
-		l.Effect = "deny"
-	case rowSilent:
-		l.Effect = "none"
-	}
+	l := w.snap.line(row)
 	hops := w.condition.chain(w.calls, row)
 	l.Chain = make([]Step, len(hops))
 	for i, h := range hops {
@@ -339,6 +332,18 @@ func (w *witness) line(row int) Line {
 	}
 	if len(hops) == 0 {
 		l.Chain = nil
+	}
+	return l
+}
+
+// line describes a row for nobody.
+func (s *snapshot) line(row int) Line {
+	l := Line{File: s.file, Line: int(s.table.rules.lines[row]), Text: s.text(row), Effect: "allow"}
+	switch s.engine.rowEffect(row) {
+	case rowDenies:
+		l.Effect = "deny"
+	case rowSilent:
+		l.Effect = "none"
 	}
 	return l
 }

@@ -1,5 +1,5 @@
-// Package config reads securefiles.yaml: strictly, with every problem named by
-// file, line, column and remedy.
+// Package config reads what people write in YAML, securefiles.yaml and policy
+// tests: strictly, with every problem named by file, line, column and remedy.
 //
 // Load returns a Config that is complete and valid: defaults are filled in,
 // environment variables applied, relative paths resolved against the file's

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,7 +90,11 @@ func read(file string) ([]byte, error) {
 type document struct {
 	file string
 	root *ast.File
+	keys string // where they are listed, if not in the README
 }
+
+// goField is a message of the library that tells of Go.
+var goField = regexp.MustCompile(`^cannot unmarshal (\S+) into Go struct field \S+ of type (\S+)$`)
 
 func (d *document) decode(text []byte, c *Config) error {
 	root, err := parser.ParseBytes(text, 0)
@@ -122,7 +128,10 @@ func (d *document) syntax(err error) error {
 		e.Line, e.Column = t.Position.Line, t.Position.Column
 	}
 	if strings.HasPrefix(e.Message, "unknown field") {
-		e.Message += ": see the README's list of keys, or remove it"
+		e.Message += ": see the " + cmp.Or(d.keys, "README's list of keys") + ", or remove it"
+	}
+	if m := goField.FindStringSubmatch(e.Message); m != nil {
+		e.Message = m[1] + " was used where " + m[2] + " is expected"
 	}
 	return e
 }
