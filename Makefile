@@ -26,7 +26,7 @@ lint:
 	go tool staticcheck ./...
 
 bench:
-	./scripts/install.sh nginx wrk
+	./scripts/install.sh nginx curl openssl wrk
 	go test -run '^$$' -bench . -benchmem ./...
 	./bench/endtoend.sh
 

@@ -312,30 +312,37 @@ func (g *Guard) checkSafely(r *http.Request) (out *Outcome) {
 }
 
 // write sets the headers that nginx acts on. The keys are in canonical form,
-// so they are set without net/http's own canonicalisation.
+// so they are set without net/http's own canonicalisation, and all values come
+// from one array.
 func write(h http.Header, out *Outcome) {
-	h[headerReason] = []string{string(out.Reason)}
+	values := make([]string, 0, 8)
+	set := func(name, value string) {
+		n := len(values)
+		values = append(values, value)
+		h[name] = values[n : n+1 : n+1]
+	}
+	set(headerReason, string(out.Reason))
 	if out.Principal.Subject != "" {
-		h[headerUser] = []string{out.Principal.Subject}
+		set(headerUser, out.Principal.Subject)
 	}
 	if out.Decision.Generation != 0 {
-		h[headerDecision] = []string{out.Decision.String()}
+		set(headerDecision, out.Decision.String())
 	}
 	switch out.status() {
 	case http.StatusNoContent:
-		h[headerLocation] = []string{out.Path.Location(out.Download.Internal)}
-		h[headerDisposition] = []string{pathguard.Disposition(out.Download.Disposition, out.Path.Base())}
-		h[headerCacheControl] = []string{out.Download.CacheControl}
-		h[headerCSP] = []string{out.Download.CSP}
-		h[headerLimitRate] = []string{"0"}
+		set(headerLocation, out.Path.Location(out.Download.Internal))
+		set(headerDisposition, pathguard.Disposition(out.Download.Disposition, out.Path.Base()))
+		set(headerCacheControl, out.Download.CacheControl)
+		set(headerCSP, out.Download.CSP)
+		set(headerLimitRate, "0")
 	case http.StatusFound:
-		h["Location"] = []string{out.Login}
+		set("Location", out.Login)
 	case http.StatusUnauthorized:
 		if out.Challenge != "" {
-			h["Www-Authenticate"] = []string{out.Challenge}
+			set("Www-Authenticate", out.Challenge)
 		}
 	case http.StatusServiceUnavailable:
-		h["Retry-After"] = []string{retryAfter}
+		set("Retry-After", retryAfter)
 	}
 }
 
