@@ -100,7 +100,7 @@ bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS
 // start brings a site up; the test's end takes it down.
 func start(t *testing.T, p plan) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
+	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
 	s.root = filepath.Join(s.dir, "files")
 	if p.files == nil {
 		p.files = someFiles()
@@ -125,7 +125,6 @@ func start(t *testing.T, p plan) *site {
 	if p.before != nil {
 		p.before(s)
 	}
-	s.reachable()
 	if p.upstream == "" {
 		s.startService()
 	}
@@ -141,14 +140,17 @@ func start(t *testing.T, p plan) *site {
 
 func tail(s string) string { return s[max(0, len(s)-4000):] }
 
-// reachable lets nginx's workers, which run as another user when a test runs as
-// root, into the test's directories.
-func (s *site) reachable() {
-	for dir := s.dir; len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
+// publicDir makes a temporary directory that nginx's workers, which run as
+// another user when a test runs as root, may enter.
+func publicDir(t *testing.T) string {
+	t.Helper()
+	made := t.TempDir()
+	for dir := made; len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil {
-			s.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
+	return made
 }
 
 func (s *site) write(name, text string) {

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # A running example: nginx and securefiles on loopback, sample files, a policy.
-# Ctrl-C stops both and leaves nothing behind. Run it with `make demo`.
+# Ctrl-C stops both and leaves nothing behind. Run it with `make demo`, or as
+# demo.sh BINARY.
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/../.." && pwd)
-binary=$repo/bin/securefiles
+binary=${1:-$repo/bin/securefiles}
 [[ -x $binary ]] || { echo "build first: make build" >&2; exit 1; }
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/securefiles-demo.XXXXXX")
@@ -75,9 +76,9 @@ Why? Ask the policy:
 
   $binary explain --config $dir/securefiles.yaml bob /project/plan.txt
 
-Make bob an editor, and ask again; it takes effect at once:
+Make bob an editor, and ask again; it takes effect within a second:
 
-  echo 'g, bob, editor' >> $dir/policy.csv
+  echo 'g, bob, editor' >> $dir/policy.csv; sleep 1
   curl -i -u bob:bob $url/project/plan.txt             # 200
 
 Metrics and health:
