@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -27,13 +26,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 
 	"securefiles/internal/config"
-	"securefiles/internal/identity"
 	"securefiles/internal/nginx"
 	"securefiles/policy"
 )
@@ -134,91 +131,6 @@ func policySource(c *config.Config) (policy.Source, *policy.Options) {
 			RoleDepth:     c.Policy.RoleDepth,
 			RequireDomain: len(c.Downloads) > 1,
 		}
-}
-
-type checkCommand struct {
-	Strict bool `help:"Fail on warnings too."`
-	JSON   bool `name:"json" help:"Print the findings as a JSON array."`
-}
-
-// Help shows an example.
-func (checkCommand) Help() string {
-	return "Prints one finding a line, as file:line: severity: message [rule-id], and exits 1 if any is an error.\n\nExample:\n  securefiles check --config /etc/securefiles/securefiles.yaml"
-}
-
-func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands) error {
-	c, err := all.load(env)
-	if err != nil {
-		return err
-	}
-	source, opts := policySource(c)
-	findings := policy.Check(ctx, source, opts)
-	for _, warning := range c.Warnings {
-		findings = append(findings, policy.Finding{File: c.File, Severity: policy.SeverityWarning, Rule: "config", Message: warning})
-	}
-	for _, id := range c.Identity {
-		if j := id.JWT; j != nil && j.JWKSFile != "" {
-			keys, err := identity.NewKeys(identity.KeysOptions{Issuer: j.Issuer, File: j.JWKSFile, Algorithms: j.Algorithms})
-			if err == nil {
-				err = keys.Refresh(ctx)
-			}
-			if err != nil {
-				findings = append(findings, policy.Finding{File: j.JWKSFile, Severity: policy.SeverityError, Rule: "jwks", Message: err.Error()})
-			}
-		}
-		if id.Session != nil {
-			if _, err := openSession(id.Session, slog.New(slog.DiscardHandler)); err != nil {
-				findings = append(findings, policy.Finding{File: c.File, Severity: policy.SeverityError, Rule: "session", Message: err.Error()})
-			}
-		}
-		if id.Htpasswd == "" {
-			continue
-		}
-		basic, err := identity.NewBasic(id.Htpasswd, nil)
-		if err != nil {
-			findings = append(findings, policy.Finding{File: id.Htpasswd, Severity: policy.SeverityError, Rule: "htpasswd", Message: err.Error()})
-			continue
-		}
-		for _, cost := range basic.Costs() {
-			took, err := cost.Measure()
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(env.stderr, "%s: %s: one check takes %s of a core here\n", id.Htpasswd, cost, took.Round(100*time.Microsecond))
-			if cost.IsWeak() {
-				findings = append(findings, policy.Finding{
-					File: id.Htpasswd, Severity: policy.SeverityWarning, Rule: "htpasswd-cost",
-					Message: fmt.Sprintf("%s: quick to guess for whoever gets hold of the file: set the passwords again with `htpasswd -B -C 12 FILE USER`", cost),
-				})
-			}
-		}
-	}
-	failed := false
-	for _, f := range findings {
-		failed = failed || f.Severity == policy.SeverityError || cmd.Strict
-	}
-	if err := cmd.print(env.stdout, findings); err != nil {
-		return err
-	}
-	if failed {
-		return errNo
-	}
-	return nil
-}
-
-func (cmd *checkCommand) print(w io.Writer, findings []policy.Finding) error {
-	if cmd.JSON {
-		if findings == nil {
-			findings = []policy.Finding{}
-		}
-		return writeJSON(w, findings)
-	}
-	for _, f := range findings {
-		if _, err := fmt.Fprintln(w, f); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 type nginxCommand struct {

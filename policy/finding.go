@@ -41,6 +41,11 @@ type Finding struct {
 	// Message says what is wrong and what to do. What it quotes from a file
 	// is escaped.
 	Message string `json:"message"`
+	// Remedy says how to mend what the rule finds, whatever the line.
+	Remedy string `json:"remedy,omitempty"`
+
+	field     int // of the line, where the column is not known yet; 1 is the first after the type
+	character int // the column in characters, from 1
 }
 
 // String returns the finding on one line:

@@ -385,6 +385,9 @@ func (l *loader) swallowed(kind string, fields [][]byte) bool {
 func (l *loader) finish() {
 	l.unusedRoles()
 	l.checkPatterns()
+	if l.errors == 0 {
+		l.refuseMeanings()
+	}
 	if l.def.effect == constant.SubjectPriorityEffect {
 		l.sortBySubject()
 	}

@@ -328,7 +328,7 @@ func TestAllFindingsAreCollectedUpToABound(t *testing.T) {
 	if got := findings[maxFindings].String(); got != "policy.csv: error: 150 more findings are not shown [too-many]" {
 		t.Error(got)
 	}
-	_, findings = load(t, testModel(t, "default"), strings.Repeat("p, a, /, read, deny\n", 250))
+	_, findings = load(t, testModel(t, "default"), strings.Repeat("p, a, /a, read, deny\n", 250))
 	if got := findings[len(findings)-1]; got.Severity != SeverityWarning {
 		t.Errorf("warnings alone became %v", got)
 	}

@@ -122,25 +122,6 @@ func Open(ctx context.Context, source Source, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// Check loads a policy and returns all that is wrong with it, warnings
-// included.
-func Check(ctx context.Context, source Source, opts *Options) []Finding {
-	s, err := Open(ctx, source, opts)
-	if err == nil {
-		return s.current.Load().findings
-	}
-	var refused *LoadError
-	if errors.As(err, &refused) {
-		return refused.Findings
-	}
-	unread := Finding{File: source.Policy, Rule: "read", Message: err.Error()}
-	var place *fs.PathError
-	if errors.As(err, &place) {
-		unread.File, unread.Message = place.Path, "cannot be read: "+place.Err.Error()
-	}
-	return []Finding{unread}
-}
-
 // Files returns the files that the policy depends on, for whoever watches them.
 func (s *Store) Files() []string {
 	if s.source.Model == "" {

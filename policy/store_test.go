@@ -322,7 +322,11 @@ func TestOpenRefuses(t *testing.T) {
 		if s != nil || err == nil {
 			t.Errorf("%s: opened, %v", tt.name, err)
 		}
-		findings := Check(t.Context(), tt.source, tt.opts)
+		var opts CheckOptions
+		if tt.opts != nil {
+			opts.Options = *tt.opts
+		}
+		findings := Check(t.Context(), tt.source, &opts)
 		if len(findings) != 1 || !strings.HasSuffix(findings[0].String(), tt.want) {
 			t.Errorf("%s: %v", tt.name, findings)
 			continue

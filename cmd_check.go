@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"securefiles/internal/config"
+	"securefiles/internal/identity"
+	"securefiles/policy"
+)
+
+type checkCommand struct {
+	Strict  bool     `help:"Fail on warnings too."`
+	Format  string   `default:"text" enum:"text,json,sarif" help:"How to print findings: text, json, or sarif for code hosts."`
+	JSON    bool     `name:"json" help:"The same as --format json."`
+	Disable []string `placeholder:"RULE" help:"Leave out the warnings of a rule; repeatable."`
+	Rules   bool     `help:"List all rules and exit."`
+}
+
+// Help shows examples.
+func (checkCommand) Help() string {
+	return `Prints one finding a line, as file:line: severity: message [rule-id], and exits 1 if
+any is an error. docs/rules.md explains each rule. A comment above a line takes a
+warning back:
+  # securefiles:ignore redundant: the auditors want to see it spelt out
+
+Examples:
+  securefiles check --config /etc/securefiles/securefiles.yaml
+  securefiles check --strict --disable redundant --format sarif > findings.sarif`
+}
+
+func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands) error {
+	if cmd.JSON {
+		cmd.Format = "json"
+	}
+	if cmd.Rules {
+		return cmd.printRules(env.stdout)
+	}
+	for _, id := range cmd.Disable {
+		switch i := slices.IndexFunc(checkRules(), func(r policy.Rule) bool { return r.ID == id }); {
+		case i < 0:
+			return fmt.Errorf("--disable %s: there is no such rule; securefiles check --rules lists them", id)
+		case checkRules()[i].Severity == policy.SeverityError:
+			return fmt.Errorf("--disable %s: what it finds is an error, which cannot be disabled", id)
+		}
+	}
+	c, err := all.load(env)
+	if err != nil {
+		return err
+	}
+	source, opts := policySource(c)
+	progress := newProgress(env)
+	check := policy.CheckOptions{Options: *opts, Disable: cmd.Disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
+	for _, d := range c.Downloads {
+		check.Downloads = append(check.Downloads, policy.Download{Name: d.Name, URL: d.URL})
+	}
+	findings, err := cmd.configuration(ctx, env, c, &check)
+	if err != nil {
+		return err
+	}
+	findings = append(findings, policy.Check(ctx, source, &check)...)
+	progress.done()
+	if err := cmd.print(env.stdout, findings); err != nil {
+		return err
+	}
+	for _, f := range findings {
+		if f.Severity == policy.SeverityError || cmd.Strict {
+			return errNo
+		}
+	}
+	return nil
+}
+
+// configuration checks what is not the policy's, and notes what the policy is
+// to be compared with.
+func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *config.Config, check *policy.CheckOptions) ([]policy.Finding, error) {
+	var findings []policy.Finding
+	add := func(severity policy.Severity, file, rule, message string) {
+		if severity == policy.SeverityWarning && slices.Contains(cmd.Disable, rule) {
+			return
+		}
+		i := slices.IndexFunc(checkRules(), func(r policy.Rule) bool { return r.ID == rule })
+		findings = append(findings, policy.Finding{File: file, Severity: severity, Rule: rule, Message: message, Remedy: checkRules()[i].Remedy})
+	}
+	for _, warning := range c.Warnings {
+		add(policy.SeverityWarning, c.File, "config", warning)
+	}
+	for _, id := range c.Identity {
+		if j := id.JWT; j != nil && j.JWKSFile != "" {
+			keys, err := identity.NewKeys(identity.KeysOptions{Issuer: j.Issuer, File: j.JWKSFile, Algorithms: j.Algorithms})
+			if err == nil {
+				err = keys.Refresh(ctx)
+			}
+			if err != nil {
+				add(policy.SeverityError, j.JWKSFile, "jwks", err.Error())
+			}
+		}
+		if id.Session != nil {
+			if _, err := openSession(id.Session, slog.New(slog.DiscardHandler)); err != nil {
+				add(policy.SeverityError, c.File, "session", err.Error())
+			}
+		}
+		if id.Htpasswd == "" {
+			check.OnlyUsers = false // others can name anybody
+			continue
+		}
+		basic, err := identity.NewBasic(id.Htpasswd, nil)
+		if err != nil {
+			check.OnlyUsers = false
+			add(policy.SeverityError, id.Htpasswd, "htpasswd", err.Error())
+			continue
+		}
+		for name, line := range basic.Users() {
+			check.Users = append(check.Users, policy.User{Name: name, File: id.Htpasswd, Line: line})
+		}
+		for _, cost := range basic.Costs() {
+			took, err := cost.Measure()
+			if err != nil {
+				return nil, err
+			}
+			fmt.Fprintf(env.stderr, "%s: %s: one check takes %s of a core here\n", id.Htpasswd, cost, took.Round(100*time.Microsecond))
+			if cost.IsWeak() {
+				add(policy.SeverityWarning, id.Htpasswd, "htpasswd-cost",
+					fmt.Sprintf("%s: quick to guess for whoever gets hold of the file: set the passwords again with `htpasswd -B -C 12 FILE USER`", cost))
+			}
+		}
+	}
+	// A file without users is one that somebody is about to fill.
+	check.OnlyUsers = check.OnlyUsers && len(check.Users) > 0
+	return findings, nil
+}
+
+// checkRules are the rules of a policy, and those of what stands around it.
+func checkRules() []policy.Rule {
+	return append(policy.Rules(),
+		policy.Rule{ID: "config", Severity: policy.SeverityWarning, Summary: "a configuration that works and is unsafe", Remedy: "Do what the message says."},
+		policy.Rule{ID: "jwks", Severity: policy.SeverityError, Summary: "a file of keys that cannot be used", Remedy: "Write the keys as a JSON Web Key Set."},
+		policy.Rule{ID: "session", Severity: policy.SeverityError, Summary: "an application that cannot be asked who a session is", Remedy: "Do what the message says."},
+		policy.Rule{ID: "htpasswd", Severity: policy.SeverityError, Summary: "a file of users that cannot be used", Remedy: "Write lines as htpasswd -B or openssl passwd -6 do."},
+		policy.Rule{ID: "htpasswd-cost", Severity: policy.SeverityWarning, Summary: "passwords that are quick to guess for whoever has the file", Remedy: "Hash the password again: htpasswd -B -C 12, or openssl passwd -6."},
+	)
+}
+
+func (cmd *checkCommand) printRules(w io.Writer) error {
+	rules := checkRules()
+	if cmd.Format == "json" {
+		return writeJSON(w, rules)
+	}
+	for _, r := range rules {
+		if _, err := fmt.Fprintf(w, "%-22s %-8s %s\n", r.ID, r.Severity, r.Summary); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (cmd *checkCommand) print(w io.Writer, findings []policy.Finding) error {
+	switch cmd.Format {
+	case "json":
+		if findings == nil {
+			findings = []policy.Finding{}
+		}
+		return writeJSON(w, findings)
+	case "sarif":
+		return policy.WriteSARIF(w, findings, checkRules(), buildInfo().Version)
+	}
+	for _, f := range findings {
+		if _, err := fmt.Fprintln(w, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A progress shows on a terminal how far a long check is.
+type progress struct {
+	w     io.Writer // nil where nobody watches
+	begin time.Time
+	shown bool
+}
+
+func newProgress(env environment) *progress {
+	p := &progress{begin: time.Now()}
+	if f, ok := env.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.w = f
+	}
+	return p
+}
+
+// progressAfter is how long a check runs without a word.
+const progressAfter = 300 * time.Millisecond
+
+func (p *progress) show(part float64) {
+	if p.w == nil || time.Since(p.begin) < progressAfter {
+		return
+	}
+	p.shown = true
+	const width = 30
+	n := min(int(part*width), width)
+	_, _ = fmt.Fprintf(p.w, "\rchecking [%s%s] %3.0f%%", strings.Repeat("#", n), strings.Repeat(" ", width-n), 100*part) // nothing depends on it
+}
+
+// done clears the line.
+func (p *progress) done() {
+	if p.shown {
+		_, _ = fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}

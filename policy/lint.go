@@ -1,0 +1,312 @@
+package policy
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// CheckOptions say what Check knows of the service, and what it leaves out.
+type CheckOptions struct {
+	Options
+	// Disable names rules whose warnings are left out. An error cannot be.
+	Disable []string
+	// Downloads are those of the service; nil means that they are not known.
+	Downloads []Download
+	// Users are the subjects that an identity source lists.
+	Users []User
+	// OnlyUsers says that nobody but Users and anonymous can ask, and that no
+	// source names groups.
+	OnlyUsers bool
+	// Progress is told how far the check is, from 0 to 1; nil means that
+	// nobody wants to know. It is called from Check's goroutine.
+	Progress func(part float64)
+}
+
+// A Download is what Check compares domains and objects with.
+type Download struct {
+	Name string // what a request has as dom
+	URL  string // the public prefix, with a slash at both ends, below which objects begin
+}
+
+// A User is a subject that an identity source lists, and where.
+type User struct {
+	Name string
+	File string
+	Line int // from 1
+}
+
+// maxPerRule bounds the warnings of one rule, so that it does not hide others.
+const maxPerRule = 100
+
+// Check loads a policy and returns all that is wrong with it. Beside what keeps
+// a policy from being served, it finds what is said clearly and hardly meant:
+// warnings, which a comment `# securefiles:ignore RULE: reason` above the line
+// takes back. Rules lists what it looks for. What only takes effect in the
+// service, such as CheckOptions.Disable, changes no error.
+func Check(ctx context.Context, source Source, opts *CheckOptions) []Finding {
+	c := &checker{source: source}
+	if opts != nil {
+		c.opts = *opts
+	}
+	s, err := Open(ctx, source, &c.opts.Options)
+	var refused *LoadError
+	switch {
+	case errors.As(err, &refused):
+		c.findings = refused.Findings
+	case err != nil:
+		unread := Finding{File: source.Policy, Rule: "read", Message: err.Error()}
+		var place *fs.PathError
+		if errors.As(err, &place) {
+			unread.File, unread.Message = place.Path, "cannot be read: "+place.Err.Error()
+		}
+		return withRemedies([]Finding{unread})
+	default:
+		snap := s.current.Load()
+		c.complete = true
+		c.findings = snap.findings
+		c.report(0.1)
+		l := newLinter(ctx, snap.engine.def, snap.table, c)
+		l.run()
+		c.findings = append(c.findings, l.all()...)
+	}
+	c.read(source.Policy)
+	if source.Model != "" {
+		c.read(source.Model)
+	}
+	return c.result()
+}
+
+// A checker puts findings into their final form.
+type checker struct {
+	source   Source
+	opts     CheckOptions
+	complete bool // nothing kept the linter from running
+	findings []Finding
+	ignores  []*ignore
+}
+
+func (c *checker) report(part float64) {
+	if c.opts.Progress != nil {
+		c.opts.Progress(part)
+	}
+}
+
+// An ignore is a comment that takes back the warnings of one rule in the line
+// that follows.
+type ignore struct {
+	file         string
+	line, target int // target is 0 where no line follows
+	rule         string
+	used         bool
+}
+
+const directivePrefix = "securefiles:"
+
+// read goes through a file once more: for the comments that are meant for
+// Check, and for the columns of findings whose line is known alone.
+func (c *checker) read(file string) {
+	f, err := openRegular(file)
+	if err != nil {
+		return // it was there a moment ago: the findings stand without columns
+	}
+	defer f.Close() //nolint:errcheck // read-only
+	at := map[int][]int{}
+	for i, found := range c.findings {
+		if found.File == file && found.Line > 0 {
+			at[found.Line] = append(at[found.Line], i)
+		}
+	}
+	in := bufio.NewReaderSize(io.LimitReader(f, maxPolicySize), maxLine)
+	var pending []*ignore
+	for number := 1; ; number++ {
+		line, err := in.ReadSlice('\n')
+		if len(line) == 0 || err != nil && err != io.EOF {
+			break
+		}
+		text := bytes.TrimSpace(line)
+		if comment, ok := bytes.CutPrefix(text, []byte("#")); ok {
+			comment = bytes.TrimSpace(comment)
+			if bytes.HasPrefix(bytes.ToLower(comment[:min(len(comment), len(directivePrefix))]), []byte(directivePrefix)) {
+				pending = append(pending, c.directive(file, number, string(comment))...)
+			}
+			continue
+		}
+		if len(pending) > 0 && len(text) > 0 {
+			for _, ig := range pending {
+				ig.target = number
+			}
+			pending = nil
+		}
+		for _, i := range at[number] {
+			c.findings[i].place(line)
+		}
+	}
+}
+
+// place fills in the column of a finding in the line that it is about.
+func (f *Finding) place(line []byte) {
+	if f.Column == 0 && f.field > 0 {
+		l := loader{raw: line}
+		f.Column = l.fieldColumn(f.field)
+	}
+	if f.Column > 0 && f.Column <= len(line) {
+		f.character = utf8.RuneCount(line[:f.Column-1]) + 1
+	}
+}
+
+// directive reads a comment that is meant for Check.
+func (c *checker) directive(file string, line int, comment string) []*ignore {
+	complain := func(format string, args ...any) {
+		c.findings = append(c.findings, Finding{File: file, Line: line, Severity: SeverityWarning, Rule: "suppression", Message: fmt.Sprintf(format, args...)})
+	}
+	const form = "write: # securefiles:ignore RULE: reason"
+	list, ok := strings.CutPrefix(comment, directivePrefix+"ignore ")
+	if !ok {
+		complain("%q is not understood: %s", shorten(comment), form)
+		return nil
+	}
+	list, reason, _ := strings.Cut(list, ":")
+	if strings.TrimSpace(reason) == "" {
+		complain("gives no reason, so it is not obeyed: %s", form)
+		return nil
+	}
+	var found []*ignore
+	for rule := range strings.SplitSeq(list, ",") {
+		rule = strings.TrimSpace(rule)
+		switch r, ok := findRule(rule); {
+		case !ok:
+			complain("%q is no rule: securefiles check --rules lists them", shorten(rule))
+		case r.Severity == SeverityError:
+			complain("%s is an error, which cannot be ignored: mend the line", rule)
+		default:
+			found = append(found, &ignore{file: file, line: line, rule: rule})
+		}
+	}
+	c.ignores = append(c.ignores, found...)
+	return found
+}
+
+// result drops what is disabled or taken back, and sorts the rest by file and
+// line.
+func (c *checker) result() []Finding {
+	ignores := map[Finding]*ignore{} // by file, line and rule alone
+	for _, ig := range c.ignores {
+		ignores[Finding{File: ig.file, Line: ig.target, Rule: ig.rule}] = ig
+	}
+	var out []Finding
+	for _, f := range c.findings {
+		if f.Severity != SeverityError && slices.Contains(c.opts.Disable, f.Rule) {
+			continue
+		}
+		if ig, ok := ignores[Finding{File: f.File, Line: f.Line, Rule: f.Rule}]; ok && f.Line > 0 {
+			ig.used = true
+			if f.Severity != SeverityError {
+				continue
+			}
+		}
+		out = append(out, f)
+	}
+	for _, ig := range c.ignores {
+		if c.complete && !ig.used && !slices.Contains(c.opts.Disable, ig.rule) && !slices.Contains(c.opts.Disable, "suppression") {
+			out = append(out, Finding{File: ig.file, Line: ig.line, Severity: SeverityWarning, Rule: "suppression", Message: fmt.Sprintf("the next line has no finding of %s: remove this comment", ig.rule)})
+		}
+	}
+	files := map[string]int{c.source.Policy: 1} // the model first
+	slices.SortStableFunc(out, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(files[a.File], files[b.File]), cmp.Compare(a.File, b.File), compareLines(a.Line, b.Line))
+	})
+	c.report(1)
+	return withRemedies(out)
+}
+
+// compareLines puts what has no line last.
+func compareLines(a, b int) int { return cmp.Compare(uint(a)-1, uint(b)-1) }
+
+func withRemedies(findings []Finding) []Finding {
+	for i, f := range findings {
+		if r, ok := findRule(f.Rule); ok {
+			findings[i].Remedy = r.Remedy
+		}
+	}
+	return findings
+}
+
+// A linter looks for what a policy says clearly and hardly means. It reads a
+// table that is loaded; nothing of it runs in the service.
+type linter struct {
+	ctx   context.Context
+	def   *definition
+	table *table
+	check *checker
+	shape *shape
+	roles *roleLinks
+	names []bool               // by symbol: it is a subject, a group or a role
+	found map[string][]Finding // by rule
+	extra map[string]int       // findings left out, by rule
+}
+
+func newLinter(ctx context.Context, def *definition, t *table, c *checker) *linter {
+	return &linter{ctx: ctx, def: def, table: t, check: c, shape: newShape(def), found: map[string][]Finding{}, extra: map[string]int{}}
+}
+
+// run runs every check. Each is a few passes over the policy.
+func (l *linter) run() {
+	l.roles = newRoleLinks(l.table.syms, l.table.links["g"], l.depth())
+	checks := []func(){
+		l.lintPatterns, l.lintActions, l.lintDomains, l.lintSubjects, l.lintNames, l.lintRoles, l.lintGrants, l.lintUsers, l.lintCover,
+	}
+	for i, check := range checks {
+		if l.ctx.Err() != nil {
+			return
+		}
+		check()
+		l.check.report(0.1 + 0.8*float64(i+1)/float64(len(checks)))
+	}
+}
+
+// warn reports a finding about a field of a line of the policy: 1 is the first
+// after the line's type, 0 means the line as a whole.
+func (l *linter) warn(line uint32, field int, rule, format string, args ...any) {
+	l.add(Finding{File: l.check.source.Policy, Line: int(line), Rule: rule, field: field}, format, args...)
+}
+
+func (l *linter) add(f Finding, format string, args ...any) {
+	if len(l.found[f.Rule]) >= maxPerRule {
+		l.extra[f.Rule]++
+		return
+	}
+	f.Severity, f.Message = SeverityWarning, fmt.Sprintf(format, args...)
+	l.found[f.Rule] = append(l.found[f.Rule], f)
+}
+
+// all returns the findings, and how many are left out.
+func (l *linter) all() []Finding {
+	var out []Finding
+	for _, rule := range slices.Sorted(maps.Keys(l.found)) {
+		// A rule that goes by something else than lines finds them in any order.
+		out = append(out, l.found[rule]...)
+		if n := l.extra[rule]; n > 0 {
+			out = append(out, Finding{File: l.check.source.Policy, Severity: SeverityWarning, Rule: "too-many", Message: fmt.Sprintf("%d more findings of %s are not shown", n, rule)})
+		}
+	}
+	return out
+}
+
+// text returns a field of a row.
+func (l *linter) text(col, row int) string { return l.table.syms.text(l.table.rules.cols[col][row]) }
+
+// allows reports whether a row allows; what does not denies.
+func (l *linter) allows(row int) bool {
+	eft := l.def.policyField("eft")
+	return eft < 0 || l.text(eft, row) == "allow"
+}

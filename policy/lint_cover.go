@@ -1,0 +1,474 @@
+package policy
+
+import (
+	"cmp"
+	"hash/maphash"
+	"slices"
+	"strings"
+
+	"github.com/casbin/casbin/v2/constant"
+	"github.com/casbin/casbin/v2/util"
+)
+
+// covers reports whether every path that a pattern b matches is matched by a
+// pattern a. It may say no where the answer is yes.
+func covers(function, a, b string) bool {
+	if a == b {
+		return true
+	}
+	prefix, whole := literalPrefix(function, b)
+	switch function {
+	case "globMatch":
+		if dir, ok := strings.CutSuffix(a, "/**"); ok && !strings.ContainsAny(dir, `*?[{\`) {
+			return strings.HasPrefix(prefix, dir+"/") || b == dir || dir == "" && strings.HasPrefix(b, "/")
+		}
+		if dir, ok := strings.CutSuffix(a, "/*"); ok && !strings.ContainsAny(dir, `*?[{\`) {
+			name, ok := strings.CutPrefix(b, dir+"/")
+			return ok && name != "" && !strings.ContainsAny(name, `/[{\`) && !strings.Contains(name, "**")
+		}
+		if whole && checkGlob(a) == nil {
+			ok, err := util.GlobMatch(b, a)
+			return ok && err == nil
+		}
+	case "keyMatch":
+		if i := strings.IndexByte(a, '*'); i >= 0 {
+			return strings.HasPrefix(prefix, a[:i])
+		}
+	case "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5":
+		if dir, ok := strings.CutSuffix(a, "/*"); ok && isPlainKey(dir) {
+			return strings.HasPrefix(prefix, dir+"/")
+		}
+		if whole && isPlainKey(b) {
+			return matchKey(function, b, a)
+		}
+	}
+	return false
+}
+
+// matchKey asks Casbin's function; one that panics covers nothing.
+func matchKey(function, path, pattern string) (ok bool) {
+	defer func() { _ = recover() }()
+	switch function {
+	case "keyMatch2":
+		return util.KeyMatch2(path, pattern)
+	case "keyMatch3":
+		return util.KeyMatch3(path, pattern)
+	case "keyMatch4":
+		return util.KeyMatch4(path, pattern)
+	case "keyMatch5":
+		return util.KeyMatch5(path, pattern)
+	}
+	return false
+}
+
+// Bounds of the search for lines that cover others: lines that share subject
+// and directory and are no plain tree, and steps in all.
+const (
+	maxSameBucket = 64
+	coverBudget   = 100_000_000
+)
+
+// lintCover looks for lines that make no difference, because another one always
+// decides when they match.
+func (l *linter) lintCover() {
+	if !strings.Contains(l.def.matcher, "p_") || l.table.rules.len() == 0 {
+		return // Casbin evaluates such a matcher once, whatever the lines
+	}
+	if l.def.effect == constant.DenyOverrideEffect {
+		for row := range l.table.rules.len() {
+			if l.allows(row) {
+				l.warn(l.table.rules.lines[row], 0, "no-effect", "the model allows everything that no line denies, so this line changes nothing: remove it, or give the model an effect that looks for allow")
+			}
+		}
+	}
+	s := &coverSearch{
+		linter: l, sub: l.shape.subject, obj: l.shape.object, dom: l.shape.domain,
+		ordered: l.def.effect == constant.PriorityEffect || l.def.effect == constant.SubjectPriorityEffect,
+		seed:    maphash.MakeSeed(), spans: map[uint64]span{}, budget: coverBudget, skip: -1,
+		supers: newSymbolSet(l.table.syms.len()), back: newSymbolSet(l.table.syms.len()),
+	}
+	s.columns()
+	s.build()
+	s.search()
+}
+
+type coverSearch struct {
+	*linter
+	sub, obj, dom int   // columns, or -1
+	ordered       bool  // the first row that matches decides
+	same          []int // columns that must be equal
+	stars         []int // of those, where * covers everything
+
+	seed    maphash.Seed
+	entries []coverEntry    // sorted by key, subject and row
+	spans   map[uint64]span // of entries, by key
+	budget  int
+	skip    int // a row that overrules all others, or -1
+
+	entered symbol    // the subject whose rows are being judged
+	supers  symbolSet // the subjects whose rows hold for everybody for whom its rows do
+	other   coverNode // another subject, for first
+	back    symbolSet // supers of other
+}
+
+type coverNode struct {
+	subject, domain symbol
+	known           bool
+}
+
+type coverEntry struct {
+	key     uint64
+	subject symbol
+	row     int32
+}
+
+// A span is a part of entries.
+type span struct{ begin, end int32 }
+
+// columns sorts the columns of p into those that the search understands and
+// those that must be equal.
+func (s *coverSearch) columns() {
+	if s.def.evaluates { // a rule may ask any column
+		s.sub, s.obj = -1, -1
+		for col := range s.def.policyFields {
+			s.same = append(s.same, col)
+		}
+		return
+	}
+	asked := map[int]int{}
+	understood := map[int]bool{s.sub: true, s.obj: true}
+	for _, c := range s.shape.parts {
+		ok := c.kind == partRequest || c.column >= 0 && !c.star && (c.column == s.sub || c.column == s.obj)
+		for _, col := range c.columns {
+			asked[col]++
+			understood[col] = understood[col] && ok && asked[col] == 1
+		}
+		if c.star {
+			s.stars = append(s.stars, c.column)
+		}
+	}
+	// Of a column that several parts ask, * covers what one of them asks.
+	s.stars = slices.DeleteFunc(s.stars, func(col int) bool { return asked[col] > 1 })
+	if !understood[s.sub] {
+		s.sub = -1
+	}
+	if !understood[s.obj] {
+		s.obj = -1
+	}
+	for col := range s.def.policyFields {
+		if asked[col] > 0 && col != s.sub && col != s.obj {
+			s.same = append(s.same, col)
+		}
+	}
+}
+
+// key is where rows are looked for by a text of their object.
+func (s *coverSearch) key(kind byte, text string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	_ = h.WriteByte(kind) // never fails
+	_, _ = h.WriteString(text)
+	return h.Sum64()
+}
+
+// home is the key under which a row is found: its directory where it may cover
+// other texts, its text otherwise.
+func (s *coverSearch) home(row int) uint64 {
+	if s.obj < 0 {
+		return s.key('=', "")
+	}
+	text := s.text(s.obj, row)
+	prefix, whole := literalPrefix(s.shape.function, text)
+	switch dir, tree := strings.CutSuffix(text, "/**"); {
+	case whole || s.shape.function == "regexMatch":
+		return s.key('=', text)
+	case tree && dir == prefix: // of globMatch: the directory itself, too
+		return s.key('/', dir+"/")
+	}
+	return s.key('/', prefix[:strings.LastIndexByte(prefix, '/')+1])
+}
+
+// at returns a field of a row, or 0 where the search goes by no such column.
+func (s *coverSearch) at(col, row int) symbol {
+	if col < 0 {
+		return 0
+	}
+	return s.table.rules.cols[col][row]
+}
+
+func (s *coverSearch) build() {
+	s.entries = make([]coverEntry, s.table.rules.len())
+	for row := range s.entries {
+		s.entries[row] = coverEntry{s.home(row), s.at(s.sub, row), int32(row)}
+		if s.skip < 0 && s.deniesEverything(row) {
+			s.skip = row
+			s.warn(s.table.rules.lines[row], 0, "denies-everything", "denies every file to everybody, and the model lets a deny win over each allow: remove it, what no line allows is refused anyway")
+		}
+	}
+	slices.SortFunc(s.entries, func(a, b coverEntry) int {
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.subject, b.subject), cmp.Compare(a.row, b.row))
+	})
+	begin := 0
+	for i := range s.entries {
+		if i+1 == len(s.entries) || s.entries[i+1].key != s.entries[i].key {
+			s.spans[s.entries[i].key] = span{int32(begin), int32(i + 1)}
+			begin = i + 1
+		}
+	}
+}
+
+// deniesEverything reports whether a row makes every other one pointless.
+func (s *coverSearch) deniesEverything(row int) bool {
+	if s.def.effect != constant.AllowAndDenyEffect || s.allows(row) || s.sub < 0 || s.obj < 0 || !s.shape.role {
+		return false
+	}
+	if !s.roles.everybody(s.at(s.sub, row)) || !coversEverything(s.shape.function, s.text(s.obj, row)) {
+		return false
+	}
+	for _, col := range s.same {
+		all := slices.Contains(s.stars, col) && s.text(col, row) == "*"
+		reading := slices.ContainsFunc(s.shape.actions, func(a actionClause) bool { return a.column == col && a.accepts("read", s.text(col, row)) })
+		if !all && !reading {
+			return false
+		}
+	}
+	return true
+}
+
+// search takes the rows subject by subject, so that whom a subject stands for is
+// found out once.
+func (s *coverSearch) search() {
+	order := make([]int32, s.table.rules.len())
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(s.at(s.sub, int(a)), s.at(s.sub, int(b))), cmp.Compare(s.at(s.dom, int(a)), s.at(s.dom, int(b))))
+	})
+	for i, row := range order {
+		subject, domain := s.at(s.sub, int(row)), s.at(s.dom, int(row))
+		if i == 0 || subject != s.entered || domain != s.at(s.dom, int(order[i-1])) {
+			s.enter(subject, domain)
+		}
+		if row := int(row); row != s.skip {
+			if by := s.decider(row); by >= 0 {
+				s.tell(row, by)
+			} else {
+				s.lintLevel(row)
+			}
+		}
+		if s.budget < 0 {
+			s.warn(0, 0, "not-checked", "the lines are too entangled to compare all of them: whether %d of %d make a difference is not known", len(order)-i-1, len(order))
+			return
+		}
+		if i%65536 == 0 && s.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// enter finds out whose rows hold for everybody for whom a subject's do.
+func (s *coverSearch) enter(subject, domain symbol) {
+	s.entered = subject
+	s.supers.clear()
+	s.supers.add(subject)
+	if s.sub >= 0 && s.shape.role {
+		s.roles.addSupers(&s.supers, s.shape, subject, domain)
+	}
+	s.budget -= len(s.supers.list)
+}
+
+// decider returns a row that always decides where another one matches, or -1.
+func (s *coverSearch) decider(row int) int {
+	object := ""
+	if s.obj >= 0 {
+		object = s.text(s.obj, row)
+	}
+	opposite := s.find(object, func(other int) bool { return s.allows(other) != s.allows(row) && s.decides(other, row) })
+	if opposite >= 0 && !s.ordered {
+		return opposite
+	}
+	same := s.find(object, func(other int) bool { return s.allows(other) == s.allows(row) && s.decides(other, row) })
+	if opposite < 0 || same >= 0 && same < opposite {
+		return same
+	}
+	return opposite
+}
+
+// find returns a row that may cover an object and that is the one looked for, or
+// -1. Where many rows may, it looks at those of the entered subject's supers
+// alone.
+func (s *coverSearch) find(object string, is func(row int) bool) int {
+	if s.obj < 0 {
+		return s.look(s.key('=', ""), is)
+	}
+	row := s.look(s.key('=', object), is)
+	if row >= 0 || s.shape.function == "==" || s.shape.function == "regexMatch" {
+		return row
+	}
+	if row = s.look(s.key('/', ""), is); row >= 0 {
+		return row
+	}
+	prefix, _ := literalPrefix(s.shape.function, object)
+	prefix += "/"
+	for i := range len(prefix) {
+		if prefix[i] == '/' {
+			if row = s.look(s.key('/', prefix[:i+1]), is); row >= 0 {
+				return row
+			}
+		}
+	}
+	return -1
+}
+
+// look is find for one key.
+func (s *coverSearch) look(key uint64, is func(row int) bool) int {
+	at, ok := s.spans[key]
+	if !ok {
+		return -1
+	}
+	entries := s.entries[at.begin:at.end]
+	if len(entries) <= maxSameBucket {
+		return s.among(entries, is)
+	}
+	for _, name := range s.supers.list {
+		s.budget -= 16
+		begin, _ := slices.BinarySearchFunc(entries, name, func(e coverEntry, name symbol) int { return cmp.Compare(e.subject, name) })
+		end := begin
+		for end < len(entries) && end-begin < maxSameBucket && entries[end].subject == name {
+			end++
+		}
+		if row := s.among(entries[begin:end], is); row >= 0 {
+			return row
+		}
+	}
+	return -1
+}
+
+func (s *coverSearch) among(entries []coverEntry, is func(row int) bool) int {
+	for _, e := range entries {
+		s.budget--
+		if is(int(e.row)) {
+			return int(e.row)
+		}
+	}
+	return -1
+}
+
+// lintLevel looks at a row that denies one level, or what is below a directory
+// and not the directory, where another row allows the rest.
+func (s *coverSearch) lintLevel(row int) {
+	dir, ok := "", false
+	if s.obj >= 0 && !s.allows(row) {
+		dir, ok = strings.CutSuffix(s.text(s.obj, row), "/*")
+	}
+	if !ok || strings.ContainsAny(dir, `*?[]{}()\|+^$:`) {
+		return
+	}
+	rest, what := dir, "the directory itself, which can be listed or shared"
+	switch s.shape.function {
+	case "globMatch":
+		rest, what = dir+"/**", "what is deeper"
+	case "keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5":
+		for _, a := range s.shape.actions {
+			if text := s.text(a.column, row); !a.accepts("list", text) && !a.accepts("share", text) {
+				return
+			}
+		}
+	default:
+		return
+	}
+	meets := func(other int) bool {
+		for _, col := range s.same {
+			a, b := s.at(col, row), s.at(col, other)
+			if a != b && (!slices.Contains(s.stars, col) || s.text(col, row) != "*" && s.text(col, other) != "*") {
+				return false
+			}
+		}
+		return s.sub < 0 || s.supers.has(s.at(s.sub, other)) || s.roles.everybody(s.at(s.sub, row))
+	}
+	allow := s.find(rest, func(other int) bool {
+		return s.allows(other) && meets(other) && covers(s.shape.function, s.text(s.obj, other), rest)
+	})
+	if allow < 0 {
+		return
+	}
+	deny := s.find(rest, func(other int) bool {
+		text := s.text(s.obj, other)
+		return !s.allows(other) && meets(other) && (covers(s.shape.function, text, rest) || strings.HasPrefix(text, dir+"/*/"))
+	})
+	if deny < 0 {
+		s.warn(s.table.rules.lines[row], s.obj+1, "pattern-level", "%s %q denies one part only: line %d allows %s", s.def.policyFields[s.obj], shorten(s.text(s.obj, row)), s.table.rules.lines[allow], what)
+	}
+}
+
+// decides reports whether a row a always decides where b matches, so that b
+// makes no difference.
+func (s *coverSearch) decides(a, b int) bool {
+	if a == b || a == s.skip || !s.covers(a, b) {
+		return false
+	}
+	same := s.allows(a) == s.allows(b)
+	switch s.def.effect {
+	case constant.AllowOverrideEffect:
+		return s.first(a, b)
+	case constant.AllowAndDenyEffect:
+		return same && s.first(a, b) || !s.allows(a) && !same
+	case constant.DenyOverrideEffect:
+		return same && !s.allows(a) && s.first(a, b)
+	case constant.PriorityEffect, constant.SubjectPriorityEffect:
+		return a < b
+	}
+	return false
+}
+
+// first reports whether of two rows of the same effect, of which a covers b, b
+// is to go: where b covers a too, the later is.
+func (s *coverSearch) first(a, b int) bool {
+	if a < b {
+		return true
+	}
+	if s.sub >= 0 && s.at(s.sub, a) != s.entered {
+		if other := (coverNode{s.at(s.sub, a), s.at(s.dom, a), true}); other != s.other {
+			s.other = other
+			s.back.clear()
+			s.roles.addSupers(&s.back, s.shape, other.subject, other.domain)
+			s.budget -= 8 * len(s.back.list)
+		}
+		return !s.back.has(s.entered) || !s.coversRest(b, a)
+	}
+	return !s.coversRest(b, a)
+}
+
+// covers reports whether a row a matches whatever a row b matches, whose subject
+// has been entered.
+func (s *coverSearch) covers(a, b int) bool {
+	return (s.sub < 0 || s.supers.has(s.at(s.sub, a))) && s.coversRest(a, b)
+}
+
+// coversRest is covers for all but the subject.
+func (s *coverSearch) coversRest(a, b int) bool {
+	for _, col := range s.same {
+		if s.at(col, a) != s.at(col, b) && (!slices.Contains(s.stars, col) || s.text(col, a) != "*") {
+			return false
+		}
+	}
+	return s.obj < 0 || s.at(s.obj, a) == s.at(s.obj, b) || covers(s.shape.function, s.text(s.obj, a), s.text(s.obj, b))
+}
+
+// tell reports a row that another one makes pointless.
+func (s *coverSearch) tell(row, by int) {
+	line, other := s.table.rules.lines[row], s.table.rules.lines[by]
+	verb := "denies"
+	if s.allows(by) {
+		verb = "allows"
+	}
+	switch {
+	case s.allows(row) == s.allows(by):
+		s.warn(line, 0, "redundant", "makes no difference: line %d %s all of it", other, verb)
+	case s.at(s.sub, row) == s.at(s.sub, by) && s.coversRest(row, by):
+		s.warn(line, 0, "contradiction", "line %d %s the same, and wins: remove one of them", other, verb)
+	default:
+		s.warn(line, 0, "overruled", "never decides: line %d %s all of it, and wins", other, verb)
+	}
+}

@@ -1,0 +1,374 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+
+	"securefiles/authz"
+)
+
+// refuseMeanings refuses lines that deny less, or allow more, than they seem
+// to. It is part of loading, so it is quick about lines with nothing special.
+func (l *loader) refuseMeanings() {
+	shape := newShape(l.def)
+	rows := l.out.rules
+	denies := func(row int) bool { return l.eft >= 0 && l.out.syms.text(rows.cols[l.eft][row]) == "deny" }
+	if col := shape.object; col >= 0 {
+		for row, s := range rows.cols[col] {
+			for _, p := range patternProblems(shape.function, l.out.syms.text(s)) {
+				if denies(row) && p.deny == SeverityError || !denies(row) && p.allow == SeverityError {
+					l.fail(int(rows.lines[row]), p.rule, "%s %q: %s", l.def.policyFields[col], shorten(l.out.syms.text(s)), p.message)
+				}
+			}
+		}
+	}
+	for _, a := range shape.actions {
+		bad := map[symbol]string{}
+		for row, s := range rows.cols[a.column] {
+			why, ok := bad[s]
+			if !ok {
+				if text := l.out.syms.text(s); !a.matchesAny(text) && isMeantAction(text) {
+					why = text
+				}
+				bad[s] = why
+			}
+			if why != "" && denies(row) {
+				l.fail(int(rows.lines[row]), "action", "%s", actionMessage(l.def, a.column, why))
+			}
+		}
+	}
+	if star, ok := l.out.syms.lookup("*"); ok && shape.subject >= 0 {
+		for row, s := range rows.cols[shape.subject] {
+			if s == star && denies(row) {
+				l.fail(int(rows.lines[row]), "subject-everyone", "%q is nobody's name, so this denies nothing: everybody is %s", "*", authz.GroupAnyone)
+			}
+		}
+	}
+}
+
+// requestActions are the actions that requests have.
+func requestActions() []string { return []string{"read", "list", "share"} }
+
+// matchesAny reports whether a request can have an action that a line with this
+// value matches.
+func (a actionClause) matchesAny(value string) bool {
+	return slices.ContainsFunc(requestActions(), func(action string) bool { return a.accepts(action, value) })
+}
+
+// isMeantAction reports whether a value that matches no action is meant for one.
+func isMeantAction(value string) bool {
+	return value == "*" || slices.ContainsFunc(requestActions(), func(action string) bool { return strings.EqualFold(action, strings.TrimSpace(value)) })
+}
+
+func actionMessage(d *definition, col int, value string) string {
+	field := d.policyFields[col]
+	switch {
+	case value == "*":
+		return field + ` "*" matches no request, for the matcher compares it like any other: add || p.` + field + ` == "*" to it`
+	case isMeantAction(value):
+		return field + " \"" + quoted(value) + "\" matches no request: write \"" + strings.ToLower(value) + "\""
+	}
+	return field + " \"" + quoted(value) + "\" matches no request: requests are " + strings.Join(requestActions(), ", ")
+}
+
+// lintActions looks for actions that no request has.
+func (l *linter) lintActions() {
+	for _, a := range l.shape.actions {
+		matches := map[symbol]bool{}
+		for row, s := range l.table.rules.cols[a.column] {
+			ok, known := matches[s]
+			if !known {
+				ok = a.matchesAny(l.table.syms.text(s))
+				matches[s] = ok
+			}
+			if !ok {
+				l.warn(l.table.rules.lines[row], a.column+1, "action", "%s", actionMessage(l.def, a.column, l.table.syms.text(s)))
+			}
+		}
+	}
+}
+
+// lintPatterns looks for patterns that cover something else than they seem to,
+// where that is no error already.
+func (l *linter) lintPatterns() {
+	col := l.shape.object
+	if col < 0 {
+		return
+	}
+	rows := l.table.rules
+	for row := range rows.len() {
+		text := l.text(col, row)
+		for _, p := range patternProblems(l.shape.function, text) {
+			l.warn(rows.lines[row], col+1, p.rule, "%s %q: %s", l.def.policyFields[col], shorten(text), p.message)
+		}
+		for _, d := range l.check.opts.Downloads {
+			if len(d.URL) > 1 && strings.HasPrefix(text, d.URL) {
+				l.warn(rows.lines[row], col+1, "pattern-download", "%s %q begins with %s, the url of the download %s, and paths of a policy begin below it: leave %s out",
+					l.def.policyFields[col], shorten(text), d.URL, d.Name, strings.TrimSuffix(d.URL, "/"))
+			}
+		}
+		if l.shape.role && l.allows(row) && coversEverything(l.shape.function, text) && l.roles.everybody(rows.cols[l.shape.subject][row]) {
+			l.warn(rows.lines[row], 0, "open-to-anyone", "lets everybody have everything, without credentials too: name the part that is public, or say %s", authz.GroupAuthenticated)
+		}
+	}
+}
+
+// lintDomains looks for domains that no download has.
+func (l *linter) lintDomains() {
+	col := l.shape.domain
+	if col < 0 || l.check.opts.Downloads == nil {
+		return
+	}
+	var names []string
+	for _, d := range l.check.opts.Downloads {
+		names = append(names, d.Name)
+	}
+	known := func(s symbol) bool { return slices.Contains(names, l.table.syms.text(s)) }
+	list := strings.Join(names, ", ")
+	for row, s := range l.table.rules.cols[col] {
+		if !known(s) {
+			l.warn(l.table.rules.lines[row], col+1, "domain", "no download is called %q, so this line matches no request: there are %s", shorten(l.table.syms.text(s)), list)
+		}
+	}
+	for _, link := range l.table.links["g"] {
+		if l.def.roles["g"] == 3 && l.shape.inDomain && !known(link.domain) {
+			l.warn(link.line, 3, "domain", "no download is called %q, so this line grants nothing: there are %s", shorten(l.table.syms.text(link.domain)), list)
+		}
+	}
+}
+
+// A use is where a name of a subject stands first.
+type use struct {
+	name  symbol
+	line  uint32
+	field int
+}
+
+// subjects returns the names of subjects, groups and roles, each with its first
+// use in the order of the file.
+func (l *linter) subjects() []use {
+	seen := make([]bool, l.table.syms.len())
+	var uses []use
+	add := func(name symbol, line uint32, field int) {
+		if !seen[name] {
+			seen[name] = true
+			uses = append(uses, use{name, line, field})
+		}
+	}
+	if col := l.shape.subject; col >= 0 {
+		for row, name := range l.table.rules.cols[col] {
+			add(name, l.table.rules.lines[row], col+1)
+		}
+	}
+	for _, link := range l.table.links["g"] {
+		add(link.name, link.line, 1)
+		add(link.role, link.line, 2)
+	}
+	slices.SortStableFunc(uses, func(a, b use) int { return int(a.line) - int(b.line) })
+	return uses
+}
+
+// lintSubjects looks for names by which somebody means everybody, for roles that
+// nobody can have, and for groups without their @.
+func (l *linter) lintSubjects() {
+	if l.shape.subject < 0 {
+		return
+	}
+	held := l.heldNames()
+	for _, u := range l.subjects() {
+		name := l.table.syms.text(u.name)
+		if held[u.name] {
+			continue
+		}
+		plain := strings.TrimPrefix(name, "@")
+		switch fold := strings.ToLower(plain); {
+		case name == authz.GroupAnyone || name == authz.GroupAuthenticated:
+		case fold == "*" || fold == "anyone" || fold == "everyone" || fold == "everybody":
+			l.warn(u.line, u.field, "subject-everyone", "%q is a name like any other: everybody is %s", shorten(name), authz.GroupAnyone)
+		case fold == "authenticated":
+			l.warn(u.line, u.field, "subject-everyone", "%q is a name like any other: everybody with credentials is %s", shorten(name), authz.GroupAuthenticated)
+		case isRoleName(fold) && !strings.HasPrefix(name, "@"):
+			l.warn(u.line, u.field, "role-unheld", "nobody has the role %q: give it to somebody with a g line, or is the name misspelt?", shorten(name))
+		}
+		if name != plain {
+			continue
+		}
+		if group, ok := l.table.syms.lookup("@" + name); ok && l.isSubject(group) {
+			l.warn(u.line, u.field, "similar-names", "%q is another name than the group %q: write the group with its @", shorten(name), shorten("@"+name))
+		}
+	}
+}
+
+// isSubject reports whether a name stands where subjects, groups and roles do.
+func (l *linter) isSubject(name symbol) bool {
+	if l.names == nil {
+		l.names = make([]bool, l.table.syms.len())
+		for _, u := range l.subjects() {
+			l.names[u.name] = true
+		}
+	}
+	return l.names[name]
+}
+
+// isRoleName reports whether a name says that it is a role's: role:admin,
+// ROLE_ADMIN.
+func isRoleName(lower string) bool {
+	rest, ok := strings.CutPrefix(lower, "role")
+	if !ok {
+		return strings.HasSuffix(lower, "_role") || strings.HasSuffix(lower, "-role")
+	}
+	return rest != "" && strings.ContainsRune(":_-/.", rune(rest[0]))
+}
+
+// Bounds of the search for names that differ by one letter.
+const (
+	maxRoleLetters    = 4 << 20 // of all roles
+	maxSubjectLetters = 16 << 20
+	minSimilar        = 5 // shorter names differ by a letter easily
+)
+
+// lintNames looks for names that differ by next to nothing, and for texts that
+// are not in composed form.
+func (l *linter) lintNames() {
+	l.lintForms()
+	uses := l.subjects()
+	first := make(map[string]use, len(uses))
+	for _, u := range uses {
+		name := l.table.syms.text(u.name)
+		fold := foldName(name)
+		if other, ok := first[fold]; ok {
+			l.warn(u.line, u.field, "similar-names", "%q differs from %q in line %d by case or accents alone, and is another name", shorten(name), shorten(l.table.syms.text(other.name)), other.line)
+			continue
+		}
+		first[fold] = u
+	}
+	l.misspeltRoles(uses)
+}
+
+// lintForms looks for texts that are not in composed form.
+func (l *linter) lintForms() {
+	told := make([]bool, l.table.syms.len())
+	check := func(s symbol, line uint32, field int) {
+		if told[s] {
+			return
+		}
+		told[s] = true
+		if text := l.table.syms.text(s); !norm.NFC.IsNormalString(text) {
+			l.warn(line, field, "unicode-form", "%q holds a letter and an accent as two characters, which is another text than with one: write it composed (NFC)", shorten(text))
+		}
+	}
+	for col, values := range l.table.rules.cols {
+		for row, s := range values {
+			check(s, l.table.rules.lines[row], col+1)
+		}
+	}
+	for _, links := range l.table.links {
+		for _, link := range links {
+			check(link.name, link.line, 1)
+			check(link.role, link.line, 2)
+		}
+	}
+}
+
+// foldName returns what names that look alike share.
+func foldName(name string) string {
+	if strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf || 'A' <= r && r <= 'Z' }) < 0 {
+		return name
+	}
+	return strings.ToLower(norm.NFKC.String(name))
+}
+
+// misspeltRoles looks for subjects that nobody holds and that differ from a role
+// by one letter. Names with digits are numbered more often than misspelt.
+func (l *linter) misspeltRoles(uses []use) {
+	held := l.heldNames()
+	candidate := func(name string) bool {
+		return len(name) >= minSimilar && !strings.ContainsFunc(name, unicode.IsDigit) && name[0] != '@'
+	}
+	letters := [2]int{}
+	for _, u := range uses {
+		if name := l.table.syms.text(u.name); candidate(name) {
+			if held[u.name] {
+				letters[0] += len(name)
+			} else {
+				letters[1] += len(name)
+			}
+		}
+	}
+	if letters[0] == 0 || letters[0] > maxRoleLetters || letters[1] > maxSubjectLetters {
+		return
+	}
+	roles := map[string]symbol{} // by the name without one of its letters, and by the name
+	for _, u := range uses {
+		if name := l.table.syms.text(u.name); held[u.name] && candidate(name) {
+			for _, key := range withoutOne(name) {
+				roles[key] = u.name
+			}
+		}
+	}
+	for _, u := range uses {
+		name := l.table.syms.text(u.name)
+		if held[u.name] || !candidate(name) {
+			continue
+		}
+		for _, key := range withoutOne(name) {
+			role, ok := roles[key]
+			if !ok || !oneEdit(name, l.table.syms.text(role)) || foldName(name) == foldName(l.table.syms.text(role)) {
+				continue
+			}
+			l.warn(u.line, u.field, "similar-names", "%q differs from the role %q by one letter: is it misspelt?", shorten(name), shorten(l.table.syms.text(role)))
+			break
+		}
+	}
+}
+
+// withoutOne returns a name, and the name without each of its letters.
+func withoutOne(name string) []string {
+	keys := []string{name}
+	for i, r := range name {
+		keys = append(keys, name[:i]+name[i+utf8.RuneLen(r):])
+	}
+	return keys
+}
+
+// oneEdit reports whether two names become the same when one letter is changed,
+// added, removed or swapped with the next.
+func oneEdit(a, b string) bool {
+	x, y := []rune(a), []rune(b)
+	for len(x) > 0 && len(y) > 0 && x[0] == y[0] {
+		x, y = x[1:], y[1:]
+	}
+	for len(x) > 0 && len(y) > 0 && x[len(x)-1] == y[len(y)-1] {
+		x, y = x[:len(x)-1], y[:len(y)-1]
+	}
+	return len(x) <= 1 && len(y) <= 1 || len(x) == 2 && len(y) == 2 && x[0] == y[1] && x[1] == y[0]
+}
+
+// lintUsers compares the policy with the users that identity sources list.
+func (l *linter) lintUsers() {
+	held := l.heldNames()
+	known := map[string]bool{authz.Anonymous: true}
+	for _, u := range l.check.opts.Users {
+		known[u.Name] = true
+		if s, ok := l.table.syms.lookup(u.Name); ok && held[s] {
+			l.add(Finding{File: u.File, Line: u.Line, Rule: "user-is-role"}, "the user %q is called like a role of the policy, and is refused so that it does not get the role: rename one of them", shorten(u.Name))
+		}
+	}
+	if !l.check.opts.OnlyUsers || l.shape.subject < 0 {
+		return
+	}
+	for _, u := range l.subjects() {
+		name := l.table.syms.text(u.name)
+		switch {
+		case name == authz.GroupAnyone || name == authz.GroupAuthenticated || held[u.name] || known[name]:
+		case strings.HasPrefix(name, "@"):
+			l.warn(u.line, u.field, "subject-unknown", "no identity source of the configuration names groups, so nobody is in %q", shorten(name))
+		default:
+			l.warn(u.line, u.field, "subject-unknown", "no user is called %q, and no line gives it to anybody as a role", shorten(name))
+		}
+	}
+}

@@ -1,0 +1,470 @@
+package policy
+
+import (
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A patternProblem is what is wrong with a pattern of an object. Where it makes
+// a line allow more, or deny less, than it seems to, it is an error.
+type patternProblem struct {
+	rule, message string
+	allow, deny   Severity // in a line that allows, or denies
+}
+
+// Severities of a pattern that covers less than it seems to, more, or either.
+func less(rule, format string, args ...any) patternProblem {
+	return patternProblem{rule, fmt.Sprintf(format, args...), SeverityWarning, SeverityError}
+}
+func more(rule, format string, args ...any) patternProblem {
+	return patternProblem{rule, fmt.Sprintf(format, args...), SeverityError, SeverityWarning}
+}
+func hint(rule, format string, args ...any) patternProblem {
+	return patternProblem{rule, fmt.Sprintf(format, args...), SeverityWarning, SeverityWarning}
+}
+
+// isPlainPath reports whether a pattern is a path without anything that a
+// pattern function or pathguard could mind, perhaps with /* or /** at its end.
+// Most are, and a million must not take long.
+func isPlainPath(function, pattern string) bool {
+	text := pattern
+	switch function {
+	case "globMatch":
+		if text = strings.TrimSuffix(text, "/**"); len(text) == len(pattern) {
+			text = strings.TrimSuffix(text, "/*")
+		}
+	case "keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5":
+		text = strings.TrimSuffix(text, "/*")
+	case "==":
+	default:
+		return false
+	}
+	if len(text) > 255 || text == "" && len(pattern) < 2 {
+		return false
+	}
+	dots := function == "==" || function == "globMatch" || function == "keyMatch"
+	slash := false // the byte before is a slash
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '/':
+			if slash {
+				return false
+			}
+			slash = true
+			continue
+		case i == 0:
+			return false
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c == '.' && dots && !slash:
+		default:
+			return false
+		}
+		slash = false
+	}
+	return !slash
+}
+
+// patternProblems says what is wrong with a pattern of an object as a function
+// reads it. The function is one of Casbin's, or "==". The pattern compiles.
+func patternProblems(function, pattern string) []patternProblem {
+	if isPlainPath(function, pattern) {
+		return nil
+	}
+	var found []patternProblem
+	add := func(p patternProblem) { found = append(found, p) }
+	if why := unmatchable(function, pattern); why != "" {
+		add(less("pattern-unmatchable", "no request has such a path: %s", why))
+	}
+	if percentEscape.MatchString(pattern) && function != "regexMatch" {
+		add(hint("pattern-encoded", "policies see decoded paths, so %q stands for these three characters and not for what they encode: write the character itself", percentEscape.FindString(pattern)))
+	}
+	switch function {
+	case "keyMatch":
+		star := strings.IndexByte(pattern, '*')
+		if star >= 0 && strings.Trim(pattern[star:], "*") != "" {
+			add(more("pattern-rest", "keyMatch takes everything after the first * for covered, so %q counts for nothing: end the pattern with the *, or use globMatch in the model", shorten(pattern[star+1:])))
+		}
+		if star > 0 && pattern[star-1] != '/' {
+			add(hint("pattern-prefix", "the * also covers what goes on after the name, such as %q: write %q for what is below it", shorten(pattern[:star]+"x/y"), shorten(pattern[:star]+"/*")))
+		}
+	case "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5":
+		found = append(found, keyProblems(function, pattern)...)
+	case "globMatch":
+		found = append(found, globProblems(pattern)...)
+	case "regexMatch":
+		found = append(found, regexProblems(pattern)...)
+	}
+	return found
+}
+
+var (
+	percentEscape = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
+	// plainGroup is a group that a regular expression could do without,
+	// plainClass a class of one letter or digit: both stand in file names.
+	plainGroup = regexp.MustCompile(`(^|[^\\])\([A-Za-z0-9 ,_-]+\)($|[^*+?{])`)
+	plainClass = regexp.MustCompile(`(^|[^\\])\[[A-Za-z0-9 ]\]($|[^*+?{])`)
+	// letterStar is a letter that may stand there any number of times.
+	letterStar = regexp.MustCompile(`[A-Za-z0-9_-]\*`)
+	// plainEscape is an escape of what means itself.
+	plainEscape = regexp.MustCompile(`(^|[^\\])(\\\\)*\\[A-Za-z0-9]`)
+	braceName   = regexp.MustCompile(`\{[^/]+?\}`)
+	colonName   = regexp.MustCompile(`/:[A-Za-z_][A-Za-z0-9_]*`)
+	plainDot    = regexp.MustCompile(`[A-Za-z0-9_-]\.[A-Za-z0-9_-]`)
+)
+
+// keyProblems are those of keyMatch2, keyMatch3, keyMatch4 and keyMatch5, which
+// make a regular expression of a pattern without escaping it.
+func keyProblems(function, pattern string) []patternProblem {
+	var found []patternProblem
+	add := func(p patternProblem) { found = append(found, p) }
+	names := braceName
+	if function == "keyMatch2" {
+		names = colonName
+	}
+	bare := names.ReplaceAllStringFunc(pattern, func(s string) string {
+		if s[0] == '/' {
+			return "/_"
+		}
+		return "_"
+	})
+	bare = strings.ReplaceAll(bare, "/*", "/_")
+	brackets := false
+	if i := alternation(bare); i >= 0 {
+		p := more("pattern-alternative", "%s reads it as the two halves around |, the first covering all that begins with it and the second all that ends with it: write two lines", function)
+		p.deny = SeverityError
+		add(p)
+	}
+	if m := plainGroup.FindString(bare); m != "" {
+		brackets = true
+		add(less("pattern-brackets", `%s reads (…) as a group, so the pattern does not cover a name with these brackets: write \( and \)`, function))
+	}
+	if m := plainClass.FindString(bare); m != "" {
+		brackets = true
+		add(less("pattern-brackets", `%s reads [ ] as one of the characters inside, so the pattern does not cover a name with these brackets: write \[ and \]`, function))
+	}
+	if m := letterStar.FindString(bare); m != "" {
+		add(less("pattern-star", "%s reads %q as any number of %q: only /* stands for everything below", function, m, m[:1]))
+	}
+	if i := metacharacter(function, bare, brackets); i >= 0 {
+		c := bare[i : i+1]
+		escaped := `\` + c
+		if strings.Contains(":{}", c) { // an escape would not keep it from being a name
+			escaped = fmt.Sprintf(`\x%x`, c)
+		}
+		add(hint("pattern-metacharacter", `%s reads %q as part of a pattern: write %s to mean the character`, function, c, escaped))
+	}
+	if i := wildDot(bare); i >= 0 {
+		add(hint("pattern-dot", `%s reads . as any character: write \. to mean a dot`, function))
+	}
+	return found
+}
+
+// alternation returns where a | stands outside brackets, or -1.
+func alternation(pattern string) int {
+	depth, class := 0, false
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\':
+			i++
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c == '(':
+			depth++
+		case c == ')':
+			depth--
+		case c == '|' && depth == 0:
+			return i
+		}
+	}
+	return -1
+}
+
+// metacharacter returns where one stands that no other rule tells of, or -1.
+func metacharacter(function, pattern string, brackets bool) int {
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; c {
+		case '\\':
+			i++
+		case '(', ')', '[', ']':
+			if !brackets {
+				return i
+			}
+		case '+', '?', '^', '$', '{', '}':
+			return i
+		case ':':
+			if function == "keyMatch2" && i+1 < len(pattern) && pattern[i+1] != '/' { // in the middle of a segment
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// wildDot returns where a dot stands that is neither escaped nor repeated, or
+// -1.
+func wildDot(pattern string) int {
+	class := false
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\':
+			i++
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c == '.' && (i+1 == len(pattern) || strings.IndexByte("*+?{", pattern[i+1]) < 0):
+			return i
+		}
+	}
+	return -1
+}
+
+func globProblems(pattern string) []patternProblem {
+	var found []patternProblem
+	if plainEscape.MatchString(pattern) {
+		found = append(found, less("pattern-backslash", `globMatch passes over a \ before a letter, and no path has one: separate directories by /`))
+	}
+	if strings.ContainsRune(pattern, '{') {
+		return found // alternatives may hold anything
+	}
+	if plainClass.MatchString(pattern) {
+		found = append(found, less("pattern-brackets", `globMatch reads [ ] as one of the characters inside, so the pattern does not cover a name with these brackets: write \[ and \]`))
+	}
+	for segment := range strings.SplitSeq(pattern, "/") {
+		if i := strings.Index(segment, "**"); i >= 0 && strings.Trim(segment, "*") != "" && !strings.ContainsAny(segment, `\[`) {
+			found = append(found, less("pattern-double-star", "** is any depth only between slashes, in %q it stays on one level: write **/%s", shorten(segment), quoted(strings.ReplaceAll(segment, "**", "*"))))
+			break
+		}
+	}
+	return found
+}
+
+func regexProblems(pattern string) []patternProblem {
+	var found []patternProblem
+	re, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return nil // it is refused elsewhere
+	}
+	switch {
+	case !anchored(re, true):
+		found = append(found, hint("regex-unanchored", "matches anywhere in a path, for it does not begin with ^ in each of its branches: begin it with ^"))
+	case !anchored(re, false) && !openEnd(pattern):
+		found = append(found, hint("regex-unanchored", "covers all that goes on after it: end it with $, or with / or .* to mean that"))
+	}
+	if plainDot.MatchString(pattern) && !strings.ContainsAny(pattern, "[") {
+		found = append(found, hint("pattern-dot", `regexMatch reads . as any character: write \. to mean a dot`))
+	}
+	return found
+}
+
+// anchored reports whether every text that an expression matches begins at the
+// beginning of a path, or ends at its end.
+func anchored(re *syntax.Regexp, begin bool) bool {
+	switch re.Op {
+	case syntax.OpBeginText:
+		return begin
+	case syntax.OpEndText:
+		return !begin
+	case syntax.OpCapture:
+		return anchored(re.Sub[0], begin)
+	case syntax.OpConcat:
+		i := 0
+		if !begin {
+			i = len(re.Sub) - 1
+		}
+		return anchored(re.Sub[i], begin)
+	case syntax.OpAlternate:
+		for _, sub := range re.Sub {
+			if !anchored(sub, begin) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// openEnd reports whether an expression says by its end that it goes on.
+func openEnd(pattern string) bool {
+	return strings.HasSuffix(pattern, "/") || strings.HasSuffix(pattern, ".*") || strings.HasSuffix(pattern, ".*)")
+}
+
+// unmatchable says why no canonical path can match a pattern, or returns "".
+// Doubt counts as can.
+func unmatchable(function, pattern string) string {
+	if function == "globMatch" {
+		return unmatchableGlob(pattern)
+	}
+	prefix, whole := literalPrefix(function, pattern)
+	if prefix == "" {
+		return ""
+	}
+	if prefix[0] != '/' {
+		return "every path begins with a slash"
+	}
+	if len(prefix) > 4096 {
+		return "a path has at most 4,096 bytes"
+	}
+	segments := strings.Split(prefix[1:], "/")
+	for i, segment := range segments {
+		last := i == len(segments)-1
+		if why := badSegment(segment, last, !last || whole); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+// badSegment says why no path has a segment. One that is not complete may go
+// on; last is the path's last.
+func badSegment(segment string, last, complete bool) string {
+	switch {
+	case complete && segment == "" && last:
+		return "no path ends with a slash"
+	case complete && segment == "":
+		return "no path has // inside"
+	case complete && (segment == "." || segment == ".."):
+		return "no path has a segment . or .."
+	case len(segment) > 255:
+		return "a segment has at most 255 bytes"
+	case strings.IndexByte(segment, '\\') >= 0:
+		return "no path has a backslash"
+	case strings.IndexFunc(segment, unicode.IsControl) >= 0:
+		return "no path has a control character, such as a tab"
+	case segment != strings.TrimLeftFunc(segment, unicode.IsSpace):
+		return "no segment begins with a blank"
+	case complete && segment != strings.TrimRightFunc(segment, unicode.IsSpace):
+		return "no segment ends with a blank"
+	}
+	return ""
+}
+
+// literalPrefix returns a text with which every path that matches begins, and
+// whether it is the only path that matches.
+func literalPrefix(function, pattern string) (prefix string, whole bool) {
+	switch function {
+	case "==":
+		return pattern, true
+	case "keyMatch":
+		if i := strings.IndexByte(pattern, '*'); i >= 0 {
+			return pattern[:i], false
+		}
+		return pattern, true
+	case "globMatch":
+		if i := strings.IndexAny(pattern, `*?[{\`); i >= 0 {
+			prefix = pattern[:i]
+			if pattern[i] == '{' || strings.HasPrefix(pattern[i:], "**") {
+				prefix = strings.TrimSuffix(prefix, "/") // /a/** covers /a
+			}
+			return prefix, false
+		}
+		return pattern, true
+	case "regexMatch":
+		text, ok := strings.CutPrefix(pattern, "^")
+		if !ok {
+			return "", false
+		}
+		prefix, _ = regexPrefix(text, "")
+		return prefix, false
+	case "keyMatch2":
+		return regexPrefix(pattern, ":")
+	case "keyMatch3", "keyMatch4", "keyMatch5":
+		prefix, whole = regexPrefix(pattern, "{")
+		// keyMatch5 passes over what follows a question mark in the path.
+		return prefix, whole && function != "keyMatch5"
+	}
+	return "", false
+}
+
+// regexPrefix returns the literal beginning of a regular expression; name is
+// with what keyMatch2 to keyMatch5 begin a name, and empty for regexMatch.
+func regexPrefix(pattern, name string) (string, bool) {
+	if strings.IndexByte(pattern, '|') >= 0 || strings.ContainsRune(pattern, unicode.ReplacementChar) {
+		return "", false
+	}
+	i := strings.IndexAny(pattern, `\.+*?()[]{}^$`+name)
+	if i < 0 {
+		return pattern, true
+	}
+	prefix := pattern[:i]
+	if c := pattern[i]; prefix != "" && (c == '?' || c == '+' || c == '{' && name != "{" || c == '*' && (name == "" || prefix[i-1] != '/')) {
+		// The last character may be missing, or be there more than once.
+		// keyMatch2 to keyMatch5 make another pattern of /*.
+		_, size := utf8.DecodeLastRuneInString(prefix)
+		prefix = prefix[:len(prefix)-size]
+	}
+	return prefix, false
+}
+
+// unmatchableGlob is unmatchable for globMatch: it looks at each segment as far
+// as no class, no alternative and no escape comes.
+func unmatchableGlob(pattern string) string {
+	if i := strings.Index(pattern, `\\`); i >= 0 && !strings.ContainsAny(pattern[:i], `[{\`) {
+		return "no path has a backslash"
+	}
+	segments := strings.Split(pattern, "/")
+	if i := strings.IndexAny(pattern, `[{\`); i >= 0 {
+		segments = strings.Split(pattern[:i], "/")
+		segments = segments[:len(segments)-1]
+	}
+	if len(segments) == 0 {
+		return ""
+	}
+	if strings.Trim(segments[0], "*") != "" || segments[0] == "" && pattern == "" {
+		return "every path begins with a slash"
+	}
+	if len(segments) == 1 && pattern == segments[0] && pattern != "**" {
+		return "every path begins with a slash, which * does not cover"
+	}
+	whole := len(segments) == strings.Count(pattern, "/")+1
+	for i, segment := range segments[1:] {
+		if segments[i] == "**" && segment == "" {
+			return "" // ** takes such a slash in
+		}
+		last := whole && i == len(segments)-2
+		if why := badGlobSegment(segment, last); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+func badGlobSegment(segment string, last bool) string {
+	star := strings.IndexAny(segment, "*?")
+	if star < 0 {
+		return badSegment(segment, last, true)
+	}
+	if why := badSegment(segment[:star], last, false); why != "" {
+		return why
+	}
+	rest := segment[strings.LastIndexAny(segment, "*?")+1:]
+	if rest != strings.TrimRightFunc(rest, unicode.IsSpace) {
+		return "no segment ends with a blank"
+	}
+	return ""
+}
+
+// coversEverything reports whether a pattern covers every path.
+func coversEverything(function, pattern string) bool {
+	switch function {
+	case "globMatch":
+		return pattern == "/**" || pattern == "**"
+	case "keyMatch":
+		return pattern == "*" || strings.HasPrefix(pattern, "/*")
+	case "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5":
+		return pattern == "/*" || pattern == "/.*" || pattern == ".*"
+	case "regexMatch":
+		switch strings.TrimSuffix(strings.TrimPrefix(pattern, "^"), "$") {
+		case ".*", "/.*", ".+", "/.+":
+			return true
+		}
+		return pattern == "" || pattern == "/" || pattern == "^/"
+	}
+	return false
+}
