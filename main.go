@@ -161,6 +161,17 @@ func (cmd *nginxCommand) Run(env environment, all *commands) error {
 		if id.Header != "" {
 			snippet.Identity = append(snippet.Identity, nginx.Header{Name: id.Header, Value: id.NginxValue})
 		}
+		if id.Certificate != nil {
+			c, err := openCertificate(id.Certificate)
+			if err != nil {
+				return err
+			}
+			for _, name := range c.Headers() {
+				snippet.Identity = append(snippet.Identity, nginx.Header{Name: name, Value: map[string]string{
+					identity.HeaderVerify: "$ssl_client_verify", identity.HeaderDN: "$ssl_client_s_dn", identity.HeaderCertificate: "$ssl_client_escaped_cert",
+				}[name]})
+			}
+		}
 		if id.GroupsHeader != "" {
 			snippet.Identity = append(snippet.Identity, nginx.Header{Name: id.GroupsHeader, Value: id.NginxGroupsValue})
 		}

@@ -176,6 +176,12 @@ func openIdentity(c *config.Config, log *slog.Logger) (*callers, error) {
 			if out.challenge == "" {
 				out.challenge = token.Challenge()
 			}
+		case id.Certificate != nil:
+			certificate, err := openCertificate(id.Certificate)
+			if err != nil {
+				return nil, err
+			}
+			out.add("certificate", certificate)
 		default:
 			session, err := openSession(id.Session, log)
 			if err != nil {
@@ -191,6 +197,14 @@ func openIdentity(c *config.Config, log *slog.Logger) (*callers, error) {
 func (c *callers) add(name string, source authz.Authenticator) {
 	c.chain = append(c.chain, source)
 	c.names = append(c.names, name)
+}
+
+func openCertificate(c *config.Certificate) (*identity.Certificate, error) {
+	certificate, err := identity.NewCertificate(identity.CertificateOptions{Subject: c.Subject, Groups: c.Groups})
+	if err != nil {
+		return nil, fmt.Errorf("identity from certificate: %w", err)
+	}
+	return certificate, nil
 }
 
 // openJWT makes a source of tokens. Sources of one issuer share its keys, so

@@ -90,7 +90,7 @@ type Policy struct {
 	RoleDepth int `yaml:"role_depth"`
 }
 
-// Identity is one source; exactly one of Header, Htpasswd, JWT and Session is set.
+// Identity is one source; exactly one of Header, Htpasswd, JWT, Certificate and Session is set.
 type Identity struct {
 	Header       string `yaml:"header"`
 	GroupsHeader string `yaml:"groups_header"`
@@ -107,8 +107,18 @@ type Identity struct {
 
 	JWT *JWT `yaml:"jwt"`
 
+	Certificate *Certificate `yaml:"certificate"`
+
 	// Session asks an application.
 	Session *Session `yaml:"session"`
+}
+
+// Certificate is a source of TLS client certificates that nginx has verified.
+type Certificate struct {
+	// Subject is cn, dn, email, dns or uri.
+	Subject string `yaml:"subject"`
+	// Groups is ou, or empty for none.
+	Groups string `yaml:"groups"`
 }
 
 // JWT is a source of signed tokens. What is left out has the defaults of
@@ -212,6 +222,9 @@ func (c *Config) fill() {
 			if id.Remember == 0 {
 				id.Remember = Duration(time.Minute)
 			}
+		}
+		if id.Certificate != nil {
+			def(&id.Certificate.Subject, "cn")
 		}
 		if id.Session != nil {
 			id.Session.fill()

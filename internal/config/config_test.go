@@ -73,6 +73,8 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 				SubjectPath: "user.name", GroupsPath: "user.groups", Timeout: Duration(500 * time.Millisecond),
 				Remember: Duration(10 * time.Second), RememberRefused: Duration(2 * time.Second), CAFile: "testdata/app-ca.pem", MaxCalls: 16,
 			}},
+			{Certificate: &Certificate{Subject: "uri", Groups: "ou"}},
+			{Certificate: &Certificate{Subject: "cn"}},
 		},
 		Log:  Log{Format: "json", Level: "debug"},
 		File: "testdata/valid-full.yaml",

@@ -64,7 +64,17 @@ func Load(file string, environ []string) (*Config, error) {
 	if err := c.validate(doc); err != nil {
 		return nil, err
 	}
+	c.warn()
 	return c, nil
+}
+
+// warn tells of what may be meant, and is dangerous if it is not.
+func (c *Config) warn() {
+	for i, id := range c.Identity {
+		if id.NginxValue == "$remote_user" {
+			c.Warnings = append(c.Warnings, indexed("identity", i)+".nginx_value: $remote_user is whom the client says it is, unless auth_basic is on in every location that asks the service")
+		}
+	}
 }
 
 func read(file string) ([]byte, error) {

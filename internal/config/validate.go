@@ -25,6 +25,8 @@ var (
 	headerPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
 	cookiePattern = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$") // RFC 6265
 	valuePattern  = regexp.MustCompile(`^\$[a-z][a-z0-9_]*$`)
+	// clientPattern is a variable with what a client sent, unverified.
+	clientPattern = regexp.MustCompile(`^\$(?:http|arg|cookie)_|^\$(?:args|query_string|uri|request_uri|request|request_body|host)$`)
 	// fieldPattern is a header value without control bytes (RFC 9110,
 	// section 5.5, ASCII only).
 	fieldPattern = regexp.MustCompile(`^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$`)
@@ -158,13 +160,13 @@ func overlap(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPr
 
 func (v *validator) identity(path string, id Identity) {
 	sources := 0
-	for _, named := range []bool{id.Header != "", id.Htpasswd != "", id.JWT != nil, id.Session != nil} {
+	for _, named := range []bool{id.Header != "", id.Htpasswd != "", id.JWT != nil, id.Certificate != nil, id.Session != nil} {
 		if named {
 			sources++
 		}
 	}
 	if sources != 1 {
-		v.add(path, "name exactly one source: header, htpasswd, jwt or session")
+		v.add(path, "name exactly one source: header, htpasswd, jwt, certificate or session")
 		return
 	}
 	if id.Header == "" && (id.GroupsHeader != "" || id.NginxValue != "" || id.NginxGroupsValue != "") {
@@ -180,6 +182,11 @@ func (v *validator) identity(path string, id Identity) {
 		v.match(path+".realm", id.Realm, fieldPattern, "is not a realm: printable ASCII")
 	case id.JWT != nil:
 		v.jwt(path+".jwt", *id.JWT)
+	case id.Certificate != nil:
+		v.oneOf(path+".certificate.subject", id.Certificate.Subject, "cn", "dn", "email", "dns", "uri")
+		if id.Certificate.Groups != "" {
+			v.oneOf(path+".certificate.groups", id.Certificate.Groups, "ou")
+		}
 	default:
 		v.session(path+".session", id.Session)
 	}
@@ -191,8 +198,12 @@ func (v *validator) header(path string, id Identity) {
 		v.match(path+".groups_header", id.GroupsHeader, headerPattern, "is not a header name: letters, digits and -")
 	}
 	for _, p := range []struct{ key, value string }{{"nginx_value", id.NginxValue}, {"nginx_groups_value", id.NginxGroupsValue}} {
-		if p.value != "" {
-			v.match(path+"."+p.key, p.value, valuePattern, "is not an nginx variable such as $ssl_client_s_dn")
+		if p.value == "" {
+			continue
+		}
+		v.match(path+"."+p.key, p.value, valuePattern, "is not an nginx variable such as $ssl_client_s_dn")
+		if clientPattern.MatchString(p.value) {
+			v.add(path+"."+p.key, "%q is what the client says: let nginx believe it of your gateway alone, with a map as docs/identity.md shows", p.value)
 		}
 	}
 }

@@ -140,7 +140,7 @@ func newView(c Config) view {
 		}
 		if h.Value == "" {
 			h.Value = `""`
-		} else if suffix, ok := strings.CutPrefix(h.Value, "$ssl_client_"); ok {
+		} else if suffix, ok := strings.CutPrefix(h.Value, "$ssl_client_"); ok && suffix != "verify" {
 			guarded := "$securefiles_client_" + suffix
 			if !seen[guarded] {
 				v.Certificates = append(v.Certificates, certificate{h.Value, guarded})

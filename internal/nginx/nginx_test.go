@@ -28,7 +28,8 @@ func several() Config {
 	c.ProxySecret = true
 	c.Login = true
 	c.Downloads = append(c.Downloads, Download{Name: "media", URL: "/media.v1/", Internal: "/protected-media.v1/", Root: "/srv/media/", FollowSymlinks: true})
-	c.Identity = []Header{{"X-Remote-User", "$ssl_client_s_dn"}, {"X-Remote-Groups", ""}, {"X-Gateway-User", "$gateway_user"}}
+	c.Identity = []Header{{"X-Remote-User", "$ssl_client_s_dn"}, {"X-Remote-Groups", ""}, {"X-Gateway-User", "$gateway_user"},
+		{"X-Securefiles-Client-Verify", "$ssl_client_verify"}, {"X-Securefiles-Client-Dn", "$ssl_client_s_dn"}, {"X-Securefiles-Client-Certificate", "$ssl_client_escaped_cert"}}
 	return c
 }
 
@@ -104,7 +105,7 @@ func TestSnippetKeepsToSafeDirectives(t *testing.T) {
 			"$uri sent to the service":      regexp.MustCompile(`proxy_set_header[^;]*\$uri\b`),
 			"an alias without its slash":    regexp.MustCompile(`alias\s+[^;]*[^/];`),
 			"a variable in alias":           regexp.MustCompile(`alias\s+[^;]*\$`),
-			"an unverified certificate":     regexp.MustCompile(`proxy_set_header[^;]*\$ssl_client_`),
+			"an unverified certificate":     regexp.MustCompile(`proxy_set_header[^;]*\$ssl_client_(?:[^v]|v_)`),
 			"auth_request before try_files": regexp.MustCompile(`rewrite[^;]*break`),
 		} {
 			if loc := bad.FindString(text); loc != "" {
