@@ -31,6 +31,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"securefiles/internal/config"
+	"securefiles/internal/identity"
 	"securefiles/internal/nginx"
 	"securefiles/policy"
 )
