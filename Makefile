@@ -17,7 +17,7 @@ demo: build
 	./examples/demo/demo.sh
 
 test: lint
-	./scripts/install.sh nginx curl openssl
+	./scripts/install.sh nginx curl openssl django
 	go test -race -shuffle=on -timeout 12m ./...
 
 lint:

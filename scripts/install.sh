@@ -5,11 +5,15 @@ set -euo pipefail
 
 declare -A package=(
   [nginx]=nginx [curl]=curl [wrk]=wrk [htpasswd]=apache2-utils [openssl]=openssl [python3]=python3 [shellcheck]=shellcheck
+  [django]=python3-django # a module of Debian's own python3
 )
+have() {
+  if [[ $1 == django ]]; then /usr/bin/python3 -c 'import django' 2>/dev/null; else command -v "$1" >/dev/null; fi
+}
 missing=()
 had_nginx=$(command -v nginx || true)
 for command in "$@"; do
-  command -v "$command" >/dev/null || missing+=("${package[$command]:?no package is known for $command}")
+  have "$command" || missing+=("${package[$command]:?no package is known for $command}")
 done
 ((${#missing[@]})) || exit 0
 
