@@ -431,16 +431,16 @@ func (c *condition) chain(calls []roleCall, row int) []hop {
 			domain = noSymbol
 		}
 		walked := c.ev.walk(rc.definition, subject, domain)
-		at := find(walked, e.rules.cols[rc.col][row])
+		at := walked.find(e.rules.cols[rc.col][row])
 		if at <= 0 {
 			continue
 		}
 		var hops []hop
-		for ; at > 0; at = int(walked[at].parent) {
-			h := hop{name: e.syms.text(walked[at].name)}
-			parent := walked[walked[at].parent]
-			if parent.name != noSymbol && !(walked[at].parent == 0 && slices.Contains(c.ev.query.Principal.Groups, h.name)) {
-				h.link, h.ok = linkKey{rc.definition, parent.name, walked[at].name, domain}, true
+		for ; at > 0; at = int(walked.reached[at].parent) {
+			h := hop{name: e.syms.text(walked.reached[at].name)}
+			parent := walked.reached[walked.reached[at].parent]
+			if parent.name != noSymbol && !(walked.reached[at].parent == 0 && slices.Contains(c.ev.query.Principal.Groups, h.name)) {
+				h.link, h.ok = linkKey{rc.definition, parent.name, walked.reached[at].name, domain}, true
 			}
 			hops = append(hops, h)
 		}
@@ -461,7 +461,7 @@ func (c *condition) domain(rc roleCall, row int) (symbol, bool) {
 		return e.rules.cols[e.def.policyField(field)][row], true
 	}
 	if field, ok := strings.CutPrefix(rc.domain, "r_"); ok {
-		value, _ := requestValue(c.ev.query, field)
+		value, _ := requestValue(&c.ev.query, field)
 		return e.syms.lookup(value)
 	}
 	return e.syms.lookup(strings.Trim(rc.domain, `"'`))

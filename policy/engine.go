@@ -17,17 +17,24 @@ import (
 // An engine evaluates one policy under one model. It is immutable and safe for
 // concurrent use.
 //
-// It does what Casbin's enforcer does, with Casbin's own parts: the matcher
-// compiled by govaluate, Casbin's functions, the meaning of Casbin's effects.
-// What it leaves out is the enforcer's work for each request (a map of
-// functions, arrays as long as the policy, a memo that grows for ever).
+// It does what Casbin's enforcer does, with Casbin's own parts: the matcher as
+// govaluate reads it, Casbin's functions, the meaning of Casbin's effects. What
+// it leaves out is the enforcer's work for each request (a map of functions,
+// arrays as long as the policy, a memo that grows for ever), and the rows that
+// could not match.
 type engine struct {
 	def        *definition
 	syms       *symbols
 	rules      *rules
 	graphs     map[string]*roleGraph
-	eft        int  // the column of eft, or -1
-	asksPolicy bool // the matcher looks at p; otherwise Casbin evaluates it once
+	empty      symbol // of the empty text, the domain of links that have none
+	eft        int    // the column of eft, or -1
+	asksPolicy bool   // the matcher looks at p; otherwise Casbin evaluates it once
+	matcher    *term
+	atoms      []*atom
+	constants  []symbol // by atom: of atomConstant
+	plan       *plan
+	patterns   *patternMatcher
 	evaluators sync.Pool
 }
 
@@ -35,7 +42,9 @@ type engine struct {
 type links map[string][]roleLink
 
 type engineOptions struct {
-	roleDepth int // how many roles deep a chain is followed; 0 means Casbin's 10
+	roleDepth int     // how many roles deep a chain is followed; 0 means Casbin's 10
+	scan      bool    // look at every row; for comparisons
+	tuning    *tuning // nil means defaultTuning
 }
 
 // newEngine returns an error where the matcher, or a pattern of the policy,
@@ -47,9 +56,30 @@ func newEngine(def *definition, syms *symbols, rs *rules, ls links, opts engineO
 	e := &engine{
 		def: def, syms: syms, rules: rs, graphs: make(map[string]*roleGraph, len(def.roles)),
 		eft: def.policyField("eft"), asksPolicy: strings.Contains(def.matcher, "p_"),
+		patterns: &patternMatcher{},
 	}
+	e.empty = syms.intern("")
 	for name := range def.roles {
 		e.graphs[name] = newRoleGraph(ls[name], opts.roleDepth)
+	}
+	var err error
+	if e.matcher, e.atoms, err = parseMatcher(def); err != nil {
+		return nil, fmt.Errorf("compile the matcher of %s: %w", def.file, err)
+	}
+	for _, a := range e.atoms {
+		constant, ok := syms.lookup(a.text)
+		if !ok {
+			constant = noSymbol
+		}
+		e.constants = append(e.constants, constant)
+	}
+	e.plan = &plan{scan: "it was asked to look at every line", bucket: rs.len()}
+	if !opts.scan {
+		tuned := defaultTuning()
+		if opts.tuning != nil {
+			tuned = *opts.tuning
+		}
+		e.plan = newPlan(e, tuned)
 	}
 	ev, err := e.newEvaluator()
 	if err != nil {
@@ -77,6 +107,9 @@ func (e *engine) decide(q *authz.Query) (allowed bool, row int, err error) {
 	if !e.asksPolicy || e.rules.len() == 0 {
 		return ev.decideWithoutRows()
 	}
+	if rows, all := ev.candidates(); !all {
+		return ev.decideRows(len(rows), func(i int) int { return int(rows[i]) })
+	}
 	return ev.decideRows(e.rules.len(), func(i int) int { return i })
 }
 
@@ -90,12 +123,16 @@ func (e *engine) begin(q *authz.Query) (*evaluator, error) {
 		}
 		ev.request[i] = value
 	}
-	ev.query = q
+	ev.query = *q
 	return ev, nil
 }
 
+// end forgets the query. What a panic leaves behind is never used again.
 func (e *engine) end(ev *evaluator) {
-	ev.query = nil
+	ev.query = authz.Query{}
+	clear(ev.request)
+	clear(ev.found)
+	clear(ev.verdicts)
 	ev.walks = ev.walks[:0]
 	e.evaluators.Put(ev)
 }
@@ -119,31 +156,71 @@ func requestValue(q *authz.Query, name string) (string, bool) {
 	return "", false
 }
 
-// An evaluator holds what one decision needs. Its matcher is compiled with
-// functions that see its query.
+// An evaluator holds what one decision needs.
 type evaluator struct {
-	engine  *engine
-	matcher *govaluate.EvaluableExpression
-	query   *authz.Query
+	engine *engine
+	// compiled are the atoms that govaluate evaluates, by their number, with
+	// functions that see the evaluator's query.
+	compiled []*govaluate.EvaluableExpression
+
+	query   authz.Query
 	request []string
-	row     int // -1 where Casbin evaluates the matcher without a row
-	walks   []walkResult
+	row     int // for Get; -1 where Casbin evaluates the matcher without a row
+
+	symbols  []symbol // of the request, where found says so
+	found    []bool
+	verdicts []atomVerdict // of the atoms that look at the request only
+	walks    []walkResult
+
+	// The candidates, and what leads to them.
+	rows    []uint32
+	keys    keySet
+	singles [][1]symbol
+}
+
+// A atomVerdict is remembered for a decision. The zero atomVerdict is none.
+type atomVerdict struct {
+	known, holds bool
+	err          error
 }
 
 // A walkResult is the names that one name reaches, found once a decision.
 type walkResult struct {
 	definition, start string
 	domain            symbol
-	names             []reached
+	walk
 }
 
 func (e *engine) newEvaluator() (*evaluator, error) {
-	ev := &evaluator{engine: e, request: make([]string, len(e.def.requestFields))}
-	matcher, err := govaluate.NewEvaluableExpressionWithFunctions(e.def.matcher, ev.functions())
-	if err != nil {
-		return nil, fmt.Errorf("compile the matcher of %s: %w", e.def.file, err)
+	n := len(e.def.requestFields)
+	ev := &evaluator{
+		engine: e, compiled: make([]*govaluate.EvaluableExpression, len(e.atoms)),
+		request: make([]string, n), symbols: make([]symbol, n), found: make([]bool, n),
+		verdicts: make([]atomVerdict, len(e.atoms)),
 	}
-	ev.matcher = matcher
+	for _, c := range e.plan.conjunctions {
+		if len(c.lookups) > len(ev.singles) {
+			ev.singles = make([][1]symbol, len(c.lookups))
+		}
+	}
+	var tokens []govaluate.ExpressionToken
+	for _, a := range e.atoms {
+		if a.kind != atomOpaque && a.kind != atomRequest {
+			continue
+		}
+		if tokens == nil {
+			matcher, err := govaluate.NewEvaluableExpressionWithFunctions(e.def.matcher, ev.functions())
+			if err != nil {
+				return nil, fmt.Errorf("compile the matcher of %s: %w", e.def.file, err)
+			}
+			tokens = matcher.Tokens()
+		}
+		compiled, err := govaluate.NewEvaluableExpressionFromTokens(tokens[a.from:a.to])
+		if err != nil {
+			return nil, fmt.Errorf("compile %q of the matcher of %s: %w", a.source, e.def.file, err)
+		}
+		ev.compiled[a.number] = compiled
+	}
 	return ev, nil
 }
 
@@ -194,41 +271,61 @@ func (ev *evaluator) hasRole(definition string, args []any) (any, error) {
 	if names[0] == names[1] {
 		return true, nil
 	}
-	var domain symbol
-	if len(names) == 3 && ev.engine.def.roles[definition] == 3 {
-		var ok bool
-		if domain, ok = ev.engine.syms.lookup(names[2]); !ok {
-			domain = noSymbol // only the groups of the request hold here
-		}
-	} else {
-		domain, _ = ev.engine.syms.lookup("")
+	domain := ev.engine.empty
+	if len(names) == 3 {
+		domain = ev.domainSymbol(definition, ev.lookup(names[2]))
 	}
-	role, ok := ev.engine.syms.lookup(names[1])
-	if !ok {
-		return false, nil
+	role := ev.lookup(names[1])
+	return role != noSymbol && ev.walk(definition, names[0], domain).has(role), nil
+}
+
+// lookup returns the symbol of a name, or noSymbol.
+func (ev *evaluator) lookup(name string) symbol {
+	if s, ok := ev.engine.syms.lookup(name); ok {
+		return s
 	}
-	return find(ev.walk(definition, names[0], domain), role) >= 0, nil
+	return noSymbol
+}
+
+// symbol returns the symbol of a field of the request, or noSymbol.
+func (ev *evaluator) symbol(field int) symbol {
+	if !ev.found[field] {
+		ev.symbols[field], ev.found[field] = ev.lookup(ev.request[field]), true
+	}
+	return ev.symbols[field]
+}
+
+// domainSymbol returns the domain in which a role definition is asked. Where it
+// has none, none counts. In a domain that the policy does not have, only the
+// groups of the request hold.
+func (ev *evaluator) domainSymbol(definition string, domain symbol) symbol {
+	if ev.engine.def.roles[definition] == 3 {
+		return domain
+	}
+	return ev.engine.empty
 }
 
 // walk returns the names that start reaches. The groups of the request are
 // roles of its subject, in the role definition g.
-func (ev *evaluator) walk(definition, start string, domain symbol) []reached {
+func (ev *evaluator) walk(definition, start string, domain symbol) *walk {
 	for i := range ev.walks {
 		if w := &ev.walks[i]; w.definition == definition && w.start == start && w.domain == domain {
-			return w.names
+			return &w.walk
 		}
 	}
 	var groups []string
 	if definition == "g" && start == ev.query.Principal.Subject {
 		groups = ev.query.Principal.Groups
 	}
-	var buf []reached
-	if n := len(ev.walks); n < cap(ev.walks) {
-		buf = ev.walks[:n+1][n].names[:0] // its last use is over
+	if len(ev.walks) < cap(ev.walks) {
+		ev.walks = ev.walks[:len(ev.walks)+1] // with the memory of an earlier decision's
+	} else {
+		ev.walks = append(ev.walks, walkResult{})
 	}
-	names := ev.engine.graphs[definition].walk(ev.engine.syms, start, groups, domain, buf)
-	ev.walks = append(ev.walks, walkResult{definition, start, domain, names})
-	return names
+	w := &ev.walks[len(ev.walks)-1]
+	w.definition, w.start, w.domain = definition, start, domain
+	ev.engine.graphs[definition].walk(&w.walk, ev.engine.syms, start, groups, domain)
+	return &w.walk
 }
 
 // evalRule is Casbin's eval: it evaluates a rule that stands in the policy.
@@ -250,18 +347,106 @@ func (ev *evaluator) evalRule(functions map[string]govaluate.ExpressionFunction,
 // matches evaluates the matcher for a row.
 func (ev *evaluator) matches(row int) (bool, error) {
 	ev.row = row
-	result, err := ev.matcher.Eval(ev)
+	holds, err := ev.holds(ev.engine.matcher, true)
 	if err != nil {
 		return false, fmt.Errorf("evaluate the matcher: %w", err)
+	}
+	return holds, nil
+}
+
+// holds evaluates a term for the row, as govaluate does: from the left, and
+// no further than the answer takes.
+func (ev *evaluator) holds(c *term, whole bool) (bool, error) {
+	switch c.op {
+	case opAtom:
+		return ev.atomHolds(c.atom, whole)
+	case opNot:
+		holds, err := ev.holds(c.kids[0], false)
+		return !holds, err
+	}
+	for _, kid := range c.kids {
+		holds, err := ev.holds(kid, false)
+		if err != nil {
+			return false, err
+		}
+		if holds == (c.op == opOr) {
+			return holds, nil
+		}
+	}
+	return c.op == opAnd, nil
+}
+
+// atomHolds evaluates an atom; whole says that it is all of the matcher.
+func (ev *evaluator) atomHolds(a *atom, whole bool) (bool, error) {
+	e := ev.engine
+	if a.kind == atomRequest && !whole {
+		return ev.holdsForRequest(a)
+	}
+	if a.kind == atomOpaque || a.kind == atomRequest {
+		return ev.evaluate(a, whole)
+	}
+	value := noSymbol // where there is no row, the empty text
+	if ev.row >= 0 {
+		value = e.rules.cols[a.policy][ev.row]
+	}
+	switch a.kind {
+	case atomEqual:
+		return value == ev.symbol(a.request) && value != noSymbol || value == noSymbol && ev.request[a.request] == "", nil
+	case atomConstant:
+		return value == e.constants[a.number] && value != noSymbol || value == noSymbol && a.text == "", nil
+	case atomPattern:
+		return e.patterns.match(a.function, ev.request[a.request], ev.text(value), value)
+	default: // atomRole
+		name := ev.request[a.request]
+		if value == noSymbol {
+			value = ev.engine.empty
+		}
+		domain := ev.engine.empty
+		switch {
+		case a.domain == domainRequest:
+			domain = ev.domainSymbol(a.function, ev.symbol(a.domainField))
+		case a.domain == domainPolicy && ev.row >= 0:
+			domain = ev.domainSymbol(a.function, e.rules.cols[a.domainField][ev.row])
+		}
+		return ev.walk(a.function, name, domain).has(value), nil
+	}
+}
+
+// text returns the text of a symbol, empty for noSymbol.
+func (ev *evaluator) text(s symbol) string {
+	if s == noSymbol {
+		return ""
+	}
+	return ev.engine.syms.text(s)
+}
+
+// holdsForRequest evaluates an atom that looks at the request only, once a
+// decision.
+func (ev *evaluator) holdsForRequest(a *atom) (bool, error) {
+	v := &ev.verdicts[a.number]
+	if !v.known {
+		v.holds, v.err = ev.evaluate(a, false)
+		v.known = true
+	}
+	return v.holds, v.err
+}
+
+// evaluate has govaluate evaluate an atom. A matcher as a whole may be a number;
+// an operand of && and its like may not.
+func (ev *evaluator) evaluate(a *atom, whole bool) (bool, error) {
+	result, err := ev.compiled[a.number].Eval(ev)
+	if err != nil {
+		return false, err
 	}
 	switch result := result.(type) {
 	case bool:
 		return result, nil
 	case float64:
-		return result != 0, nil
-	default:
-		return false, errors.New("the matcher gives neither true nor false")
+		if whole {
+			return result != 0, nil
+		}
 	}
+	return false, fmt.Errorf("%q is neither true nor false", a.source)
 }
 
 // rowEffect is what a row says when it matches.
@@ -273,11 +458,11 @@ const (
 	rowDenies
 )
 
-func (ev *evaluator) effectOf(row int) rowEffect {
-	if ev.engine.eft < 0 {
+func (e *engine) effectOf(row int) rowEffect {
+	if e.eft < 0 {
 		return rowAllows
 	}
-	switch ev.engine.syms.text(ev.engine.rules.cols[ev.engine.eft][row]) {
+	switch e.syms.text(e.rules.cols[e.eft][row]) {
 	case "allow":
 		return rowAllows
 	case "deny":
@@ -300,7 +485,7 @@ func (ev *evaluator) decideRows(n int, at func(int) int) (allowed bool, row int,
 		if !ok {
 			continue
 		}
-		effect := ev.effectOf(row)
+		effect := ev.engine.effectOf(row)
 		switch ev.engine.def.effect {
 		case constant.AllowOverrideEffect:
 			if effect == rowAllows {
@@ -338,14 +523,10 @@ func (ev *evaluator) decideRows(n int, at func(int) int) (allowed bool, row int,
 // an empty policy, is evaluated once with every field of p empty.
 func (ev *evaluator) decideWithoutRows() (allowed bool, row int, err error) {
 	ev.row = -1
-	result, err := ev.matcher.Eval(ev)
-	if err != nil {
-		return false, -1, fmt.Errorf("evaluate the matcher: %w", err)
-	}
-	ok, isBool := result.(bool)
+	ok, err := ev.holds(ev.engine.matcher, false)
 	switch {
-	case !isBool:
-		return false, -1, errors.New("the matcher gives neither true nor false")
+	case err != nil:
+		return false, -1, fmt.Errorf("evaluate the matcher: %w", err)
 	case ev.engine.def.effect == constant.DenyOverrideEffect:
 		return true, -1, nil
 	case !ok || ev.engine.rules.len() == 0:
@@ -355,7 +536,7 @@ func (ev *evaluator) decideWithoutRows() (allowed bool, row int, err error) {
 }
 
 // indexed reports whether decisions look at some rows only, or why not.
-func (e *engine) indexed() (bool, string) { return false, "" }
+func (e *engine) indexed() (bool, string) { return e.plan.scan == "", e.plan.scan }
 
-// largestBucket is the most rows that one decision may look at.
-func (e *engine) largestBucket() int { return e.rules.len() }
+// largestBucket is the most rows that no index can tell apart.
+func (e *engine) largestBucket() int { return e.plan.bucket }

@@ -232,7 +232,7 @@ func (s *snapshot) why(allowed bool, deciding int, matching []int) string {
 		return "no line that matches allows it, and the model denies what no line allows"
 	}
 	others := slices.DeleteFunc(slices.Clone(matching), func(row int) bool { return row == deciding })
-	allows := slices.DeleteFunc(slices.Clone(others), func(row int) bool { return e.rowEffect(row) != rowAllows })
+	allows := slices.DeleteFunc(slices.Clone(others), func(row int) bool { return e.effectOf(row) != rowAllows })
 	switch e.def.effect {
 	case constant.AllowOverrideEffect:
 		if len(others) == 0 {
@@ -265,11 +265,6 @@ func (s *snapshot) why(allowed bool, deciding int, matching []int) string {
 			e.syms.text(e.rules.cols[col][deciding]), e.syms.text(e.rules.cols[col][others[0]]), line(others[0]))
 	}
 	return line(deciding) + " is the first match in the file's order, which is the model's priority"
-}
-
-// rowEffect is what a row says when it matches.
-func (e *engine) rowEffect(row int) rowEffect {
-	return (&evaluator{engine: e}).effectOf(row)
 }
 
 // A witness looks at the rows of a snapshot for one query.
@@ -308,7 +303,7 @@ func (w *witness) roles() []string {
 		if !ok {
 			continue
 		}
-		for _, r := range w.ev.walk(rc.definition, w.ev.query.Principal.Subject, domain)[1:] {
+		for _, r := range w.ev.walk(rc.definition, w.ev.query.Principal.Subject, domain).reached[1:] {
 			name := w.snap.table.syms.text(r.name)
 			if !seen[name] && !slices.Contains(w.ev.query.Principal.Groups, name) && len(names) < maxRoles {
 				seen[name] = true
@@ -339,7 +334,7 @@ func (w *witness) line(row int) Line {
 // line describes a row for nobody.
 func (s *snapshot) line(row int) Line {
 	l := Line{File: s.file, Line: int(s.table.rules.lines[row]), Text: s.text(row), Effect: "allow"}
-	switch s.engine.rowEffect(row) {
+	switch s.engine.effectOf(row) {
 	case rowDenies:
 		l.Effect = "deny"
 	case rowSilent:
@@ -414,7 +409,7 @@ func (w *witness) nearest(ctx context.Context) ([]Line, error) {
 		if row%8192 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if w.ev.effectOf(row) != rowAllows {
+		if w.snap.engine.effectOf(row) != rowAllows {
 			continue
 		}
 		n, ok := w.distance(row)

@@ -260,7 +260,7 @@ func FuzzModel(f *testing.F) {
 func decideSafely(e *engine, q *authz.Query) (allowed bool, row int, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
+			allowed, row, err = false, -1, fmt.Errorf("panic: %v", r)
 		}
 	}()
 	return e.decide(q)

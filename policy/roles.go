@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // defaultRoleDepth is how many roles deep Casbin's own role manager follows a
 // chain before it stops without a word.
 const defaultRoleDepth = 10
@@ -11,41 +13,52 @@ type node struct{ name, domain symbol }
 // it takes no lock, and nothing in it grows with what is asked.
 type roleGraph struct {
 	depth int
-	ids   map[node]int32
-	names []symbol // of each node
-	first []int32  // the roles of node i are roles[first[i]:first[i+1]]
+	nodes []node
+	ids   hashTable // of the nodes
+	first []int32   // the roles of node i are roles[first[i]:first[i+1]]
 	roles []int32
 }
 
 func newRoleGraph(ls []roleLink, depth int) *roleGraph {
-	g := &roleGraph{depth: depth, ids: make(map[node]int32, len(ls))}
-	id := func(n node) int32 {
-		i, ok := g.ids[n]
-		if !ok {
-			i = int32(len(g.names))
-			g.ids[n] = i
-			g.names = append(g.names, n.name)
-		}
-		return i
-	}
+	g := &roleGraph{depth: depth}
 	from, to := make([]int32, len(ls)), make([]int32, len(ls))
 	for i, l := range ls {
-		from[i], to[i] = id(node{l.name, l.domain}), id(node{l.role, l.domain})
+		from[i], to[i] = g.add(node{l.name, l.domain}), g.add(node{l.role, l.domain})
 	}
-	g.first = make([]int32, len(g.names)+1)
+	g.nodes = slices.Clip(g.nodes)
+	g.first = make([]int32, len(g.nodes)+1)
 	for _, f := range from {
 		g.first[f+1]++
 	}
-	for i := range g.names {
+	for i := range g.nodes {
 		g.first[i+1] += g.first[i]
 	}
 	g.roles = make([]int32, len(ls))
-	next := append([]int32(nil), g.first...)
+	next := slices.Clone(g.first)
 	for i, f := range from {
 		g.roles[next[f]] = to[i]
 		next[f]++
 	}
 	return g
+}
+
+// id returns the number of a node, or -1.
+func (g *roleGraph) id(n node) int32 {
+	id, ok := g.ids.find(hashSymbols(n.name, n.domain), func(id uint32) bool { return g.nodes[id] == n })
+	if !ok {
+		return -1
+	}
+	return int32(id)
+}
+
+func (g *roleGraph) add(n node) int32 {
+	id := g.id(n)
+	if id < 0 {
+		id = int32(len(g.nodes))
+		g.ids.insert(hashSymbols(n.name, n.domain), uint32(id))
+		g.nodes = append(g.nodes, n)
+	}
+	return id
 }
 
 // noSymbol stands for a name that the policy does not have.
@@ -59,75 +72,110 @@ type reached struct {
 	parent int32
 }
 
-// walk appends to buf every name that is reached from a start within the
-// graph's depth, the start first, each name once. The groups count as roles of
-// the start. Casbin's manager reaches the same names.
-func (g *roleGraph) walk(syms *symbols, start string, groups []string, domain symbol, buf []reached) []reached {
-	var marked map[symbol]struct{} // takes over where there are many
-	add := func(name symbol, parent int32) {
-		if marked == nil && len(buf) >= 64 {
-			marked = make(map[symbol]struct{}, 256)
-			for _, r := range buf {
-				marked[r.name] = struct{}{}
-			}
-		}
-		if marked != nil {
-			if _, ok := marked[name]; ok {
-				return
-			}
-			marked[name] = struct{}{}
-		} else {
-			for _, r := range buf {
-				if r.name == name {
-					return
-				}
-			}
-		}
-		id, ok := g.ids[node{name, domain}]
-		if !ok {
-			id = -1
-		}
-		buf = append(buf, reached{name, id, parent})
-	}
+// A walk is the names that one name reaches. It is used again for other names.
+type walk struct {
+	reached []reached
+	// symbols are the names that the policy has.
+	symbols []symbol
+	seen    nameSet
+}
+
+// walk finds every name that is reached from a start within the graph's depth,
+// the start first, each name once. The groups count as roles of the start.
+// Casbin's manager reaches the same names.
+func (g *roleGraph) walk(w *walk, syms *symbols, start string, groups []string, domain symbol) {
+	w.reached, w.symbols = w.reached[:0], w.symbols[:0]
+	w.seen.clear()
 	name, ok := syms.lookup(start)
 	if !ok {
 		name = noSymbol
 	}
-	add(name, -1)
-	lo := 0
-	for level := range g.depth {
-		if level == 0 {
-			for _, group := range groups {
-				if s, ok := syms.lookup(group); ok {
-					add(s, 0)
-				}
+	w.add(name, g.id(node{name, domain}), -1)
+	if g.depth > 0 {
+		for _, group := range groups {
+			if s, ok := syms.lookup(group); ok {
+				w.add(s, g.id(node{s, domain}), 0)
 			}
 		}
-		hi := len(buf)
-		if level == 0 {
-			hi = 1
-		}
-		for ; lo < hi; lo++ {
-			if buf[lo].node < 0 {
+	}
+	for level, at, end := 0, 0, 1; level < g.depth && at < len(w.reached); level++ {
+		for ; at < end; at++ {
+			id := w.reached[at].node
+			if id < 0 {
 				continue
 			}
-			for _, role := range g.roles[g.first[buf[lo].node]:g.first[buf[lo].node+1]] {
-				add(g.names[role], int32(lo))
+			for _, role := range g.roles[g.first[id]:g.first[id+1]] {
+				w.add(g.nodes[role].name, role, int32(at))
 			}
 		}
-		if lo == len(buf) {
-			break
-		}
+		end = len(w.reached)
 	}
-	return buf
 }
 
+func (w *walk) add(name symbol, node, parent int32) {
+	if !w.seen.add(name) {
+		return
+	}
+	w.reached = append(w.reached, reached{name, node, parent})
+	if name != noSymbol {
+		w.symbols = append(w.symbols, name)
+	}
+}
+
+// has reports whether a name is reached.
+func (w *walk) has(name symbol) bool { return w.seen.has(name) }
+
 // find returns the place of a name in a walk, or -1.
-func find(walked []reached, name symbol) int {
-	for i, r := range walked {
-		if r.name == name {
-			return i
+func (w *walk) find(name symbol) int {
+	return slices.IndexFunc(w.reached, func(r reached) bool { return r.name == name })
+}
+
+// A nameSet is a set that is cleared at no cost. Its memory is that of the
+// largest set that it held.
+type nameSet struct {
+	slots []uint64 // the round in the upper half, the symbol in the lower
+	round uint32
+	used  int
+}
+
+func (s *nameSet) clear() {
+	s.used = 0
+	if s.round++; s.round == 0 {
+		clear(s.slots)
+		s.round = 1
+	}
+}
+
+// place returns the slot that holds a symbol, or would.
+func (s *nameSet) place(name symbol) int {
+	mask := len(s.slots) - 1
+	i := int(uint32(name)*0x9e3779b1>>7) & mask
+	for s.slots[i]>>32 == uint64(s.round) && uint32(s.slots[i]) != uint32(name) {
+		i = (i + 1) & mask
+	}
+	return i
+}
+
+// add reports whether the symbol was not there before.
+func (s *nameSet) add(name symbol) bool {
+	if 2*(s.used+1) > len(s.slots) {
+		old := s.slots
+		s.slots = make([]uint64, max(64, 2*len(old)))
+		for _, slot := range old {
+			if slot>>32 == uint64(s.round) {
+				s.slots[s.place(symbol(slot))] = slot
+			}
 		}
 	}
-	return -1
+	slot, entry := &s.slots[s.place(name)], uint64(s.round)<<32|uint64(name)
+	if *slot == entry {
+		return false
+	}
+	*slot = entry
+	s.used++
+	return true
+}
+
+func (s *nameSet) has(name symbol) bool {
+	return len(s.slots) > 0 && s.slots[s.place(name)] == uint64(s.round)<<32|uint64(name)
 }

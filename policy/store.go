@@ -64,7 +64,7 @@ type snapshot struct {
 	took       time.Duration
 	table      *table
 	engine     *engine
-	reserved   map[symbol]struct{} // roles, which no subject may be called
+	reserved   []uint64 // a bit for each symbol: roles, which no subject may be called
 	findings   []Finding
 }
 
@@ -311,10 +311,10 @@ func (s *Store) refuse(file, rule, format string, args ...any) error {
 }
 
 // reservedNames are the roles of the policy.
-func reservedNames(t *table) map[symbol]struct{} {
-	names := make(map[symbol]struct{})
+func reservedNames(t *table) []uint64 {
+	names := make([]uint64, t.syms.len()/64+1)
 	for _, link := range t.links["g"] {
-		names[link.role] = struct{}{}
+		names[link.role/64] |= 1 << (link.role % 64)
 	}
 	return names
 }
@@ -336,7 +336,7 @@ func (s *snapshot) decide(q *authz.Query) (authz.Decision, error) {
 		return d, fmt.Errorf("%w: %q is no name of a subject", authz.ErrReservedSubject, q.Principal.Subject)
 	}
 	if name, ok := s.table.syms.lookup(q.Principal.Subject); ok {
-		if _, isRole := s.reserved[name]; isRole {
+		if s.reserved[name/64]>>(name%64)&1 == 1 {
 			return d, fmt.Errorf("%w: %q is a role", authz.ErrReservedSubject, q.Principal.Subject)
 		}
 	}

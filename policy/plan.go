@@ -1,0 +1,356 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+)
+
+// A plan says how to find the rows that could match a request, so that the
+// matcher is evaluated on these alone. It is immutable.
+//
+// A row that does not match has no influence on any of Casbin's effects. So an
+// evaluation that sees every row that matches, in the order of all rows, comes
+// to the same decision, by the same row. What the plan finds may be too many
+// rows, never too few.
+type plan struct {
+	// conjunctions are the matcher in disjunctive normal form: a row that
+	// matches makes every literal of one of them true.
+	conjunctions []conjunction
+	// scan says why every row must be looked at; empty where an index helps.
+	scan   string
+	tuning tuning
+	// marks are the first row that allows and the first that denies.
+	marks []uint32
+	// bucket is the most rows that no index tells apart, and one of them.
+	bucket    int
+	bucketRow uint32
+}
+
+// A conjunction is one term of the normal form.
+type conjunction struct {
+	// guards look at the request only: where one is false no row matches.
+	guards []literal
+	// always says that there is nothing but guards: every row matches.
+	always bool
+	// scan says that no literal can be looked up.
+	scan bool
+	// lookups find rows by a value.
+	lookups []lookup
+	// pattern and anchors find rows by their pattern; nil where none can.
+	pattern *atom
+	anchors *anchorIndex
+}
+
+// A lookup is an atom that a valueIndex answers.
+type lookup struct {
+	atom  *atom
+	index *valueIndex
+	// domain is the field of r that holds the domain of atomRole, or -1.
+	domain   int
+	constant symbol // of atomConstant
+}
+
+// A tuning decides between ways to the same rows.
+type tuning struct {
+	// fewValues is up to how many values a field is not worth an index of its
+	// own, where another one is.
+	fewValues int
+	// searchFrom is from how many rows a key on a value's rows are searched
+	// and not looked through.
+	searchFrom int
+	// fewRows is up to how many rows that the patterns leave are not worth a
+	// look at the values.
+	fewRows int
+}
+
+func defaultTuning() tuning { return tuning{fewValues: 16, searchFrom: 16, fewRows: 8} }
+
+type planner struct {
+	engine  *engine
+	tuning  tuning
+	anchors map[anchorsOn]*anchorIndex
+	values  map[valuesOn]*valueIndex
+	few     map[int]bool // fields with few values
+}
+
+type anchorsOn struct {
+	function string
+	field    int
+}
+
+type valuesOn struct {
+	field   int
+	anchors *anchorIndex
+}
+
+// newPlan analyses the matcher of an engine and indexes its rows.
+func newPlan(e *engine, t tuning) *plan {
+	p := &planner{engine: e, tuning: t, anchors: map[anchorsOn]*anchorIndex{}, values: map[valuesOn]*valueIndex{}, few: map[int]bool{}}
+	out := &plan{tuning: t, marks: e.firstEffects()}
+	terms, ok := e.matcher.conjunctions(false)
+	if !ok {
+		return &plan{scan: "the matcher has too many alternatives", bucket: e.rules.len()}
+	}
+	for _, literals := range terms {
+		c := p.conjunction(literals)
+		if c.scan {
+			out.scan = "no part of " + describeConjunction(literals) + " can be looked up"
+			out.bucket = e.rules.len()
+		}
+		out.conjunctions = append(out.conjunctions, c)
+	}
+	for _, c := range out.conjunctions {
+		size, row := 0, uint32(0)
+		for i, l := range c.lookups {
+			if n, r := l.index.largest(); i == 0 || n < size {
+				size, row = n, r
+			}
+		}
+		if len(c.lookups) == 0 && c.anchors != nil {
+			size, row = c.anchors.largest()
+		}
+		if size > out.bucket {
+			out.bucket, out.bucketRow = size, row
+		}
+	}
+	return out
+}
+
+// firstEffects returns the first row that allows and the first that denies. Where
+// every row matches, no effect depends on any other.
+func (e *engine) firstEffects() []uint32 {
+	var rows []uint32
+	var seen [rowDenies + 1]bool
+	for row := range e.rules.len() {
+		effect := e.effectOf(row)
+		if effect == rowSilent || seen[effect] {
+			continue
+		}
+		seen[effect] = true
+		if rows = append(rows, uint32(row)); len(rows) == 2 || e.eft < 0 {
+			break
+		}
+	}
+	return rows
+}
+
+// conjunction decides how the rows of one term are found.
+func (p *planner) conjunction(literals []literal) conjunction {
+	var c conjunction
+	var values []lookup
+	for _, l := range literals {
+		if l.kind == atomRequest {
+			c.guards = append(c.guards, l)
+			continue
+		}
+		if l.negated {
+			continue // what does not hold tells nothing of what could
+		}
+		switch l.kind {
+		case atomEqual, atomConstant, atomRole:
+			if domain, ok := domainOf(l.atom, literals); ok {
+				values = append(values, lookup{atom: l.atom, domain: domain})
+			}
+		case atomPattern:
+			if c.pattern == nil || p.engine.def.requestFields[l.request] == "obj" {
+				c.pattern = l.atom
+			}
+		}
+	}
+	c.always = len(c.guards) == len(literals)
+	if c.pattern != nil {
+		c.anchors = p.anchorIndex(c.pattern)
+	}
+	// A field with few values is no help where another one is.
+	worth := slices.DeleteFunc(slices.Clone(values), func(l lookup) bool { return p.hasFewValues(l.atom.policy) })
+	if len(worth) > 0 || c.pattern != nil {
+		values = worth
+	}
+	for _, l := range values {
+		l.index = p.valueIndex(l.atom.policy, c.anchors)
+		if l.atom.kind == atomConstant {
+			var ok bool
+			if l.constant, ok = p.engine.syms.lookup(l.atom.text); !ok {
+				l.constant = noSymbol
+			}
+		}
+		c.lookups = append(c.lookups, l)
+	}
+	c.scan = !c.always && len(c.lookups) == 0 && c.pattern == nil
+	return c
+}
+
+// domainOf returns the field of r that holds the domain of a role, or -1 where
+// there is none. A domain that stands in the policy is known only where the same
+// term demands r.z == p.z.
+func domainOf(a *atom, literals []literal) (field int, ok bool) {
+	switch {
+	case a.kind != atomRole || a.domain == domainNone:
+		return -1, true
+	case a.domain == domainRequest:
+		return a.domainField, true
+	}
+	for _, l := range literals {
+		if l.kind == atomEqual && !l.negated && l.policy == a.domainField {
+			return l.request, true
+		}
+	}
+	return -1, false
+}
+
+func (p *planner) anchorIndex(a *atom) *anchorIndex {
+	on := anchorsOn{a.function, a.policy}
+	if p.anchors[on] == nil {
+		p.anchors[on] = newAnchorIndex(p.engine.syms, p.engine.rules.cols[a.policy], a.function)
+	}
+	return p.anchors[on]
+}
+
+func (p *planner) valueIndex(field int, anchors *anchorIndex) *valueIndex {
+	on := valuesOn{field, anchors}
+	if p.values[on] == nil {
+		p.values[on] = newValueIndex(p.engine.syms.len(), p.engine.rules.cols[field], anchors)
+	}
+	return p.values[on]
+}
+
+func (p *planner) hasFewValues(field int) bool {
+	few, known := p.few[field]
+	if !known {
+		var seen []symbol
+		few = true
+		for _, s := range p.engine.rules.cols[field] {
+			if !slices.Contains(seen, s) {
+				if seen = append(seen, s); len(seen) > p.tuning.fewValues {
+					few = false
+					break
+				}
+			}
+		}
+		p.few[field] = few
+	}
+	return few
+}
+
+func describeConjunction(literals []literal) string {
+	var parts []string
+	for _, l := range literals {
+		source := l.source
+		if l.negated {
+			source = "!(" + source + ")"
+		}
+		parts = append(parts, source)
+	}
+	return `"` + shorten(strings.Join(parts, " && ")) + `"`
+}
+
+// candidates returns the rows that could match, in order, or all: every row.
+func (ev *evaluator) candidates() (rows []uint32, all bool) {
+	ev.rows = ev.rows[:0]
+	plan, found := ev.engine.plan, 0
+	if plan.conjunctions == nil {
+		return nil, true
+	}
+	for i := range plan.conjunctions {
+		c := &plan.conjunctions[i]
+		if !ev.guardsHold(c) {
+			continue
+		}
+		before := len(ev.rows)
+		switch {
+		case c.scan:
+			return nil, true
+		case c.always:
+			ev.rows = append(ev.rows, plan.marks...)
+		default:
+			ev.find(c)
+		}
+		if len(ev.rows) > before {
+			found++
+		}
+	}
+	slices.Sort(ev.rows)
+	if found > 1 {
+		ev.rows = slices.Compact(ev.rows)
+	}
+	return ev.rows, false
+}
+
+// guardsHold reports whether no guard is known to be false. One that fails is
+// not known: the evaluation will come to it, if it has to.
+func (ev *evaluator) guardsHold(c *conjunction) bool {
+	for _, g := range c.guards {
+		if holds, err := ev.holdsForRequest(g.atom); err == nil && holds == g.negated {
+			return false
+		}
+	}
+	return true
+}
+
+// find appends the rows that could make a conjunction true.
+func (ev *evaluator) find(c *conjunction) {
+	ev.keys.reset()
+	byPattern := 0
+	if c.anchors != nil {
+		text := ev.request[c.pattern.request]
+		if c.pattern.function == "keyMatch5" {
+			text, _, _ = strings.Cut(text, "?")
+		}
+		if ev.keys.fill(c.anchors, text); len(ev.keys.keys) == 0 {
+			return
+		}
+		for _, key := range ev.keys.keys {
+			byPattern += len(c.anchors.find(key))
+		}
+		if len(c.lookups) == 0 || byPattern <= ev.engine.plan.tuning.fewRows {
+			ev.findByPattern(c)
+			return
+		}
+	}
+	best, values, size := 0, []symbol(nil), 0
+	for i := range c.lookups {
+		l := &c.lookups[i]
+		these := ev.values(l, &ev.singles[i])
+		rows := 0
+		for _, v := range these {
+			rows += l.index.size(v)
+		}
+		if i == 0 || rows < size {
+			best, values, size = i, these, rows
+		}
+	}
+	if c.anchors != nil && byPattern <= min(size, len(values)) {
+		ev.findByPattern(c)
+		return
+	}
+	for _, v := range values {
+		ev.rows = c.lookups[best].index.find(v, &ev.keys, ev.rows, ev.engine.plan.tuning.searchFrom)
+	}
+}
+
+func (ev *evaluator) findByPattern(c *conjunction) {
+	for _, key := range ev.keys.keys {
+		ev.rows = append(ev.rows, c.anchors.find(key)...)
+	}
+}
+
+// values returns the values of a field for which an atom holds. A single one is
+// put into place.
+func (ev *evaluator) values(l *lookup, place *[1]symbol) []symbol {
+	switch l.atom.kind {
+	case atomRole:
+		domain := ev.engine.empty
+		if l.domain >= 0 {
+			domain = ev.domainSymbol(l.atom.function, ev.symbol(l.domain))
+		}
+		return ev.walk(l.atom.function, ev.request[l.atom.request], domain).symbols
+	case atomConstant:
+		place[0] = l.constant
+	default:
+		place[0] = ev.symbol(l.atom.request)
+	}
+	if place[0] == noSymbol {
+		return nil
+	}
+	return place[:]
+}
