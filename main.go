@@ -65,6 +65,8 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the service."`
 	Check   checkCommand   `cmd:"" help:"Check configuration, model and policy without starting."`
 	Explain explainCommand `cmd:"" help:"Say whether a subject may have a path, and which line decides."`
+	Who     whoCommand     `cmd:"" help:"Say who may have a path, and by which lines."`
+	What    whatCommand    `cmd:"" help:"Say what a subject may have, and by which lines."`
 	Test    testCommand    `cmd:"" help:"Run policy tests."`
 	Nginx   nginxCommand   `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
 	Init    initCommand    `cmd:"" help:"Write a configuration, policy, policy test and users to start from."`

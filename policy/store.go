@@ -330,13 +330,16 @@ func (s *Store) Decide(_ context.Context, q authz.Query) (d authz.Decision, err 
 	return s.current.Load().decide(&q)
 }
 
+// isReserved reports whether a name is a role, which no subject may be called.
+func (s *snapshot) isReserved(name symbol) bool { return s.reserved[name/64]>>(name%64)&1 == 1 }
+
 func (s *snapshot) decide(q *authz.Query) (authz.Decision, error) {
 	d := authz.Decision{Generation: s.generation}
 	if q.Principal.Subject == "" || q.Principal.Subject[0] == '@' {
 		return d, fmt.Errorf("%w: %q is no name of a subject", authz.ErrReservedSubject, q.Principal.Subject)
 	}
 	if name, ok := s.table.syms.lookup(q.Principal.Subject); ok {
-		if s.reserved[name/64]>>(name%64)&1 == 1 {
+		if s.isReserved(name) {
 			return d, fmt.Errorf("%w: %q is a role", authz.ErrReservedSubject, q.Principal.Subject)
 		}
 	}

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"securefiles/authz"
+	"securefiles/internal/config"
+	"securefiles/policy"
+)
+
+// maxHolders bounds the names that are printed under one line.
+const maxHolders = 20
+
+// A circumstance is what a request has beside subject and path.
+type circumstance struct {
+	Action   string `default:"read" help:"What is asked for: read, list or share."`
+	Download string `placeholder:"NAME" help:"Which download, where there are several."`
+	IP       string `name:"ip" placeholder:"ADDR" help:"The client's address, for models that ask for it."`
+	Host     string `placeholder:"NAME" help:"The host asked, for models that ask for it."`
+	JSON     bool   `name:"json" help:"Print as JSON."`
+}
+
+type whoCommand struct {
+	Path string `arg:"" help:"A public URL path (/downloads/a.pdf), or the path below it (/a.pdf)."`
+	circumstance
+}
+
+// Help shows an example.
+func (whoCommand) Help() string {
+	return "Asks the policy for each name that it has, and prints whom it allows and whom a line denies, with that line and the roles that lead to it. @authenticated is any user that the policy does not name. A group stands for a user with that group alone. Exits 1 where nobody may.\n\nExample:\n  securefiles who /downloads/project/plan.pdf"
+}
+
+func (cmd *whoCommand) Run(ctx context.Context, env environment, all *commands) error {
+	c, store, err := all.openPolicy(ctx, env)
+	if err != nil {
+		return err
+	}
+	ask := question{Subject: authz.Anonymous, Path: cmd.Path, Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host}
+	query, err := ask.query(c)
+	if err != nil {
+		return err
+	}
+	who, err := store.Who(ctx, query)
+	if err != nil {
+		return err
+	}
+	if cmd.JSON {
+		err = writeJSON(env.stdout, who)
+	} else {
+		err = writeWho(env.stdout, who, painter(env))
+	}
+	if err == nil && len(who.Allowed) == 0 {
+		return errNo
+	}
+	return err
+}
+
+func writeWho(w io.Writer, who *policy.Who, paint func(policy.Mood, string) string) error {
+	out := &strings.Builder{}
+	fmt.Fprintf(out, "who may %s %s\n", who.Action, printable(who.Object))
+	if len(who.Allowed) == 0 {
+		out.WriteString("nobody that the policy names\n")
+	}
+	writeHolders(out, paint(policy.Good, "allow"), who.Allowed)
+	writeHolders(out, paint(policy.Bad, "deny"), who.Denied)
+	writeNote(out, who.NotExact)
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+// writeHolders prints names under the line that decides for them.
+func writeHolders(out *strings.Builder, verdict string, holders []policy.Holder) {
+	var order []int
+	byLine := map[int][]policy.Holder{}
+	for _, h := range holders {
+		line := 0
+		if h.Line != nil {
+			line = h.Line.Line
+		}
+		if byLine[line] == nil {
+			order = append(order, line)
+		}
+		byLine[line] = append(byLine[line], h)
+	}
+	for _, line := range order {
+		if line == 0 {
+			fmt.Fprintf(out, "%s, because no line denies it\n", verdict)
+		} else {
+			l := byLine[line][0].Line
+			fmt.Fprintf(out, "%s by %s:%d  %s\n", verdict, l.File, l.Line, printable(l.Text))
+		}
+		everybody := false
+		var names [][2]string
+		more := 0
+		for _, h := range byLine[line] {
+			name, chain := h.Name, holderChain(h)
+			switch {
+			case h.Name == authz.Anonymous:
+				name, chain = "anonymous", "(no credentials) "+chain
+			case h.Name == authz.GroupAuthenticated:
+				everybody = true
+				name, chain = "@authenticated", "(any user that the policy does not name) "+chain
+			case everybody && isEverybodys(h) || len(names) >= maxHolders:
+				more++
+				continue
+			}
+			names = append(names, [2]string{printable(name), printable(strings.TrimSpace(chain))})
+		}
+		writeTable(out, names)
+		if more > 0 {
+			fmt.Fprintf(out, "  and %d more that the policy names; --json lists them\n", more)
+		}
+	}
+}
+
+// isEverybodys reports whether a name has a line by a built-in group.
+func isEverybodys(h policy.Holder) bool {
+	if h.Line == nil {
+		return true
+	}
+	for _, s := range h.Line.Chain {
+		if s.Name == authz.GroupAnyone || s.Name == authz.GroupAuthenticated {
+			return true
+		}
+	}
+	return false
+}
+
+// holderChain is the way to a line, without the unnamed user who has a group.
+func holderChain(h policy.Holder) string {
+	if h.Line == nil || len(h.Line.Chain) == 0 {
+		return ""
+	}
+	chain := h.Line.Chain
+	if h.Kind == policy.KindGroup {
+		chain = chain[1:]
+	}
+	if len(chain) < 2 {
+		return ""
+	}
+	return "by way of " + policy.ChainText(chain)
+}
+
+// writeTable aligns rows whose last cells may be empty.
+func writeTable(out *strings.Builder, rows [][2]string) {
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	for _, r := range rows {
+		fmt.Fprintf(table, "  %s\t%s\n", r[0], r[1])
+	}
+	_ = table.Flush() // a Builder takes everything
+	for line := range strings.Lines(text.String()) {
+		out.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+}
+
+func writeNote(out *strings.Builder, notExact string) {
+	if notExact != "" {
+		fmt.Fprintf(out, "note: %s\n", printable(notExact))
+	}
+}
+
+type whatCommand struct {
+	Subject string   `arg:"" help:"A user, anonymous, or a role or group of the policy (@staff)."`
+	Groups  []string `name:"group" placeholder:"G" help:"A group of the subject, with or without @; repeatable."`
+	circumstance
+}
+
+// Help shows an example.
+func (whatCommand) Help() string {
+	return "Prints the patterns that reach a subject, with the lines that grant or deny them and the roles that lead to each. Exits 1 where nothing is granted.\n\nExamples:\n  securefiles what alice\n  securefiles what @contractors --action list"
+}
+
+func (cmd *whatCommand) Run(ctx context.Context, env environment, all *commands) error {
+	c, store, err := all.openPolicy(ctx, env)
+	if err != nil {
+		return err
+	}
+	query, err := cmd.query(c)
+	if err != nil {
+		return err
+	}
+	what, err := store.What(ctx, query)
+	if err != nil {
+		return err
+	}
+	what.Subject = cmd.Subject
+	if cmd.JSON {
+		err = writeJSON(env.stdout, what)
+	} else {
+		err = writeWhat(env.stdout, what, painter(env))
+	}
+	granted := what.Everything
+	for _, g := range what.Grants {
+		granted = granted || g.Line.Effect == "allow" && g.Overridden == nil
+	}
+	if err == nil && !granted {
+		return errNo
+	}
+	return err
+}
+
+// query builds what the service would ask, for no path yet.
+func (cmd *whatCommand) query(c *config.Config) (authz.Query, error) {
+	ask := question{Subject: cmd.Subject, Groups: cmd.Groups, Path: "/x", Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host}
+	group := strings.HasPrefix(cmd.Subject, "@")
+	if group { // the policy makes an unnamed user of it
+		ask.Subject = strings.TrimPrefix(cmd.Subject, "@")
+	}
+	if cmd.Download == "" && len(c.Downloads) > 1 {
+		return authz.Query{}, errors.New("there are several downloads: say which with --download")
+	}
+	q, err := ask.query(c)
+	if group {
+		q.Principal.Subject = cmd.Subject
+	}
+	q.Object = ""
+	return q, err
+}
+
+func writeWhat(w io.Writer, what *policy.What, paint func(policy.Mood, string) string) error {
+	out := &strings.Builder{}
+	fmt.Fprintf(out, "what %s may %s\n", printable(what.Subject), what.Action)
+	if what.Everything {
+		out.WriteString("everything that no line denies\n")
+	}
+	row := func(g policy.Grant) [2]string {
+		place := fmt.Sprintf("%s:%d", g.Line.File, g.Line.Line)
+		kind := policy.KindUser
+		if len(g.Line.Chain) > 0 && g.Line.Chain[0].Name != what.Subject { // an unnamed user who has the group or role
+			kind = policy.KindGroup
+		}
+		if chain := holderChain(policy.Holder{Kind: kind, Line: &g.Line}); chain != "" {
+			place += "  " + chain
+		}
+		if g.Overridden != nil {
+			place += fmt.Sprintf("  (overridden by line %d)", g.Overridden.Line)
+		}
+		return [2]string{printable(g.Pattern), printable(place)}
+	}
+	section := func(title string, keep func(policy.Grant) bool) {
+		var rows [][2]string
+		for _, g := range what.Grants {
+			if keep(g) {
+				rows = append(rows, row(g))
+			}
+		}
+		if len(rows) > 0 {
+			fmt.Fprintln(out, title)
+			writeTable(out, rows)
+		}
+	}
+	if what.Ordered {
+		out.WriteString("the first that matches decides:\n")
+		var rows [][2]string
+		for _, g := range what.Grants {
+			r := row(g)
+			rows = append(rows, [2]string{r[0], g.Line.Effect + "  " + r[1]})
+		}
+		writeTable(out, rows)
+	} else {
+		section(paint(policy.Good, "allow")+":", func(g policy.Grant) bool { return g.Line.Effect == "allow" && g.Overridden == nil })
+		section("allow, but another line overrides it:", func(g policy.Grant) bool { return g.Line.Effect == "allow" && g.Overridden != nil })
+		section(paint(policy.Bad, "deny")+":", func(g policy.Grant) bool { return g.Line.Effect == "deny" })
+	}
+	if len(what.Grants) == 0 && !what.Everything {
+		out.WriteString("nothing\n")
+	}
+	writeNote(out, what.NotExact)
+	_, err := io.WriteString(w, out.String())
+	return err
+}
