@@ -67,6 +67,7 @@ type commands struct {
 	Explain explainCommand `cmd:"" help:"Say whether a subject may have a path, and which line decides."`
 	Who     whoCommand     `cmd:"" help:"Say who may have a path, and by which lines."`
 	What    whatCommand    `cmd:"" help:"Say what a subject may have, and by which lines."`
+	Whoami  whoamiCommand  `cmd:"" help:"Say which identity source accepts a request, and why the others do not."`
 	Test    testCommand    `cmd:"" help:"Run policy tests."`
 	Nginx   nginxCommand   `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
 	Init    initCommand    `cmd:"" help:"Write a configuration, policy, policy test and users to start from."`

@@ -107,7 +107,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	if err != nil {
 		return err
 	}
-	s := &service{log: log, config: c, store: store, counters: counters, basic: callers.basic, keys: callers.keys, token: token}
+	s := &service{log: log, config: c, store: store, counters: counters, callers: callers, token: token}
 	nginxListener, adminListener, err := openListeners(c)
 	if err != nil {
 		return err
@@ -143,6 +143,7 @@ func newLogger(w io.Writer, c config.Log) *slog.Logger {
 type callers struct {
 	chain     identity.Chain
 	names     []string // of the sources, for metrics
+	places    []string // where each looks, for people
 	basic     []*identity.Basic
 	keys      []*identity.Keys // one an issuer, however many sources use it
 	sessions  []*identity.Session
@@ -158,13 +159,13 @@ func openIdentity(c *config.Config, log *slog.Logger) (*callers, error) {
 			if err != nil {
 				return nil, fmt.Errorf("identity from header %s: %w", id.Header, err)
 			}
-			out.add("header", header)
+			out.add("header", id.Header, header)
 		case id.Htpasswd != "":
 			basic, err := identity.NewBasic(id.Htpasswd, &identity.BasicOptions{Realm: id.Realm, Remember: time.Duration(id.Remember)})
 			if err != nil {
 				return nil, fmt.Errorf("identity from htpasswd: %w", err)
 			}
-			out.add("htpasswd", basic)
+			out.add("htpasswd", "Authorization: Basic, users of "+id.Htpasswd, basic)
 			out.basic = append(out.basic, basic)
 			out.challenge = basic.Challenge() // a browser's password prompt goes before all else
 		case id.JWT != nil:
@@ -172,7 +173,7 @@ func openIdentity(c *config.Config, log *slog.Logger) (*callers, error) {
 			if err != nil {
 				return nil, fmt.Errorf("identity from jwt of %s: %w", id.JWT.Issuer, err)
 			}
-			out.add("jwt", token)
+			out.add("jwt", tokenPlace(id.JWT)+", issuer "+id.JWT.Issuer, token)
 			if out.challenge == "" {
 				out.challenge = token.Challenge()
 			}
@@ -181,22 +182,30 @@ func openIdentity(c *config.Config, log *slog.Logger) (*callers, error) {
 			if err != nil {
 				return nil, err
 			}
-			out.add("certificate", certificate)
+			out.add("certificate", "what nginx says of the client's certificate", certificate)
 		default:
 			session, err := openSession(id.Session, log)
 			if err != nil {
 				return nil, err
 			}
-			out.add("session", session)
+			out.add("session", strings.Join(append(slices.Clone(id.Session.Headers), id.Session.Cookies...), ", ")+", asked of the application", session)
 			out.sessions = append(out.sessions, session)
 		}
 	}
 	return out, nil
 }
 
-func (c *callers) add(name string, source authz.Authenticator) {
+func (c *callers) add(name, place string, source authz.Authenticator) {
 	c.chain = append(c.chain, source)
 	c.names = append(c.names, name)
+	c.places = append(c.places, place)
+}
+
+func tokenPlace(j *config.JWT) string {
+	if j.Cookie != "" {
+		return "cookie " + j.Cookie
+	}
+	return "Authorization: Bearer"
 }
 
 func openCertificate(c *config.Certificate) (*identity.Certificate, error) {
@@ -399,8 +408,7 @@ type service struct {
 	config   *config.Config
 	store    *policy.Store
 	counters *metrics.Metrics
-	basic    []*identity.Basic
-	keys     []*identity.Keys
+	callers  *callers
 	token    *adminToken // nil where none is configured
 	stopping atomic.Bool
 }
@@ -411,12 +419,12 @@ func (s *service) reloadOnChange(ctx context.Context, c *config.Config) error {
 	group.Go(func() error {
 		return watch.Files(ctx, s.store.Files(), func() { s.reloadPolicy(ctx) })
 	})
-	for _, b := range s.basic {
+	for _, b := range s.callers.basic {
 		group.Go(func() error {
 			return watch.Files(ctx, []string{b.File()}, func() { s.reloadUsers(ctx, b) })
 		})
 	}
-	for _, k := range s.keys {
+	for _, k := range s.callers.keys {
 		group.Go(func() error {
 			if k.File() == "" {
 				generation := k.Status().Generation
@@ -440,10 +448,10 @@ func (s *service) reloadOnHangup(ctx context.Context) error {
 		case <-hangup:
 			notify(s.log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
 			s.reloadPolicy(ctx)
-			for _, b := range s.basic {
+			for _, b := range s.callers.basic {
 				s.reloadUsers(ctx, b)
 			}
-			for _, k := range s.keys {
+			for _, k := range s.callers.keys {
 				s.reloadKeys(ctx, k)
 			}
 			if err := s.token.reload(s.log); err != nil {
@@ -534,6 +542,7 @@ func (s *service) adminRoutes(info build) http.Handler {
 	if s.token != nil {
 		// One at a time: an explanation looks at every line.
 		r.With(s.token.require, middleware.Throttle(1)).Post("/explain", s.explain)
+		r.With(s.token.require, middleware.Throttle(4)).Post("/whoami", s.whoami)
 	}
 	return r
 }

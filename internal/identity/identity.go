@@ -31,8 +31,15 @@ type Chain []authz.Authenticator
 // Authenticate returns what the first source says that finds credentials, or
 // authz.ErrNoCredentials if none does.
 func (c Chain) Authenticate(ctx context.Context, r *http.Request) (authz.Principal, error) {
-	for _, source := range c {
+	return c.Trace(ctx, r, func(int, authz.Principal, error) {})
+}
+
+// Trace is Authenticate, and tells saw what each source said that was asked, by
+// its place in the chain.
+func (c Chain) Trace(ctx context.Context, r *http.Request, saw func(int, authz.Principal, error)) (authz.Principal, error) {
+	for i, source := range c {
 		p, err := source.Authenticate(ctx, r)
+		saw(i, p, err)
 		if errors.Is(err, authz.ErrNoCredentials) {
 			continue
 		}
