@@ -1,67 +1,156 @@
 package main
 
 import (
-	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/rogpeppe/go-internal/txtar"
+	"github.com/alecthomas/kong"
+
+	"securefiles/authz"
 )
 
-// namedFence is a fence that a comment gives a file's name, or a console.
-var namedFence = regexp.MustCompile("(?ms)^(?:<!-- file: (\\S+) -->\n)?```([a-z]+)\n(.*?)^```$")
+// documents are the texts that users read.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
+	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*/*", "nginx.conf.example"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[f] = string(text)
+		}
+	}
+	return texts
+}
 
-// Every console that the documentation shows and that needs no nginx is run, in
-// a directory made by `securefiles init`, and prints what the page says. The
-// pages' own files are written there too.
-func TestDocumentedConsolesPrintWhatTheyShow(t *testing.T) {
-	pages, err := filepath.Glob("docs/*.md")
+// Every command that a text shows is one that the binary has, with flags that
+// it has.
+func TestDocumentedCommandsExist(t *testing.T) {
+	command := regexp.MustCompile(`\bsecurefiles ((?:serve|check|explain|who|what|test|link|nginx|init|version)\b[^|>#&;` + "`" + `\n]*)`)
+	found := 0
+	for file, text := range documents(t) {
+		for _, m := range command.FindAllStringSubmatch(strings.ReplaceAll(text, `\|`, "|"), -1) {
+			line, _, _ := strings.Cut(m[1], " [") // what may be left out
+			args := strings.Fields(strings.ReplaceAll(line, `'`, ""))
+			parser, err := kong.New(&commands{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if file == "CHANGELOG.md" || len(args) == 1 && args[0] != "serve" && args[0] != "check" {
+				// A mention. The command must exist; its arguments are not shown.
+				args = append(args[:1], "A", "B")
+				if _, err := parser.Parse(args); err != nil && strings.Contains(err.Error(), "unexpected argument "+args[0]) {
+					t.Errorf("%s: securefiles %s: %v", file, m[1], err)
+				}
+				continue
+			}
+			found++
+			if _, err := parser.Parse(args); err != nil {
+				t.Errorf("%s: securefiles %s: %v", file, m[1], err)
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("found %d commands", found)
+	}
+}
+
+// Every command stands in the README's table.
+func TestEveryCommandIsInTheReadme(t *testing.T) {
+	text := documents(t)["README.md"]
+	parser, err := kong.New(&commands{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, commands := t.TempDir(), 0
-	for _, page := range append(pages, "README.md") {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		script := &txtar.Archive{}
-		var body strings.Builder
-		body.WriteString("exec securefiles init .\n")
-		for _, m := range namedFence.FindAllStringSubmatch(string(text), -1) {
-			name, language, content := m[1], m[2], m[3]
-			if name != "" {
-				given := fmt.Sprintf("given%d", len(script.Files))
-				script.Files = append(script.Files, txtar.File{Name: given, Data: []byte(content)})
-				fmt.Fprintf(&body, "mkdir %s\ncp %s %s\n", filepath.Dir(name), given, name)
-			}
-			if language != "console" || strings.Contains(content, "curl ") {
-				continue
-			}
-			for _, part := range strings.Split("\n"+content, "\n$ ")[1:] {
-				command, want, _ := strings.Cut(strings.TrimSuffix(part, "\n"), "\n")
-				command = regexp.MustCompile(`\s{2,}# .*$`).ReplaceAllString(command, "")
-				if want != "" {
-					want += "\n"
-				}
-				shown := fmt.Sprintf("shown%d", len(script.Files))
-				script.Files = append(script.Files, txtar.File{Name: shown, Data: []byte(want)})
-				fmt.Fprintf(&body, "exec sh -c '%s || true'\ncmp stdout %s\n! stderr .\n", strings.ReplaceAll(command, "'", "''"), shown)
-				commands++
-			}
-		}
-		script.Comment = []byte(body.String())
-		name := strings.TrimSuffix(filepath.Base(page), ".md") + ".txtar"
-		if err := os.WriteFile(filepath.Join(dir, name), txtar.Format(script), 0o600); err != nil {
-			t.Fatal(err)
+	for _, command := range parser.Model.Children {
+		if !strings.Contains(text, "| `securefiles "+command.Name) {
+			t.Errorf("%s is not in the table", command.Name)
 		}
 	}
-	if commands < 1 {
-		t.Fatalf("found %d commands", commands)
+}
+
+// Every target of make that a text names is there.
+func TestDocumentedMakeTargetsExist(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{Dir: dir, RequireExplicitExec: true})
+	found := 0
+	for file, text := range documents(t) {
+		for _, m := range regexp.MustCompile("(?m)(?:^|`)make ([a-z]+)").FindAllStringSubmatch(text, -1) {
+			found++
+			if !regexp.MustCompile(`(?m)^` + m[1] + `:`).Match(makefile) {
+				t.Errorf("%s: make %s", file, m[1])
+			}
+		}
+	}
+	if found < 4 {
+		t.Errorf("found %d targets", found)
+	}
+}
+
+// Every relative link leads to a file.
+func TestDocumentedLinksLeadSomewhere(t *testing.T) {
+	found := 0
+	for file, text := range documents(t) {
+		if filepath.Ext(file) != ".md" {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
+			found++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+	}
+	if found < 8 {
+		t.Errorf("found %d links", found)
+	}
+}
+
+// docs/operations.md names every metric that there is, and no text names
+// another.
+func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
+	counters := testCounters()
+	counters.Observe(&authz.Outcome{}, 0)
+	w := httptest.NewRecorder()
+	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	exists := map[string]bool{}
+	texts := documents(t)
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (securefiles_\w+) (\w+)`).FindAllStringSubmatch(w.Body.String(), -1) {
+		exists[m[1]] = true
+		if m[2] == "histogram" {
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				exists[m[1]+suffix] = true
+			}
+		}
+		if !regexp.MustCompile(m[1] + `\b`).MatchString(texts["docs/operations.md"]) {
+			t.Errorf("docs/operations.md does not name %s", m[1])
+		}
+	}
+	if len(exists) < 10 {
+		t.Fatalf("found %d metrics", len(exists))
+	}
+	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build)[a-z_]*[a-z]")
+	for file, text := range texts {
+		if file == "nginx.conf.example" { // its variables begin alike
+			continue
+		}
+		for _, name := range named.FindAllString(text, -1) {
+			if !exists[name] && name != "securefiles_decisions" {
+				t.Errorf("%s names %s", file, name)
+			}
+		}
+	}
 }

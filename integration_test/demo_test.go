@@ -134,6 +134,61 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// The README's way to a guarded file, with directories of the test's in place
+// of the system's: nginx accepts what it makes, and serves the file.
+func TestReadmeSetUp(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(readme), "## Guard your own files\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	blocks := regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(section, -1)
+	if !ok || len(blocks) != 3 || blocks[1][1] != "nginx" {
+		t.Fatalf("the README has other blocks: %q", blocks)
+	}
+	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), service: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
+	for _, dir := range []string{"etc", "bin", "nginx/conf.d", "nginx/snippets", "run", "logs"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.write("files/shared/handbook.txt", "handbook\n")
+	here := strings.NewReplacer(
+		"go build -o securefiles . &&", "", "install securefiles /usr/local/bin/", "install "+binary+" "+s.dir+"/bin/",
+		"sudo -u securefiles ", "", "sudo useradd --system securefiles && sudo chgrp -R securefiles /etc/securefiles", "", "sudo ", "",
+		"openssl passwd -6", "openssl passwd -6 alice", // it asks for the password otherwise
+		"/etc/securefiles", s.dir+"/etc", "/etc/nginx", s.dir+"/nginx",
+	)
+	setUp := here.Replace(blocks[0][2])
+	// Where the reader edits the configuration, between init and the rest.
+	first, rest, _ := strings.Cut(setUp, "printf ")
+	edit := fmt.Sprintf("sed -i 's|127.0.0.1:9180|%s|; s|127.0.0.1:9181|%s|; s|/var/www/securefiles|%s/files|' %s/etc/securefiles.yaml\n", s.service, s.admin, s.dir, s.dir)
+	script := s.command("bash", "-ec", "PATH="+s.dir+"/bin:$PATH\n"+first+edit+"printf "+rest)
+	if out, err := script.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	serve := s.command("bash", "-ec", "PATH="+s.dir+"/bin:$PATH\nexec "+strings.TrimSpace(here.Replace(blocks[2][2])))
+	serve.Stderr = s.log
+	if err := serve.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end(serve) })
+	s.write("nginx/nginx.conf", "pid run/nginx.pid; events {} http { access_log off; include conf.d/*.conf; server { listen "+s.web+"; "+blocks[1][2]+"} }\n")
+	nginx := s.command("nginx", "-p", s.dir, "-e", "logs/error.log", "-c", filepath.Join(s.dir, "nginx/nginx.conf"), "-g", "daemon off;")
+	nginx.Stderr = s.log
+	if err := nginx.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end(nginx) })
+	s.eventually("the file is served", func() bool {
+		r, err := s.try(newClient(), "alice", "/downloads/shared/handbook.txt")
+		return err == nil && r.status == 200 && r.body == "handbook\n"
+	})
+	s.status("", "/downloads/shared/handbook.txt", 401)
+}
+
 // processesThatMention returns the command lines that hold a text.
 func processesThatMention(t *testing.T, text string) []string {
 	t.Helper()
