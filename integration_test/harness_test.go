@@ -359,7 +359,7 @@ func newClient() *http.Client {
 }
 
 // get asks nginx for a path as a user; "" is nobody. The user's name is the
-// password.
+// password, unless it is `Bearer TOKEN`.
 func (s *site) get(user, path string, edit ...func(*http.Request)) reply {
 	s.t.Helper()
 	r, err := s.try(newClient(), user, path, edit...)
@@ -374,7 +374,10 @@ func (s *site) try(client *http.Client, user, path string, edit ...func(*http.Re
 	if err != nil {
 		return reply{}, err
 	}
-	if user != "" {
+	switch {
+	case strings.HasPrefix(user, "Bearer "):
+		req.Header.Set("Authorization", user)
+	case user != "":
 		req.SetBasicAuth(user, user)
 	}
 	for _, e := range edit {

@@ -24,6 +24,7 @@ type load struct {
 	answers  int
 	statuses map[int]int
 	wrong    []string
+	slowest  time.Duration
 }
 
 // A request of a load, and the statuses that are right for it, with what the
@@ -52,18 +53,20 @@ func (s *site) load(requests ...loadRequest) *load {
 				case <-tick.C:
 				}
 				q := requests[i%len(requests)]
+				start := time.Now()
 				r, err := s.try(client, q.user, q.path)
-				l.note(q, r, err)
+				l.note(q, r, err, time.Since(start))
 			}
 		})
 	}
 	return l
 }
 
-func (l *load) note(q loadRequest, r reply, err error) {
+func (l *load) note(q loadRequest, r reply, err error, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answers++
+	l.slowest = max(l.slowest, took)
 	if err != nil {
 		l.wrong = append(l.wrong, fmt.Sprintf("%s as %s: %v", q.path, q.user, err))
 		return
@@ -96,7 +99,7 @@ func (l *load) end(t *testing.T) {
 	close(l.stop)
 	l.clients.Wait()
 	rate := float64(l.answers) / time.Since(l.began).Seconds()
-	t.Logf("%d requests, %.0f a second: %v", l.answers, rate, l.statuses)
+	t.Logf("%d requests, %.0f a second, the slowest %v: %v", l.answers, rate, l.slowest.Round(time.Millisecond), l.statuses)
 	for i, w := range l.wrong {
 		if i == 10 {
 			t.Errorf("and %d more", len(l.wrong)-i)

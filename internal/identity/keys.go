@@ -68,6 +68,7 @@ type Keys struct {
 	algorithms []jose.SignatureAlgorithm
 	client     *http.Client
 	set        atomic.Pointer[keySet]
+	failed     chan struct{} // wakes Run
 
 	mu      sync.Mutex
 	flight  *flight   // the question that is being asked, or nil
@@ -87,7 +88,7 @@ func NewKeys(opts KeysOptions) (*Keys, error) {
 	if opts.Algorithms == nil {
 		opts.Algorithms = defaultAlgorithms
 	}
-	k := &Keys{opts: opts}
+	k := &Keys{opts: opts, failed: make(chan struct{}, 1)}
 	symmetric := 0
 	for _, a := range opts.Algorithms {
 		switch {
@@ -181,14 +182,14 @@ func (k *Keys) Refresh(ctx context.Context) error {
 }
 
 // Run loads the keys again and again until ctx ends: after Refresh when all is
-// well, after 1 to 30 seconds when the last attempt failed. It calls report
-// after each attempt. Keys of a file need no Run.
+// well, after 1 to 30 seconds when the last attempt failed, whoever made it. It
+// calls report after each of its attempts. Keys of a file need no Run.
 func (k *Keys) Run(ctx context.Context, report func(error)) error {
 	retry := firstRetry
 	for {
-		pause := k.opts.Refresh
+		pause, failed := k.opts.Refresh, k.failed
 		if k.Status().Err != nil {
-			pause = min(retry, pause)
+			pause, failed = min(retry, pause), nil // it is known
 			retry = min(2*retry, lastRetry)
 		} else {
 			retry = firstRetry
@@ -196,6 +197,8 @@ func (k *Keys) Run(ctx context.Context, report func(error)) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-failed: // an attempt for an unknown key id
+			continue
 		case <-time.After(pause):
 		}
 		if err := k.Refresh(ctx); ctx.Err() == nil {
@@ -241,6 +244,12 @@ func (k *Keys) fly(f *flight) {
 	}
 	k.flight, k.err, f.err = nil, err, err
 	close(f.done)
+	if err != nil {
+		select {
+		case k.failed <- struct{}{}:
+		default: // Run has yet to look
+		}
+	}
 }
 
 // find returns the key for a token, and the generation of its set. A wrong
