@@ -61,11 +61,12 @@ func matchKey(function, path, pattern string) (ok bool) {
 	return false
 }
 
-// Bounds of the search for lines that cover others: lines that share subject
-// and directory and are no plain tree, and steps in all.
+// Bounds of the search for lines that cover others. Beyond them it finds less.
 const (
-	maxSameBucket = 64
-	coverBudget   = 100_000_000
+	maxSameKey     = 64         // lines with one key that are all looked at
+	maxSameSubject = 16         // lines with one key and subject, where there are more
+	maxLevels      = 64         // directories of one object
+	coverBudget    = 60_000_000 // steps in all
 )
 
 // lintCover looks for lines that make no difference, because another one always
@@ -306,36 +307,37 @@ func (s *coverSearch) find(object string, is func(row int) bool) int {
 	if row >= 0 || s.shape.function == "==" || s.shape.function == "regexMatch" {
 		return row
 	}
-	if row = s.look(s.key('/', ""), is); row >= 0 {
-		return row
-	}
 	prefix, _ := literalPrefix(s.shape.function, object)
 	prefix += "/"
-	for i := range len(prefix) {
-		if prefix[i] == '/' {
-			if row = s.look(s.key('/', prefix[:i+1]), is); row >= 0 {
-				return row
-			}
-		}
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	_ = h.WriteByte('/') // never fails
+	row = s.look(h.Sum64(), is)
+	for begin, level := 0, 0; begin < len(prefix) && level < maxLevels && row < 0; level++ {
+		end := begin + strings.IndexByte(prefix[begin:], '/') + 1
+		_, _ = h.WriteString(prefix[begin:end])
+		row = s.look(h.Sum64(), is)
+		begin = end
 	}
-	return -1
+	return row
 }
 
 // look is find for one key.
 func (s *coverSearch) look(key uint64, is func(row int) bool) int {
+	s.budget--
 	at, ok := s.spans[key]
 	if !ok {
 		return -1
 	}
 	entries := s.entries[at.begin:at.end]
-	if len(entries) <= maxSameBucket {
+	if len(entries) <= maxSameKey {
 		return s.among(entries, is)
 	}
 	for _, name := range s.supers.list {
 		s.budget -= 16
 		begin, _ := slices.BinarySearchFunc(entries, name, func(e coverEntry, name symbol) int { return cmp.Compare(e.subject, name) })
 		end := begin
-		for end < len(entries) && end-begin < maxSameBucket && entries[end].subject == name {
+		for end < len(entries) && end-begin < maxSameSubject && entries[end].subject == name {
 			end++
 		}
 		if row := s.among(entries[begin:end], is); row >= 0 {

@@ -43,30 +43,34 @@ func isPlainPath(function, pattern string) bool {
 	default:
 		return false
 	}
-	if len(text) > 255 || text == "" && len(pattern) < 2 {
+	if text == "" && len(pattern) < 2 || len(text) > maxObject {
 		return false
 	}
 	dots := function == "==" || function == "globMatch" || function == "keyMatch"
-	slash := false // the byte before is a slash
+	slash := -1 // where the last one is
 	for i := range len(text) {
 		switch c := text[i]; {
 		case c == '/':
-			if slash {
+			if i > 0 && slash == i-1 {
 				return false
 			}
-			slash = true
-			continue
-		case i == 0:
+			slash = i
+		case i == 0 || i-slash > maxName:
 			return false
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		case c == '.' && dots && !slash:
+		case c == '.' && dots && slash < i-1:
 		default:
 			return false
 		}
-		slash = false
 	}
-	return !slash
+	return text == "" || slash < len(text)-1
 }
+
+// Limits of a path and of a segment, in bytes: pathguard's.
+const (
+	maxObject = 4096
+	maxName   = 255
+)
 
 // patternProblems says what is wrong with a pattern of an object as a function
 // reads it. The function is one of Casbin's, or "==". The pattern compiles.
@@ -79,7 +83,7 @@ func patternProblems(function, pattern string) []patternProblem {
 	if why := unmatchable(function, pattern); why != "" {
 		add(less("pattern-unmatchable", "no request has such a path: %s", why))
 	}
-	if percentEscape.MatchString(pattern) && function != "regexMatch" {
+	if strings.Contains(pattern, "%") && percentEscape.MatchString(pattern) && function != "regexMatch" {
 		add(hint("pattern-encoded", "policies see decoded paths, so %q stands for these three characters and not for what they encode: write the character itself", percentEscape.FindString(pattern)))
 	}
 	switch function {
@@ -121,46 +125,81 @@ var (
 func keyProblems(function, pattern string) []patternProblem {
 	var found []patternProblem
 	add := func(p patternProblem) { found = append(found, p) }
-	names := braceName
-	if function == "keyMatch2" {
-		names = colonName
+	text, rest := withoutNames(function, pattern)
+	if rest != "" {
+		add(more("pattern-rest", "%s reads all of %q as one name, which covers the whole of a directory or file name", function, shorten(rest)))
 	}
-	bare := names.ReplaceAllStringFunc(pattern, func(s string) string {
-		if s[0] == '/' {
-			return "/_"
+	if !strings.ContainsAny(text, `|()[]*+?^$\{}:`) {
+		if wildDot(text) >= 0 {
+			add(hint("pattern-dot", `%s reads . as any character: write \. to mean a dot`, function))
 		}
-		return "_"
-	})
-	bare = strings.ReplaceAll(bare, "/*", "/_")
+		return found
+	}
 	brackets := false
-	if i := alternation(bare); i >= 0 {
+	if i := alternation(text); i >= 0 {
 		p := more("pattern-alternative", "%s reads it as the two halves around |, the first covering all that begins with it and the second all that ends with it: write two lines", function)
 		p.deny = SeverityError
 		add(p)
 	}
-	if m := plainGroup.FindString(bare); m != "" {
+	if m := plainGroup.FindString(text); m != "" {
 		brackets = true
 		add(less("pattern-brackets", `%s reads (…) as a group, so the pattern does not cover a name with these brackets: write \( and \)`, function))
 	}
-	if m := plainClass.FindString(bare); m != "" {
+	if m := plainClass.FindString(text); m != "" {
 		brackets = true
 		add(less("pattern-brackets", `%s reads [ ] as one of the characters inside, so the pattern does not cover a name with these brackets: write \[ and \]`, function))
 	}
-	if m := letterStar.FindString(bare); m != "" {
+	if m := letterStar.FindString(text); m != "" {
 		add(less("pattern-star", "%s reads %q as any number of %q: only /* stands for everything below", function, m, m[:1]))
 	}
-	if i := metacharacter(function, bare, brackets); i >= 0 {
-		c := bare[i : i+1]
+	if i := metacharacter(function, text, brackets); i >= 0 {
+		c := text[i : i+1]
 		escaped := `\` + c
 		if strings.Contains(":{}", c) { // an escape would not keep it from being a name
 			escaped = fmt.Sprintf(`\x%x`, c)
 		}
 		add(hint("pattern-metacharacter", `%s reads %q as part of a pattern: write %s to mean the character`, function, c, escaped))
 	}
-	if i := wildDot(bare); i >= 0 {
+	if i := wildDot(text); i >= 0 {
 		add(hint("pattern-dot", `%s reads . as any character: write \. to mean a dot`, function))
 	}
 	return found
+}
+
+// withoutNames puts an underscore in the place of each name and of each /*. The
+// rest is a name that goes further than it seems to; empty where none does.
+func withoutNames(function, pattern string) (text, rest string) {
+	var b strings.Builder
+	for i := 0; i < len(pattern); i++ {
+		segment := pattern[i:]
+		if n := strings.IndexByte(segment, '/'); n > 0 {
+			segment = segment[:n]
+		}
+		length := 0
+		switch {
+		case i > 0 && pattern[i-1] == '/' && segment[0] == '*':
+			length = 1
+		case function == "keyMatch2" && segment[0] == ':' && i > 0 && pattern[i-1] == '/' && len(segment) > 1:
+			length = len(segment)
+			if strings.Trim(segment[1:], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" {
+				rest = segment
+			}
+		case function != "keyMatch2" && segment[0] == '{':
+			if n := strings.LastIndexByte(segment, '}'); n > 1 {
+				length = n + 1
+				if strings.IndexByte(segment[:n], '}') >= 0 {
+					rest = segment[:length]
+				}
+			}
+		}
+		if length == 0 {
+			b.WriteByte(pattern[i])
+			continue
+		}
+		b.WriteByte('_')
+		i += length - 1
+	}
+	return b.String(), rest
 }
 
 // alternation returns where a | stands outside brackets, or -1.
@@ -227,14 +266,17 @@ func wildDot(pattern string) int {
 
 func globProblems(pattern string) []patternProblem {
 	var found []patternProblem
-	if plainEscape.MatchString(pattern) {
+	if strings.Contains(pattern, `\`) && plainEscape.MatchString(pattern) {
 		found = append(found, less("pattern-backslash", `globMatch passes over a \ before a letter, and no path has one: separate directories by /`))
 	}
 	if strings.ContainsRune(pattern, '{') {
 		return found // alternatives may hold anything
 	}
-	if plainClass.MatchString(pattern) {
+	if strings.Contains(pattern, "[") && plainClass.MatchString(pattern) {
 		found = append(found, less("pattern-brackets", `globMatch reads [ ] as one of the characters inside, so the pattern does not cover a name with these brackets: write \[ and \]`))
+	}
+	if strings.Count(pattern, "**") == 0 {
+		return found
 	}
 	for segment := range strings.SplitSeq(pattern, "/") {
 		if i := strings.Index(segment, "**"); i >= 0 && strings.Trim(segment, "*") != "" && !strings.ContainsAny(segment, `\[`) {
@@ -308,7 +350,7 @@ func unmatchable(function, pattern string) string {
 	if prefix[0] != '/' {
 		return "every path begins with a slash"
 	}
-	if len(prefix) > 4096 {
+	if len(prefix) > maxObject {
 		return "a path has at most 4,096 bytes"
 	}
 	segments := strings.Split(prefix[1:], "/")
@@ -331,7 +373,7 @@ func badSegment(segment string, last, complete bool) string {
 		return "no path has // inside"
 	case complete && (segment == "." || segment == ".."):
 		return "no path has a segment . or .."
-	case len(segment) > 255:
+	case len(segment) > maxName:
 		return "a segment has at most 255 bytes"
 	case strings.IndexByte(segment, '\\') >= 0:
 		return "no path has a backslash"

@@ -61,7 +61,7 @@ func Rules() []Rule {
 		{"pattern-download", w, "a pattern that begins with the download's own URL", "Leave the URL out: paths begin below it."},
 		{"pattern-encoded", w, "a percent-encoded pattern", "Write the character itself."},
 		{"pattern-alternative", e, "a | that splits a pattern of keyMatch2 to keyMatch5", "Write a line for each half."},
-		{"pattern-rest", w, "text after the * of keyMatch, which counts for nothing", "End the pattern with the *, or use globMatch in the model."},
+		{"pattern-rest", w, "text after the * of keyMatch or inside a name, which counts for nothing", "End the pattern or the segment there, or use globMatch in the model."},
 		{"pattern-prefix", w, "a * of keyMatch that also covers longer names", "End the pattern with /*."},
 		{"pattern-star", w, "a * of keyMatch2 to keyMatch5 that repeats a letter", "Use /* alone, or globMatch in the model."},
 		{"pattern-double-star", w, "a ** that stays on one level", "Put it between slashes: /**/."},

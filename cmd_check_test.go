@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"securefiles/policy"
+)
+
+// Rules whose example cannot stand on a page: bytes that nobody sees, files that
+// are too large or not there, and versions before this one.
+var withoutExample = []string{"read", "file-size", "policy-shrunk", "encoding", "character", "line-length", "too-many", "not-checked", "jwks", "session"}
+
+var (
+	ruleHeading = regexp.MustCompile("(?m)^### `([a-z-]+)`\n")
+	example     = regexp.MustCompile("(?ms)^```(csv|ini|text|yaml) (bad|mend)(?: ([a-z0-9]+))?\n(.*?)^```$")
+)
+
+// Each rule has its section in docs/rules.md and nothing else has, and what the
+// section shows is true: its bad example has findings of this rule alone, and
+// the mend has none.
+func TestRulesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := map[string]string{}
+	var order []string
+	headings := ruleHeading.FindAllStringSubmatchIndex(string(page), -1)
+	for i, h := range headings {
+		end := len(page)
+		if i+1 < len(headings) {
+			end = headings[i+1][0]
+		}
+		id := string(page[h[2]:h[3]])
+		sections[id] = string(page[h[1]:end])
+		order = append(order, id)
+	}
+	for _, r := range checkRules() {
+		section, ok := sections[r.ID]
+		if !ok {
+			t.Errorf("docs/rules.md has no section `%s`", r.ID)
+			continue
+		}
+		delete(sections, r.ID)
+		if r.Summary == "" || !strings.HasSuffix(r.Remedy, ".") {
+			t.Errorf("%+v", r)
+		}
+		// A rule that may be a warning says so.
+		if !strings.HasPrefix(section, "**error** ·") && !strings.HasPrefix(section, "**error**,") && !strings.HasPrefix(section, "**warning** ·") && !strings.HasPrefix(section, "**warning**,") {
+			t.Errorf("%s: the section does not begin with the severity: %.40q", r.ID, section)
+		}
+		if only := strings.HasPrefix(section, "**error** ·"); only != (r.Severity == policy.SeverityError) {
+			t.Errorf("%s: the page says %.12q, the rule %s", r.ID, section, r.Severity)
+		}
+		if slices.Contains(withoutExample, r.ID) {
+			continue
+		}
+		t.Run(r.ID, func(t *testing.T) {
+			bad, mend := checkExample(t, section, "bad"), checkExample(t, section, "mend")
+			if len(bad) == 0 {
+				t.Error("the bad example has no finding")
+			}
+			for _, f := range bad {
+				if f.Rule != r.ID {
+					t.Errorf("bad: %s:%d: %s [%s]", f.File, f.Line, f.Message, f.Rule)
+				}
+				if f.Remedy != r.Remedy {
+					t.Errorf("%s has the remedy %q", f.Rule, f.Remedy)
+				}
+			}
+			for _, f := range mend {
+				t.Errorf("mend: %s:%d: %s [%s]", f.File, f.Line, f.Message, f.Rule)
+			}
+		})
+	}
+	for id := range sections {
+		t.Errorf("docs/rules.md has a section `%s`, and there is no such rule", id)
+	}
+	var listed []string
+	for _, r := range checkRules() {
+		listed = append(listed, r.ID)
+	}
+	if !slices.Equal(order, listed) {
+		t.Errorf("docs/rules.md and --rules have another order:\n%v\n%v", order, listed)
+	}
+}
+
+// A shownFinding is one as --json prints it.
+type shownFinding struct {
+	File, Severity, Rule, Message, Remedy string
+	Line                                  int
+}
+
+// checkExample runs check on the files that a section shows.
+func checkExample(t *testing.T, section, kind string) []shownFinding {
+	t.Helper()
+	dir := t.TempDir()
+	shown := map[string]string{}
+	model := ""
+	for _, m := range example.FindAllStringSubmatch(section, -1) {
+		if m[2] == kind {
+			shown[m[1]] = m[4]
+			model += m[3]
+		}
+	}
+	if len(shown) == 0 {
+		t.Fatalf("there is no %s example", kind)
+	}
+	if _, ok := shown["csv"]; !ok {
+		shown["csv"] = "p, alice, /docs/**, read, allow\n"
+	}
+	modelText := ""
+	if model != "" {
+		b, err := os.ReadFile(filepath.Join("policy", "testdata", "model", model+".conf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		modelText = string(b)
+	}
+	if changes, ok := shown["ini"]; ok {
+		modelText = changeModel(policy.DefaultModel(), changes)
+	}
+	config := "policy: {file: policy.csv}\n"
+	if modelText != "" {
+		config = "policy: {file: policy.csv, model: model.conf}\n"
+		writeFile(t, filepath.Join(dir, "model.conf"), modelText)
+	}
+	if strings.Contains(modelText, "r.dom") {
+		config += "downloads:\n  - {name: main, url: /downloads/, internal: /protected/}\n  - {name: other, url: /other/, internal: /protected-other/}\n"
+	}
+	if users, ok := shown["text"]; ok {
+		config += "identity: [{htpasswd: users.htpasswd}]\n"
+		writeFile(t, filepath.Join(dir, "users.htpasswd"), users)
+	}
+	if yaml, ok := shown["yaml"]; ok {
+		config = yaml
+	}
+	writeFile(t, filepath.Join(dir, "policy.csv"), shown["csv"])
+	writeFile(t, filepath.Join(dir, "securefiles.yaml"), config)
+
+	var stdout, stderr bytes.Buffer
+	status := run(t.Context(), []string{"check", "--strict", "--json", "--config", filepath.Join(dir, "securefiles.yaml")}, environment{&stdout, &stderr, nil})
+	var findings []shownFinding
+	if err := json.Unmarshal(stdout.Bytes(), &findings); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, &stdout, &stderr)
+	}
+	if want := min(len(findings), 1); status != want {
+		t.Errorf("exit status %d, want %d", status, want)
+	}
+	return findings
+}
+
+// changeModel puts the sections that an example shows in the place of a model's.
+func changeModel(model, changes string) string {
+	split := func(text string) (names []string, bodies map[string]string) {
+		bodies = map[string]string{}
+		for _, part := range strings.Split("\n"+text, "\n[")[1:] {
+			name, body, _ := strings.Cut(part, "]")
+			names = append(names, name)
+			bodies[name] = strings.TrimRight(body, "\n") + "\n\n"
+		}
+		return names, bodies
+	}
+	names, bodies := split(model)
+	changed, parts := split(changes)
+	for _, name := range changed {
+		bodies[name] = parts[name]
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	var b strings.Builder
+	for _, name := range names {
+		b.WriteString("[" + name + "]" + bodies[name])
+	}
+	return b.String()
+}
