@@ -115,8 +115,6 @@ var (
 	letterStar = regexp.MustCompile(`[A-Za-z0-9_-]\*`)
 	// plainEscape is an escape of what means itself.
 	plainEscape = regexp.MustCompile(`(^|[^\\])(\\\\)*\\[A-Za-z0-9]`)
-	braceName   = regexp.MustCompile(`\{[^/]+?\}`)
-	colonName   = regexp.MustCompile(`/:[A-Za-z_][A-Za-z0-9_]*`)
 	plainDot    = regexp.MustCompile(`[A-Za-z0-9_-]\.[A-Za-z0-9_-]`)
 )
 
