@@ -29,6 +29,7 @@ bench:
 	./scripts/install.sh nginx curl openssl wrk
 	go test -run '^$$' -bench . -benchmem ./...
 	./bench/endtoend.sh
+	./bench/identity.sh
 
 # Each target in turn: go test fuzzes one at a time.
 fuzz:

@@ -206,12 +206,16 @@ func processesThatMention(t *testing.T, text string) []string {
 	return found
 }
 
-// The benchmark's set-up works: it would rot unseen otherwise.
-func TestBenchmarkStarts(t *testing.T) {
-	t.Parallel()
-	cmd := exec.Command("../bench/endtoend.sh")
-	cmd.Env = append(os.Environ(), "ROUNDS=0", "TMPDIR="+publicDir(t))
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "all four serve the file") {
-		t.Errorf("%v\n%s", err, out)
+// The benchmarks' set-up works: it would rot unseen otherwise.
+func TestBenchmarksStart(t *testing.T) {
+	for script, want := range map[string]string{"endtoend.sh": "all four serve the file", "identity.sh": "all of them serve the file"} {
+		t.Run(script, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command("../bench/" + script)
+			cmd.Env = append(os.Environ(), "ROUNDS=0", "TMPDIR="+publicDir(t))
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), want) {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
 	}
 }
