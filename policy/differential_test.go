@@ -367,6 +367,8 @@ func (s *modelShape) drawExpression(t *rapid.T, role, path string, depth int) st
 		return "!(" + e + ")"
 	case 1:
 		return "((" + e + ") ? (" + parts[0] + ") : (" + parts[2] + "))"
+	case 5:
+		return "(" + parts[0] + " ? " + parts[2] + " : " + parts[0] + " || " + parts[2] + ")"
 	case 2:
 		return "(" + e + ") == true"
 	case 3, 4:

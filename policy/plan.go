@@ -241,7 +241,7 @@ func describeConjunction(literals []literal) string {
 		}
 		parts = append(parts, source)
 	}
-	return `"` + shorten(strings.Join(parts, " && ")) + `"`
+	return "`" + shorten(strings.Join(parts, " && ")) + "`"
 }
 
 // candidates returns the rows that could match, in order, or all: every row.

@@ -1,0 +1,126 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"securefiles/authz"
+)
+
+// Where an index can go wrong, one case each: a request whose answer changes
+// when the rule in its name is forgotten. scripts/mutate.sh forgets each.
+func TestPruningTraps(t *testing.T) {
+	chain := func(hops int) string { // from alice to staff
+		var b strings.Builder
+		from := "alice"
+		for i := 1; i < hops; i++ {
+			fmt.Fprintf(&b, "g, %s, c%d\n", from, i)
+			from = fmt.Sprintf("c%d", i)
+		}
+		return b.String() + "g, " + from + ", staff\np, staff, /x, read, allow\n"
+	}
+	rbac := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act", "eft"}, roles: []string{"g = _, _"}, effect: allowAndDeny}
+	with := func(effect string) modelShape { s := rbac; s.effect = effect; return s }
+	domain := modelShape{request: []string{"sub", "dom", "obj", "act"}, policy: []string{"sub", "dom", "obj", "act", "eft"}, roles: []string{"g = _, _, _"}, effect: allowAndDeny}
+	resources := rbac
+	resources.roles = []string{"g = _, _", "g2 = _, _"}
+	const usual = "g(r.sub, p.sub) && globMatch(r.obj, p.obj) && r.act == p.act"
+	alice := func(object string) authz.Query {
+		return authz.Query{Principal: authz.Principal{Subject: "alice"}, Object: object, Action: "read", Domain: "d1"}
+	}
+	as := func(subject, object string) authz.Query {
+		q := alice(object)
+		q.Principal.Subject = subject
+		return q
+	}
+	many := func(n int, line string) string { // lines that look alike
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, line, i)
+		}
+		return b.String()
+	}
+	for _, tt := range []struct {
+		name    string
+		shape   modelShape
+		matcher string
+		policy  string
+		query   authz.Query
+		allowed bool
+	}{
+		{"an empty policy evaluates the matcher once", with(allowOverride), `r.sub == p.sub || r.sub == "root"`, "", as("root", "/x"), true},
+		{"an empty policy allows where only a deny counts", with(denyOverride), usual, "", alice("/x"), true},
+		{"no candidate is not an empty policy", rbac, usual, "p, bob, /y, read, allow\n", alice("/x"), false},
+		{"no candidate allows where only a deny counts", with(denyOverride), usual, "p, bob, /y, read, deny\n", alice("/x"), true},
+		{"a superuser clause takes the first line that allows", rbac, usual + ` || r.sub == "root"`, "p, bob, /y, read, allow\n", as("root", "/x"), true},
+		{"and one line that denies refuses the superuser", rbac, usual + ` || r.sub == "root"`, "p, bob, /y, read, allow\np, bob, /z, read, deny\n", as("root", "/x"), false},
+		{"a superuser clause that is false adds nothing", rbac, usual + ` || r.sub == "root"`, "p, bob, /y, read, allow\n", as("bob", "/y"), true},
+		{"ten hops are followed", rbac, usual, chain(10), alice("/x"), true},
+		{"eleven hops are not", rbac, usual, chain(11), alice("/x"), false},
+		{"a negated part tells nothing", rbac, "!g(r.sub, p.sub) && globMatch(r.obj, p.obj)", "p, bob, /x, read, allow\n", alice("/x"), true},
+		{"a part that only its negation holds", rbac, "globMatch(r.obj, p.obj) && !(r.sub == p.sub && r.act == p.act)", "p, alice, /x, list, allow\n", alice("/x"), true},
+		{"a negated && is a ||", rbac, "!(r.sub != p.sub && r.act != p.act) && globMatch(r.obj, p.obj)", "p, bob, /x, read, allow\n", alice("/x"), true},
+		{"! binds to one value", rbac, `!g(r.sub, p.sub) == true && globMatch(r.obj, p.obj)`, "p, bob, /x, read, allow\n", alice("/x"), true},
+		{"a ternary is not taken apart", rbac, `(r.sub == p.sub ? false : g(p.sub, r.sub) || r.act == p.act) && globMatch(r.obj, p.obj)`, "p, bob, /x, read, allow\n", alice("/x"), true},
+		{"nor is what stands behind it", rbac, `(r.sub == p.sub ? false : g(p.sub, r.sub) || r.act == p.act) && globMatch(r.obj, p.obj)`, "p, alice, /x, read, allow\n", alice("/x"), false},
+		{"! ends before &&", rbac, `!g(r.sub, p.sub) && r.act == p.act && globMatch(r.obj, p.obj)`, "p, bob, /x, list, allow\n", alice("/x"), false},
+		{"a || is two ways in", rbac, "(g(r.sub, p.sub) || r.obj == p.obj) && r.act == p.act", "p, bob, /x, read, allow\n", alice("/x"), true},
+		{"a domain of the policy binds nothing alone", domain, "g(r.sub, p.sub, p.dom) && globMatch(r.obj, p.obj)", "p, staff, d2, /x, read, allow\ng, alice, staff, d2\n", alice("/x"), true},
+		{"roles hold in their domain", domain, "g(r.sub, p.sub, r.dom) && r.dom == p.dom && globMatch(r.obj, p.obj)", "p, staff, d1, /x, read, allow\ng, alice, staff, d2\n", alice("/x"), false},
+		{"an object has roles too", resources, "g(r.sub, p.sub) && g2(r.obj, p.obj) && r.act == p.act", "p, alice, res, read, allow\ng2, /x, res\n", alice("/x"), true},
+		{"the first by priority decides", with(firstPriority), usual + ` || p.sub == "*" && globMatch(r.obj, p.obj)`, "p, *, /x, read, deny\np, alice, /x, read, allow\n", alice("/x"), false},
+		{"the first by priority, found the other way round", with(firstPriority), `p.sub == "*" && globMatch(r.obj, p.obj) || ` + usual, "p, alice, /x, read, allow\np, *, /x, read, deny\n", alice("/x"), true},
+		{"keyMatch5 cuts the query", rbac, "g(r.sub, p.sub) && keyMatch5(r.obj, p.obj)", "p, alice, /x, read, allow\n", alice("/x?y=1"), true},
+		{"among many lines of one subject", rbac, usual, many(3000, "p, alice, /d%d/**, read, allow\n"), alice("/d1234/x"), true},
+		{"among many lines, none", rbac, usual, many(3000, "p, alice, /d%d/**, read, allow\n"), alice("/d3001/x"), false},
+		{"among many lines, the first and the last", rbac, usual, "p, alice, /a/**, read, allow\n" + many(3000, "p, alice, /d%d/**, read, allow\n") + "p, alice, /a/**, read, deny\n", alice("/a/x"), false},
+		{"by two keys of one subject", rbac, usual, many(3000, "p, alice, /d%d/**, read, allow\n") + "p, alice, /a/**, read, allow\np, alice, /a/b/x, read, deny\n", alice("/a/b/x"), false},
+		{"by two keys, the other way round", rbac, usual, many(3000, "p, alice, /d%d/**, read, allow\n") + "p, alice, /a/**, read, deny\np, alice, /a/b/x, read, allow\n", alice("/a/b/x"), false},
+		{"among many alike, by the end of the path", rbac, usual, many(3000, "p, alice, /**/f%d.pdf, read, allow\n"), alice("/a/b/f1234.pdf"), true},
+		{"among many lines of one path", rbac, usual, many(3000, "p, u%d, /x/**, read, allow\n"), as("u77", "/x/y"), true},
+		{"a few values find what a pattern cannot", rbac, "r.act == p.act && p.sub != r.sub", "p, bob, /x, read, allow\n", alice("/x"), true},
+		{"nothing can be looked up", rbac, "p.sub != r.sub", "p, bob, /x, read, allow\n", alice("/x"), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			// As a policy of this size is indexed, and as a large one is.
+			for _, tuned := range []tuning{defaultTuning(), {}} {
+				w := newWorld(t, tt.shape.model(tt.matcher), tt.policy, engineOptions{tuning: &tuned})
+				if w == nil {
+					t.Fatal("the model or the policy is refused")
+				}
+				var n tally
+				n.compare(t, w, &tt.query)
+				if n.compared != 1 || (n.allowed == 1) != tt.allowed {
+					t.Errorf("stock says %+v, the case %t", n, tt.allowed)
+				}
+			}
+		})
+	}
+}
+
+// What a model's matcher looks like decides whether an index helps, and if not,
+// the operator is told why.
+func TestPlanSaysWhyItScans(t *testing.T) {
+	s := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act", "eft"}, roles: []string{"g = _, _"}, effect: allowAndDeny}
+	var huge []string
+	for range 7 {
+		huge = append(huge, `(r.sub == p.sub || r.obj == p.obj)`)
+	}
+	for _, tt := range []struct{ matcher, want string }{
+		{"g(r.sub, p.sub) && globMatch(r.obj, p.obj)", ""},
+		{"p.sub != r.sub", "no part of `p.sub != r.sub` can be looked up"},
+		{`g(r.sub, p.sub) || r.act == "read" && p.sub != r.sub`, "no part of `r.act == \"read\" && p.sub != r.sub` can be looked up"},
+		{strings.Join(huge, " && "), "the matcher has too many alternatives"},
+	} {
+		w := newWorld(t, s.model(tt.matcher), "p, alice, /x, read, allow\n", engineOptions{})
+		if w == nil {
+			t.Errorf("%s is refused", tt.matcher)
+			continue
+		}
+		indexed, why := w.engine.indexed()
+		if why != tt.want || indexed != (tt.want == "") {
+			t.Errorf("%s: %t, %s", tt.matcher, indexed, why)
+		}
+	}
+}
