@@ -27,6 +27,7 @@ type engine struct {
 	syms       *symbols
 	rules      *rules
 	graphs     map[string]*roleGraph
+	roleDepth  int
 	empty      symbol // of the empty text, the domain of links that have none
 	eft        int    // the column of eft, or -1
 	asksPolicy bool   // the matcher looks at p; otherwise Casbin evaluates it once
@@ -56,7 +57,7 @@ func newEngine(def *definition, syms *symbols, rs *rules, ls links, opts engineO
 	e := &engine{
 		def: def, syms: syms, rules: rs, graphs: make(map[string]*roleGraph, len(def.roles)),
 		eft: def.policyField("eft"), asksPolicy: strings.Contains(def.matcher, "p_"),
-		patterns: &patternMatcher{},
+		patterns: &patternMatcher{}, roleDepth: opts.roleDepth,
 	}
 	e.empty = syms.intern("")
 	for name := range def.roles {

@@ -321,13 +321,21 @@ func reservedNames(t *table) []uint64 {
 
 // Decide asks the policy. A subject that is empty, begins with @ or is called
 // like a role is authz.ErrReservedSubject; any error denies.
-func (s *Store) Decide(_ context.Context, q authz.Query) (d authz.Decision, err error) {
+func (s *Store) Decide(_ context.Context, q authz.Query) (authz.Decision, error) {
+	_, d, err := s.decide(q)
+	return d, err
+}
+
+// decide returns the version that decided, too.
+func (s *Store) decide(q authz.Query) (snap *snapshot, d authz.Decision, err error) {
 	defer func() {
 		if r := recover(); r != nil { // Casbin's own functions panic
 			d, err = authz.Decision{}, fmt.Errorf("decide: %v", r)
 		}
 	}()
-	return s.current.Load().decide(&q)
+	snap = s.current.Load()
+	d, err = snap.decide(&q)
+	return snap, d, err
 }
 
 // isReserved reports whether a name is a role, which no subject may be called.
