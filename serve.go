@@ -96,7 +96,11 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	if len(callers.sessions) > 0 {
 		counters.RegisterSessions(callers.sessionState)
 	}
-	guard, err := authz.New(downloads, callers.chain, store, &authz.Options{
+	shadow, err := policy.NewShadow(store, c.Policy.ShadowShare)
+	if err != nil {
+		return err
+	}
+	guard, err := authz.New(downloads, callers.chain, shadow, &authz.Options{
 		Challenge: callers.challenge, LoginURL: c.LoginURL, Observe: counters.Observe, Logger: log,
 	})
 	if err != nil {
@@ -121,6 +125,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	group.Go(func() error { return serve(adminServer, adminListener) })
 	group.Go(func() error { return s.reloadOnChange(running, c) })
 	group.Go(func() error { return s.reloadOnHangup(running) })
+	group.Go(func() error { return shadow.Run(running, s.reportShadow) })
 	group.Go(func() error {
 		<-running.Done()
 		return s.stop(c, nginxServer, adminServer)
@@ -462,6 +467,19 @@ func (s *service) reloadOnHangup(ctx context.Context) error {
 	}
 }
 
+// reportShadow tells of a decision that stock Casbin made again.
+func (s *service) reportShadow(c policy.Comparison, err error) {
+	s.counters.ObserveShadow(c.Same, err)
+	switch {
+	case err != nil:
+		s.log.Error("a decision could not be made again by stock Casbin", "error", err)
+	case !c.Same:
+		s.log.Error("stock Casbin decides differently: please report this with model and policy",
+			"subject", c.Query.Principal.Subject, "groups", c.Query.Principal.Groups, "object", c.Query.Object, "action", c.Query.Action,
+			"download", c.Query.Domain, "ours", c.Ours.String(), "stock", c.Stocks.String())
+	}
+}
+
 func (s *service) reloadPolicy(ctx context.Context) {
 	before := s.store.Status().Generation
 	err := s.store.Reload(ctx)
@@ -482,6 +500,10 @@ func logPolicy(log *slog.Logger, store *policy.Store) {
 	log.Info("policy loaded", "generation", status.Generation, "lines", status.Lines, "took", status.Duration.Round(time.Millisecond), "indexed", status.Indexed)
 	if !status.Indexed {
 		log.Warn("the model allows no index: each decision looks at every line", "why", status.NotIndexed)
+	}
+	if status.LongestChain > status.RoleDepth {
+		log.Warn("a chain of roles is longer than is followed: `securefiles check` tells whom it leaves out; shorten it, or set policy.role_depth",
+			"roles", status.LongestChain, "followed", status.RoleDepth)
 	}
 }
 

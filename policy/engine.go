@@ -28,6 +28,7 @@ type engine struct {
 	rules      *rules
 	graphs     map[string]*roleGraph
 	roleDepth  int
+	chain      int    // how many roles the longest chain has
 	empty      symbol // of the empty text, the domain of links that have none
 	eft        int    // the column of eft, or -1
 	asksPolicy bool   // the matcher looks at p; otherwise Casbin evaluates it once
@@ -62,6 +63,7 @@ func newEngine(def *definition, syms *symbols, rs *rules, ls links, opts engineO
 	e.empty = syms.intern("")
 	for name := range def.roles {
 		e.graphs[name] = newRoleGraph(ls[name], opts.roleDepth)
+		e.chain = max(e.chain, e.graphs[name].longest(syms))
 	}
 	var err error
 	if e.matcher, e.atoms, err = parseMatcher(def); err != nil {
@@ -538,6 +540,3 @@ func (ev *evaluator) decideWithoutRows() (allowed bool, row int, err error) {
 
 // indexed reports whether decisions look at some rows only, or why not.
 func (e *engine) indexed() (bool, string) { return e.plan.scan == "", e.plan.scan }
-
-// largestBucket is the most rows that no index can tell apart.
-func (e *engine) largestBucket() int { return e.plan.bucket }

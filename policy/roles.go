@@ -1,6 +1,9 @@
 package policy
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // defaultRoleDepth is how many roles deep Casbin's own role manager follows a
 // chain before it stops without a word.
@@ -40,6 +43,50 @@ func newRoleGraph(ls []roleLink, depth int) *roleGraph {
 		next[f]++
 	}
 	return g
+}
+
+// longest returns how many roles the longest chain has, that of a group counted
+// with the group itself. Chains that run into a cycle are left out.
+func (g *roleGraph) longest(syms *symbols) int {
+	// Backwards, from the roles that have none of their own.
+	left, first := make([]int32, len(g.nodes)), make([]int32, len(g.nodes)+1)
+	for _, role := range g.roles {
+		first[role+1]++
+	}
+	for i := range g.nodes {
+		left[i] = g.first[i+1] - g.first[i]
+		first[i+1] += first[i]
+	}
+	holders, next := make([]int32, len(g.roles)), slices.Clone(first)
+	for i := range g.nodes {
+		for _, role := range g.roles[g.first[i]:g.first[i+1]] {
+			holders[next[role]] = int32(i)
+			next[role]++
+		}
+	}
+	height, longest := make([]int, len(g.nodes)), 0
+	var ready []int32
+	for i := range g.nodes {
+		if left[i] == 0 {
+			ready = append(ready, int32(i))
+		}
+	}
+	for len(ready) > 0 {
+		role := ready[len(ready)-1]
+		ready = ready[:len(ready)-1]
+		chain := height[role]
+		if strings.HasPrefix(syms.text(g.nodes[role].name), "@") {
+			chain++
+		}
+		longest = max(longest, chain)
+		for _, holder := range holders[first[role]:first[role+1]] {
+			height[holder] = max(height[holder], height[role]+1)
+			if left[holder]--; left[holder] == 0 {
+				ready = append(ready, holder)
+			}
+		}
+	}
+	return longest
 }
 
 // id returns the number of a node, or -1.

@@ -84,8 +84,12 @@ type Status struct {
 	// says why they must.
 	Indexed    bool
 	NotIndexed string
-	// LargestBucket is the most lines that one decision may look at.
-	LargestBucket int
+	// LargestBucket is the most lines that no index tells apart, and
+	// LargestBucketLine one of them.
+	LargestBucket, LargestBucketLine int
+	// LongestChain is how many roles the longest chain of them has, RoleDepth
+	// how many are followed.
+	LongestChain, RoleDepth int
 }
 
 // A Store serves the last good version of a policy. It is safe for concurrent
@@ -138,7 +142,8 @@ func (s *Store) Status() Status {
 	}
 	st := Status{Generation: snap.generation, Lines: snap.lines, LoadedAt: snap.loadedAt, Duration: snap.took}
 	st.Indexed, st.NotIndexed = snap.engine.indexed()
-	st.LargestBucket = snap.engine.largestBucket()
+	st.LargestBucket, st.LargestBucketLine = snap.largestBucket()
+	st.LongestChain, st.RoleDepth = snap.engine.chain, snap.engine.roleDepth
 	if r := s.refusal.Load(); r != nil {
 		st.Stale, st.Err, st.Duration = true, r.err, r.took
 	}
@@ -308,6 +313,15 @@ func (s *Store) checkSize(t *table, old *snapshot) error {
 
 func (s *Store) refuse(file, rule, format string, args ...any) error {
 	return &LoadError{[]Finding{{File: file, Rule: rule, Message: fmt.Sprintf(format, args...)}}}
+}
+
+// largestBucket returns the most lines that no index tells apart, and one of
+// them; 0 where there is none.
+func (s *snapshot) largestBucket() (size, line int) {
+	if s.table.rules.len() == 0 {
+		return 0, 0
+	}
+	return s.engine.plan.bucket, int(s.table.rules.lines[s.engine.plan.bucketRow])
 }
 
 // reservedNames are the roles of the policy.

@@ -88,6 +88,9 @@ type Policy struct {
 	AllowShrink bool `yaml:"allow_shrink"`
 	// RoleDepth is how many roles deep a chain is followed; Casbin's is 10.
 	RoleDepth int `yaml:"role_depth"`
+	// ShadowShare is the share of decisions, from 0 to 1, that stock Casbin
+	// makes again in the background.
+	ShadowShare float64 `yaml:"shadow_share"`
 }
 
 // Identity is one source; exactly one of Header, Htpasswd, JWT, Certificate and Session is set.

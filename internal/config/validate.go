@@ -52,6 +52,9 @@ func (c *Config) validate(doc *document) error {
 	}
 	v.oneOf("log.format", c.Log.Format, "text", "json")
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	if !(c.Policy.ShadowShare >= 0 && c.Policy.ShadowShare <= 1) {
+		v.add("policy.shadow_share", "%g is out of range: 0 (none) to 1 (every decision)", c.Policy.ShadowShare)
+	}
 	if c.Policy.RoleDepth < 1 || c.Policy.RoleDepth > 100 {
 		v.add("policy.role_depth", "%d is out of range: 1 to 100 roles", c.Policy.RoleDepth)
 	}

@@ -44,6 +44,8 @@ type Metrics struct {
 	reload    prometheus.Histogram
 	keys      *prometheus.CounterVec
 	inFlight  prometheus.Gauge
+	shadow    *prometheus.CounterVec
+	mismatch  prometheus.Counter
 }
 
 // New registers the collectors. The downloads and identity sources are the
@@ -82,13 +84,21 @@ func New(version, commit string, downloads, sources []string, policy func() Poli
 			Help: "Questions of nginx that are being answered.",
 		}),
 	}
+	m.shadow = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "securefiles_policy_shadow_decisions_total",
+		Help: "Decisions that stock Casbin made again, by result (same, different, failed).",
+	}, []string{"result"})
+	m.mismatch = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "securefiles_policy_shadow_mismatches_total",
+		Help: "Decisions that stock Casbin made differently. There should be none.",
+	})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "securefiles_build_info",
 		Help:        "Always 1; the labels describe the build.",
 		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.decisions, m.durations, m.identity, m.reloads, m.reload, m.keys, m.inFlight, build,
+	m.registry.MustRegister(m.decisions, m.durations, m.identity, m.reloads, m.reload, m.keys, m.inFlight, m.shadow, m.mismatch, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registerPolicy(policy)
 	m.seed(downloads, sources)
@@ -165,6 +175,9 @@ func (m *Metrics) seed(downloads, sources []string) {
 	m.identity.WithLabelValues(noSource, "unavailable")
 	m.reloads.WithLabelValues("loaded")
 	m.reloads.WithLabelValues("refused")
+	for _, result := range []string{"same", "different", "failed"} {
+		m.shadow.WithLabelValues(result)
+	}
 	m.keys.WithLabelValues("loaded")
 	m.keys.WithLabelValues("failed")
 }
@@ -224,6 +237,20 @@ func (m *Metrics) ObserveKeys(err error) {
 		result = "failed"
 	}
 	m.keys.WithLabelValues(result).Inc()
+}
+
+// ObserveShadow counts one decision that stock Casbin made again, or an error that
+// kept it from being made.
+func (m *Metrics) ObserveShadow(same bool, err error) {
+	switch {
+	case err != nil:
+		m.shadow.WithLabelValues("failed").Inc()
+	case same:
+		m.shadow.WithLabelValues("same").Inc()
+	default:
+		m.shadow.WithLabelValues("different").Inc()
+		m.mismatch.Inc()
+	}
 }
 
 // InFlight counts the requests that next is serving.
