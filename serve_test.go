@@ -22,7 +22,8 @@ func testCounters() *metrics.Metrics {
 }
 
 // S1: the listener for nginx answers one route; nothing else is there, by any
-// method or user agent.
+// method or user agent. S28: GHSA-5hvv-m4w4-gf6v (a health check's user agent was
+// let in everywhere), CVE-2022-24797 (metrics on the public listener).
 func TestDecisionListenerHasOneRoute(t *testing.T) {
 	asked := 0
 	guard := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked++; w.WriteHeader(http.StatusNoContent) })
@@ -144,7 +145,7 @@ func TestCrowdIsTurnedAway(t *testing.T) {
 	}
 }
 
-// S12, S26: header bytes are bounded, and cleartext HTTP/2 is not spoken.
+// S12, S26, S28 (CVE-2026-56853): header bytes are bounded, and cleartext HTTP/2 is not spoken.
 func TestServerBoundsWhatAClientSends(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

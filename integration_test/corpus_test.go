@@ -141,7 +141,7 @@ func breach(r *reply, root string) string {
 
 func succeeded(status int) bool { return status >= 200 && status < 300 || status == 304 }
 
-// Every row of the corpus, over a raw socket: as alice by GET, HEAD and Range,
+// S2, S3, S5, S6, S28: every row of the corpus, over a raw socket: as alice by GET, HEAD and Range,
 // and as nobody.
 func TestAttackCorpus(t *testing.T) {
 	for name, p := range map[string]plan{
@@ -254,7 +254,7 @@ func (s *site) attack(t *testing.T, a attack, contents map[string]string) {
 	}
 }
 
-// The corpus has teeth: without the snippet's symlink guard it finds breaches.
+// S7: the corpus has teeth: without the snippet's symlink guard it finds breaches.
 func TestCorpusNoticesAMissingSymlinkGuard(t *testing.T) {
 	t.Parallel()
 	s := start(t, plan{policy: corpusPolicy, files: map[string]string{}, edit: func(_ *site, conf string) string {

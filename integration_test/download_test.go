@@ -152,7 +152,8 @@ func TestRangesResumptionAndConditions(t *testing.T) {
 	}
 }
 
-// Every kind of file name is served byte for byte, and its name comes back.
+// S6, S13: every kind of file name is served byte for byte, and its name comes
+// back. S28: GHSA-2c4m-59x9-fr2g (setup.bat";x=.txt), CVE-2022-36359.
 func TestFileNames(t *testing.T) {
 	t.Parallel()
 	names := []string{

@@ -42,7 +42,7 @@ func says(t *testing.T, text string) string {
 }
 
 // S11: without an answer that makes sense there is no file, and the client is
-// told to come again.
+// told to come again. S28: CVE-2026-54762 (served without an answer).
 func TestServiceDownSlowOrTalkingNonsense(t *testing.T) {
 	t.Parallel()
 	const granted = "X-Securefiles-Location: /protected/project/plan.txt\r\n"

@@ -80,6 +80,8 @@ func hostile(s *site, conf string) string {
 }
 
 // S8: the snippet says in a hostile server block what it says in a friendly one.
+// S28: CVE-2026-24513 (an error page answered 200 inside the subrequest), caches
+// keyed without identity.
 func TestHostileServerBlock(t *testing.T) {
 	t.Parallel()
 	s := start(t, plan{policy: alicesPolicy, edit: hostile})

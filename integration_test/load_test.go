@@ -141,7 +141,7 @@ func bigPolicy(lines string) string {
 	return b.String() + lines
 }
 
-// Two policies of 10,000 lines that disagree are swapped under load, in every
+// S15: two policies of 10,000 lines that disagree are swapped under load, in every
 // way that files change: each answer is that of the version which nginx's log
 // names, and none is an error.
 func TestPolicySwapsUnderLoad(t *testing.T) {

@@ -92,7 +92,8 @@ func readTree(t *testing.T) map[string]string {
 	return allowed
 }
 
-// S3, S5, S28: every request of the corpus. One that must be served is parsed to
+// S3, S5, S28 (CVE-2026-63177, CVE-2021-43557, CVE-2026-42272, CVE-2026-26205,
+// CVE-2026-41059, ingress-nginx #8644): every request of the corpus. One that must be served is parsed to
 // that very file. One that must be denied is refused here, or becomes a path
 // that a policy is asked about and that is none of the allowed files: those are
 // listed in testdata/asked.txt.

@@ -205,7 +205,7 @@ func TestDecoyLetsNobodyIn(t *testing.T) {
 	}
 }
 
-// S19: time does not tell who is in the file. The shortest of many times is
+// S19, S28 (CVE-2026-32595, CVE-2026-88010): time does not tell who is in the file. The shortest of many times is
 // compared: a busy machine makes times longer, never shorter.
 func TestUnknownUsersTakeAsLong(t *testing.T) {
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), 5)
