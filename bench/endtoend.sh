@@ -132,3 +132,5 @@ ratio() { paste "$dir/$1.rates" "$dir/$2.rates" | awk '{ print $1 / $2 }' | medi
 printf 'return  / static  %.2f\n' "$(ratio return static)"
 printf 'service / static  %.2f   (target: at least 0.35)\n' "$(ratio service static)"
 printf 'service / bare    %.2f   (target: at least 0.90)\n' "$(ratio service bare)"
+total() { echo "$(median <"$dir/$1.nginx") $(median <"$dir/$1.asked")" | awk '{ print $1 + $2 }'; }
+awk "BEGIN { printf \"service / bare    %.2f   by CPU time, nginx and what it asks\\n\", $(total bare) / $(total service) }"
