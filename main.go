@@ -69,6 +69,7 @@ type commands struct {
 	What    whatCommand    `cmd:"" help:"Say what a subject may have, and by which lines."`
 	Whoami  whoamiCommand  `cmd:"" help:"Say which identity source accepts a request, and why the others do not."`
 	Test    testCommand    `cmd:"" help:"Run policy tests."`
+	Diff    diffCommand    `cmd:"" help:"Say what a change of policy changes in access."`
 	Nginx   nginxCommand   `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
 	Init    initCommand    `cmd:"" help:"Write a configuration, policy, policy test and users to start from."`
 	Version versionCommand `cmd:"" help:"Print version, commit and Go version."`

@@ -144,8 +144,15 @@ func (c *condition) value(expr *govaluate.EvaluableExpression, row int) (value a
 // through it: the first clause that fails ends its alternative, the first
 // alternative that holds, or the first clause that cannot be evaluated, ends it
 // all.
-func (c *condition) match(row int) verdict {
+func (c *condition) match(row int) verdict { return c.matchSome(row, false) }
+
+// matchSome is match; with asking, only alternatives that ask something of the
+// policy can hold.
+func (c *condition) matchSome(row int, asking bool) verdict {
 	for _, clauses := range c.alternatives {
+		if asking && !slices.ContainsFunc(clauses, func(cl *clause) bool { return len(cl.policy) > 0 }) {
+			continue
+		}
 		v := holds
 		for _, cl := range clauses {
 			if v = c.evaluate(cl, row); v != holds {

@@ -20,9 +20,13 @@ func (s *Store) Coverage() *Coverage {
 	return &Coverage{snap, make([]bool, snap.table.rules.len())}
 }
 
-// Add notes the lines that match a query. A query that cannot be asked matches
+// Add notes the lines that match a query by what they say: a part of a matcher
+// that asks nothing of them (r.sub == "root") does not count. A query that cannot be asked matches
 // none.
 func (c *Coverage) Add(ctx context.Context, q authz.Query) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("cover: %w", ctx.Err())
+	}
 	if _, err := c.snap.decideSafely(&q); err != nil {
 		return nil
 	}
@@ -31,11 +35,17 @@ func (c *Coverage) Add(ctx context.Context, q authz.Query) error {
 		return fmt.Errorf("cover: %w", err)
 	}
 	defer w.end()
+	if rows, all := w.ev.candidates(); !all {
+		for _, row := range rows {
+			c.reached[row] = c.reached[row] || w.condition.matchSome(int(row), true) == holds
+		}
+		return nil
+	}
 	for row, reached := range c.reached {
 		if row%8192 == 0 && ctx.Err() != nil {
 			return fmt.Errorf("cover: %w", ctx.Err())
 		}
-		c.reached[row] = reached || w.condition.match(row) == holds
+		c.reached[row] = reached || w.condition.matchSome(row, true) == holds
 	}
 	return nil
 }

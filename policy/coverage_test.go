@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -44,9 +45,57 @@ func TestCoverage(t *testing.T) {
 			t.Errorf("%s: %s", tt.name, diff)
 		}
 	}
+	s = openModel(t, "superuser", "p, alice, /a, read, allow\np, bob, /b, read, allow\np, alice, /c, read, allow\ng, carol, operators\n")
+	c := s.Coverage()
+	for _, q := range []authz.Query{read("root", "/a"), read("carol", "/a"), read("bob", "/b")} {
+		if err := c.Add(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]int{1, 3}, missed(c)); diff != "" {
+		t.Errorf("who may anything: %s", diff)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := s.Coverage().Add(ctx, read("alice", "/a")); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// A line is reached exactly if explain shows it as one that matches.
+func TestCoverageAgreesWithExplain(t *testing.T) {
+	random := rand.New(rand.NewPCG(51, 52))
+	reached := 0
+	for i := range share(1000, 60) {
+		model := randomModels()[i%len(randomModels())]
+		if model == "superuser" { // whose every line matches for root, by nothing that it says
+			continue
+		}
+		s := openRandom(t, random, model, 12)
+		c, want := s.Coverage(), map[int]bool{}
+		for range 6 {
+			q := randomQuery(random)
+			if err := c.Add(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+			x := explain(t, s, q)
+			for _, l := range x.Matches {
+				want[l.Line] = want[l.Line] || x.Error == ""
+			}
+		}
+		missed, all := c.Missed()
+		for _, l := range missed {
+			if want[l.Line] {
+				t.Fatalf("line %d is missed\n%s", l.Line, readFile(t, s.source.Policy))
+			}
+			delete(want, l.Line)
+		}
+		if len(missed)+len(want) != all {
+			t.Fatalf("%d missed, %d reached, %d in all\n%s", len(missed), len(want), all, readFile(t, s.source.Policy))
+		}
+		reached += len(want)
+	}
+	if reached < 50 {
+		t.Errorf("only %d lines were reached", reached)
 	}
 }

@@ -62,9 +62,9 @@ func samplePaths(function, pattern string) []string {
 			paths = []string{before + "x", before + "x/y", strings.TrimSuffix(before, "/")}
 		}
 	case "keyMatch2":
-		paths = sampleKeys(regexp.MustCompile(`:[^/]+`).ReplaceAllString(pattern, "x"))
+		paths = sampleKeys(keyMatch2Name.ReplaceAllString(pattern, "x"))
 	case "keyMatch3", "keyMatch4", "keyMatch5":
-		paths = sampleKeys(regexp.MustCompile(`\{[^/]+\}`).ReplaceAllString(pattern, "x"))
+		paths = sampleKeys(keyMatch3Name.ReplaceAllString(pattern, "x"))
 	case "globMatch":
 		paths = sampleGlob(pattern)
 	case "regexMatch":

@@ -267,7 +267,8 @@ func (d *definition) namesUnlisted() string {
 // An asker asks one version of the policy many questions.
 type asker struct {
 	*witness
-	rows map[int]int // line -> row
+	rows map[int]int     // line -> row
+	own  map[string]bool // of ownNames
 }
 
 func (s *Store) newAsker() (*asker, error) {
@@ -279,7 +280,7 @@ func (s *Store) newAsker() (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &asker{w, map[int]int{}}, nil
+	return &asker{witness: w, rows: map[int]int{}}, nil
 }
 
 // bind makes the asker's evaluator see a query.
@@ -317,7 +318,7 @@ type named struct {
 // principals returns the names of the policy, in its order: whoever has no
 // credentials, whoever has some, then groups and users.
 func (a *asker) principals() []named {
-	stranger := a.stranger()
+	stranger := strangerTo(a.snap)
 	list := []named{
 		{authz.Anonymous, KindAnonymous, authz.AnonymousPrincipal()},
 		{authz.GroupAuthenticated, KindGroup, authz.Principal{Subject: stranger}.WithBuiltinGroups()},
@@ -332,15 +333,13 @@ func (a *asker) principals() []named {
 	return list
 }
 
-// stranger is a subject that the policy does not name.
-func (a *asker) stranger() string {
+// strangerTo is a subject that no policy names.
+func strangerTo(snaps ...*snapshot) string {
 	name := "someone"
-	for {
-		if _, ok := a.snap.table.syms.lookup(name); !ok {
-			return name
-		}
+	for slices.ContainsFunc(snaps, func(s *snapshot) bool { _, ok := s.table.syms.lookup(name); return ok }) {
 		name += "'"
 	}
+	return name
 }
 
 // asRole makes of a role or a group, which cannot ask, an unnamed user who has
@@ -351,7 +350,7 @@ func (a *asker) asRole(p authz.Principal) (authz.Principal, error) {
 	}
 	name, ok := a.snap.table.syms.lookup(p.Subject)
 	if p.Subject[0] == '@' || ok && a.snap.isReserved(name) {
-		return authz.Principal{Subject: a.stranger(), Groups: append([]string{p.Subject}, p.Groups...)}.WithBuiltinGroups(), nil
+		return authz.Principal{Subject: strangerTo(a.snap), Groups: append([]string{p.Subject}, p.Groups...)}.WithBuiltinGroups(), nil
 	}
 	return p, nil
 }
@@ -374,19 +373,13 @@ func (s *snapshot) names() []string {
 			names = append(names, text)
 		}
 	}
-	calls := s.engine.def.roleCalls()
 	definitions := map[string]bool{"g": true}
-	columns := []int{s.engine.def.policyField("sub")}
-	for _, rc := range calls {
+	for _, rc := range s.engine.def.roleCalls() {
 		definitions[rc.definition] = true
-		columns = append(columns, rc.col)
 	}
-	slices.Sort(columns)
-	for _, col := range slices.Compact(columns) {
-		if col >= 0 {
-			for _, sym := range s.table.rules.cols[col] {
-				add(sym)
-			}
+	for _, col := range s.subjectColumns() {
+		for _, sym := range s.table.rules.cols[col] {
+			add(sym)
 		}
 	}
 	for _, definition := range slices.Sorted(maps.Keys(definitions)) {
@@ -404,3 +397,21 @@ func (s *snapshot) names() []string {
 	}
 	return names
 }
+
+// subjectColumns are the columns that the matcher compares the subject to, and
+// sub.
+func (s *snapshot) subjectColumns() []int {
+	var columns []int
+	for _, rc := range s.engine.def.roleCalls() {
+		columns = append(columns, rc.col)
+	}
+	for _, m := range subjectField.FindAllStringSubmatch(s.engine.def.matcher, -1) {
+		columns = append(columns, s.engine.def.policyField(m[1]+m[2]))
+	}
+	columns = append(columns, s.engine.def.policyField("sub"))
+	slices.Sort(columns)
+	return slices.DeleteFunc(slices.Compact(columns), func(col int) bool { return col < 0 })
+}
+
+// subjectField finds a field of p that the subject is compared to.
+var subjectField = regexp.MustCompile(`\br_sub\s*[=!]=\s*p_(\w+)|\bp_(\w+)\s*[=!]=\s*r_sub\b`)

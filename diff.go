@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"securefiles/internal/config"
+	"securefiles/pathguard"
+	"securefiles/policy"
+)
+
+// maxChangedNames bounds the names that are printed for one change.
+const maxChangedNames = 5
+
+type diffCommand struct {
+	Old      string   `arg:"" help:"A policy, a configuration (.yaml), or a directory that has one."`
+	New      string   `arg:"" help:"The same, after the change."`
+	OldModel string   `placeholder:"FILE" help:"The model of OLD; default: that of its configuration, or of --config."`
+	NewModel string   `placeholder:"FILE" help:"The model of NEW."`
+	Paths    string   `placeholder:"FILE" help:"Paths to try beside those made from the patterns, one a line; - for standard input."`
+	Action   []string `placeholder:"ACTION" help:"Compare this action alone; repeatable (default: read, list and share)."`
+	IP       string   `name:"ip" placeholder:"ADDR" help:"The client's address, for models that ask for it."`
+	Host     string   `placeholder:"NAME" help:"The host asked, for models that ask for it."`
+	JSON     bool     `name:"json" help:"Print as JSON."`
+}
+
+// Help shows an example.
+func (diffCommand) Help() string {
+	return "Asks two policies the same questions, for each name that one of them has, and prints who gains what and who loses what. The paths are made from the patterns of both: what shows on other paths only is missed, so give a list of real ones with --paths. Exits 1 where something is gained, for review in continuous integration.\n\nExamples:\n  git show main:policy.csv > /tmp/old.csv && securefiles diff /tmp/old.csv policy.csv\n  securefiles diff --paths paths.txt /etc/securefiles ./securefiles.yaml"
+}
+
+func (cmd *diffCommand) Run(ctx context.Context, env environment, all *commands) error {
+	c, err := all.load(env)
+	if err != nil {
+		return err
+	}
+	before, downloads, err := openSide(ctx, c, cmd.Old, cmd.OldModel)
+	if err != nil {
+		return err
+	}
+	after, more, err := openSide(ctx, c, cmd.New, cmd.NewModel)
+	if err != nil {
+		return err
+	}
+	opts := &policy.DiffOptions{
+		IP: cmd.IP, Host: cmd.Host,
+		Accept: func(path string) bool { _, err := pathguard.New(path); return err == nil },
+	}
+	for _, d := range slices.Concat(downloads, more) {
+		if !slices.Contains(opts.Domains, d.Name) {
+			opts.Domains = append(opts.Domains, d.Name)
+		}
+	}
+	if cmd.Action == nil {
+		cmd.Action = []string{"read", "list", "share"}
+	}
+	for _, a := range cmd.Action {
+		action, err := actionOf(a)
+		if err != nil {
+			return err
+		}
+		opts.Actions = append(opts.Actions, action)
+	}
+	if opts.Paths, err = readPaths(cmd.Paths, more); err != nil {
+		return err
+	}
+	d, err := policy.Compare(ctx, before, after, opts)
+	if err != nil {
+		return err
+	}
+	if cmd.JSON {
+		err = writeJSON(env.stdout, d)
+	} else {
+		err = writeDiff(env.stdout, d, painter(env))
+	}
+	if err == nil && len(d.Gained) > 0 {
+		return errNo
+	}
+	return err
+}
+
+// openSide opens one of two policies: a CSV file, a configuration, or a
+// directory that has one. An empty policy is one like another.
+func openSide(ctx context.Context, c *config.Config, name, model string) (*policy.Store, []config.Download, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open policy: %w", err)
+	}
+	side := *c
+	side.Policy.File = name
+	ext := filepath.Ext(name)
+	if info.IsDir() {
+		ext, name = ".yaml", filepath.Join(name, "securefiles.yaml")
+	}
+	if ext == ".yaml" || ext == ".yml" {
+		own, err := config.Load(name, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		side = *own
+	}
+	if model != "" {
+		side.Policy.Model = model
+	}
+	side.Policy.AllowShrink = true
+	source, opts := policySource(&side)
+	store, err := policy.Open(ctx, source, opts)
+	return store, side.Downloads, err
+}
+
+// readPaths reads a list of paths, as people write them. Empty lines and those
+// that begin with # are left out.
+func readPaths(file string, downloads []config.Download) (paths []string, err error) {
+	if file == "" {
+		return nil, nil
+	}
+	in := os.Stdin
+	if file != "-" {
+		if in, err = os.Open(file); err != nil {
+			return nil, fmt.Errorf("read paths: %w", err)
+		}
+		defer in.Close() //nolint:errcheck // read-only
+	}
+	var problems []error
+	lines := bufio.NewScanner(in)
+	for number := 1; lines.Scan(); number++ {
+		text := strings.TrimRight(lines.Text(), "\r")
+		if strings.TrimSpace(text) == "" || text[0] == '#' {
+			continue
+		}
+		_, path, err := findPath(&config.Config{Downloads: downloads}, downloads[0].Name, text)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s:%d: error: %w", file, number, err))
+			continue
+		}
+		paths = append(paths, path.String())
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read paths: %w", err)
+	}
+	return paths, errors.Join(problems...)
+}
+
+func writeDiff(w io.Writer, d *policy.Diff, paint func(policy.Mood, string) string) error {
+	out := &strings.Builder{}
+	section := func(sign, may string, changes []policy.Change) {
+		for _, c := range changes {
+			names := c.Names[:min(len(c.Names), maxChangedNames)]
+			who := printable(strings.Join(names, ", "))
+			if more := len(c.Names) - len(names); more > 0 {
+				who += fmt.Sprintf(" and %d more", more)
+			}
+			what := c.Path
+			if c.Pattern != "" && c.Pattern != c.Path {
+				what = fmt.Sprintf("%s in %s", c.Path, c.Pattern)
+			}
+			if c.Domain != "" {
+				what += " of " + c.Domain
+			}
+			fmt.Fprintf(out, "%s %s %s %s %s\n", sign, who, may, c.Action, printable(what))
+			writeSide(out, "before", c.Before, c.Names[0])
+			writeSide(out, "after", c.After, c.Names[0])
+		}
+	}
+	section(paint(policy.Bad, "+"), "may now", d.Gained)
+	section(paint(policy.Good, "-"), "may no longer", d.Lost)
+	fmt.Fprintf(out, "%d gained, %d lost: %d paths tried for %d names\n", len(d.Gained), len(d.Lost), d.Paths, d.Names)
+	writeNote(out, d.NotExact)
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+// writeSide prints the line that decides, and how a name leads to it.
+func writeSide(out *strings.Builder, when string, l *policy.Line, name string) {
+	if l == nil {
+		fmt.Fprintf(out, "    %-7s no line decides\n", when+":")
+		return
+	}
+	fmt.Fprintf(out, "    %-7s %s:%d  %s\n", when+":", printable(l.File), l.Line, printable(l.Text))
+	kind := policy.KindUser
+	if strings.HasPrefix(name, "@") {
+		kind = policy.KindGroup
+	}
+	if chain := holderChain(policy.Holder{Kind: kind, Line: l}); chain != "" {
+		fmt.Fprintf(out, "            %s\n", printable(chain))
+	}
+}
