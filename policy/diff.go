@@ -303,7 +303,11 @@ func (d *differ) findProbes() {
 			}
 			for _, path := range slices.Concat(d.meet(p, q), d.meet(q, p)) {
 				fills++
-				add(path, p.text)
+				from := p.text // the narrower of the two, more or less
+				if len(q.text) > len(from) {
+					from = q.text
+				}
+				add(path, from)
 			}
 		}
 	}
