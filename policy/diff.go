@@ -303,11 +303,11 @@ func (d *differ) findProbes() {
 			}
 			for _, path := range slices.Concat(d.meet(p, q), d.meet(q, p)) {
 				fills++
-				from := p.text // the narrower of the two, more or less
-				if len(q.text) > len(from) {
-					from = q.text
+				from := p // one that has changed, or the narrower one, more or less
+				if pc, qc := slices.Contains(d.changed, p), slices.Contains(d.changed, q); qc && !pc || pc == qc && len(q.text) > len(p.text) {
+					from = q
 				}
-				add(path, from)
+				add(path, from.text)
 			}
 		}
 	}
