@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -312,14 +313,9 @@ func TestNginxReloadedUnderLoad(t *testing.T) {
 		if err := s.nginx.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		s.eventually("the old workers are gone", func() bool {
-			now := " " + workers()
-			for _, pid := range before {
-				if strings.Contains(now, " "+pid+" ") {
-					return false
-				}
-			}
-			return len(strings.Fields(now)) > 0
+		// Old workers may stay until a connection that was never used ends.
+		s.eventually("new workers are there", func() bool {
+			return slices.ContainsFunc(strings.Fields(workers()), func(pid string) bool { return !slices.Contains(before, pid) })
 		})
 		clients.goOn(s, 50)
 	}
@@ -359,7 +355,9 @@ func TestTermDrains(t *testing.T) {
 // SIGTERM while a password is being checked: that request gets its answer.
 func TestTermWaitsForRequestsInProgress(t *testing.T) {
 	t.Parallel()
-	s := start(t, plan{policy: alicesPolicy, before: func(s *site) {
+	s := start(t, plan{policy: alicesPolicy, edit: func(_ *site, conf string) string {
+		return strings.Replace(conf, "proxy_read_timeout      2s", "proxy_read_timeout 30s", 1) // a busy machine takes longer
+	}, before: func(s *site) {
 		s.edit("securefiles.yaml", "shutdown_delay: 100ms", "shutdown_delay: 1ms")
 		// bcrypt at a cost that takes half a second or more.
 		s.write("users.htpasswd", "alice:$2y$13$SrcoiwY9iVJbEqWEjGCaTO.pa0n89QCAOtMNm.HG0I6qWABXN8IU6\n")
