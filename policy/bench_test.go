@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/metrics"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -173,4 +175,163 @@ func cpuTime(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkAlike is a decision among 100,000 lines of one role that differ only
+// behind a wildcard.
+func BenchmarkAlike(b *testing.B) {
+	for _, tt := range []struct{ name, model, pattern, object string }{
+		{"glob=**|fN.pdf", DefaultModel(), "/**/f%d.pdf", "/a/b/f77777.pdf"},
+		{"keyMatch2=:t|fN", keyMatch2Model, "/:t/f%d", "/a/f77777"},
+		{"keyMatch2=:t|fN.pdf", keyMatch2Model, "/:t/f%d.pdf", "/a/f77777.pdf"},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			var csv strings.Builder
+			csv.WriteString("g, alice, staff\n")
+			for i := range 100_000 {
+				fmt.Fprintf(&csv, "p, staff, "+tt.pattern+", read, allow\n", i)
+			}
+			dir := b.TempDir()
+			write(b, dir+"/model.conf", tt.model)
+			write(b, dir+"/policy.csv", csv.String())
+			s := openBench(b, Source{Model: dir + "/model.conf", Policy: dir + "/policy.csv"})
+			q := read("alice", tt.object)
+			before := cpuTime(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				if d, err := s.Decide(b.Context(), q); err != nil || d.Effect != authz.Allow {
+					b.Fatal(d, err)
+				}
+			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(s.Status().LargestBucket), "bucket")
+		})
+	}
+}
+
+// BenchmarkLoad loads a million lines and 310,000 role links, beside stock Casbin.
+func BenchmarkLoad(b *testing.B) {
+	source := benchFiles(b, keyMatch2Model, 1_000_000)
+	for _, tt := range []struct {
+		name string
+		load func(b *testing.B) any
+	}{
+		{"securefiles", func(b *testing.B) any { return openBench(b, source) }},
+		{"stock", func(b *testing.B) any {
+			e, err := casbin.NewEnforcer(source.Model, fileadapter.NewAdapter(source.Policy))
+			if err != nil {
+				b.Fatal(err)
+			}
+			return e
+		}},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			empty := heapInUse()
+			var live float64
+			peak := peakHeap(func() {
+				for b.Loop() {
+					loaded := tt.load(b)
+					b.StopTimer()
+					live = float64(heapInUse()-empty) / (1 << 20)
+					runtime.KeepAlive(loaded)
+					loaded = nil
+					runtime.GC()
+					b.StartTimer()
+				}
+			})
+			b.ReportMetric(live, "live-MB")
+			b.ReportMetric(float64(peak-empty)/(1<<20), "peak-MB")
+		})
+	}
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// peakHeap returns the most bytes of heap, garbage included, while f runs.
+func peakHeap(f func()) uint64 {
+	done, peak := make(chan struct{}), make(chan uint64)
+	go func() {
+		var most uint64
+		sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}}
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			metrics.Read(sample)
+			most = max(most, sample[0].Value.Uint64()+sample[1].Value.Uint64())
+			select {
+			case <-done:
+				peak <- most
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	f()
+	close(done)
+	return <-peak
+}
+
+// BenchmarkReload replaces a policy of a million lines while one goroutine
+// decides: the time of a decision meanwhile, beside that of a quiet moment.
+func BenchmarkReload(b *testing.B) {
+	source := benchFiles(b, keyMatch2Model, 1_000_000)
+	s := openBench(b, source)
+	queries := benchQueries(b, s, true)
+	text, err := os.ReadFile(source.Policy)
+	if err != nil {
+		b.Fatal(err)
+	}
+	// decide asks until done, and returns how long the slowest in a hundred took.
+	decide := func(done <-chan struct{}) (p50, p99, worst float64) {
+		var took []int64
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				slices.Sort(took)
+				return float64(took[len(took)/2]), float64(took[len(took)*99/100]), float64(took[len(took)-1])
+			default:
+			}
+			begin := time.Now()
+			if _, err := s.Decide(b.Context(), queries[i%len(queries)]); err != nil {
+				b.Fatal(err)
+			}
+			took = append(took, time.Since(begin).Nanoseconds())
+		}
+	}
+	for i := 0; b.Loop(); i++ {
+		b.StopTimer()
+		text = append(text, fmt.Sprintf("# version %d\n", i)...)
+		if err := os.WriteFile(source.Policy, text, 0o600); err != nil {
+			b.Fatal(err)
+		}
+		runtime.GC()
+		quiet := make(chan struct{})
+		time.AfterFunc(2*time.Second, func() { close(quiet) })
+		quiet50, quiet99, _ := decide(quiet)
+		b.StartTimer()
+		done := make(chan struct{})
+		var busy50, busy99, worst float64
+		peak := peakHeap(func() {
+			go func() {
+				defer close(done)
+				if err := s.Reload(b.Context()); err != nil {
+					b.Error(err)
+				}
+			}()
+			busy50, busy99, worst = decide(done)
+		})
+		b.ReportMetric(quiet50, "quiet-p50-ns")
+		b.ReportMetric(quiet99, "quiet-p99-ns")
+		b.ReportMetric(busy50, "reload-p50-ns")
+		b.ReportMetric(busy99, "reload-p99-ns")
+		b.ReportMetric(busy99/quiet99, "p99-ratio")
+		b.ReportMetric(worst/1e6, "worst-ms")
+		b.ReportMetric(float64(peak)/(1<<20), "peak-MB")
+	}
 }

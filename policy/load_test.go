@@ -502,22 +502,3 @@ func FuzzPolicyCSV(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkLoad(b *testing.B) {
-	for _, p := range []int{10_000, 1_000_000} {
-		b.Run(fmt.Sprintf("lines=%d", p), func(b *testing.B) {
-			var text bytes.Buffer
-			if err := generate(&text, p, p/10, p/100); err != nil {
-				b.Fatal(err)
-			}
-			def := testModel(b, "default")
-			b.SetBytes(int64(text.Len()))
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, _, err := loadTable(b.Context(), "policy.csv", bytes.NewReader(text.Bytes()), def); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
