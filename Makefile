@@ -1,13 +1,18 @@
 # make demo   a running example: nginx, the service, files, a policy, commands to try
 # make test   every check and every test; installs what is missing
 # make bench  benchmarks of decisions, and rates through nginx
-# make fuzz   fuzzing, FUZZTIME each target
+# make fuzz   a million comparisons with stock Casbin, then fuzzing, FUZZTIME each target
+# make mutate known mistakes in the index, made one at a time: do the tests notice?
+# make soak   ten million questions: does memory grow?
 
 SHELL := /bin/bash
 FUZZTIME ?= 60s
+# Worlds (a model, a policy, some fourteen requests) to compare, and where to begin; 0 is anywhere.
+WORLDS ?= 80000
+SEED ?= 0
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: build demo test lint bench fuzz vulncheck clean
+.PHONY: build demo test lint bench fuzz mutate soak vulncheck clean
 
 build:
 	go build -trimpath -o bin/securefiles .
@@ -31,14 +36,21 @@ bench:
 	./bench/endtoend.sh
 	./bench/identity.sh
 
-# Each target in turn: go test fuzzes one at a time.
+# Then each target in turn: go test fuzzes one at a time.
 fuzz:
+	go test -run TestStockDecidesTheSame -v -timeout 2h ./policy -rapid.checks=$(WORLDS) -rapid.seed=$(SEED)
 	@set -e; for package in $$(go list ./...); do \
 	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 	    echo "== $$package $$target"; \
 	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; \
 	done
+
+mutate:
+	./scripts/mutate.sh
+
+soak:
+	SECUREFILES_SOAK=10000000 go test -run TestMemoryDoesNotGrow -v -timeout 1h ./policy
 
 # Needs the vulnerability database, so continuous integration does not depend on it.
 vulncheck:
