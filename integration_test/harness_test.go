@@ -24,7 +24,12 @@ import (
 // binary is the service, built once.
 var binary string
 
-func TestMain(m *testing.M) { os.Exit(build(m)) }
+func TestMain(m *testing.M) {
+	if address := os.Getenv(applicationVariable); address != "" {
+		os.Exit(runApplication(address)) // this process is what a test kills
+	}
+	os.Exit(build(m))
+}
 
 func build(m *testing.M) int {
 	if _, err := exec.LookPath("nginx"); err != nil {

@@ -542,6 +542,31 @@ func TestSessionOutlivesAnApplicationThatHangs(t *testing.T) {
 	}
 }
 
+// While the application is away, a remembered session ends when its time is
+// over: nobody stays for ever because nobody can be asked.
+func TestSessionEndsWhileTheApplicationIsAway(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	away := false
+	app := &application{}
+	s := newSession(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if away {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		app.ServeHTTP(w, r)
+	}), func(o *SessionOptions) { o.Now = func() time.Time { return now } })
+	for _, step := range []struct {
+		away  bool
+		after time.Duration
+		want  string
+	}{{false, 0, "known"}, {true, 29 * time.Second, "known"}, {true, time.Second, "unavailable"}, {false, time.Second, "known"}} {
+		away, now = step.away, now.Add(step.after)
+		if got := verdict(s.Authenticate(t.Context(), withCookie("sessionid=alices"))); got != step.want {
+			t.Errorf("%+v: %s", step, got)
+		}
+	}
+}
+
 // A caller whose cookie makes the application fail shuts nobody else out.
 func TestSessionBreakerIsNotTheCallersToOpen(t *testing.T) {
 	s := newSession(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
