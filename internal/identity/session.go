@@ -311,7 +311,6 @@ func newTransport(o SessionOptions) (*http.Transport, error) {
 		DisableCompression:     true, // a small answer must not become a large one
 		MaxResponseHeaderBytes: maxAnswerHeader,
 		MaxIdleConnsPerHost:    o.MaxCalls,
-		MaxConnsPerHost:        o.MaxCalls,
 		IdleConnTimeout:        30 * time.Second,
 		TLSHandshakeTimeout:    o.Timeout,
 	}

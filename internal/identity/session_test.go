@@ -258,6 +258,8 @@ func TestSessionHostileAnswers(t *testing.T) {
 		{"groups in groups", nil, grouped(`[["staff"]]`), "unavailable", "not a string"},
 		{"a group with @ in a list", nil, grouped(`["@staff"]`), "unfit", "a group begins with @"},
 		{"the group of everybody", nil, grouped(`["anyone"]`), "unfit", "gives out itself"},
+		{"a group with half a surrogate pair", nil, grouped(`["staff\udfff"]`), "unfit", "is not valid UTF-8"},
+		{"a group with a line break", nil, grouped(`["staff\nadmin"]`), "unfit", "cannot be seen"},
 		{"too many groups", nil, grouped(`["a"` + strings.Repeat(`,"a"`, 256) + `]`), "unfit", "more than 256 groups"},
 		{"null groups", nil, grouped("null"), "known", ""},
 		{"a path through a string", func(o *SessionOptions) { o.SubjectPath = "subject.name" }, named(`"alice"`), "unavailable", `has no "subject.name"`},
@@ -542,6 +544,49 @@ func TestSessionOutlivesAnApplicationThatHangs(t *testing.T) {
 	}
 	if got := s.Stats(); got.Failed < breakerFailures {
 		t.Errorf("stats %+v", got)
+	}
+}
+
+// Whatever comes at once, the application sees few calls at a time.
+func TestSessionBoundsTheCallsAtOneTime(t *testing.T) {
+	var calls, most atomic.Int64
+	s := newSession(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := calls.Add(1)
+		defer calls.Add(-1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		answerJSON(`{"subject": "alice", "groups": []}`)(w, r)
+	}), func(o *SessionOptions) { o.MaxCalls = 3 })
+	var waiting sync.WaitGroup
+	for i := range 200 {
+		waiting.Go(func() {
+			if got := verdict(s.Authenticate(t.Context(), withCookie(fmt.Sprintf("sessionid=%d", i)))); got != "known" {
+				t.Error(got)
+			}
+		})
+	}
+	waiting.Wait()
+	if n := most.Load(); n > 3 {
+		t.Errorf("%d calls at one time", n)
+	}
+	s.gate = gate{} // closed
+	_, err := s.Authenticate(t.Context(), withCookie("sessionid=late"))
+	if !errors.Is(err, ErrBusy) || verdict(authz.Principal{}, err) != "unavailable" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A bug in reading answers must not end the process.
+func TestSessionSurvivesAPanic(t *testing.T) {
+	s := newSession(t, &application{}, nil)
+	read := s.read
+	s.read = func(*http.Response) (authz.Principal, error) { panic("bug") }
+	if got := verdict(s.Authenticate(t.Context(), withCookie("sessionid=alices"))); got != "unavailable" {
+		t.Error(got)
+	}
+	s.read = read
+	if got := verdict(s.Authenticate(t.Context(), withCookie("sessionid=alices"))); got != "known" {
+		t.Error(got)
 	}
 }
 
