@@ -3,6 +3,8 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -216,7 +218,7 @@ func (e *engine) newEvaluator() (*evaluator, error) {
 			if err != nil {
 				return nil, fmt.Errorf("compile the matcher of %s: %w", e.def.file, err)
 			}
-			tokens = matcher.Tokens()
+			tokens = asParsed(matcher.Tokens())
 		}
 		compiled, err := govaluate.NewEvaluableExpressionFromTokens(tokens[a.from:a.to])
 		if err != nil {
@@ -225,6 +227,18 @@ func (e *engine) newEvaluator() (*evaluator, error) {
 		ev.compiled[a.number] = compiled
 	}
 	return ev, nil
+}
+
+// asParsed returns tokens as they were before govaluate compiled the patterns
+// among them: it refuses to take some of those again.
+func asParsed(tokens []govaluate.ExpressionToken) []govaluate.ExpressionToken {
+	tokens = slices.Clone(tokens)
+	for i, t := range tokens {
+		if pattern, ok := t.Value.(*regexp.Regexp); ok {
+			tokens[i] = govaluate.ExpressionToken{Kind: govaluate.STRING, Value: pattern.String()}
+		}
+	}
+	return tokens
 }
 
 // functions are Casbin's own, and those that see the evaluator's query.

@@ -63,6 +63,7 @@ func TestPruningTraps(t *testing.T) {
 		{"a negated && is a ||", rbac, "!(r.sub != p.sub && r.act != p.act) && globMatch(r.obj, p.obj)", "p, bob, /x, read, allow\n", alice("/x"), true},
 		{"! binds to one value", rbac, `!g(r.sub, p.sub) == true && globMatch(r.obj, p.obj)`, "p, bob, /x, read, allow\n", alice("/x"), true},
 		{"a ternary is not taken apart", rbac, `(r.sub == p.sub ? false : g(p.sub, r.sub) || r.act == p.act) && globMatch(r.obj, p.obj)`, "p, bob, /x, read, allow\n", alice("/x"), true},
+		{"nor is a pattern in it", rbac, `(r.sub == p.sub ? r.act =~ "^r" : false) && globMatch(r.obj, p.obj)`, "p, alice, /x, read, allow\n", alice("/x"), true},
 		{"nor is what stands behind it", rbac, `(r.sub == p.sub ? false : g(p.sub, r.sub) || r.act == p.act) && globMatch(r.obj, p.obj)`, "p, alice, /x, read, allow\n", alice("/x"), false},
 		{"! ends before &&", rbac, `!g(r.sub, p.sub) && r.act == p.act && globMatch(r.obj, p.obj)`, "p, bob, /x, list, allow\n", alice("/x"), false},
 		{"a || is two ways in", rbac, "(g(r.sub, p.sub) || r.obj == p.obj) && r.act == p.act", "p, bob, /x, read, allow\n", alice("/x"), true},
