@@ -32,7 +32,8 @@ lint:
 
 bench:
 	./scripts/install.sh nginx curl openssl wrk
-	go test -run '^$$' -bench . -benchmem ./...
+	go test -run '^$$' -bench . -skip '^Benchmark(Decide|Stock|Alike|Load|Reload)$$' -benchmem ./...
+	./bench/policy.sh
 	./bench/endtoend.sh
 	./bench/identity.sh
 
