@@ -316,6 +316,7 @@ func TestRecipeTokenOfAnApplication(t *testing.T) {
 	s.status("", welcome, 401, cookie(token("another secret", "alice", later)))
 	s.status("", welcome, 401, cookie(token(key, "alice", time.Now().Add(-time.Hour))))
 	s.status("", welcome, 401, with("Cookie", "__Host-download="+alice+"; __Host-download="+alice))
+	s.status("", welcome, 401, func(r *http.Request) { r.Header["Cookie"] = []string{"__Host-download=x", "__Host-download=" + alice} })
 	s.status("", plan1, 401, bearer(alice)) // it is not looked for there
 	// Another secret takes its place when the file changes.
 	next := strings.Repeat("n", 32)

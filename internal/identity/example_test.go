@@ -43,6 +43,58 @@ func ExampleChain() {
 	//  []  no credentials
 }
 
+// The name in a certificate that nginx has verified. The comma in the
+// organization is no separator.
+func ExampleCertificate() {
+	certificates, err := identity.NewCertificate(identity.CertificateOptions{Subject: identity.SubjectCN, Groups: identity.GroupsOU})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	r := &http.Request{Header: http.Header{}}
+	r.Header.Set(identity.HeaderVerify, "SUCCESS")
+	r.Header.Set(identity.HeaderDN, `CN=alice,OU=staff,O=Example\, Inc.`)
+	who, err := certificates.Authenticate(context.Background(), r)
+	fmt.Println(who.Subject, who.Groups, err)
+
+	r.Header.Set(identity.HeaderVerify, "FAILED:certificate has expired")
+	_, err = certificates.Authenticate(context.Background(), r)
+	fmt.Println(err)
+	// Output:
+	// alice [@staff] <nil>
+	// certificate: nginx has not verified the certificate
+}
+
+// A token that an issuer has signed, and one that says of itself that it needs
+// no signature.
+func ExampleJWT() {
+	keys, err := identity.NewKeys(identity.KeysOptions{Issuer: "https://id.example.org", File: "testdata/keys.json"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := keys.Refresh(context.Background()); err != nil { // at the start; then Run, or a watcher of the file
+		fmt.Println(err)
+		return
+	}
+	tokens, err := identity.NewJWT(keys, identity.JWTOptions{Audiences: []string{"files"}, GroupsClaim: "realm_access.roles"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, token := range []string{
+		"eyJhbGciOiJFZERTQSIsImtpZCI6IjEifQ.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUub3JnIiwiYXVkIjoiZmlsZXMiLCJzdWIiOiJhbGljZSIsImV4cCI6MjUzNDAyMzAwNzk5LCJyZWFsbV9hY2Nlc3MiOnsicm9sZXMiOlsic3RhZmYiXX19.GV_cQiC_2VdjENDjkbDT2QieQqnQEF28VqJuugiCwQ6QJsDuDPcRlu-I9DQUvT7AMgaBR29qrzkW5rFlKZcmDA",
+		"eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.",
+	} {
+		r := &http.Request{Header: http.Header{"Authorization": {"Bearer " + token}}}
+		who, err := tokens.Authenticate(context.Background(), r)
+		fmt.Println(who.Subject, who.Groups, err)
+	}
+	// Output:
+	// alice [@staff] <nil>
+	//  [] jwt: the token's algorithm is not allowed
+}
+
 // What a browser must be sent so that it asks for a password.
 func ExampleBasic_Challenge() {
 	passwords, err := identity.NewBasic("testdata/users.htpasswd", &identity.BasicOptions{Realm: "project files"})

@@ -31,8 +31,8 @@ type hostileRow struct {
 
 // What a refusal may cost. A check of an RSA signature allocates some 20 KiB.
 const (
-	mostTime  = 500 * time.Millisecond
-	mostBytes = 512 << 10
+	mostTime  = 2 * time.Second
+	mostBytes = 1 << 20
 )
 
 // S9, S14, S16, S19, S20, S21: credentials that are wrong, each refused with its

@@ -301,6 +301,68 @@ func TestJWTRemembers(t *testing.T) {
 	}
 }
 
+// An email that the issuer has not verified is anybody's.
+func TestEmailMustBeVerified(t *testing.T) {
+	k := loaded(t, KeysOptions{}, public("p256"))
+	j := newTestJWT(t, k, JWTOptions{SubjectClaim: "email"})
+	for _, verified := range []any{nil, false, "true", 1, []bool{true}} {
+		p, err := j.Authenticate(t.Context(), request(t, "Authorization: Bearer "+token(t, "p256", jose.ES256, map[string]any{"email_verified": verified})))
+		wantRefused(t, p, err, authz.CredentialsError{Source: "jwt", Problem: "the issuer has not verified the email (email_verified)", Challenge: `Bearer realm="downloads", error="invalid_token"`})
+	}
+}
+
+// The tokens of RFC 7515 (appendices A.1 to A.3) and RFC 8037 (A.4) carry their
+// keys' signatures, and not those of a token that differs in one bit. They are
+// refused for what they say: none names an audience.
+func TestTokensOfRFCs(t *testing.T) {
+	const joe = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
+	const audience = "jwt: the token is for another audience (aud)"
+	vectors := []struct{ name, algorithm, jwk, token, want string }{
+		{
+			"RFC 7515 A.1", "HS256", `{"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}`,
+			"eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9." + joe + ".dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", audience,
+		},
+		{
+			"RFC 7515 A.2", "RS256", `{"kty":"RSA","e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}`,
+			"eyJhbGciOiJSUzI1NiJ9." + joe + ".cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw", audience,
+		},
+		{
+			"RFC 7515 A.3", "ES256", `{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}`,
+			"eyJhbGciOiJFUzI1NiJ9." + joe + ".DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q", audience,
+		},
+		{
+			"RFC 8037 A.4", "EdDSA", `{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`,
+			"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg",
+			"jwt: what the token claims is not a JSON object without duplicates",
+		},
+	}
+	for _, v := range vectors {
+		file := filepath.Join(t.TempDir(), "keys.json")
+		if err := os.WriteFile(file, []byte(`{"keys":[`+v.jwk+`]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k, err := NewKeys(KeysOptions{Issuer: "joe", File: file, Algorithms: []string{v.algorithm}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.Refresh(t.Context()); err != nil {
+			t.Fatalf("%s: %v", v.name, err)
+		}
+		j := newTestJWT(t, k, JWTOptions{Now: func() time.Time { return time.Unix(1300819379, 0) }})
+		if _, err := j.Authenticate(t.Context(), request(t, "Authorization: Bearer "+v.token)); message(err) != v.want {
+			t.Errorf("%s: got %v, want %s", v.name, err, v.want)
+		}
+		at := strings.LastIndex(v.token, ".") + 1
+		other := "A"
+		if v.token[at] == 'A' {
+			other = "B"
+		}
+		if _, err := j.Authenticate(t.Context(), request(t, "Authorization: Bearer "+v.token[:at]+other+v.token[at+1:])); message(err) != "jwt: the signature is not one of the issuer's key" {
+			t.Errorf("%s, with another signature: got %v", v.name, err)
+		}
+	}
+}
+
 func TestJWTWithASharedSecret(t *testing.T) {
 	secret := strings.Repeat("s", 32)
 	file := filepath.Join(t.TempDir(), "keys.json")
