@@ -195,6 +195,42 @@ p, @anyone, /public/**, read, allow
 	}
 }
 
+// A token in a header of its own passes nginx because the snippet names it, and
+// nothing else of the client's does.
+func TestSessionInAHeader(t *testing.T) {
+	t.Parallel()
+	var got http.Header
+	var mu sync.Mutex
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		got = r.Header.Clone()
+		mu.Unlock()
+		if r.Header.Get("X-Session-Token") != "good" && r.Header.Get("Authorization") != "Token good" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"subject": "alice", "groups": []}`)
+	}))
+	t.Cleanup(app.Close)
+	s := start(t, plan{policy: alicesPolicy, printed: true, identity: fmt.Sprintf(
+		"identity:\n  - htpasswd: users.htpasswd\n  - session: {url: '%s/', headers: [X-Session-Token, Authorization]}\n", app.URL)})
+	const path = "/downloads/project/plan.txt"
+	s.status("", path, 200, with("X-Session-Token", "good"), with("X-Other", "secret"), with("Cookie", "a=secret"), with("X-Remote-User", "secret"))
+	mu.Lock()
+	if fmt.Sprint(got) != fmt.Sprint(http.Header{"Accept": {"application/json"}, "User-Agent": {"securefiles"}, "X-Session-Token": {"good"}}) {
+		t.Errorf("the application got %v", got)
+	}
+	mu.Unlock()
+	s.status("", path, 200, with("Authorization", "Token good"))
+	s.status("alice", path, 200) // by password
+	s.status("", path, 401)
+	s.status("", path, 401, with("X-Session-Token", "bad"))
+	s.status("", path, 401, with("X_Session_Token", "good"))
+	s.status("", path, 401, with("Authorization", "Token bad"))
+	s.status("bob", path, 404)
+}
+
 // applicationVariable holds the address of an application that the test's
 // binary is to be, so that there is a process to kill.
 const applicationVariable = "SECUREFILES_TEST_APPLICATION"

@@ -54,6 +54,9 @@ var (
 	pathPattern  = regexp.MustCompile(`^[^.\s]+(?:\.[^.\s]+)*$`)
 	// credentialPattern are the request headers that may carry a session.
 	credentialPattern = regexp.MustCompile(`(?i)^(?:Authorization|X-[A-Za-z0-9-]+)$`)
+	// nginxPattern are the request headers that nginx tells the service
+	// something with, or may.
+	nginxPattern = regexp.MustCompile(`(?i)^X-(?:(?:Original|Securefiles|Accel|Forwarded)-|Real-IP$|Request-ID$)`)
 )
 
 func (s *Session) fill() {
@@ -88,6 +91,9 @@ func (v *validator) session(path string, s *Session) {
 	}
 	for i, name := range s.Headers {
 		v.match(indexed(path+".headers", i), name, credentialPattern, "cannot carry a session: Authorization, or a name that begins with X-")
+		if nginxPattern.MatchString(name) {
+			v.add(indexed(path+".headers", i), "%q is nginx's word, not the client's: use a header of its own, such as X-Session-Token", name)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Send)) {
 		if !headerPattern.MatchString(name) || !fieldPattern.MatchString(s.Send[name]) {
@@ -155,19 +161,47 @@ func (v *validator) sessionAnswer(path string, s *Session) {
 	}
 }
 
-// sessionHeaders refuses a header that a client may set for one source and that
-// another source believes.
-func (v *validator) sessionHeaders(sources []Identity) {
+// sessions checks what sources mean for each other. A header that a client may
+// set for one source must not be what another believes, and a source whose
+// credentials an earlier one takes would never be asked.
+func (v *validator) sessions(sources []Identity) {
 	for i, id := range sources {
 		if id.Session == nil {
 			continue
 		}
+		path := indexed("identity", i) + ".session"
 		for j, name := range id.Session.Headers {
 			for k, other := range sources {
 				if strings.EqualFold(name, other.Header) || strings.EqualFold(name, other.GroupsHeader) {
-					v.add(indexed(indexed("identity", i)+".session.headers", j), "%q is what identity[%d] believes of nginx: the client would set it", name, k)
+					v.add(indexed(path+".headers", j), "%q is what identity[%d] believes of nginx: the client would set it", name, k)
 				}
 			}
 		}
+		for k, other := range sources[i+1:] {
+			if id.Session.takes(other) {
+				v.add(indexed("identity", i+1+k), "is never asked: identity[%d] decides on its credentials; put it after this one, or name other cookies or headers", i)
+			}
+		}
 	}
+}
+
+// takes reports whether all credentials that the other source reads are among
+// those of s.
+func (s *Session) takes(other Identity) bool {
+	authorization := slices.ContainsFunc(s.Headers, func(h string) bool { return strings.EqualFold(h, "Authorization") })
+	switch {
+	case other.Htpasswd != "":
+		return authorization
+	case other.JWT != nil && other.JWT.Cookie == "":
+		return authorization
+	case other.JWT != nil:
+		return slices.Contains(s.Cookies, other.JWT.Cookie)
+	case other.Session != nil:
+		cookies := !slices.ContainsFunc(other.Session.Cookies, func(c string) bool { return !slices.Contains(s.Cookies, c) })
+		headers := !slices.ContainsFunc(other.Session.Headers, func(h string) bool {
+			return !slices.ContainsFunc(s.Headers, func(mine string) bool { return strings.EqualFold(mine, h) })
+		})
+		return cookies && headers
+	}
+	return false
 }

@@ -66,7 +66,7 @@ func (c *Config) validate(doc *document) error {
 			}
 		}
 	}
-	v.sessionHeaders(c.Identity)
+	v.sessions(c.Identity)
 	return errors.Join(v.problems...)
 }
 

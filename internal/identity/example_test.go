@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 
 	"securefiles/authz"
 	"securefiles/internal/identity"
@@ -120,6 +121,33 @@ func ExampleNewBasic() {
 	// Output:
 	// testdata/invalid-several.htpasswd:1: no colon: a line is user:hash, as `htpasswd -B` writes it
 	// testdata/invalid-several.htpasswd:3: plain text, DES or an unknown hash: set the password again with `htpasswd -B -C 12 FILE USER`
+}
+
+// An application says whose its session cookie is.
+func ExampleSession() {
+	application := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, err := r.Cookie("sessionid"); err != nil || c.Value != "abc" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"subject": "alice", "groups": ["staff"]}`)
+	}))
+	defer application.Close()
+	sessions, err := identity.NewSession(identity.SessionOptions{URL: application.URL, Cookies: []string{"sessionid"}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, cookie := range []string{"theme=dark; sessionid=abc", "sessionid=stale", "theme=dark"} {
+		r := &http.Request{Header: http.Header{"Cookie": {cookie}}}
+		who, err := sessions.Authenticate(context.Background(), r)
+		fmt.Println(who.Subject, who.Groups, err)
+	}
+	// Output:
+	// alice [@staff] <nil>
+	//  [] session: the application does not know the session
+	//  [] no credentials
 }
 
 func ExampleValidSubject() {

@@ -94,9 +94,14 @@ func (c Config) validate() error {
 			}
 		}
 	}
-	for _, h := range c.Identity {
+	for i, h := range c.Identity {
 		if err := check(headerForm, "header", h.Name); err != nil {
 			return err
+		}
+		for _, other := range c.Identity[:i] {
+			if strings.EqualFold(h.Name, other.Name) && h.Value != other.Value {
+				return fmt.Errorf("nginx configuration: header %q has two values, %q and %q", h.Name, other.Value, h.Value)
+			}
 		}
 		if h.Value != "" {
 			if err := check(variableForm, "value of "+h.Name, h.Value); err != nil {

@@ -151,8 +151,11 @@ func TestValuesThatNginxCouldMisreadAreRefused(t *testing.T) {
 		"relative root":            func(c *Config) { c.Downloads[0].Root = "files" },
 		"root with a semicolon":    func(c *Config) { c.Downloads[0].Root = "/srv/x; autoindex on" },
 		"root with a newline":      func(c *Config) { c.Downloads[0].Root = "/srv/x\n" },
-		"root with a variable":     func(c *Config) { c.Downloads[0].Root = "/srv/$host" },
-		"header with a colon":      func(c *Config) { c.Identity = []Header{{"X: y", "$a"}} },
+		"a client's header that another source believes": func(c *Config) {
+			c.Identity = []Header{FromClient("X-Remote-User"), {"x-remote-user", "$gateway_user"}}
+		},
+		"root with a variable": func(c *Config) { c.Downloads[0].Root = "/srv/$host" },
+		"header with a colon":  func(c *Config) { c.Identity = []Header{{"X: y", "$a"}} },
 		"value that is no variable": func(c *Config) {
 			c.Identity = []Header{{"X-User", "alice; proxy_pass x"}}
 		},
