@@ -184,7 +184,7 @@ func (cmd *checkCommand) print(w io.Writer, findings []policy.Finding) error {
 type progress struct {
 	w     io.Writer // nil where nobody watches
 	begin time.Time
-	shown bool
+	last  string
 }
 
 func newProgress(env environment) *progress {
@@ -202,15 +202,18 @@ func (p *progress) show(part float64) {
 	if p.w == nil || time.Since(p.begin) < progressAfter {
 		return
 	}
-	p.shown = true
 	const width = 30
 	n := min(int(part*width), width)
-	_, _ = fmt.Fprintf(p.w, "\rchecking [%s%s] %3.0f%%", strings.Repeat("#", n), strings.Repeat(" ", width-n), 100*part) // nothing depends on it
+	line := fmt.Sprintf("\rchecking [%s%s] %3.0f%%", strings.Repeat("#", n), strings.Repeat(" ", width-n), 100*part)
+	if line != p.last {
+		p.last = line
+		_, _ = io.WriteString(p.w, line) // nothing depends on it
+	}
 }
 
 // done clears the line.
 func (p *progress) done() {
-	if p.shown {
+	if p.last != "" {
 		_, _ = fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }

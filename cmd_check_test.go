@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"securefiles/policy"
 )
@@ -181,4 +182,29 @@ func changeModel(model, changes string) string {
 		b.WriteString("[" + name + "]" + bodies[name])
 	}
 	return b.String()
+}
+
+// A long check says how far it is, and leaves nothing behind.
+func TestProgress(t *testing.T) {
+	var out bytes.Buffer
+	p := progress{w: &out, begin: time.Now()}
+	p.show(0.1)
+	p.done()
+	if out.Len() > 0 {
+		t.Errorf("a short check says %q", out.String())
+	}
+	p.begin = p.begin.Add(-time.Second)
+	file := writeFile(t, filepath.Join(t.TempDir(), "policy.csv"), strings.Repeat("# a comment\n", 100_000)+"p, alice, /docs/**, read, allow\n")
+	policy.Check(t.Context(), policy.Source{Policy: file}, &policy.CheckOptions{Progress: p.show})
+	p.done()
+	shown := strings.Split(strings.TrimSuffix(out.String(), "\r\x1b[K"), "\r")[1:]
+	if len(shown) < 10 || shown[len(shown)-1] != "checking ["+strings.Repeat("#", 30)+"] 100%" || !slices.IsSorted(shown) {
+		t.Errorf("%q", shown)
+	}
+	if !strings.HasSuffix(out.String(), "\r\x1b[K") {
+		t.Error("the line is left behind")
+	}
+	if newProgress(environment{stderr: &out}).w != nil {
+		t.Error("shown where no terminal is")
+	}
 }

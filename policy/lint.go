@@ -45,6 +45,26 @@ type User struct {
 	Line int // from 1
 }
 
+// loadingPart is how much of the time loading takes, about.
+const loadingPart = 0.4
+
+// A watchedReader tells how much of a file has been read.
+type watchedReader struct {
+	in         io.Reader
+	read, size int64
+	reading    func(part float64)
+}
+
+// Read is io.Reader's.
+func (r *watchedReader) Read(p []byte) (int, error) {
+	n, err := r.in.Read(p)
+	r.read += int64(n)
+	if r.size > 0 {
+		r.reading(min(1, float64(r.read)/float64(r.size)))
+	}
+	return n, err
+}
+
 // maxPerRule bounds the warnings of one rule, so that it does not hide others.
 const maxPerRule = 100
 
@@ -58,7 +78,7 @@ func Check(ctx context.Context, source Source, opts *CheckOptions) []Finding {
 	if opts != nil {
 		c.opts = *opts
 	}
-	s, err := Open(ctx, source, &c.opts.Options)
+	s, err := openWatched(ctx, source, &c.opts.Options, func(part float64) { c.report(loadingPart * part) })
 	var refused *LoadError
 	switch {
 	case errors.As(err, &refused):
@@ -74,7 +94,6 @@ func Check(ctx context.Context, source Source, opts *CheckOptions) []Finding {
 		snap := s.current.Load()
 		c.complete = true
 		c.findings = snap.findings
-		c.report(0.1)
 		l := newLinter(ctx, snap.engine.def, snap.table, c)
 		l.run()
 		c.findings = append(c.findings, l.all()...)
@@ -263,14 +282,14 @@ func newLinter(ctx context.Context, def *definition, t *table, c *checker) *lint
 func (l *linter) run() {
 	l.roles = newRoleLinks(l.table.syms, l.table.links["g"], l.depth())
 	checks := []func(){
-		l.lintPatterns, l.lintActions, l.lintDomains, l.lintSubjects, l.lintNames, l.lintRoles, l.lintGrants, l.lintUsers, l.lintCover,
+		l.lintPatterns, l.lintActions, l.lintDomains, l.lintSubjects, l.lintNames, l.lintPaths, l.lintRoles, l.lintGrants, l.lintUsers, l.lintCover,
 	}
 	for i, check := range checks {
 		if l.ctx.Err() != nil {
 			return
 		}
 		check()
-		l.check.report(0.1 + 0.8*float64(i+1)/float64(len(checks)))
+		l.check.report(loadingPart + (0.95-loadingPart)*float64(i+1)/float64(len(checks)))
 	}
 }
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"hash/maphash"
 	"slices"
 	"strings"
 	"unicode"
@@ -189,6 +190,8 @@ func (l *linter) lintSubjects() {
 		case name == authz.GroupAnyone || name == authz.GroupAuthenticated:
 		case fold == "*" || fold == "anyone" || fold == "everyone" || fold == "everybody":
 			l.warn(u.line, u.field, "subject-everyone", "%q is a name like any other: everybody is %s", shorten(name), authz.GroupAnyone)
+		case fold == authz.Anonymous && name == plain && (name != authz.Anonymous || l.opensTo(u)):
+			l.warn(u.line, u.field, "subject-everyone", "%s is whoever has no credentials, and nobody who has: everybody is %s", authz.Anonymous, authz.GroupAnyone)
 		case fold == "authenticated":
 			l.warn(u.line, u.field, "subject-everyone", "%q is a name like any other: everybody with credentials is %s", shorten(name), authz.GroupAuthenticated)
 		case isRoleName(fold) && !strings.HasPrefix(name, "@"):
@@ -201,6 +204,12 @@ func (l *linter) lintSubjects() {
 			l.warn(u.line, u.field, "similar-names", "%q is another name than the group %q: write the group with its @", shorten(name), shorten("@"+name))
 		}
 	}
+}
+
+// opensTo reports whether a p line gives a name something at its first use.
+func (l *linter) opensTo(u use) bool {
+	row, ok := slices.BinarySearch(l.table.rules.lines, u.line)
+	return ok && l.allows(row)
 }
 
 // isSubject reports whether a name stands where subjects, groups and roles do.
@@ -369,6 +378,58 @@ func (l *linter) lintUsers() {
 			l.warn(u.line, u.field, "subject-unknown", "no identity source of the configuration names groups, so nobody is in %q", shorten(name))
 		default:
 			l.warn(u.line, u.field, "subject-unknown", "no user is called %q, and no line gives it to anybody as a role", shorten(name))
+		}
+	}
+}
+
+// maxPathLevels bounds how many directories of an object are compared.
+const maxPathLevels = 8
+
+// lintPaths looks for directories that differ by case alone.
+func (l *linter) lintPaths() {
+	col := l.shape.object
+	if col < 0 {
+		return
+	}
+	type spelling struct {
+		hash uint64
+		line uint32
+	}
+	seed := maphash.MakeSeed()
+	first := map[uint64]spelling{}
+	told := map[uint64]bool{} // spellings
+	for row := range l.table.rules.len() {
+		text := l.text(col, row)
+		prefix, whole := literalPrefix(l.shape.function, text)
+		if whole || strings.HasPrefix(text, prefix+"/") { // it ends where a name does
+			prefix += "/"
+		}
+		for end, level := 0, 0; level < maxPathLevels; level++ {
+			n := strings.IndexByte(prefix[end:], '/')
+			if n < 0 {
+				break
+			}
+			if end += n + 1; end == 1 {
+				continue
+			}
+			dir := prefix[:end-1]
+			here := spelling{maphash.String(seed, dir), l.table.rules.lines[row]}
+			key := here.hash
+			if lower := strings.ToLower(dir); lower != dir {
+				key = maphash.String(seed, lower)
+			}
+			other, ok := first[key]
+			if !ok {
+				first[key] = here
+				continue
+			}
+			if other.hash != here.hash {
+				if !told[here.hash] {
+					told[here.hash] = true
+					l.warn(here.line, col+1, "similar-paths", "%q differs by case alone from what line %d has, and is another path", shorten(dir), other.line)
+				}
+				break
+			}
 		}
 	}
 }

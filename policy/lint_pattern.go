@@ -86,6 +86,9 @@ func patternProblems(function, pattern string) []patternProblem {
 	if strings.Contains(pattern, "%") && percentEscape.MatchString(pattern) && function != "regexMatch" {
 		add(hint("pattern-encoded", "policies see decoded paths, so %q stands for these three characters and not for what they encode: write the character itself", percentEscape.FindString(pattern)))
 	}
+	if strings.Contains(pattern, "?") && query.MatchString(pattern) {
+		add(hint("pattern-encoded", "policies see the path without its query: leave out %q", shorten(query.FindString(pattern))))
+	}
 	switch function {
 	case "keyMatch":
 		star := strings.IndexByte(pattern, '*')
@@ -107,6 +110,7 @@ func patternProblems(function, pattern string) []patternProblem {
 
 var (
 	percentEscape = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
+	query         = regexp.MustCompile(`\?[A-Za-z0-9_]+=.*`)
 	// plainGroup is a group that a regular expression could do without,
 	// plainClass a class of one letter or digit: both stand in file names.
 	plainGroup = regexp.MustCompile(`(^|[^\\])\([A-Za-z0-9 ,_-]+\)($|[^*+?{])`)

@@ -102,6 +102,8 @@ type Store struct {
 	refusal atomic.Pointer[refusal] // nil while the newest version is served
 
 	loading sync.Mutex // one reload at a time
+
+	reading func(part float64) // told how much of the policy is read; may be nil
 }
 
 // A refusal is what became of the newest version.
@@ -113,7 +115,11 @@ type refusal struct {
 // Open loads a policy. The error is a *LoadError where a version was read and
 // refused.
 func Open(ctx context.Context, source Source, opts *Options) (*Store, error) {
-	s := &Store{source: source}
+	return openWatched(ctx, source, opts, nil)
+}
+
+func openWatched(ctx context.Context, source Source, opts *Options, reading func(part float64)) (*Store, error) {
+	s := &Store{source: source, reading: reading}
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -293,7 +299,11 @@ func (s *Store) readTable(ctx context.Context, def *definition, digest hash.Hash
 		return nil, nil, fmt.Errorf("read policy: %w", err)
 	}
 	defer f.Close() //nolint:errcheck // read-only
-	return loadTable(ctx, s.source.Policy, io.TeeReader(f, digest), def)
+	in := io.TeeReader(f, digest)
+	if info, err := f.Stat(); err == nil && s.reading != nil {
+		in = &watchedReader{in: in, size: info.Size(), reading: s.reading}
+	}
+	return loadTable(ctx, s.source.Policy, in, def)
 }
 
 // checkSize refuses a version that is empty or has lost over half of its lines:
