@@ -85,7 +85,7 @@ func (l *linter) lintCover() {
 	s := &coverSearch{
 		linter: l, sub: l.shape.subject, obj: l.shape.object, dom: l.shape.domain,
 		ordered: l.def.effect == constant.PriorityEffect || l.def.effect == constant.SubjectPriorityEffect,
-		seed:    maphash.MakeSeed(), spans: map[uint64]span{}, budget: coverBudget, skip: -1,
+		seed:    maphash.MakeSeed(), spans: map[uint64]span{}, budget: coverBudget, skip: map[int]bool{},
 		supers: newSymbolSet(l.table.syms.len()), back: newSymbolSet(l.table.syms.len()),
 	}
 	s.columns()
@@ -104,7 +104,7 @@ type coverSearch struct {
 	entries []coverEntry    // sorted by key, subject and row
 	spans   map[uint64]span // of entries, by key
 	budget  int
-	skip    int // a row that overrules all others, or -1
+	skip    map[int]bool // rows that overrule all others
 
 	entered symbol    // the subject whose rows are being judged
 	supers  symbolSet // the subjects whose rows hold for everybody for whom its rows do
@@ -137,12 +137,9 @@ func (s *coverSearch) columns() {
 		return
 	}
 	asked := map[int]int{}
-	understood := map[int]bool{s.sub: true, s.obj: true}
 	for _, c := range s.shape.parts {
-		ok := c.kind == partRequest || c.column >= 0 && !c.star && (c.column == s.sub || c.column == s.obj)
 		for _, col := range c.columns {
 			asked[col]++
-			understood[col] = understood[col] && ok && asked[col] == 1
 		}
 		if c.star {
 			s.stars = append(s.stars, c.column)
@@ -150,10 +147,10 @@ func (s *coverSearch) columns() {
 	}
 	// Of a column that several parts ask, * covers what one of them asks.
 	s.stars = slices.DeleteFunc(s.stars, func(col int) bool { return asked[col] > 1 })
-	if !understood[s.sub] {
+	if asked[s.sub] > 1 {
 		s.sub = -1
 	}
-	if !understood[s.obj] {
+	if asked[s.obj] > 1 {
 		s.obj = -1
 	}
 	for col := range s.def.policyFields {
@@ -201,8 +198,8 @@ func (s *coverSearch) build() {
 	s.entries = make([]coverEntry, s.table.rules.len())
 	for row := range s.entries {
 		s.entries[row] = coverEntry{s.home(row), s.at(s.sub, row), int32(row)}
-		if s.skip < 0 && s.deniesEverything(row) {
-			s.skip = row
+		if s.deniesEverything(row) {
+			s.skip[row] = true
 			s.warn(s.table.rules.lines[row], 0, "denies-everything", "denies every file to everybody, and the model lets a deny win over each allow: remove it, what no line allows is refused anyway")
 		}
 	}
@@ -251,12 +248,10 @@ func (s *coverSearch) search() {
 		if i == 0 || subject != s.entered || domain != s.at(s.dom, int(order[i-1])) {
 			s.enter(subject, domain)
 		}
-		if row := int(row); row != s.skip {
-			if by := s.decider(row); by >= 0 {
-				s.tell(row, by)
-			} else {
-				s.lintLevel(row)
-			}
+		if by := s.decider(int(row)); by >= 0 {
+			s.tell(int(row), by)
+		} else {
+			s.lintLevel(int(row))
 		}
 		if s.budget < 0 {
 			s.warn(0, 0, "not-checked", "the lines are too entangled to compare all of them: whether %d of %d make a difference is not known", len(order)-i-1, len(order))
@@ -407,7 +402,7 @@ func (s *coverSearch) lintLevel(row int) {
 // decides reports whether a row a always decides where b matches, so that b
 // makes no difference.
 func (s *coverSearch) decides(a, b int) bool {
-	if a == b || a == s.skip || !s.covers(a, b) {
+	if a == b || s.skip[a] || !s.covers(a, b) {
 		return false
 	}
 	same := s.allows(a) == s.allows(b)

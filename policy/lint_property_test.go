@@ -268,7 +268,11 @@ func randomLines(random *rand.Rand, model string) []string {
 		case "domain":
 			lines = append(lines, fmt.Sprintf("p, %s, %s, %s, %s, %s", sub, pick([]string{"d1", "d2"}), obj, act, eft))
 		case "rule":
-			lines = append(lines, fmt.Sprintf("p, r.sub == '%s', %s, %s, %s", sub, obj, act, eft))
+			rule := fmt.Sprintf("r.sub == '%s'", sub)
+			if random.IntN(2) == 0 {
+				rule = "r.obj == p.obj" // a rule may ask for its line
+			}
+			lines = append(lines, fmt.Sprintf("p, %s, %s, %s, %s", rule, obj, act, eft))
 		default:
 			lines = append(lines, fmt.Sprintf("p, %s, %s, %s, %s", sub, obj, act, eft))
 		}

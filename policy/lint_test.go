@@ -2,6 +2,7 @@ package policy
 
 import (
 	"flag"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -87,6 +88,113 @@ func TestCleanPolicies(t *testing.T) {
 		}
 		for _, f := range Check(t.Context(), source, lintOptions()) {
 			t.Error(f)
+		}
+	}
+}
+
+// What is taken back or left out is a warning; an error stays.
+func TestWarningsAreTakenBack(t *testing.T) {
+	const broad = "p, alice, /docs/**, read, allow\n"
+	for _, tt := range []struct {
+		name, text string
+		disable    []string
+		want       []string
+	}{
+		{"ignored", broad + "# securefiles:ignore redundant: why not\np, alice, /docs/a, read, allow\n", nil, nil},
+		{"ignored with others, an empty line and a comment between", broad + "# securefiles:ignore action, redundant: why not\n\n# more\np, alice, /docs/a, list, allow\n#securefiles:ignore redundant: why not\np, alice, /docs/a, read, allow\n", nil,
+			[]string{"2 suppression", "2 suppression"}},
+		{"ignored elsewhere", "# securefiles:ignore redundant: why not\n" + broad + "p, alice, /docs/a, read, allow\n", nil, []string{"1 suppression", "3 redundant"}},
+		{"disabled", broad + "p, alice, /docs/a, read, allow\n", []string{"redundant"}, nil},
+		{"disabled and ignored", broad + "# securefiles:ignore redundant: why not\np, alice, /docs/a, read, allow\n", []string{"redundant"}, nil},
+		{"the comment's own rule disabled", "# securefiles:ignore redundant: why not\n" + broad, []string{"suppression"}, nil},
+		{"an error of a rule that warns elsewhere, ignored", broad + "# securefiles:ignore action: why not\np, alice, /docs/hr/**, READ, deny\n", nil, []string{"3 action"}},
+		{"an error of a rule that warns elsewhere, disabled", broad + "p, alice, /docs/hr/**, READ, deny\n", []string{"action"}, []string{"2 action"}},
+		{"a warning of a rule that is an error elsewhere, ignored", broad + "# securefiles:ignore action: why not\np, alice, /docs/hr/**, READ, allow\n", nil, nil},
+		{"an error kept the rest from being checked", broad + "# securefiles:ignore redundant: why not\np, alice, /docs/a, read, allow\np, alice, /docs/b, read, Deny\n", nil, []string{"4 effect"}},
+		{"no reason", broad + "# securefiles:ignore redundant:  \np, alice, /docs/a, read, allow\n", nil, []string{"2 suppression", "3 redundant"}},
+		{"an error's rule", "# securefiles:ignore effect: why not\n" + broad, nil, []string{"1 suppression"}},
+		{"a comment about the tool", "# securefiles reads this; securefiles:ignore redundant: no\n" + broad, nil, nil},
+	} {
+		file := filepath.Join(t.TempDir(), "policy.csv")
+		write(t, file, tt.text)
+		var got []string
+		for _, f := range Check(t.Context(), Source{Policy: file}, &CheckOptions{Disable: tt.disable}) {
+			got = append(got, fmt.Sprintf("%d %s", f.Line, f.Rule))
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// In a model it works the same.
+func TestModelWarningsAreTakenBack(t *testing.T) {
+	dir := t.TempDir()
+	source := Source{Model: filepath.Join(dir, "model.conf"), Policy: filepath.Join(dir, "policy.csv")}
+	write(t, source.Policy, "p, alice, /docs/**, read, allow\n")
+	model := strings.Replace(DefaultModel(), "[matchers]\n", "[matchers]\n# securefiles:ignore model-unused: every action\n", 1)
+	write(t, source.Model, strings.Replace(model, ` && (r.act == p.act || p.act == "*")`, "", 1))
+	if findings := Check(t.Context(), source, nil); len(findings) > 0 {
+		t.Error(findings)
+	}
+	write(t, source.Model, model)
+	if findings := Check(t.Context(), source, nil); len(findings) != 1 || findings[0].Rule != "suppression" || findings[0].File != source.Model {
+		t.Error(findings)
+	}
+}
+
+// One rule hides no other, and what a rule finds among many lines it finds.
+func TestManyFindings(t *testing.T) {
+	var text strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&text, "p, editor, /team/p%d/**, read, allow\n", i)
+	}
+	for i := range 150 {
+		fmt.Fprintf(&text, "p, alice, /team/p%d/x, read, allow\n", 2*i)
+	}
+	text.WriteString("p, bob, /docs/**, GET, allow\ng, alice, editor\n")
+	file := filepath.Join(t.TempDir(), "policy.csv")
+	write(t, file, text.String())
+	findings := Check(t.Context(), Source{Policy: file}, nil)
+	if len(findings) != maxPerRule+2 {
+		t.Fatalf("%d findings, the last %v", len(findings), findings[len(findings)-1])
+	}
+	if f := findings[0]; f.Line != 301 || f.Rule != "redundant" {
+		t.Error(f)
+	}
+	if f := findings[maxPerRule]; f.Line != 451 || f.Rule != "action" {
+		t.Error(f)
+	}
+	if f := findings[maxPerRule+1]; f.Rule != "too-many" || f.Message != "50 more findings of redundant are not shown" {
+		t.Error(f)
+	}
+}
+
+// Where doubt is, nothing is said.
+func TestPatternsThatMayMatch(t *testing.T) {
+	for _, tt := range []struct{ function, pattern, path string }{
+		{"globMatch", "/a/**/", "/a"},
+		{"globMatch", "**", "/a/b"},
+		{"globMatch", "**/a", "/a"},
+		{"globMatch", "*/a", "/a"},
+		{"globMatch", "/{a,b}", "/a"},
+		{"globMatch", "/[ab]/.*", "/a/.x"},
+		{"globMatch", `/\a`, "/a"},
+		{"globMatch", "/...", "/..."},
+		{"keyMatch", "/a/.*", "/a/.x"},
+		{"keyMatch", "/a/..*", "/a/..x"},
+		{"keyMatch", "*", "/a"},
+		{"keyMatch2", "/a/../b", "/a/xy/b"},
+		{"keyMatch5", "/a/", "/a/?x"},
+		{"regexMatch", "^//*a", "/a"},
+		{"regexMatch", "a", "/a"},
+		{"regexMatch", "^a?/b", "/b"},
+	} {
+		if matches, ok := matchPattern(tt.function, tt.path, tt.pattern); !matches || !ok {
+			t.Errorf("%s %q does not match %q: mend this test", tt.function, tt.pattern, tt.path)
+		}
+		if why := unmatchable(tt.function, tt.pattern); why != "" {
+			t.Errorf("%s %q: %s", tt.function, tt.pattern, why)
 		}
 	}
 }
