@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/casbin/govaluate"
@@ -210,26 +211,18 @@ func (p *matcherParser) leaf(i, j int) *term {
 
 func (p *matcherParser) classify(a *atom) {
 	tokens := p.tokens[a.from:a.to]
-	var source []string
 	asksPolicy := false
 	for i, t := range tokens {
 		switch t.Kind {
 		case govaluate.VARIABLE:
-			name := fmt.Sprint(t.Value)
-			asksPolicy = asksPolicy || !strings.HasPrefix(name, "r_")
-			source = append(source, strings.Replace(name, "_", ".", 1))
+			asksPolicy = asksPolicy || !strings.HasPrefix(fmt.Sprint(t.Value), "r_")
 		case govaluate.FUNCTION:
 			asksPolicy = asksPolicy || p.names[a.from+i] == "eval"
-			source = append(source, p.names[a.from+i])
-		case govaluate.STRING:
-			source = append(source, fmt.Sprintf("%q", t.Value))
 		case govaluate.ACCESSOR:
 			asksPolicy = true
-		default:
-			source = append(source, fmt.Sprint(t.Value))
 		}
 	}
-	a.source = strings.Join(source, " ")
+	a.source = p.source(a.from, a.to)
 	switch {
 	case !asksPolicy:
 		a.kind = atomRequest
@@ -238,6 +231,37 @@ func (p *matcherParser) classify(a *atom) {
 	default:
 		p.classifyCall(a)
 	}
+}
+
+// source writes tokens as a model has them.
+func (p *matcherParser) source(i, j int) string {
+	var b strings.Builder
+	tight := true // no blank before the next
+	for ; i < j; i++ {
+		t := p.tokens[i]
+		text := fmt.Sprint(t.Value)
+		switch t.Kind {
+		case govaluate.VARIABLE:
+			text = strings.Replace(text, "_", ".", 1)
+		case govaluate.FUNCTION:
+			text = p.names[i]
+		case govaluate.STRING, govaluate.PATTERN:
+			text = strconv.Quote(text)
+		case govaluate.CLAUSE:
+			text = "("
+			tight = tight || p.tokens[i-1].Kind == govaluate.FUNCTION
+		case govaluate.CLAUSE_CLOSE:
+			text, tight = ")", true
+		case govaluate.SEPARATOR:
+			text, tight = ",", true
+		}
+		if !tight {
+			b.WriteByte(' ')
+		}
+		b.WriteString(text)
+		tight = t.Kind == govaluate.CLAUSE || t.Kind == govaluate.PREFIX
+	}
+	return b.String()
 }
 
 func (p *matcherParser) classifyEqual(a *atom, left, right govaluate.ExpressionToken) {
