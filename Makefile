@@ -22,7 +22,7 @@ demo: build
 	./examples/demo/demo.sh
 
 test: lint
-	./scripts/install.sh nginx curl openssl django
+	./scripts/install.sh nginx curl openssl django git zsh fish
 	go test -race -shuffle=on -timeout 12m ./...
 
 lint:

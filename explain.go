@@ -32,7 +32,7 @@ type question struct {
 	Subject  string   `arg:"" help:"Who asks: a user, or anonymous." json:"subject"`
 	Path     string   `arg:"" help:"A public URL path (/downloads/a.pdf), or the path below it (/a.pdf)." json:"path"`
 	Groups   []string `name:"group" placeholder:"G" help:"A group of the subject, with or without @; repeatable." json:"groups"`
-	Action   string   `default:"read" help:"What is asked for: read, list or share." json:"action"`
+	Action   string   `default:"read" enum:"read,list,share" help:"What is asked for: read, list or share." json:"action"`
 	Download string   `placeholder:"NAME" help:"Which download; needed with a path below one where there are several." json:"download"`
 	IP       string   `name:"ip" placeholder:"ADDR" help:"The client's address, for models that ask for it." json:"ip"`
 	Host     string   `placeholder:"NAME" help:"The host asked, for models that ask for it." json:"host"`

@@ -62,17 +62,19 @@ type environment struct {
 type commands struct {
 	Config string `placeholder:"FILE" env:"SECUREFILES_CONFIG" help:"Configuration (default: securefiles.yaml, then /etc/securefiles/securefiles.yaml, then built-in defaults)."`
 
-	Serve   serveCommand   `cmd:"" help:"Run the service."`
-	Check   checkCommand   `cmd:"" help:"Check configuration, model and policy without starting."`
-	Explain explainCommand `cmd:"" help:"Say whether a subject may have a path, and which line decides."`
-	Who     whoCommand     `cmd:"" help:"Say who may have a path, and by which lines."`
-	What    whatCommand    `cmd:"" help:"Say what a subject may have, and by which lines."`
-	Whoami  whoamiCommand  `cmd:"" help:"Say which identity source accepts a request, and why the others do not."`
-	Test    testCommand    `cmd:"" help:"Run policy tests."`
-	Diff    diffCommand    `cmd:"" help:"Say what a change of policy changes in access."`
-	Nginx   nginxCommand   `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
-	Init    initCommand    `cmd:"" help:"Write a configuration, policy, policy test and users to start from."`
-	Version versionCommand `cmd:"" help:"Print version, commit and Go version."`
+	Serve      serveCommand      `cmd:"" help:"Run the service."`
+	Check      checkCommand      `cmd:"" help:"Check configuration, model and policy without starting."`
+	Explain    explainCommand    `cmd:"" help:"Say whether a subject may have a path, and which line decides."`
+	Who        whoCommand        `cmd:"" help:"Say who may have a path, and by which lines."`
+	What       whatCommand       `cmd:"" help:"Say what a subject may have, and by which lines."`
+	Whoami     whoamiCommand     `cmd:"" help:"Say which identity source accepts a request, and why the others do not."`
+	Test       testCommand       `cmd:"" help:"Run policy tests."`
+	Diff       diffCommand       `cmd:"" help:"Say what a change of policy changes in access."`
+	Nginx      nginxCommand      `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
+	Init       initCommand       `cmd:"" help:"Write a configuration, policy, policy test and users to start from."`
+	Schema     schemaCommand     `cmd:"" help:"Print a JSON schema for editors."`
+	Completion completionCommand `cmd:"" help:"Print completion for a shell."`
+	Version    versionCommand    `cmd:"" help:"Print version, commit and Go version."`
 }
 
 func run(ctx context.Context, args []string, env environment) int {

@@ -18,7 +18,7 @@ const maxHolders = 20
 
 // A circumstance is what a request has beside subject and path.
 type circumstance struct {
-	Action   string `default:"read" help:"What is asked for: read, list or share."`
+	Action   string `default:"read" enum:"read,list,share" help:"What is asked for: read, list or share."`
 	Download string `placeholder:"NAME" help:"Which download, where there are several."`
 	IP       string `name:"ip" placeholder:"ADDR" help:"The client's address, for models that ask for it."`
 	Host     string `placeholder:"NAME" help:"The host asked, for models that ask for it."`

@@ -5,6 +5,7 @@ set -euo pipefail
 
 declare -A package=(
   [nginx]=nginx [curl]=curl [wrk]=wrk [htpasswd]=apache2-utils [openssl]=openssl [python3]=python3 [shellcheck]=shellcheck
+  [git]=git [zsh]=zsh [fish]=fish
   [django]=python3-django # a module of Debian's own python3
 )
 have() {

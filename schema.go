@@ -1,0 +1,44 @@
+package main
+
+import (
+	"embed"
+
+	"github.com/alecthomas/kong"
+)
+
+// schemas are the JSON schemas of what people write. A test makes them from the
+// types that read it and the pages that describe it.
+//
+//go:embed schema/config.schema.json schema/test.schema.json
+var schemas embed.FS
+
+type schemaCommand struct {
+	Of string `arg:"" enum:"config,test" help:"config for securefiles.yaml, test for policy tests."`
+}
+
+// Help shows an example.
+func (schemaCommand) Help() string {
+	return "Editors with a YAML language server complete and check a file whose first line names its schema:\n  # yaml-language-server: $schema=securefiles.schema.json\n\nExample:\n  securefiles schema config > securefiles.schema.json"
+}
+
+func (cmd *schemaCommand) Run(env environment) error {
+	text, err := schemas.ReadFile("schema/" + cmd.Of + ".schema.json")
+	if err != nil {
+		return err
+	}
+	_, err = env.stdout.Write(text)
+	return err
+}
+
+type completionCommand struct {
+	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
+}
+
+// Help shows an example.
+func (completionCommand) Help() string {
+	return "Examples:\n  securefiles completion bash > /etc/bash_completion.d/securefiles\n  securefiles completion zsh > ~/.securefiles.zsh     # and in ~/.zshrc, after compinit: source ~/.securefiles.zsh\n  securefiles completion fish > ~/.config/fish/completions/securefiles.fish"
+}
+
+func (cmd *completionCommand) Run(env environment, parser *kong.Kong) error {
+	return writeCompletion(env.stdout, cmd.Shell, parser.Model.Node)
+}
