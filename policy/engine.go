@@ -28,6 +28,7 @@ type engine struct {
 	def        *definition
 	syms       *symbols
 	rules      *rules
+	cells      []symbol // the rules row by row: what one decision looks at lies together
 	graphs     map[string]*roleGraph
 	roleDepth  int
 	chain      int    // how many roles the longest chain has
@@ -78,6 +79,7 @@ func newEngine(def *definition, syms *symbols, rs *rules, ls links, opts engineO
 		}
 		e.constants = append(e.constants, constant)
 	}
+	e.cells = rowByRow(rs)
 	e.plan = &plan{scan: "it was asked to look at every line", bucket: rs.len()}
 	if !opts.scan {
 		tuned := defaultTuning()
@@ -100,6 +102,19 @@ func newEngine(def *definition, syms *symbols, rs *rules, ls links, opts engineO
 	e.evaluators.Put(ev)
 	return e, nil
 }
+
+func rowByRow(rs *rules) []symbol {
+	cells := make([]symbol, len(rs.cols)*rs.len())
+	for c, col := range rs.cols {
+		for row, s := range col {
+			cells[row*len(rs.cols)+c] = s
+		}
+	}
+	return cells
+}
+
+// cell returns a field of a row.
+func (e *engine) cell(row, column int) symbol { return e.cells[row*len(e.rules.cols)+column] }
 
 // decide evaluates the policy for one query: the effect, and the row that
 // decided or -1. An error denies.
@@ -266,7 +281,7 @@ func (ev *evaluator) Get(name string) (any, error) {
 			if ev.row < 0 {
 				return "", nil
 			}
-			return ev.engine.syms.text(ev.engine.rules.cols[col][ev.row]), nil
+			return ev.engine.syms.text(ev.engine.cell(ev.row, col)), nil
 		}
 	}
 	return nil, fmt.Errorf("no parameter %q", name)
@@ -404,7 +419,7 @@ func (ev *evaluator) atomHolds(a *atom, whole bool) (bool, error) {
 	}
 	value := noSymbol // where there is no row, the empty text
 	if ev.row >= 0 {
-		value = e.rules.cols[a.policy][ev.row]
+		value = e.cell(ev.row, a.policy)
 	}
 	switch a.kind {
 	case atomEqual:
@@ -423,7 +438,7 @@ func (ev *evaluator) atomHolds(a *atom, whole bool) (bool, error) {
 		case a.domain == domainRequest:
 			domain = ev.domainSymbol(a.function, ev.symbol(a.domainField))
 		case a.domain == domainPolicy && ev.row >= 0:
-			domain = ev.domainSymbol(a.function, e.rules.cols[a.domainField][ev.row])
+			domain = ev.domainSymbol(a.function, e.cell(ev.row, a.domainField))
 		}
 		return ev.walk(a.function, name, domain).has(value), nil
 	}
@@ -479,7 +494,7 @@ func (e *engine) effectOf(row int) rowEffect {
 	if e.eft < 0 {
 		return rowAllows
 	}
-	switch e.syms.text(e.rules.cols[e.eft][row]) {
+	switch e.syms.text(e.cell(row, e.eft)) {
 	case "allow":
 		return rowAllows
 	case "deny":
