@@ -58,12 +58,31 @@ func parseLogin(text string) (loginPage, error) {
 func (l loginPage) location(d *Download, path pathguard.Path, target string) string {
 	next := path.URL(d.URL)
 	_, query, _ := strings.Cut(target, "?")
-	for _, candidate := range []string{next + "?" + query, next} {
+	for _, candidate := range []string{next + "?" + escapeQuery(query), next} {
 		if escaped := url.QueryEscape(strings.TrimSuffix(candidate, "?")); len(escaped) <= maxNext {
 			return l.before + escaped + l.after
 		}
 	}
 	return l.before + url.QueryEscape("/") + l.after
+}
+
+// escapeQuery percent-encodes what RFC 3986 section 3.4 does not allow in a
+// query, and the apostrophe: browsers leave some of it raw, and login pages
+// print it.
+func escapeQuery(query string) string {
+	const digits = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(query) {
+		c := query[i]
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&()*+,;=:@/?%", c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			b.WriteByte('%')
+			b.WriteByte(digits[c>>4])
+			b.WriteByte(digits[c&15])
+		}
+	}
+	return b.String()
 }
 
 // offerLogin sends a person with a browser to the login page instead of

@@ -48,6 +48,7 @@ func TestBrowsersAreSentToLogIn(t *testing.T) {
 		{"an expired session", "/login/", bad, nil, 302, "/login/?next=%2Fdownloads%2Fa%2Fb.txt"},
 		{"with a query", "/login/", anonymous, set("X-Original-URI", "/downloads/a/b.txt?v=1&w=%2F"), 302, "/login/?next=%2Fdownloads%2Fa%2Fb.txt%3Fv%3D1%26w%3D%252F"},
 		{"raw bytes", "/login/", anonymous, set("X-Original-URI", "/downloads/\xc3\xa9"), 302, "/login/?next=%2Fdownloads%2F%25C3%25A9"},
+		{"a query that is none", "/login/", anonymous, set("X-Original-URI", "/downloads/a?\\<\xff>&b=%zz+1"), 302, "/login/?next=%2Fdownloads%2Fa%3F%255C%253C%25FF%253E%26b%3D%25zz%2B1"},
 		{"a query too long", "/login/", anonymous, set("X-Original-URI", "/downloads/a?"+strings.Repeat("x", 4096)), 302, "/login/?next=%2Fdownloads%2Fa"},
 		{"a path too long", "/login/", anonymous, set("X-Original-URI", "/downloads/"+strings.Repeat("é/", 1000)+"a"), 302, "/login/?next=%2F"},
 		{"a login page with a query", "/login?a=b", anonymous, nil, 302, "/login?a=b&next=%2Fdownloads%2Fa%2Fb.txt"},
@@ -115,7 +116,7 @@ var hostileTargets = []string{
 	"https://evil.example/downloads/a", "http:/downloads/a", "javascript:alert(1)", "/downloads/javascript:alert(1)", "/downloads/https:%2f%2fevil.example",
 	"/downloads/@evil.example", "/downloads/a?@evil.example", "/downloads/..//evil.example", "/downloads/./a", "/downloads/a#//evil.example", "/downloads/a?#x",
 	"/downloads/%E2%80%AEgpj.exe", "/downloads/a;@evil.example", "/downloads/a&next=//evil.example", "/downloads/a%26next=//evil.example", "/downloads/a%3fnext=%2f%2fevil.example",
-	"/downloads/a%00", "/downloads/\t/evil.example", "/downloads/a?x=\x00", "/downloads/a?x=\xff\xfe", "/downloads/a?x=<script>", "/downloads/a\"onload=x", "/downloads/" + strings.Repeat("é", 1500),
+	"/downloads/a%00", "/downloads/\t/evil.example", "/downloads/a?x=\x00", "/downloads/a?x=\xff\xfe", "/downloads/a?x=<script>", "/downloads/a?\\", "/downloads/a?{next}", "/downloads/a?%zz", "/downloads/a\"onload=x", "/downloads/" + strings.Repeat("é", 1500),
 	"/downloads/a?" + strings.Repeat("x", 8000), "", "/", "?", "/downloads/", "/downloads", "downloads/a",
 }
 
@@ -141,7 +142,7 @@ func checkLocation(t *testing.T, target, location string) {
 	}
 	back, err := url.Parse(next)
 	if err != nil || back.Host != "" || back.Scheme != "" || !strings.HasPrefix(next, "/downloads/") ||
-		strings.HasPrefix(next, "/downloads//") || strings.ContainsAny(next, "\\\r\n\x00 #") {
+		strings.HasPrefix(next, "/downloads//") || strings.ContainsFunc(next, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("\\\"'<>^`{|}#", r) }) {
 		t.Fatalf("%q: the login page is told to return to %q (%v)", target, next, err)
 	}
 }

@@ -17,8 +17,8 @@ func onlyCookie(h http.Header, name string) (string, error) {
 	}
 	value, count := "", 0
 	for pair := range strings.SplitSeq(line, ";") {
-		key, v, found := strings.Cut(pair, "=")
-		if found && strings.Trim(key, " \t") == name {
+		key, v, _ := strings.Cut(pair, "=") // without a sign, some readers take it for an empty value
+		if strings.Trim(key, " \t") == name {
 			value = strings.Trim(v, " \t")
 			count++
 		}

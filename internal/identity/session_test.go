@@ -100,7 +100,7 @@ func TestSessionTellsItsAnswersApart(t *testing.T) {
 	}{
 		{"known", "theme=dark; sessionid=alices", "known", ""},
 		{"blanks around", "sessionid = alices ", "known", ""},
-		{"a cookie without a name", "sessionid; sessionid=alices", "known", ""},
+
 		{"nobody is logged in", "sessionid=visitors", "none", "no credentials"},
 		{"unknown to the application", "sessionid=stale", "refused", "session: the application does not know the session"},
 		{"no cookie", "", "none", "no credentials"},
@@ -134,6 +134,7 @@ func TestSessionHostileCredentials(t *testing.T) {
 		{"the same cookie twice", withCookie("sessionid=alices; a=b;sessionid=alices"), "the cookie came more than once"},
 		{"an empty one first", withCookie("sessionid=; sessionid=alices"), "the cookie came more than once"},
 		{"a blank before the equals sign", withCookie("sessionid =a; sessionid=alices"), "the cookie came more than once"},
+		{"one without a sign first", withCookie("sessionid; sessionid=alices"), "the cookie came more than once"},
 		{"a tab between two", withCookie("sessionid=alices;\tsessionid=bobs"), "the cookie came more than once"},
 		{"two Cookie headers", withHeader("Cookie", "a=b", "sessionid=alices"), "Cookie came more than once"},
 		{"a Cookie header of another case", &http.Request{Header: http.Header{"Cookie": {"sessionid=alices"}, "cookie": {"sessionid=bobs"}}}, "Cookie came more than once"},
@@ -770,9 +771,13 @@ func FuzzSessionCredentials(f *testing.F) {
 			if !isPrintable(v) || strings.Contains(v, ";") || !strings.Contains(header, v) {
 				t.Fatalf("%q gave %q", header, v)
 			}
+			if strings.ContainsAny(header, "\r\n") {
+				continue // net/http lets no such header in
+			}
 			// Another parser finds the same, if it finds any.
 			for _, c := range (&http.Request{Header: http.Header{"Cookie": {header}}}).CookiesNamed(s.cookies[i]) {
-				if c.Value != strings.Trim(v, `"`) && c.Value != v {
+				const around = "\" \t" // what the two may leave or take away
+				if strings.Trim(c.Value, around) != strings.Trim(v, around) {
 					t.Fatalf("%q: net/http reads %q, we read %q", header, c.Value, v)
 				}
 			}
