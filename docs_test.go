@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"securefiles/authz"
+	"securefiles/internal/metrics"
 )
 
 // documents are the texts that users read.
@@ -127,6 +128,8 @@ func TestDocumentedLinksLeadSomewhere(t *testing.T) {
 func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	counters := testCounters()
 	counters.Observe(&authz.Outcome{}, 0)
+	counters.RegisterKeys(func() metrics.Keys { return metrics.Keys{} })
+	counters.RegisterSessions(func() metrics.Sessions { return metrics.Sessions{} })
 	w := httptest.NewRecorder()
 	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	exists := map[string]bool{}

@@ -93,6 +93,9 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 		s := store.Status()
 		return metrics.Policy{Lines: s.Lines, Generation: s.Generation, LoadedAt: s.LoadedAt, Stale: s.Stale, Indexed: s.Indexed, LargestBucket: s.LargestBucket}
 	})
+	if len(callers.keys) > 0 {
+		counters.RegisterKeys(callers.keysState)
+	}
 	if len(callers.sessions) > 0 {
 		counters.RegisterSessions(callers.sessionState)
 	}
@@ -264,6 +267,20 @@ func logKeys(log *slog.Logger, keys *identity.Keys) {
 	default:
 		log.Info("keys loaded", "issuer", keys.Issuer(), "keys", status.Keys, "generation", status.Generation, "skipped", strings.Join(status.Skipped, "; "))
 	}
+}
+
+// keysState sums up the issuers of tokens.
+func (c *callers) keysState() metrics.Keys {
+	var sum metrics.Keys
+	for _, k := range c.keys {
+		status := k.Status()
+		sum.Loaded += status.Loaded
+		sum.Failed += status.Failed
+		if status.Err != nil {
+			sum.Stale++
+		}
+	}
+	return sum
 }
 
 // sessionState sums up the sources that ask applications.
@@ -520,11 +537,10 @@ func (s *service) reloadKeys(ctx context.Context, k *identity.Keys) {
 	s.keysLoaded(k, generation, k.Refresh(ctx))
 }
 
-// keysLoaded counts an attempt to load keys, and tells of it unless nothing
-// has changed. It returns the generation that serves now.
+// keysLoaded tells of an attempt to load keys, unless nothing has changed. It
+// returns the generation that serves now.
 func (s *service) keysLoaded(k *identity.Keys, before uint64, err error) uint64 {
 	now := k.Status().Generation
-	s.counters.ObserveKeys(err)
 	if err != nil || now != before {
 		logKeys(s.log, k)
 	}

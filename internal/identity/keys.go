@@ -74,6 +74,8 @@ type Keys struct {
 	flight  *flight   // the question that is being asked, or nil
 	err     error     // of the last question
 	unknown time.Time // when an unknown key id last caused one
+	loads   uint64    // questions that were answered well
+	fails   uint64    // and others
 }
 
 // A flight is one question to the issuer, and whoever waits for its answer.
@@ -158,14 +160,15 @@ type KeysStatus struct {
 	Skipped []string
 	// Err is why the last attempt to load a version failed, or nil.
 	Err error
+	// Loaded and Failed count the attempts.
+	Loaded, Failed uint64
 }
 
 // Status returns the state of the keys.
 func (k *Keys) Status() KeysStatus {
 	k.mu.Lock()
-	err := k.err
+	s := KeysStatus{Err: k.err, Loaded: k.loads, Failed: k.fails}
 	k.mu.Unlock()
-	s := KeysStatus{Err: err}
 	if set := k.set.Load(); set != nil {
 		s.Generation, s.Keys, s.Skipped = set.generation, len(set.keys), set.problems
 	}
@@ -232,7 +235,7 @@ func (k *Keys) wait(ctx context.Context, f *flight) error {
 func (k *Keys) fly(f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), k.opts.Timeout)
 	defer cancel()
-	set, err := k.load(ctx)
+	set, err := k.loadSafely(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if last := k.set.Load(); err == nil && (last == nil || last.sum != set.sum) {
@@ -244,12 +247,25 @@ func (k *Keys) fly(f *flight) {
 	}
 	k.flight, k.err, f.err = nil, err, err
 	close(f.done)
-	if err != nil {
-		select {
-		case k.failed <- struct{}{}:
-		default: // Run has yet to look
-		}
+	if err == nil {
+		k.loads++
+		return
 	}
+	k.fails++
+	select {
+	case k.failed <- struct{}{}:
+	default: // Run has yet to look
+	}
+}
+
+// loadSafely turns a panic into an error: no answer may end the process.
+func (k *Keys) loadSafely(ctx context.Context) (set *keySet, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			set, err = nil, fmt.Errorf("keys of %s: panic while reading them: %v", k.opts.Issuer, p)
+		}
+	}()
+	return k.load(ctx)
 }
 
 // find returns the key for a token, and the generation of its set. A wrong

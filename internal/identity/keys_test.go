@@ -354,6 +354,22 @@ func TestRunRetriesAndRefreshes(t *testing.T) {
 	})
 }
 
+// S10: what an answer does to the reader ends no process.
+func TestPanicWhileReadingKeys(t *testing.T) {
+	k := loaded(t, KeysOptions{}, public("p256"))
+	k.client.Transport = panicking{}
+	if err := k.Refresh(t.Context()); !strings.Contains(message(err), "panic while reading them: a bug") {
+		t.Errorf("got %v", err)
+	}
+	if s := k.Status(); s.Keys != 1 || s.Loaded != 1 || s.Failed != 1 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+type panicking struct{}
+
+func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("a bug") }
+
 // S15: a file must be right in all it holds.
 func TestKeyFiles(t *testing.T) {
 	dir := t.TempDir()

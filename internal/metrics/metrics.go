@@ -42,7 +42,6 @@ type Metrics struct {
 	identity  *prometheus.CounterVec
 	reloads   *prometheus.CounterVec
 	reload    prometheus.Histogram
-	keys      *prometheus.CounterVec
 	inFlight  prometheus.Gauge
 	shadow    *prometheus.CounterVec
 	mismatch  prometheus.Counter
@@ -75,10 +74,6 @@ func New(version, commit string, downloads, sources []string, policy func() Poli
 			Help:    "Time to read, check and index a policy version.",
 			Buckets: []float64{1e-3, 5e-3, 25e-3, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30},
 		}),
-		keys: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "securefiles_identity_keys_total",
-			Help: "Attempts to load the keys of a token issuer after the start, by result (loaded, failed).",
-		}, []string{"result"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "securefiles_requests_in_flight",
 			Help: "Questions of nginx that are being answered.",
@@ -98,7 +93,7 @@ func New(version, commit string, downloads, sources []string, policy func() Poli
 		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.decisions, m.durations, m.identity, m.reloads, m.reload, m.keys, m.inFlight, m.shadow, m.mismatch, build,
+	m.registry.MustRegister(m.decisions, m.durations, m.identity, m.reloads, m.reload, m.inFlight, m.shadow, m.mismatch, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registerPolicy(policy)
 	m.seed(downloads, sources)
@@ -149,6 +144,29 @@ func (m *Metrics) RegisterSessions(state func() Sessions) {
 	}, func() float64 { return truth(state().Open) }))
 }
 
+// Keys is the state of all token issuers' keys at one moment.
+type Keys struct {
+	Loaded, Failed uint64 // attempts to load them, by how they ended
+	Stale          int    // issuers whose last attempt failed
+}
+
+// RegisterKeys adds the series of token issuers; state is asked at each scrape.
+func (m *Metrics) RegisterKeys(state func() Keys) {
+	attempts := func(result string, value func(Keys) uint64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name:        "securefiles_identity_keys_total",
+			Help:        "Attempts to load the keys of a token issuer, by result (loaded, failed).",
+			ConstLabels: prometheus.Labels{"result": result},
+		}, func() float64 { return float64(value(state())) }))
+	}
+	attempts("loaded", func(k Keys) uint64 { return k.Loaded })
+	attempts("failed", func(k Keys) uint64 { return k.Failed })
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "securefiles_identity_keys_stale",
+		Help: "Token issuers whose keys could not be loaded when they were last asked for.",
+	}, func() float64 { return float64(state().Stale) }))
+}
+
 func truth(b bool) float64 {
 	if b {
 		return 1
@@ -178,8 +196,6 @@ func (m *Metrics) seed(downloads, sources []string) {
 	for _, result := range []string{"same", "different", "failed"} {
 		m.shadow.WithLabelValues(result)
 	}
-	m.keys.WithLabelValues("loaded")
-	m.keys.WithLabelValues("failed")
 }
 
 // Observe counts one outcome. It is an authz.Observer.
@@ -228,15 +244,6 @@ func (m *Metrics) ObserveReload(err error, took time.Duration) {
 	}
 	m.reloads.WithLabelValues(result).Inc()
 	m.reload.Observe(took.Seconds())
-}
-
-// ObserveKeys counts one attempt to load the keys of a token issuer.
-func (m *Metrics) ObserveKeys(err error) {
-	result := "loaded"
-	if err != nil {
-		result = "failed"
-	}
-	m.keys.WithLabelValues(result).Inc()
 }
 
 // ObserveShadow counts one decision that stock Casbin made again, or an error that

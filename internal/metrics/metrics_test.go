@@ -87,6 +87,19 @@ func TestSessionsAreAskedAtEachScrape(t *testing.T) {
 	}
 }
 
+func TestKeysAreAskedAtEachScrape(t *testing.T) {
+	m := newTestMetrics()
+	state := Keys{Loaded: 1, Failed: 2}
+	m.RegisterKeys(func() Keys { return state })
+	state.Stale = 3
+	body, _ := scrape(t, m, "")
+	for _, want := range []string{`securefiles_identity_keys_total{result="loaded"} 1`, `securefiles_identity_keys_total{result="failed"} 2`, "securefiles_identity_keys_stale 3"} {
+		if !strings.Contains(body, "\n"+want) {
+			t.Errorf("missing: %s", want)
+		}
+	}
+}
+
 func TestOpenMetricsOnRequest(t *testing.T) {
 	body, contentType := scrape(t, newTestMetrics(), "application/openmetrics-text; version=1.0.0")
 	if !strings.HasPrefix(contentType, "application/openmetrics-text") || !strings.HasSuffix(body, "# EOF\n") {
