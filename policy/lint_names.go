@@ -20,7 +20,7 @@ func (l *loader) refuseMeanings() {
 	denies := func(row int) bool { return l.eft >= 0 && l.out.syms.text(rows.cols[l.eft][row]) == "deny" }
 	if col := shape.object; col >= 0 {
 		for row, s := range rows.cols[col] {
-			for _, p := range patternProblems(shape.function, l.out.syms.text(s)) {
+			for _, p := range patternProblems(shape.function, l.out.syms.text(s), false) {
 				if denies(row) && p.deny == SeverityError || !denies(row) && p.allow == SeverityError {
 					l.fail(int(rows.lines[row]), p.rule, "%s %q: %s", l.def.policyFields[col], shorten(l.out.syms.text(s)), p.message)
 				}
@@ -103,7 +103,7 @@ func (l *linter) lintPatterns() {
 	rows := l.table.rules
 	for row := range rows.len() {
 		text := l.text(col, row)
-		for _, p := range patternProblems(l.shape.function, text) {
+		for _, p := range patternProblems(l.shape.function, text, true) {
 			l.warn(rows.lines[row], col+1, p.rule, "%s %q: %s", l.def.policyFields[col], shorten(text), p.message)
 		}
 		for _, d := range l.check.opts.Downloads {

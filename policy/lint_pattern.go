@@ -29,8 +29,9 @@ func hint(rule, format string, args ...any) patternProblem {
 
 // isPlainPath reports whether a pattern is a path without anything that a
 // pattern function or pathguard could mind, perhaps with /* or /** at its end.
-// Most are, and a million must not take long.
-func isPlainPath(function, pattern string) bool {
+// Most are, and a million must not take long. Where dots are fine, a function
+// that takes them for any character may have them too.
+func isPlainPath(function, pattern string, dots bool) bool {
 	text := pattern
 	switch function {
 	case "globMatch":
@@ -46,7 +47,7 @@ func isPlainPath(function, pattern string) bool {
 	if text == "" && len(pattern) < 2 || len(text) > maxObject {
 		return false
 	}
-	dots := function == "==" || function == "globMatch" || function == "keyMatch"
+	dots = dots || function == "==" || function == "globMatch" || function == "keyMatch"
 	slash := -1 // where the last one is
 	for i := range len(text) {
 		switch c := text[i]; {
@@ -59,6 +60,8 @@ func isPlainPath(function, pattern string) bool {
 			return false
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
 		case c == '.' && dots && slash < i-1:
+		case c == ':' && function == "keyMatch2" && slash == i-1:
+			dots = false // one would belong to the name
 		default:
 			return false
 		}
@@ -73,9 +76,10 @@ const (
 )
 
 // patternProblems says what is wrong with a pattern of an object as a function
-// reads it. The function is one of Casbin's, or "==". The pattern compiles.
-func patternProblems(function, pattern string) []patternProblem {
-	if isPlainPath(function, pattern) {
+// reads it; all includes what is never an error. The function is one of Casbin's,
+// or "==". The pattern compiles.
+func patternProblems(function, pattern string, all bool) []patternProblem {
+	if isPlainPath(function, pattern, !all) {
 		return nil
 	}
 	var found []patternProblem
@@ -83,10 +87,10 @@ func patternProblems(function, pattern string) []patternProblem {
 	if why := unmatchable(function, pattern); why != "" {
 		add(less("pattern-unmatchable", "no request has such a path: %s", why))
 	}
-	if strings.Contains(pattern, "%") && percentEscape.MatchString(pattern) && function != "regexMatch" {
+	if all && strings.Contains(pattern, "%") && percentEscape.MatchString(pattern) && function != "regexMatch" {
 		add(hint("pattern-encoded", "policies see decoded paths, so %q stands for these three characters and not for what they encode: write the character itself", percentEscape.FindString(pattern)))
 	}
-	if strings.Contains(pattern, "?") && query.MatchString(pattern) {
+	if all && strings.Contains(pattern, "?") && query.MatchString(pattern) {
 		add(hint("pattern-encoded", "policies see the path without its query: leave out %q", shorten(query.FindString(pattern))))
 	}
 	switch function {
@@ -99,11 +103,13 @@ func patternProblems(function, pattern string) []patternProblem {
 			add(hint("pattern-prefix", "the * also covers what goes on after the name, such as %q: write %q for what is below it", shorten(pattern[:star]+"x/y"), shorten(pattern[:star]+"/*")))
 		}
 	case "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5":
-		found = append(found, keyProblems(function, pattern)...)
+		found = append(found, keyProblems(function, pattern, all)...)
 	case "globMatch":
 		found = append(found, globProblems(pattern)...)
 	case "regexMatch":
-		found = append(found, regexProblems(pattern)...)
+		if all {
+			found = append(found, regexProblems(pattern)...)
+		}
 	}
 	return found
 }
@@ -124,7 +130,7 @@ var (
 
 // keyProblems are those of keyMatch2, keyMatch3, keyMatch4 and keyMatch5, which
 // make a regular expression of a pattern without escaping it.
-func keyProblems(function, pattern string) []patternProblem {
+func keyProblems(function, pattern string, all bool) []patternProblem {
 	var found []patternProblem
 	add := func(p patternProblem) { found = append(found, p) }
 	text, rest := withoutNames(function, pattern)
@@ -132,7 +138,7 @@ func keyProblems(function, pattern string) []patternProblem {
 		add(more("pattern-rest", "%s reads all of %q as one name, which covers the whole of a directory or file name", function, shorten(rest)))
 	}
 	if !strings.ContainsAny(text, `|()[]*+?^$\{}:`) {
-		if wildDot(text) >= 0 {
+		if all && wildDot(text) >= 0 {
 			add(hint("pattern-dot", `%s reads . as any character: write \. to mean a dot`, function))
 		}
 		return found
