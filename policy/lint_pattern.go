@@ -82,6 +82,11 @@ func patternProblems(function, pattern string, all bool) []patternProblem {
 	if isPlainPath(function, pattern, !all) {
 		return nil
 	}
+	return lookAtPattern(function, pattern, all)
+}
+
+// lookAtPattern is patternProblems for a pattern that is no plain path.
+func lookAtPattern(function, pattern string, all bool) []patternProblem {
 	var found []patternProblem
 	add := func(p patternProblem) { found = append(found, p) }
 	if why := unmatchable(function, pattern); why != "" {

@@ -79,6 +79,9 @@ func TestClaimsAboutPatternsHold(t *testing.T) {
 		if claims["impossible "+function] < 10 {
 			t.Errorf("%s is called unmatchable %d times only", function, claims["impossible "+function])
 		}
+		if claims["plain "+function] < 100 && function != "regexMatch" {
+			t.Errorf("%s has %d plain patterns only", function, claims["plain "+function])
+		}
 		if n := claims["cover "+function]; n < 10 && function != "==" && function != "regexMatch" {
 			t.Errorf("%s covers %d times only", function, n)
 		}
@@ -113,6 +116,17 @@ func tryPatterns(t *testing.T, seed uint64, claims map[string]int) {
 		}
 	}
 	for _, function := range lintFunctions() {
+		for _, pattern := range append([]string{a, b}, paths...) {
+			for _, p := range lookAtPattern(function, pattern, true) {
+				bad := p.allow == SeverityError || p.deny == SeverityError
+				if isPlainPath(function, pattern, false) || bad && isPlainPath(function, pattern, true) {
+					t.Fatalf("%s %q is called plain, but %s", function, pattern, p.message)
+				}
+			}
+			if isPlainPath(function, pattern, false) {
+				claims["plain "+function]++
+			}
+		}
 		if function != "==" && function != "keyMatch" && (checkPattern(function, a) != nil || checkPattern(function, b) != nil) {
 			continue
 		}
