@@ -175,7 +175,7 @@ p, @anyone, /public/**, read, allow
 			s.status("", "/downloads/project/plan.txt", 401, stale)
 			s.status("", "/downloads/public/welcome.txt", 401, stale)
 			s.status("", "/downloads/public/welcome.txt", 200)
-			s.status("", "/downloads/users/a.txt", 401, with("Cookie", row.cookies[0]+"; "+name+"=other"))
+			s.status("", "/downloads/users/a.txt", 401, with("Cookie", name+"=other; "+row.cookies[0]))
 			for _, edit := range [][]func(*http.Request){{asBrowser}, {asBrowser, stale}} {
 				if r := s.status("", "/downloads/project/plan.txt", 302, edit...); r.header.Get("Location") != row.login {
 					t.Errorf("sent to %q, want %q", r.header.Get("Location"), row.login)
