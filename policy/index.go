@@ -192,7 +192,7 @@ func (s *keySet) has(key anchorKey) bool {
 	return ok
 }
 
-// largest returns the most rows of one value that share a key, and such a row.
+// largest returns the most rows of one value that share a key, and the first of them.
 func (x *valueIndex) largest() (size int, row uint32) {
 	run := 0
 	for value := range len(x.first) - 1 {
@@ -201,14 +201,14 @@ func (x *valueIndex) largest() (size int, row uint32) {
 				run = 0
 			}
 			if run++; run > size {
-				size, row = run, x.rows[i]
+				size, row = run, x.rows[i-uint32(run)+1]
 			}
 		}
 	}
 	return size, row
 }
 
-// largest returns the most rows that share a key, and such a row.
+// largest returns the most rows that share a key, and the first of them.
 func (x *anchorIndex) largest() (size int, row uint32) {
 	run := 0
 	for i, key := range x.keys {
@@ -216,7 +216,7 @@ func (x *anchorIndex) largest() (size int, row uint32) {
 			run = 0
 		}
 		if run++; run > size {
-			size, row = run, x.rows[i]
+			size, row = run, x.rows[i-run+1]
 		}
 	}
 	return size, row

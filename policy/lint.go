@@ -95,6 +95,7 @@ func Check(ctx context.Context, source Source, opts *CheckOptions) []Finding {
 		c.complete = true
 		c.findings = snap.findings
 		l := newLinter(ctx, snap.engine.def, snap.table, c)
+		l.plan = snap.engine.plan
 		l.run()
 		c.findings = append(c.findings, l.all()...)
 	}
@@ -272,6 +273,7 @@ type linter struct {
 	names []bool               // by symbol: it is a subject, a group or a role
 	found map[string][]Finding // by rule
 	extra map[string]int       // findings left out, by rule
+	plan  *plan                // how decisions find their lines; nil where nobody asks
 }
 
 func newLinter(ctx context.Context, def *definition, t *table, c *checker) *linter {
@@ -282,7 +284,7 @@ func newLinter(ctx context.Context, def *definition, t *table, c *checker) *lint
 func (l *linter) run() {
 	l.roles = newRoleLinks(l.table.syms, l.table.links["g"], l.depth())
 	checks := []func(){
-		l.lintPatterns, l.lintActions, l.lintDomains, l.lintSubjects, l.lintNames, l.lintPaths, l.lintRoles, l.lintGrants, l.lintUsers, l.lintCover,
+		l.lintPatterns, l.lintActions, l.lintDomains, l.lintSubjects, l.lintNames, l.lintPaths, l.lintRoles, l.lintGrants, l.lintUsers, l.lintCover, l.lintSpeed,
 	}
 	for i, check := range checks {
 		if l.ctx.Err() != nil {

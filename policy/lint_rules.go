@@ -85,6 +85,8 @@ func Rules() []Rule {
 		{"open-to-anyone", w, "a line that lets everybody have everything", "Name the part that is public."},
 		{"no-effect", w, "a line of an effect that the model does not look for", "Remove it, or change policy_effect."},
 
+		{"slow", w, "over a thousand lines that each decision for them must look at", "Let paths differ before the first wildcard or behind the last, or give the matcher a part that names the subject or the path."},
+
 		// Models.
 		{"model-syntax", e, "a model that Casbin reads in another way than it is written", "Mend the line."},
 		{"model-comment", e, "a comment behind a setting, which cuts the setting short", "Put it on a line of its own."},

@@ -1,0 +1,20 @@
+package policy
+
+// slowFrom is how many lines a decision may look at before that is worth a
+// warning: some tenths of a millisecond.
+const slowFrom = 1000
+
+// lintSpeed tells of lines that no index tells apart.
+func (l *linter) lintSpeed() {
+	if l.plan == nil || l.plan.bucket < slowFrom {
+		return
+	}
+	if l.plan.scan != "" {
+		l.add(Finding{File: l.def.file, Rule: "slow"}, "%s, so each decision looks at all %d lines: give the matcher a part such as g(r.sub, p.sub), r.sub == p.sub or a pattern of r.obj in each alternative",
+			l.plan.scan, l.plan.bucket)
+		return
+	}
+	line := l.table.rules.lines[l.plan.bucketRow]
+	l.warn(line, 0, "slow", "%d lines are found by nothing that differs, this one among them, so each decision for them looks at all: let their paths differ before the first wildcard or behind the last",
+		l.plan.bucket)
+}
