@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -39,6 +40,9 @@ Examples:
 
 func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands) error {
 	if cmd.JSON {
+		if cmd.Format == "sarif" {
+			return errors.New("--json and --format sarif: choose one")
+		}
 		cmd.Format = "json"
 	}
 	if cmd.Rules {

@@ -71,8 +71,7 @@ const maxPerRule = 100
 // Check loads a policy and returns all that is wrong with it. Beside what keeps
 // a policy from being served, it finds what is said clearly and hardly meant:
 // warnings, which a comment `# securefiles:ignore RULE: reason` above the line
-// takes back. Rules lists what it looks for. What only takes effect in the
-// service, such as CheckOptions.Disable, changes no error.
+// takes back. Rules lists what it looks for.
 func Check(ctx context.Context, source Source, opts *CheckOptions) []Finding {
 	c := &checker{source: source}
 	if opts != nil {
