@@ -18,8 +18,8 @@ var (
 	// evalCall is an eval of a field of the policy, anyEval any other too.
 	evalCall = regexp.MustCompile(`\beval\(\s*p_(\w+)\s*\)`)
 	anyEval  = regexp.MustCompile(`\beval\s*\(`)
-	// requestPattern is a pattern that the client writes.
-	requestPattern = regexp.MustCompile(`\b(?:keyMatch[2345]?|keyGet[23]?|globMatch|regexMatch|ipMatch)\s*\([^()]*,\s*r_\w+\s*[,)]|[=!]~\s*r_\w+`)
+	// requestPattern is a pattern that the client writes, of an operator.
+	requestPattern = regexp.MustCompile(`[=!]~\s*r_\w+`)
 )
 
 // literals returns the string literals of an expression, with their quotes. It
@@ -82,7 +82,13 @@ func expressionProblems(d *definition, expr, source string, mayEval bool) []stri
 		}
 		return problems
 	}
-	problems = append(problems, tokenProblems(d, compiled.Tokens())...)
+	tokens, names, err := namedTokens(expr, functions)
+	if err != nil { // it compiled before
+		add("cannot be compiled: %s", quoted(err.Error()))
+		return problems
+	}
+	problems = append(problems, tokenProblems(d, tokens)...)
+	problems = append(problems, callProblems(d, tokens, names)...)
 	if len(problems) > 0 {
 		return problems
 	}
@@ -211,6 +217,46 @@ func tokenProblems(d *definition, tokens []govaluate.ExpressionToken) []string {
 		}
 	}
 	return problems
+}
+
+// callProblems finds calls that a trial may not reach: roles asked with a domain
+// too many or too few, and patterns made of what the client writes.
+func callProblems(d *definition, tokens []govaluate.ExpressionToken, names map[int]string) []string {
+	var problems []string
+	for i, name := range names {
+		arguments, depth, fromClient := 1, 0, false
+		for _, t := range tokens[i+1:] {
+			switch t.Kind {
+			case govaluate.CLAUSE:
+				depth++
+			case govaluate.CLAUSE_CLOSE:
+				depth--
+			case govaluate.SEPARATOR:
+				if depth == 1 {
+					arguments++
+				}
+			case govaluate.VARIABLE:
+				fromClient = fromClient || arguments > 1 && strings.HasPrefix(fmt.Sprint(t.Value), "r_")
+			}
+			if depth == 0 {
+				break
+			}
+		}
+		takes, isRole := d.roles[name]
+		switch {
+		case isRole && arguments != takes:
+			problems = append(problems, fmt.Sprintf("%s takes %d arguments, not %d", name, takes, arguments))
+		case takesPattern(name) && fromClient:
+			problems = append(problems, fmt.Sprintf("the pattern of %s comes from the client: put r first and p second, and join nothing of r to a pattern", name))
+		}
+	}
+	slices.Sort(problems)
+	return slices.Compact(problems)
+}
+
+// takesPattern reports whether the second argument of a function is a pattern.
+func takesPattern(name string) bool {
+	return isPatternFunction(name) || name == "ipMatch" || strings.HasPrefix(name, "keyGet")
 }
 
 func endsOperand(k govaluate.TokenKind) bool {

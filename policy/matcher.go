@@ -91,18 +91,28 @@ type matcherParser struct {
 // parseMatcher takes the matcher of a definition apart, which must have been
 // found to compile. The atoms are returned in their order as well.
 func parseMatcher(def *definition) (*term, []*atom, error) {
-	// A token holds a function, not its name: these tell it.
-	names := map[string]govaluate.ExpressionFunction{}
 	verdict := true
-	for name := range knownFunctions(def, def.evaluates, &verdict) {
-		names[name] = func(...any) (any, error) { return name, nil }
-	}
-	compiled, err := compile(def.matcher, names)
+	tokens, names, err := namedTokens(def.matcher, knownFunctions(def, def.evaluates, &verdict))
 	if err != nil {
 		return nil, nil, err
 	}
-	p := &matcherParser{def: def, tokens: compiled.Tokens(), names: map[int]string{}}
-	for i, t := range p.tokens {
+	p := &matcherParser{def: def, tokens: tokens, names: names}
+	return p.parse(0, len(tokens)), p.atoms, nil
+}
+
+// namedTokens returns the tokens of an expression, and the names of its
+// functions by their token, which holds a function and not its name.
+func namedTokens(expr string, functions map[string]govaluate.ExpressionFunction) ([]govaluate.ExpressionToken, map[int]string, error) {
+	tellers := map[string]govaluate.ExpressionFunction{}
+	for name := range functions {
+		tellers[name] = func(...any) (any, error) { return name, nil }
+	}
+	compiled, err := compile(expr, tellers)
+	if err != nil {
+		return nil, nil, err
+	}
+	names := map[int]string{}
+	for i, t := range compiled.Tokens() {
 		if t.Kind != govaluate.FUNCTION {
 			continue
 		}
@@ -111,9 +121,9 @@ func parseMatcher(def *definition) (*term, []*atom, error) {
 			return nil, nil, fmt.Errorf("a function is a %T", t.Value)
 		}
 		name, _ := function() // it cannot fail
-		p.names[i] = fmt.Sprint(name)
+		names[i] = fmt.Sprint(name)
 	}
-	return p.parse(0, len(p.tokens)), p.atoms, nil
+	return compiled.Tokens(), names, nil
 }
 
 // parse reads the tokens from i up to j.

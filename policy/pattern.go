@@ -87,6 +87,10 @@ func isPlainKey(pattern string) bool {
 	return true
 }
 
+// maxWays is how many patterns the braces of a glob may stand for. globMatch
+// tries one after another, from where they begin.
+const maxWays = 1024
+
 // checkGlob refuses what globMatch cannot read. It reads a pattern as far as a
 // path matches, and looks for the rest of a class or of braces as if it stood
 // alone, so that some brackets in a class fail for some paths.
@@ -94,22 +98,27 @@ func checkGlob(pattern string) error {
 	if !doublestar.ValidatePattern(pattern) {
 		return errors.New("is not a pattern: a [, { or \\ is not closed; put \\ before it to mean it literally")
 	}
-	class, braces := false, 0
+	class, braces, ways := false, []int(nil), 1
 	for i := 0; i < len(pattern); i++ {
 		c := pattern[i]
 		switch {
 		case c == '\\':
 			i++
-		case class && (strings.IndexByte("[{}", c) >= 0 || c == ',' && braces > 0):
+		case class && (strings.IndexByte("[{}", c) >= 0 || c == ',' && len(braces) > 0):
 			return fmt.Errorf("has a %q inside [ ], which fails for some paths: put \\ before it", c)
 		case class:
 			class = c != ']'
 		case c == '[':
 			class = true
 		case c == '{':
-			braces++
-		case c == '}':
-			braces--
+			braces = append(braces, 1)
+		case c == ',' && len(braces) > 0:
+			braces[len(braces)-1]++
+		case c == '}' && len(braces) > 0:
+			if ways *= braces[len(braces)-1]; ways > maxWays {
+				return fmt.Errorf("stands for over %d patterns by its braces, and each could be tried: write several lines", maxWays)
+			}
+			braces = braces[:len(braces)-1]
 		}
 	}
 	return nil
