@@ -290,3 +290,23 @@ func TestAnchorIndexOfManyPatterns(t *testing.T) {
 		}
 	})
 }
+
+// Whatever the key, all that are equal to it are found, and no others.
+func TestEqualRange(t *testing.T) {
+	for _, key := range []anchorKey{0, 1, 7, 1<<32 - 2, 1<<32 - 1} {
+		for _, run := range []int{0, 1, 8, 9, 30} {
+			var keys []anchorKey
+			if key > 0 {
+				keys = append(keys, key-1, key-1)
+			}
+			want := len(keys)
+			keys = append(keys, slices.Repeat([]anchorKey{key}, run)...)
+			if key < 1<<32-1 {
+				keys = append(keys, key+1)
+			}
+			if from, to := equalRange(keys, key); from != want || to != want+run {
+				t.Errorf("%d of key %d: from %d to %d, not from %d", run, key, from, to, want)
+			}
+		}
+	}
+}

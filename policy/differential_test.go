@@ -304,6 +304,14 @@ func drawShape(t *rapid.T) *modelShape {
 
 func (s *modelShape) has(field string) bool { return slices.Contains(s.request, field) }
 
+// roleOf asks for a role of a name.
+func (s *modelShape) roleOf(name, role string) string {
+	if s.has("dom") {
+		return "g(" + name + ", " + role + ", r.dom)"
+	}
+	return "g(" + name + ", " + role + ")"
+}
+
 // drawMatcher returns one of the usual matchers, or any expression.
 func (s *modelShape) drawMatcher(t *rapid.T) string {
 	role := "g(r.sub, p.sub)"
@@ -334,8 +342,9 @@ func (s *modelShape) drawMatcher(t *rapid.T) string {
 	if slices.Contains(s.policy, "rule") {
 		usual = []string{"eval(p.rule) && " + path + " && r.act == p.act", role + " && eval(p.rule) && r.act == p.act"}
 	}
+	usual = append(usual, s.roleOf("r.sub", `"@none"`)+" && "+path+" || "+role+" && "+path, role+" && "+path+" && !"+s.roleOf("r.sub", `"@none"`), s.roleOf("p.sub", "r.sub")+" && "+path)
 	if s.has("ip") {
-		usual = append(usual, role+" && "+path+" && ipMatch(r.ip, p.net)", "ipMatch(r.ip, p.net) && r.sub == p.sub")
+		usual = append(usual, role+" && "+path+` || ipMatch(r.ip, "10.0.0.0/8") && r.obj == p.obj`, role+` && ipMatch(r.ip, "10.0.0.0/8") && r.act == p.act`, role+" && "+path+" && ipMatch(r.ip, p.net)", "ipMatch(r.ip, p.net) && r.sub == p.sub")
 	}
 	if !chance(t, 3) {
 		return rapid.SampledFrom(usual).Draw(t, "usual")
@@ -348,7 +357,8 @@ func (s *modelShape) drawExpression(t *rapid.T, role, path string, depth int) st
 		a := oneOf(t, "("+role+")", "("+role+")", "r.sub == p.sub", "p.sub == r.sub", `p.sub == "alice"`, `"*" == p.sub`, path, path,
 			"r.obj == p.obj", `p.obj == "*"`, "r.act == p.act", `p.act == "*"`, `r.sub == "root"`, `r.act in ("read", "list")`,
 			"regexMatch(r.act, p.act)", "p.sub != r.sub", "true", "false", `p.act in ("read", "x")`, `r.sub + "" == p.sub`,
-			"(r.sub == p.sub) == (r.act == p.act)", "r.sub > p.sub", `r.act =~ "^r"`, "r.obj == r.act", "p.sub == p.act", `keyMatch(r.obj, "/a*")`)
+			"(r.sub == p.sub) == (r.act == p.act)", "r.sub > p.sub", `r.act =~ "^r"`, "r.obj == r.act", "p.sub == p.act", `keyMatch(r.obj, "/a*")`,
+			s.roleOf("r.sub", `"@none"`), s.roleOf("r.sub", `"staff"`), s.roleOf("r.sub", `"@" + r.act`), s.roleOf("p.sub", "r.sub"), `keyGet(r.obj, p.obj) == "b"`)
 		switch {
 		case chance(t, 6):
 			return "!(" + a + ")"
@@ -414,7 +424,7 @@ func (s *modelShape) drawPolicy(t *rapid.T, matcher string) string {
 					value = "allow"
 				}
 			case "rule":
-				value = oneOf(t, "r.sub == 'alice'", "r.sub != 'bob'", "true", "r.act == 'read' && r.sub != 'eve'", "keyMatch(r.obj, '/a*')", "p.sub == r.sub")
+				value = oneOf(t, "r.sub == 'alice'", "r.sub != 'bob'", "true", "r.act == 'read' && r.sub != 'eve'", "keyMatch(r.obj, '/a*')", "p.sub == r.sub", "!g(r.sub, '@none')")
 			case "priority":
 				value = oneOf(t, "1", "2", "3", "10", "-1")
 			}
@@ -456,13 +466,13 @@ func drawQuery(t *rapid.T, matcher string) *authz.Query {
 	q := &authz.Query{
 		Principal: authz.Principal{Subject: oneOf(t, "alice", "bob", "root", "eve", "staff", "r1", "c3", "nobody", "")},
 		Object:    drawPath(t), Action: drawAction(t), Domain: oneOf(t, domains()...),
-		IP: oneOf(t, "10.1.2.3", "192.0.2.1", "2001:db8::1", "10.0.0.0"),
+		IP: oneOf(t, "10.1.2.3", "192.0.2.1", "2001:db8::1", "10.0.0.0", ""),
 	}
 	if strings.Contains(matcher, "g2(") && chance(t, 2) {
 		q.Object = oneOf(t, "/a/b", "/a", "/b", "res1")
 	}
-	if chance(t, 12) {
-		q.Principal.Groups = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"@team", "@anyone", "@none", "staff", "r2"}), 1, 3, rapid.ID).Draw(t, "groups")
+	if chance(t, 8) {
+		q.Principal.Groups = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"@team", "@anyone", "@none", "@read", "staff", "r2"}), 1, 3, rapid.ID).Draw(t, "groups")
 	}
 	return q
 }

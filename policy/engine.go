@@ -193,9 +193,9 @@ type evaluator struct {
 	walks    []walkResult
 
 	// The candidates, and what leads to them.
-	rows    []uint32
-	keys    keySet
-	singles [][1]symbol
+	rows   []uint32
+	keys   keySet
+	single [1]symbol
 }
 
 // A atomVerdict is remembered for a decision. The zero atomVerdict is none.
@@ -217,11 +217,6 @@ func (e *engine) newEvaluator() (*evaluator, error) {
 		engine: e, compiled: make([]*govaluate.EvaluableExpression, len(e.atoms)),
 		request: make([]string, n), symbols: make([]symbol, n), found: make([]bool, n),
 		verdicts: make([]atomVerdict, len(e.atoms)),
-	}
-	for _, c := range e.plan.conjunctions {
-		if len(c.lookups) > len(ev.singles) {
-			ev.singles = make([][1]symbol, len(c.lookups))
-		}
 	}
 	var tokens []govaluate.ExpressionToken
 	for _, a := range e.atoms {
@@ -308,7 +303,10 @@ func (ev *evaluator) hasRole(definition string, args []any) (any, error) {
 		domain = ev.domainSymbol(definition, ev.lookup(names[2]))
 	}
 	role := ev.lookup(names[1])
-	return role != noSymbol && ev.walk(definition, names[0], domain).has(role), nil
+	if role == noSymbol { // not in the policy; a group of the request may be
+		return slices.Contains(ev.groups(definition, names[0]), names[1]), nil
+	}
+	return ev.walk(definition, names[0], domain).has(role), nil
 }
 
 // lookup returns the symbol of a name, or noSymbol.
@@ -337,17 +335,29 @@ func (ev *evaluator) domainSymbol(definition string, domain symbol) symbol {
 	return ev.engine.empty
 }
 
-// walk returns the names that start reaches. The groups of the request are
-// roles of its subject, in the role definition g.
+// groups returns the groups of the request where they are roles of a name: of
+// its subject, in the role definition g.
+func (ev *evaluator) groups(definition, name string) []string {
+	if definition == "g" && name == ev.query.Principal.Subject {
+		return ev.query.Principal.Groups
+	}
+	return nil
+}
+
+// maxWalks is how many walks are remembered for a decision. A matcher that asks
+// for another name or domain in each row would remember as many as there are
+// rows.
+const maxWalks = 64
+
+// walk returns the names that start reaches, until the next call of it.
 func (ev *evaluator) walk(definition, start string, domain symbol) *walk {
 	for i := range ev.walks {
-		if w := &ev.walks[i]; w.definition == definition && w.start == start && w.domain == domain {
+		if w := &ev.walks[i]; w.domain == domain && w.start == start && w.definition == definition {
 			return &w.walk
 		}
 	}
-	var groups []string
-	if definition == "g" && start == ev.query.Principal.Subject {
-		groups = ev.query.Principal.Groups
+	if len(ev.walks) == maxWalks {
+		ev.walks = ev.walks[:maxWalks-1] // the last takes turns
 	}
 	if len(ev.walks) < cap(ev.walks) {
 		ev.walks = ev.walks[:len(ev.walks)+1] // with the memory of an earlier decision's
@@ -356,7 +366,7 @@ func (ev *evaluator) walk(definition, start string, domain symbol) *walk {
 	}
 	w := &ev.walks[len(ev.walks)-1]
 	w.definition, w.start, w.domain = definition, start, domain
-	ev.engine.graphs[definition].walk(&w.walk, ev.engine.syms, start, groups, domain)
+	ev.engine.graphs[definition].walk(&w.walk, ev.engine.syms, start, ev.groups(definition, start), domain)
 	return &w.walk
 }
 
@@ -457,10 +467,21 @@ func (ev *evaluator) text(s symbol) string {
 func (ev *evaluator) holdsForRequest(a *atom) (bool, error) {
 	v := &ev.verdicts[a.number]
 	if !v.known {
-		v.holds, v.err = ev.evaluate(a, false)
+		v.holds, v.err = ev.evaluateSafely(a)
 		v.known = true
 	}
 	return v.holds, v.err
+}
+
+// evaluateSafely turns a panic into an error: Casbin's own functions panic, and
+// the rows may never ask what a plan asks before them.
+func (ev *evaluator) evaluateSafely(a *atom) (holds bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			holds, err = false, fmt.Errorf("%v", r)
+		}
+	}()
+	return ev.evaluate(a, false)
 }
 
 // evaluate has govaluate evaluate an atom. A matcher as a whole may be a number;
@@ -554,6 +575,9 @@ func (ev *evaluator) decideRows(n int, at func(int) int) (allowed bool, row int,
 // decideWithoutRows is Casbin's other path: a matcher that asks nothing of p, or
 // an empty policy, is evaluated once with every field of p empty.
 func (ev *evaluator) decideWithoutRows() (allowed bool, row int, err error) {
+	if ev.engine.def.evaluates {
+		return false, -1, errors.New("the matcher evaluates rules of the policy, and there are none")
+	}
 	ev.row = -1
 	ok, err := ev.holds(ev.engine.matcher, false)
 	switch {

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"math/bits"
 	"slices"
+	"sort"
 )
 
 // An anchorIndex orders the rows by the anchors of their patterns: those of one
@@ -86,7 +87,7 @@ func equalRange(keys []anchorKey, key anchorKey) (from, to int) {
 	from, _ = slices.BinarySearch(keys, key)
 	for to = from; to < len(keys) && keys[to] == key; to++ {
 		if to-from == 8 { // a long one
-			rest, _ := slices.BinarySearch(keys[to:], key+1)
+			rest := sort.Search(len(keys)-to, func(i int) bool { return keys[to+i] > key })
 			return from, to + rest
 		}
 	}

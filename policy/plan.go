@@ -28,8 +28,10 @@ type plan struct {
 
 // A conjunction is one term of the normal form.
 type conjunction struct {
-	// guards look at the request only: where one is false no row matches.
+	// guards look at the request only: where one is false no row matches. The
+	// first early of them stand before a literal that is looked up, or alone.
 	guards []literal
+	early  int
 	// always says that there is nothing but guards: every row matches.
 	always bool
 	// scan says that no literal can be looked up.
@@ -150,14 +152,17 @@ func (p *planner) conjunction(literals []literal) conjunction {
 		case atomEqual, atomConstant, atomRole:
 			if domain, ok := domainOf(l.atom, literals); ok {
 				values = append(values, lookup{atom: l.atom, domain: domain})
+				c.early = len(c.guards)
 			}
 		case atomPattern:
 			if c.pattern == nil || p.engine.def.requestFields[l.request] == "obj" {
-				c.pattern = l.atom
+				c.pattern, c.early = l.atom, len(c.guards)
 			}
 		}
 	}
-	c.always = len(c.guards) == len(literals)
+	if c.always = len(c.guards) == len(literals); c.always {
+		c.early = len(c.guards)
+	}
 	if c.pattern != nil {
 		c.anchors = p.anchorIndex(c.pattern)
 	}
@@ -253,12 +258,13 @@ func (ev *evaluator) candidates() (rows []uint32, all bool) {
 	}
 	for i := range plan.conjunctions {
 		c := &plan.conjunctions[i]
-		if !ev.guardsHold(c) {
+		hold, err := ev.guardsHold(c)
+		if err == nil && !hold {
 			continue
 		}
 		before := len(ev.rows)
 		switch {
-		case c.scan:
+		case err != nil || c.scan:
 			return nil, true
 		case c.always:
 			ev.rows = append(ev.rows, plan.marks...)
@@ -276,15 +282,23 @@ func (ev *evaluator) candidates() (rows []uint32, all bool) {
 	return ev.rows, false
 }
 
-// guardsHold reports whether no guard is known to be false. One that fails is
-// not known: the evaluation will come to it, if it has to.
-func (ev *evaluator) guardsHold(c *conjunction) bool {
-	for _, g := range c.guards {
-		if holds, err := ev.holdsForRequest(g.atom); err == nil && holds == g.negated {
-			return false
+// guardsHold reports whether no guard is known to be false. A row that comes to
+// a guard that cannot be evaluated fails the decision. Where something is looked
+// up that stands before the guard, no other row can come to it; otherwise any
+// could, and the guard's error is returned.
+func (ev *evaluator) guardsHold(c *conjunction) (bool, error) {
+	for i, g := range c.guards {
+		holds, err := ev.holdsForRequest(g.atom)
+		switch {
+		case err != nil && i < c.early:
+			return false, err
+		case err != nil:
+			return true, nil
+		case holds == g.negated:
+			return false, nil
 		}
 	}
-	return true
+	return true, nil
 }
 
 // find appends the rows that could make a conjunction true.
@@ -307,24 +321,23 @@ func (ev *evaluator) find(c *conjunction) {
 			return
 		}
 	}
-	best, values, size := 0, []symbol(nil), 0
+	best, size := &c.lookups[0], 0
 	for i := range c.lookups {
-		l := &c.lookups[i]
-		these := ev.values(l, &ev.singles[i])
-		rows := 0
-		for _, v := range these {
+		l, rows := &c.lookups[i], 0
+		for _, v := range ev.values(l) {
 			rows += l.index.size(v)
 		}
 		if i == 0 || rows < size {
-			best, values, size = i, these, rows
+			best, size = l, rows
 		}
 	}
+	values := ev.values(best)
 	if c.anchors != nil && byPattern <= min(size, len(values)) {
 		ev.findByPattern(c)
 		return
 	}
 	for _, v := range values {
-		ev.rows = c.lookups[best].index.find(v, &ev.keys, ev.rows, ev.engine.plan.tuning.searchFrom)
+		ev.rows = best.index.find(v, &ev.keys, ev.rows, ev.engine.plan.tuning.searchFrom)
 	}
 }
 
@@ -334,9 +347,10 @@ func (ev *evaluator) findByPattern(c *conjunction) {
 	}
 }
 
-// values returns the values of a field for which an atom holds. A single one is
-// put into place.
-func (ev *evaluator) values(l *lookup, place *[1]symbol) []symbol {
+// values returns the values of a field for which an atom holds, until the next
+// call of it or of walk.
+func (ev *evaluator) values(l *lookup) []symbol {
+	place := &ev.single
 	switch l.atom.kind {
 	case atomRole:
 		domain := ev.engine.empty

@@ -34,6 +34,16 @@ func TestPruningTraps(t *testing.T) {
 		q.Principal.Subject = subject
 		return q
 	}
+	in := func(q authz.Query, groups ...string) authz.Query {
+		q.Principal.Groups = groups
+		return q
+	}
+	address := rbac
+	address.request = []string{"sub", "obj", "act", "ip"}
+	openAddress := address
+	openAddress.effect = denyOverride
+	rule := rbac
+	rule.policy = []string{"sub", "obj", "act", "eft", "rule"}
 	many := func(n int, line string) string { // lines that look alike
 		var b strings.Builder
 		for i := range n {
@@ -80,6 +90,13 @@ func TestPruningTraps(t *testing.T) {
 		{"by two keys, the other way round", rbac, usual, many(3000, "p, alice, /d%d/**, read, allow\n") + "p, alice, /a/**, read, deny\np, alice, /a/b/x, read, allow\n", alice("/a/b/x"), false},
 		{"among many alike, by the end of the path", rbac, usual, many(3000, "p, alice, /**/f%d.pdf, read, allow\n"), alice("/a/b/f1234.pdf"), true},
 		{"among many lines of one path", rbac, usual, many(3000, "p, u%d, /x/**, read, allow\n"), as("u77", "/x/y"), true},
+		{"a group that no line names", rbac, usual + ` || g(r.sub, "@team")`, "p, bob, /x, read, allow\n", in(alice("/x"), "@team"), true},
+		{"a group that no line names, kept out", rbac, usual + ` && !g(r.sub, "@team")`, "p, alice, /x, read, allow\n", in(alice("/x"), "@team"), false},
+		{"a group that a rule alone names, kept out", rule, "eval(p.rule) && g(r.sub, p.sub)", "p, alice, /x, read, allow, \"!g(r.sub, '@team')\"\n", in(alice("/x"), "@team"), false},
+		{"another one's group", rbac, `g("bob", "@team") || ` + usual, "p, bob, /x, read, allow\n", in(alice("/x"), "@team"), false},
+		{"a part of the request that fails, and no row comes to it", address, usual + ` || ipMatch(r.ip, "10.0.0.0/8") && p.sub == "*"`, "p, alice, /x, read, allow\n", alice("/x"), true},
+		{"one behind what is looked up", openAddress, `r.sub == p.sub && ipMatch(r.ip, "10.0.0.0/8")`, "p, bob, /x, read, deny\n", alice("/x"), true},
+		{"one behind what is looked up, before one that is false", openAddress, `r.sub == p.sub && ipMatch(r.ip, "10.0.0.0/8") && r.act == "list"`, "p, bob, /x, read, deny\n", alice("/x"), true},
 		{"a few values find what a pattern cannot", rbac, "r.act == p.act && p.sub != r.sub", "p, bob, /x, read, allow\n", alice("/x"), true},
 		{"nothing can be looked up", rbac, "p.sub != r.sub", "p, bob, /x, read, allow\n", alice("/x"), true},
 	} {
@@ -97,6 +114,67 @@ func TestPruningTraps(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Where stock Casbin fails for what the request is, or for an empty policy, so
+// do we, though no line could match.
+func TestErrorsDeny(t *testing.T) {
+	shape := modelShape{request: []string{"sub", "obj", "act", "ip"}, policy: []string{"sub", "obj", "act", "eft", "rule"}, roles: []string{"g = _, _"}, effect: denyOverride}
+	for _, tt := range []struct{ name, matcher, policy string }{
+		{"no rule to evaluate", "g(r.sub, p.sub) && eval(p.rule)", ""},
+		{"no rule to evaluate, nor a need", `r.sub == "alice" || eval(p.rule)`, ""},
+		{"a part of the request, before what is looked up", `ipMatch(r.ip, "10.0.0.0/8") && r.sub == p.sub`, "p, bob, /x, read, deny, true\n"},
+		{"behind what is looked up", `r.sub == p.sub && ipMatch(r.ip, "10.0.0.0/8")`, "p, alice, /x, read, deny, true\n"},
+		{"behind what is looked up, before one that is false", `r.sub == p.sub && ipMatch(r.ip, "10.0.0.0/8") && r.act == "list"`, "p, alice, /x, read, deny, true\n"},
+		{"an alternative, which rows come to that no other finds", `r.sub == p.sub || ipMatch(r.ip, "10.0.0.0/8")`, "p, alice, /x, read, allow, true\np, bob, /x, read, allow, true\n"},
+		{"in a row", "r.sub == p.sub && ipMatch(r.ip, p.obj)", "p, alice, 10.0.0.0/8, read, deny, true\n"},
+	} {
+		w := newWorld(t, shape.model(tt.matcher), tt.policy, engineOptions{})
+		if w == nil {
+			t.Fatalf("%s: the model or the policy is refused", tt.name)
+		}
+		q := authz.Query{Principal: authz.Principal{Subject: "alice"}, Object: "/x", Action: "read"}
+		if _, err := w.stocks(&q); err == nil {
+			t.Errorf("%s: stock does not fail", tt.name)
+		}
+		if got, err := w.ours(&q); err == nil || got.allowed {
+			t.Errorf("%s: %+v, %v", tt.name, got, err)
+		}
+		// What a failure leaves behind is in nobody's way.
+		q.IP = "10.1.2.3"
+		new(tally).compare(t, w, &q)
+	}
+}
+
+// A matcher that asks for another name in each row costs no more for each, and
+// remembers no more of them.
+func TestWalksAreBounded(t *testing.T) {
+	shape := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act", "eft"}, roles: []string{"g = _, _"}, effect: allowAndDeny}
+	var policy strings.Builder
+	const names = 5 * maxWalks
+	for i := range names {
+		fmt.Fprintf(&policy, "p, u%d, /x, read, allow\ng, u%d, r%d\n", i, i, i)
+		fmt.Fprintf(&policy, "p, r%d, /y, read, allow\n", i)
+	}
+	w := newWorld(t, shape.model("g(p.sub, r.sub) && r.obj == p.obj"), policy.String(), engineOptions{})
+	if w == nil {
+		t.Fatal("the model or the policy is refused")
+	}
+	for i := range names {
+		new(tally).compare(t, w, &authz.Query{Principal: authz.Principal{Subject: fmt.Sprintf("r%d", i)}, Object: "/x", Action: "read"})
+	}
+	ev, err := w.engine.begin(&authz.Query{Principal: authz.Principal{Subject: "r0"}, Object: "/x", Action: "read"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for row := range w.engine.rules.len() {
+		if _, err := ev.matches(row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(ev.walks) > maxWalks {
+		t.Errorf("%d walks are remembered", len(ev.walks))
 	}
 }
 

@@ -52,6 +52,15 @@ mutate '! binds to all that follows' matcher.go 'ors, ok := p.split(i, j, "||")'
 mutate 'a ternary is taken apart' matcher.go 't.Kind == govaluate.TERNARY || t.Kind' 't.Kind'
 mutate 'a negated part prunes' plan.go 'if l.negated {' 'if false {'
 mutate 'a guard holds the wrong way round' plan.go 'holds == g.negated' 'holds != g.negated'
+TESTS='ErrorsDeny' mutate 'a guard that fails is no error' plan.go 'err != nil && i < c.early' 'err != nil && i < 0'
+TESTS='ErrorsDeny' mutate 'a guard that fails alone is no error' plan.go '; c.always {' '; false {'
+TESTS='ErrorsDeny' mutate 'behind a guard that fails, others count' plan.go 'case err != nil:
+			return true, nil
+		case' 'case'
+TESTS='ErrorsDeny' mutate 'an empty policy has no need of rules' engine.go 'if ev.engine.def.evaluates {' 'if false {'
+mutate 'what is asked before its row may panic' engine.go 'if r := recover(); r != nil {
+			holds' 'if r := any(nil); r != nil {
+			holds'
 mutate 'what cannot be looked up is left out' plan.go 'case c.scan:
 			return nil, true' 'case c.scan:'
 # Roles and domains.
@@ -60,6 +69,7 @@ mutate 'eleven hops' roles.go 'const defaultRoleDepth = 10' 'const defaultRoleDe
 mutate 'a domain of the policy is taken for that of the request' plan.go '	return -1, false
 }' '	return 1, true
 }'
+mutate 'a group that no line names is none' engine.go 'return slices.Contains(ev.groups(definition, names[0]), names[1]), nil' 'return slices.Contains(ev.groups(definition, names[0]), ""), nil'
 mutate 'domains do not count' engine.go 'if ev.engine.def.roles[definition] == 3 {' 'if false {'
 # Candidates.
 mutate 'no candidate is an empty policy' engine.go '!e.asksPolicy || e.rules.len() == 0' '!e.asksPolicy || e.rules.len() == 0 || e.plan.scan == "" && func() bool { rows, all := ev.candidates(); return !all && len(rows) == 0 }()'
@@ -69,6 +79,7 @@ mutate 'candidates in any order' plan.go 'slices.Sort(ev.rows)' '_ = 0'
 mutate 'a range ends one too early' index.go 'return from, to + rest' 'return from, to + rest - 1'
 mutate 'a range begins one too late' index.go 'from, _ = slices.BinarySearch(keys, key)' 'from, _ = slices.BinarySearch(keys, key); from = min(from+1, len(keys))'
 mutate 'rows of a value are searched from the wrong place' index.go 'have, lo = have[to:], lo+uint32(to)' 'have = have[to:]'
+mutate 'the last key has no end' index.go 'keys[to+i] > key' 'keys[to+i] >= key+1'
 mutate 'a key that nobody shares is the only one' index.go 's.keys = append(s.keys, k)' 's.keys = append(s.keys[:0], k)'
 
 echo "$((mutations - survived)) of $mutations mistakes are noticed"
