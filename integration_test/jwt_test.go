@@ -308,6 +308,12 @@ func TestServiceStartsWithoutItsIssuer(t *testing.T) {
 	p.signal(syscall.SIGKILL)
 	s := start(t, plan{policy: tokenPolicy, identity: tokenRecipe(t, p)})
 	s.status("", plan1, 503, bearer(alice))
+	if got := s.metric(`securefiles_identity_total{result="unavailable",source="jwt"}`); got != "1" {
+		t.Errorf("%q requests could not be answered", got)
+	}
+	if got := s.metric("securefiles_identity_keys_stale"); got != "1" {
+		t.Errorf("%q issuers are stale", got)
+	}
 	s.status("", plan1, 401)
 	s.status("", welcome, 200)
 	p.start()

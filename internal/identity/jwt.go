@@ -125,9 +125,9 @@ func (j *JWT) Challenge() string { return j.challenge }
 func (j *JWT) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "jwt of %s", j.keys.opts.Issuer) }
 
 // Authenticate checks the token. No token is authz.ErrNoCredentials; one that
-// came twice or is not accepted is an *authz.CredentialsError. Every other
-// error says that it could not be told, because the issuer cannot be asked for
-// its keys.
+// came twice or is not accepted is an *authz.CredentialsError. An
+// *authz.UnavailableError says that it could not be told, because the issuer
+// cannot be asked for its keys.
 func (j *JWT) Authenticate(ctx context.Context, r *http.Request) (authz.Principal, error) {
 	token, err := j.token(r.Header)
 	if errors.Is(err, authz.ErrNoCredentials) {
@@ -148,7 +148,7 @@ func (j *JWT) Authenticate(ctx context.Context, r *http.Request) (authz.Principa
 		return j.refuse(bad)
 	}
 	if err != nil {
-		return authz.Principal{}, err
+		return authz.Principal{}, &authz.UnavailableError{Source: sourceJWT, Err: err}
 	}
 	j.remembered.Set(j.digest(generation, token), v)
 	return v.principal, nil

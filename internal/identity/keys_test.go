@@ -145,8 +145,8 @@ func TestHostileKeySets(t *testing.T) {
 // couldNotTell fails unless the request ends with 503.
 func couldNotTell(t *testing.T, p authz.Principal, err error) {
 	t.Helper()
-	var refused *authz.CredentialsError
-	if err == nil || errors.As(err, &refused) || errors.Is(err, authz.ErrNoCredentials) || p.Subject != "" {
+	var down *authz.UnavailableError
+	if !errors.As(err, &down) || down.Source != "jwt" || errors.Is(err, authz.ErrNoCredentials) || p.Subject != "" {
 		t.Errorf("got %+v, %v, which is not: could not tell", p, err)
 	}
 }
