@@ -66,7 +66,7 @@ func TestCoverage(t *testing.T) {
 func TestCoverageAgreesWithExplain(t *testing.T) {
 	random := rand.New(rand.NewPCG(51, 52))
 	reached := 0
-	for i := range share(1000, 60) {
+	for i := range share(1000, 40) {
 		model := randomModels()[i%len(randomModels())]
 		if model == "superuser" { // whose every line matches for root, by nothing that it says
 			continue

@@ -105,7 +105,7 @@ func TestCompareAgreesWithBruteForce(t *testing.T) {
 	paths := []string{"/a", "/b", "/c", "/a/b", "/a/c", "/b/c", "/a/b/c", "/b/a", "/a/b/c/d"}
 	actions := []string{"read", "list"}
 	found, missed := 0, 0
-	for i := range share(2000, 120) {
+	for i := range share(2000, 60) {
 		model := randomModels()[i%len(randomModels())]
 		before := openRandom(t, random, model, 8)
 		after := mutate(t, random, before)
@@ -190,7 +190,7 @@ func TestCompareAgreesWithBruteForce(t *testing.T) {
 		}
 	}
 	t.Logf("%d found, %d missed", found, missed)
-	if found < 100 || missed*100 > found {
+	if found < 50 || missed*100 > found {
 		t.Errorf("%d changes were found by patterns alone, %d missed", found, missed)
 	}
 }

@@ -255,7 +255,7 @@ nearest lines:
 // merged by the words of the effect they give the same answer and line.
 func TestExplainAgreesWithDecide(t *testing.T) {
 	random := rand.New(rand.NewPCG(11, 12))
-	policies, requests := share(1000, 60), 100
+	policies, requests := share(1000, 20), 100
 	allowed, failed := 0, 0
 	for i := range policies {
 		model := randomModels()[i%len(randomModels())]
