@@ -2,10 +2,12 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -97,7 +99,8 @@ func randomPolicy(random *rand.Rand, def *definition, lines int) string {
 		}
 		out.WriteString("\n")
 	}
-	for definition, fields := range def.roles {
+	for _, definition := range slices.Sorted(maps.Keys(def.roles)) { // the same policy each time
+		fields := def.roles[definition]
 		parent := map[string]bool{}
 		for range random.IntN(lines + 1) {
 			from, to := name(), randomRole(random)
