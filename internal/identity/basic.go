@@ -160,15 +160,16 @@ func (b *Basic) Reload(ctx context.Context) error {
 
 // Authenticate checks the Authorization header. None, or one of another
 // scheme, is authz.ErrNoCredentials. One that is malformed, came more than
-// once or is wrong is an *authz.CredentialsError with a challenge. ErrBusy
-// means that it could not be checked in time.
+// once or is wrong is an *authz.CredentialsError with a challenge. An
+// *authz.UnavailableError says that it could not be checked: ErrBusy, not in
+// time.
 //
 // The context plays no part: a check may serve several requests, and all
 // waiting is bounded.
 func (b *Basic) Authenticate(_ context.Context, r *http.Request) (authz.Principal, error) {
 	u := b.users.Load()
 	if u == nil {
-		return authz.Principal{}, errors.New("no htpasswd file is loaded")
+		return authz.Principal{}, &authz.UnavailableError{Source: sourceBasic, Err: errors.New("no htpasswd file is loaded")}
 	}
 	value, err := onlyValue(r.Header, "Authorization")
 	if err != nil {
@@ -183,7 +184,7 @@ func (b *Basic) Authenticate(_ context.Context, r *http.Request) (authz.Principa
 	}
 	ok, err := b.verify(u, user, password)
 	if err != nil {
-		return authz.Principal{}, err
+		return authz.Principal{}, &authz.UnavailableError{Source: sourceBasic, Err: err}
 	}
 	if !ok {
 		return b.refuse(errors.New("unknown user or wrong password"))

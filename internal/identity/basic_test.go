@@ -442,7 +442,7 @@ func TestBusy(t *testing.T) {
 		for _, password := range []string{"1", "2"} {
 			waiting.Go(func() {
 				who, err := login(t, b, "alice", password)
-				if who != "" || !errors.Is(err, ErrBusy) || time.Since(begin) != time.Second {
+				if down := new(*authz.UnavailableError); who != "" || !errors.Is(err, ErrBusy) || !errors.As(err, down) || (*down).Source != "htpasswd" || time.Since(begin) != time.Second {
 					t.Errorf("one that waits: got %q, %v after %v, want ErrBusy after a second", who, err, time.Since(begin))
 				}
 			})
