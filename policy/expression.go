@@ -224,34 +224,40 @@ func tokenProblems(d *definition, tokens []govaluate.ExpressionToken) []string {
 func callProblems(d *definition, tokens []govaluate.ExpressionToken, names map[int]string) []string {
 	var problems []string
 	for i, name := range names {
-		arguments, depth, fromClient := 1, 0, false
-		for _, t := range tokens[i+1:] {
-			switch t.Kind {
-			case govaluate.CLAUSE:
-				depth++
-			case govaluate.CLAUSE_CLOSE:
-				depth--
-			case govaluate.SEPARATOR:
-				if depth == 1 {
-					arguments++
-				}
-			case govaluate.VARIABLE:
-				fromClient = fromClient || arguments > 1 && strings.HasPrefix(fmt.Sprint(t.Value), "r_")
-			}
-			if depth == 0 {
-				break
-			}
-		}
+		arguments := argumentsOf(tokens, i)
 		takes, isRole := d.roles[name]
 		switch {
-		case isRole && arguments != takes:
-			problems = append(problems, fmt.Sprintf("%s takes %d arguments, not %d", name, takes, arguments))
-		case takesPattern(name) && fromClient:
+		case isRole && len(arguments) != takes:
+			problems = append(problems, fmt.Sprintf("%s takes %d arguments, not %d", name, takes, len(arguments)))
+		case takesPattern(name) && slices.ContainsFunc(slices.Concat(arguments[1:]...), isOfRequest):
 			problems = append(problems, fmt.Sprintf("the pattern of %s comes from the client: put r first and p second, and join nothing of r to a pattern", name))
 		}
 	}
 	slices.Sort(problems)
 	return slices.Compact(problems)
+}
+
+// argumentsOf returns the arguments of a function, one at least.
+func argumentsOf(tokens []govaluate.ExpressionToken, function int) [][]govaluate.ExpressionToken {
+	var arguments [][]govaluate.ExpressionToken
+	depth, begin := 0, function+2
+	for i := function + 1; i < len(tokens); i++ {
+		switch kind := tokens[i].Kind; {
+		case kind == govaluate.CLAUSE:
+			depth++
+		case kind == govaluate.CLAUSE_CLOSE:
+			if depth--; depth == 0 {
+				return append(arguments, tokens[begin:i])
+			}
+		case kind == govaluate.SEPARATOR && depth == 1:
+			arguments, begin = append(arguments, tokens[begin:i]), i+1
+		}
+	}
+	return append(arguments, nil) // no call; it does not compile
+}
+
+func isOfRequest(t govaluate.ExpressionToken) bool {
+	return t.Kind == govaluate.VARIABLE && strings.HasPrefix(fmt.Sprint(t.Value), "r_")
 }
 
 // takesPattern reports whether the second argument of a function is a pattern.

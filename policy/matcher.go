@@ -59,6 +59,9 @@ type atom struct {
 	// domain says where the third argument of atomRole comes from: a field of r or p.
 	domain      domainOrigin
 	domainField int
+	// address says that the atom asks ipMatch, which fails where the request has
+	// no address.
+	address bool
 }
 
 type domainOrigin uint8
@@ -228,6 +231,7 @@ func (p *matcherParser) classify(a *atom) {
 			asksPolicy = asksPolicy || !strings.HasPrefix(fmt.Sprint(t.Value), "r_")
 		case govaluate.FUNCTION:
 			asksPolicy = asksPolicy || p.names[a.from+i] == "eval"
+			a.address = a.address || p.names[a.from+i] == "ipMatch"
 		case govaluate.ACCESSOR:
 			asksPolicy = true
 		}

@@ -5,25 +5,41 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
 	"github.com/casbin/casbin/v2/util"
+	"github.com/casbin/govaluate"
 )
 
-// patternCall finds where an expression takes a pattern from a field of the
+// patternOperand finds where an operator takes a pattern from a field of the
 // policy.
-var patternCall = regexp.MustCompile(`\b(keyMatch[2345]|globMatch|regexMatch|ipMatch)\s*\([^()]*,\s*p_(\w+)\s*\)|([=!]~)\s*p_(\w+)`)
+var patternOperand = regexp.MustCompile(`[=!]~[\s(]*p_(\w+)`)
 
 // checkPatterns compiles every pattern and rule of the policy. Stock Casbin
 // would fail each request that reaches a bad one.
 func (l *loader) checkPatterns() {
-	for _, call := range patternCall.FindAllStringSubmatch(l.def.matcher, -1) {
-		function, field := call[1], call[2]
-		if call[3] != "" {
-			function, field = "regexMatch", call[4]
+	verdict := true
+	tokens, names, err := namedTokens(l.def.matcher, knownFunctions(l.def, l.def.evaluates, &verdict))
+	if err != nil {
+		l.fail(0, "pattern", "the matcher cannot be compiled: %s", escape(err.Error())) // it compiled before
+		return
+	}
+	for i := range tokens {
+		if !takesPattern(names[i]) || strings.HasPrefix(names[i], "keyGet") {
+			continue
 		}
-		l.checkColumn(field, "pattern", func(text string) error { return checkPattern(function, text) })
+		pattern := slices.DeleteFunc(slices.Concat(argumentsOf(tokens, i)[1:]...), func(t govaluate.ExpressionToken) bool {
+			return t.Kind == govaluate.CLAUSE || t.Kind == govaluate.CLAUSE_CLOSE
+		})
+		if len(pattern) == 1 && pattern[0].Kind == govaluate.VARIABLE {
+			field := strings.TrimPrefix(fmt.Sprint(pattern[0].Value), "p_")
+			l.checkColumn(field, "pattern", func(text string) error { return checkPattern(names[i], text) })
+		}
+	}
+	for _, operand := range patternOperand.FindAllStringSubmatch(l.def.matcher, -1) {
+		l.checkColumn(operand[1], "pattern", func(text string) error { return checkPattern("regexMatch", text) })
 	}
 	for _, call := range evalCall.FindAllStringSubmatch(l.def.matcher, -1) {
 		l.checkColumn(call[1], "rule", func(text string) error { return checkRule(l.def, text) })
@@ -51,6 +67,7 @@ func (l *loader) checkColumn(field, rule string, check func(string) error) {
 // checkPattern compiles a pattern as a function of Casbin's does.
 func checkPattern(function, pattern string) error {
 	switch function {
+	case "keyMatch": // any text is a pattern
 	case "globMatch":
 		return checkGlob(pattern)
 	case "ipMatch":

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -66,5 +67,23 @@ func TestKeyMatch4PanicsOnGroups(t *testing.T) {
 	err := call(casbins.GetFunctions()["keyMatch4"], "/a/x/1", "/a/(x|y)/{id}")
 	if err == nil {
 		t.Error("it does not: checkKeyMatch4 can go")
+	}
+}
+
+// However a matcher writes it, a pattern that cannot be compiled is refused.
+func TestPatternsAreFoundInMatchers(t *testing.T) {
+	s := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act", "eft"}, effect: allowAndDeny}
+	for _, matcher := range []string{
+		"keyMatch2(r.obj, p.obj)", "keyMatch2( (r.obj) , (p.obj))", "r.act == p.act && keyMatch3 (r.obj, ((p.obj)))", "r.obj =~ p.obj", "r.obj =~ (p.obj)",
+		`keyMatch2(keyGet2(r.obj, "/a/:x", "x"), p.obj)`, `regexMatch("a,b", p.obj)`, `regexMatch("a,b", (p.obj))`, `globMatch("a,b", p.act) || keyMatch4(r.obj, p.obj)`,
+	} {
+		def, err := parseDefinition("model.conf", s.model(matcher))
+		if err != nil {
+			t.Errorf("%s: %v", matcher, err)
+			continue
+		}
+		if _, _, err := loadTable(t.Context(), "policy.csv", strings.NewReader("p, alice, /a(?<x, read, allow\n"), def); err == nil {
+			t.Errorf("%s: the pattern is accepted", matcher)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net"
 	"slices"
 	"strings"
 )
@@ -32,6 +33,8 @@ type conjunction struct {
 	// first early of them stand before a literal that is looked up, or alone.
 	guards []literal
 	early  int
+	// address says that rows come to an ipMatch before a guard or a lookup.
+	address bool
 	// always says that there is nothing but guards: every row matches.
 	always bool
 	// scan says that no literal can be looked up.
@@ -140,7 +143,10 @@ func (e *engine) firstEffects() []uint32 {
 func (p *planner) conjunction(literals []literal) conjunction {
 	var c conjunction
 	var values []lookup
+	address := false
 	for _, l := range literals {
+		c.address = c.address || address && l.kind != atomOpaque
+		address = address || l.kind == atomOpaque && l.address
 		if l.kind == atomRequest {
 			c.guards = append(c.guards, l)
 			continue
@@ -258,6 +264,9 @@ func (ev *evaluator) candidates() (rows []uint32, all bool) {
 	}
 	for i := range plan.conjunctions {
 		c := &plan.conjunctions[i]
+		if c.address && !ev.hasAddress() {
+			return nil, true // any row could fail
+		}
 		hold, err := ev.guardsHold(c)
 		if err == nil && !hold {
 			continue
@@ -300,6 +309,8 @@ func (ev *evaluator) guardsHold(c *conjunction) (bool, error) {
 	}
 	return true, nil
 }
+
+func (ev *evaluator) hasAddress() bool { return net.ParseIP(ev.query.IP) != nil }
 
 // find appends the rows that could make a conjunction true.
 func (ev *evaluator) find(c *conjunction) {

@@ -128,6 +128,8 @@ func TestErrorsDeny(t *testing.T) {
 		{"behind what is looked up", `r.sub == p.sub && ipMatch(r.ip, "10.0.0.0/8")`, "p, alice, /x, read, deny, true\n"},
 		{"behind what is looked up, before one that is false", `r.sub == p.sub && ipMatch(r.ip, "10.0.0.0/8") && r.act == "list"`, "p, alice, /x, read, deny, true\n"},
 		{"an alternative, which rows come to that no other finds", `r.sub == p.sub || ipMatch(r.ip, "10.0.0.0/8")`, "p, alice, /x, read, allow, true\np, bob, /x, read, allow, true\n"},
+		{"in a row, before what is looked up", `ipMatch(r.ip, p.obj) && r.sub == p.sub`, "p, bob, 10.0.0.0/8, read, deny, true\n"},
+		{"in a row, before a part that is false", `!ipMatch(r.ip, p.obj) && r.act == "list"`, "p, bob, 10.0.0.0/8, read, deny, true\n"},
 		{"in a row", "r.sub == p.sub && ipMatch(r.ip, p.obj)", "p, alice, 10.0.0.0/8, read, deny, true\n"},
 	} {
 		w := newWorld(t, shape.model(tt.matcher), tt.policy, engineOptions{})

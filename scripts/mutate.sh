@@ -58,6 +58,7 @@ TESTS='ErrorsDeny' mutate 'behind a guard that fails, others count' plan.go 'cas
 			return true, nil
 		case' 'case'
 TESTS='ErrorsDeny' mutate 'an empty policy has no need of rules' engine.go 'if ev.engine.def.evaluates {' 'if false {'
+TESTS='ErrorsDeny' mutate 'rows that no lookup finds need no address' plan.go 'if c.address && ' 'if false && '
 mutate 'what is asked before its row may panic' engine.go 'if r := recover(); r != nil {
 			holds' 'if r := any(nil); r != nil {
 			holds'
