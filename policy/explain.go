@@ -200,10 +200,15 @@ const whyError = "the matcher cannot be evaluated for this request, and what can
 // whyReserved says which line makes a role of a name.
 func (s *snapshot) whyReserved(subject string) string {
 	name, ok := s.table.syms.lookup(subject)
-	for _, link := range s.table.links["g"] {
-		if ok && link.role == name {
-			return fmt.Sprintf("line %d makes %s a role, and no user may be called like a role: rename one of them", link.line, escape(strconv.Quote(subject)))
+	if ok && s.isReserved(name) {
+		for _, links := range s.table.links {
+			for _, link := range links {
+				if link.role == name {
+					return fmt.Sprintf("line %d makes %s a role, and no user may be called like a role: rename one of them", link.line, escape(strconv.Quote(subject)))
+				}
+			}
 		}
+		return fmt.Sprintf("the model or a rule asks for a role called %s, and no user may be called like a role: rename one of them", escape(strconv.Quote(subject)))
 	}
 	return "a user's name is not empty and does not begin with @, which marks groups"
 }

@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -244,13 +245,14 @@ func (s *Store) loadOnce(ctx context.Context, old *snapshot) (*snapshot, error) 
 	if err := s.checkSize(table, old); err != nil {
 		return nil, err
 	}
+	reserved := reservedNames(def, table)
 	engine, err := newEngine(def, table.syms, table.rules, table.links, engineOptions{roleDepth: s.opts.RoleDepth})
 	if err != nil {
 		return nil, s.refuse(modelName, "model-matcher", "%v", err)
 	}
 	snap := &snapshot{
 		generation: 1, digest: sum, file: filepath.Base(s.source.Policy), lines: table.lines,
-		table: table, engine: engine, reserved: reservedNames(table), findings: append(slices.Clip(def.warnings), findings...),
+		table: table, engine: engine, reserved: reserved, findings: append(slices.Clip(def.warnings), findings...),
 	}
 	if old != nil {
 		snap.generation = old.generation + 1
@@ -334,11 +336,39 @@ func (s *snapshot) largestBucket() (size, line int) {
 	return s.engine.plan.bucket, int(s.table.rules.lines[s.engine.plan.bucketRow])
 }
 
-// reservedNames are the roles of the policy.
-func reservedNames(t *table) []uint64 {
+// What an expression asks of the subject's roles, as it is written and as Casbin
+// rewrote it: the definition, and the role where it is a literal.
+var roleAsked = regexp.MustCompile(`\b(g\d*)\s*\(\s*r[._]sub\s*,(?:\s*["']([^"'@][^"']*)["'])?`)
+
+// reservedNames are the roles of the policy, and those that the matcher or a rule
+// asks for, which nobody may have: they get their symbols here.
+func reservedNames(def *definition, t *table) []uint64 {
+	definitions, roles := map[string]bool{"g": true}, []symbol(nil)
+	read := func(expr string) {
+		for _, m := range roleAsked.FindAllStringSubmatch(expr, -1) {
+			if definitions[m[1]] = true; m[2] != "" {
+				roles = append(roles, t.syms.intern(m[2]))
+			}
+		}
+	}
+	read(def.matcher)
+	for _, call := range evalCall.FindAllStringSubmatch(def.matcher, -1) {
+		last := noSymbol
+		for _, s := range t.rules.cols[def.policyField(call[1])] {
+			if s != last {
+				read(t.syms.text(s))
+			}
+			last = s
+		}
+	}
+	for definition := range definitions {
+		for _, link := range t.links[definition] {
+			roles = append(roles, link.role)
+		}
+	}
 	names := make([]uint64, t.syms.len()/64+1)
-	for _, link := range t.links["g"] {
-		names[link.role/64] |= 1 << (link.role % 64)
+	for _, role := range roles {
+		names[role/64] |= 1 << (role % 64)
 	}
 	return names
 }

@@ -97,6 +97,25 @@ func TestReservedSubjects(t *testing.T) {
 	}
 }
 
+// A role that the model or a rule asks for is one, though no line gives it.
+func TestReservedByTheModel(t *testing.T) {
+	shape := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act", "eft", "rule"}, roles: []string{"g = _, _", "g2 = _, _"}, effect: allowAndDeny}
+	s := openText(t, shape.model(`g(r.sub, p.sub) && eval(p.rule) || g(r.sub, "operators") || g2(r.sub, p.sub)`),
+		"p, alice, /x, read, allow, \"g(r.sub, 'rulers')\"\np, owner, /x, read, allow, true\ng2, alice, owner\n")
+	for _, subject := range []string{"operators", "rulers", "owner"} {
+		d, err := s.Decide(t.Context(), read(subject, "/x"))
+		if !errors.Is(err, authz.ErrReservedSubject) || d.Effect != authz.Deny {
+			t.Errorf("%q: %v, %v", subject, d, err)
+		}
+		if x := explain(t, s, read(subject, "/x")); !strings.Contains(x.Why, "role") {
+			t.Errorf("explain %q: %s", subject, x.Why)
+		}
+	}
+	if got := answer(t, s, read("alice", "/x")); got != "allow g1:policy.csv:1" {
+		t.Error(got)
+	}
+}
+
 // S10: whatever panics or was never opened denies.
 func TestFailuresDeny(t *testing.T) {
 	var zero Store

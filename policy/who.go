@@ -355,7 +355,7 @@ func (a *asker) asRole(p authz.Principal) (authz.Principal, error) {
 	return p, nil
 }
 
-var subjectLiteral = regexp.MustCompile(`\br_sub\s*[=!]=\s*["']([^"']*)["']|["']([^"']*)["']\s*[=!]=\s*r_sub\b`)
+var subjectLiteral = regexp.MustCompile(`(?:\br_sub\s*[=!]=|\bg\d*\(\s*r_sub\s*,)\s*["']([^"']*)["']|["']([^"']*)["']\s*[=!]=\s*r_sub\b`)
 
 // names returns the users and groups that the policy or the model names, each
 // once, in the policy's order. Roles, anonymous and the built-in groups are not

@@ -78,6 +78,19 @@ func TestWho(t *testing.T) {
 	}
 }
 
+// Names that stand in the model alone are asked for, too.
+func TestWhoNamesThoseOfTheModel(t *testing.T) {
+	model := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act", "eft"}, roles: []string{"g = _, _"}, effect: allowAndDeny}
+	s := openText(t, model.model(`g(r.sub, p.sub) && globMatch(r.obj, p.obj) || g(r.sub, "@team") || r.sub == "root"`), "p, alice, /a, read, allow\n")
+	w, err := s.Who(t.Context(), authz.Query{Object: "/a", Action: authz.ActionRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := summary(w.Allowed); !w.Exact || got != "alice:1 @team:1 root:1" {
+		t.Errorf("exact %t, %s", w.Exact, got)
+	}
+}
+
 func TestWhat(t *testing.T) {
 	s, _ := open(t, whoPolicy, nil)
 	for _, tt := range []struct {
