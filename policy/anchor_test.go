@@ -92,6 +92,8 @@ func TestAnchorsOfTrickyPatterns(t *testing.T) {
 		{"a slash too", "keyMatch2", "/:x/f1.pdf", "/x/f1/pdf"},
 		{"many dots", "keyMatch2", "/a.b.c.d/*", "/a/b/c/d/x"},
 		{"a brace name is greedy", "keyMatch3", "/{a}b{c}d", "/xd"},
+		{"a name that stands twice", "keyMatch4", "/{id}/x/{id}", "/1/x/1"},
+		{"names with a star between", "keyMatch4", "/{a}/*/{b}{a}", "/1/2/3/41"},
 		{"an escape means something else", "keyMatch2", `/\d\d`, "/12"},
 		{"an escaped letter", "regexMatch", `^/\x41b$`, "/Ab"},
 		{"an escaped dollar ends nothing", "regexMatch", `^/ab\$`, "/ab$c"},
@@ -154,6 +156,14 @@ func TestAnchorsSayEnough(t *testing.T) {
 // drawTricky draws a pattern of what pattern languages have, and a text that
 // looks like it.
 func drawTricky(t *rapid.T, function string) (pattern, text string) {
+	if function == "keyMatch4" && chance(t, 2) { // names that stand twice
+		var p, x strings.Builder
+		for range rapid.IntRange(1, 5).Draw(t, "names") {
+			p.WriteString(oneOf(t, "/{a}", "/{b}", "{a}", "/{a}x{b}", "/*", "/a", "."))
+			x.WriteString(oneOf(t, "/a", "/b", "a", "/axa", "/axb", "/bxa", "/"))
+		}
+		return p.String(), x.String()
+	}
 	parts := []string{
 		"/", "/", "/", "a", "b", "a", ":", ":id", "*", "**", "?", ".", "+", "(", ")", "[ab]", "[", "]", "{", "}", "{id}", "{a,b}", "|", "^", "$", `\`, "!", "-", ",",
 		"é", "\ufffd", "(?i)", "(?m)", "(?s)", "(?:", "{2}", "{0}", "{0,1}", `\Q`, `\E`, `\A`, `\z`, "\n", "#", " ", "A", "\xff", "\xc3", "f.pdf",

@@ -258,8 +258,22 @@ func (ev *evaluator) functions() map[string]govaluate.ExpressionFunction {
 	for name := range ev.engine.def.roles {
 		functions[name] = func(args ...any) (any, error) { return ev.hasRole(name, args) }
 	}
+	functions["keyMatch4"] = ev.keyMatch4
 	functions["eval"] = func(args ...any) (any, error) { return ev.evalRule(functions, args) }
 	return functions
+}
+
+// keyMatch4 is Casbin's, which would remember each pattern of the policy for
+// ever.
+func (ev *evaluator) keyMatch4(args ...any) (any, error) {
+	if len(args) == 2 {
+		text, isText := args[0].(string)
+		pattern, isPattern := args[1].(string)
+		if id := ev.lookup(pattern); isText && isPattern && id != noSymbol {
+			return ev.engine.patterns.match("keyMatch4", text, pattern, id)
+		}
+	}
+	return util.KeyMatch4Func(args...)
 }
 
 // Get returns a parameter of the matcher: r_sub, p_obj. It is govaluate's.

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
@@ -21,12 +23,14 @@ type compiledPattern struct {
 	function string
 	pattern  symbol
 	regex    *regexp.Regexp
+	names    []string // of keyMatch4, by group
 }
 
 // What keyMatch2 and its like take for names, as Casbin has it.
 var (
 	keyMatch2Name = regexp.MustCompile(`:[^/]+`)
 	keyMatch3Name = regexp.MustCompile(`\{[^/]+\}`)
+	keyMatch4Name = regexp.MustCompile(`\{([^/]+)\}`)
 )
 
 // match panics, as Casbin does, where a pattern cannot be compiled.
@@ -35,7 +39,7 @@ func (m *patternMatcher) match(function, text, pattern string, id symbol) (bool,
 	case "keyMatch":
 		return util.KeyMatch(text, pattern), nil
 	case "keyMatch4":
-		return util.KeyMatch4(text, pattern), nil
+		return m.compile(function, pattern, id).sameNamesMatch(text)
 	case "globMatch":
 		return util.GlobMatch(text, pattern)
 	case "keyMatch5":
@@ -44,7 +48,7 @@ func (m *patternMatcher) match(function, text, pattern string, id symbol) (bool,
 	if name, ok := nameStart(function); ok && isPlainKeyPattern(pattern, name) && isPlainText(text) {
 		return matchPlainKey(text, pattern, name), nil
 	}
-	return m.regex(function, pattern, id).MatchString(text), nil
+	return m.compile(function, pattern, id).regex.MatchString(text), nil
 }
 
 // nameStart returns the character that begins a name in a pattern.
@@ -58,26 +62,51 @@ func nameStart(function string) (byte, bool) {
 	return 0, false
 }
 
-func (m *patternMatcher) regex(function, pattern string, id symbol) *regexp.Regexp {
+func (m *patternMatcher) compile(function, pattern string, id symbol) *compiledPattern {
 	slot := &m.compiled[int(id)%len(m.compiled)]
 	if c := slot.Load(); c != nil && c.pattern == id && c.function == function {
-		return c.regex
+		return c
 	}
-	c := &compiledPattern{function, id, regexp.MustCompile(regexOf(function, pattern))}
+	c := &compiledPattern{function: function, pattern: id, regex: regexp.MustCompile(regexOf(function, pattern))}
+	if function == "keyMatch4" {
+		for _, name := range keyMatch4Name.FindAllStringSubmatch(pattern, -1) {
+			c.names = append(c.names, name[1])
+		}
+	}
 	slot.Store(c)
-	return c.regex
+	return c
+}
+
+// sameNamesMatch matches as keyMatch4 does: where a name stands twice, so must
+// what it stands for. Casbin's own remembers each pattern for ever.
+func (c *compiledPattern) sameNamesMatch(text string) (bool, error) {
+	groups := c.regex.FindStringSubmatch(text)
+	if groups == nil {
+		return false, nil
+	}
+	if len(groups) != len(c.names)+1 {
+		return false, fmt.Errorf("keyMatch4 finds %d values for %d names", len(groups)-1, len(c.names))
+	}
+	for i, name := range c.names {
+		if groups[slices.Index(c.names, name)+1] != groups[i+1] {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // regexOf returns the regular expression that Casbin makes of a pattern.
 func regexOf(function, pattern string) string {
-	name := keyMatch2Name
+	name, value := keyMatch2Name, "[^/]+"
 	switch function {
 	case "regexMatch":
 		return pattern
 	case "keyMatch3", "keyMatch5":
 		name = keyMatch3Name
+	case "keyMatch4":
+		name, value = keyMatch4Name, "([^/]+)"
 	}
-	return "^" + name.ReplaceAllString(strings.ReplaceAll(pattern, "/*", "/.*"), "[^/]+") + "$"
+	return "^" + name.ReplaceAllString(strings.ReplaceAll(pattern, "/*", "/.*"), value) + "$"
 }
 
 // isPlainText reports whether no character is one that regular expressions read

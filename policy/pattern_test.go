@@ -2,11 +2,14 @@ package policy
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	casbinmodel "github.com/casbin/casbin/v2/model"
+
+	"securefiles/authz"
 )
 
 func patternFunctions() []string {
@@ -85,5 +88,40 @@ func TestPatternsAreFoundInMatchers(t *testing.T) {
 		if _, _, err := loadTable(t.Context(), "policy.csv", strings.NewReader("p, alice, /a(?<x, read, allow\n"), def); err == nil {
 			t.Errorf("%s: the pattern is accepted", matcher)
 		}
+	}
+}
+
+// Casbin's keyMatch4 remembers each pattern that it was ever given.
+func TestKeyMatch4ForgetsPatterns(t *testing.T) {
+	s := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act", "eft"}, effect: allowAndDeny}
+	heap := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	for i, matcher := range []string{"keyMatch4(r.obj, p.obj) && r.act != p.act", "keyMatch4(r.obj, (p.obj)) && r.act != p.act"} {
+		var policy strings.Builder
+		const patterns = 4000
+		for line := range patterns {
+			fmt.Fprintf(&policy, "p, alice, /{a}/{b}/{a}/%d-%d, read, allow\n", i, line)
+		}
+		w := newWorld(t, s.model(matcher), policy.String(), engineOptions{})
+		if w == nil {
+			t.Fatal("the model or the policy is refused")
+		}
+		before := heap()
+		for line := range patterns {
+			if got, err := w.ours(&authz.Query{Object: fmt.Sprintf("/x/y/x/%d-%d", i, line), Action: "read"}); err != nil || got.allowed {
+				t.Fatal(got, err)
+			}
+			if i == 1 { // it has looked at all
+				break
+			}
+		}
+		if grown := heap() - before; grown > patterns*2500 {
+			t.Errorf("%s: %d bytes are remembered", matcher, grown)
+		}
+		runtime.KeepAlive(w)
 	}
 }
