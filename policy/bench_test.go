@@ -73,11 +73,12 @@ func benchQueries(b testing.TB, s *Store, hit bool) []authz.Query {
 	for tries := 0; len(queries) < 5000; tries++ {
 		q := authz.Query{Principal: authz.Principal{Subject: fmt.Sprintf("user%d", random.IntN(users))}, Action: authz.ActionRead}
 		var w walk
-		e.graphs["g"].walk(&w, e.syms, q.Principal.Subject, nil, symbol(0))
-		if len(w.symbols) == 0 {
+		e.graphs["g"].begin(&w, e.syms, e.lookup(q.Principal.Subject), nil, symbol(0))
+		names := w.all()
+		if len(names) == 0 {
 			continue
 		}
-		role := w.symbols[random.IntN(len(w.symbols))]
+		role := names[random.IntN(len(names))]
 		row := uint32(random.IntN(e.rules.len()))
 		if hit {
 			lines := rows.rows[rows.first[role]:rows.first[role+1]]

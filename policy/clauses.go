@@ -437,7 +437,7 @@ func (c *condition) chain(calls []roleCall, row int) []hop {
 		if !ok {
 			domain = noSymbol
 		}
-		walked := c.ev.walk(rc.definition, subject, domain)
+		walked := c.ev.walk(rc.definition, subject, c.ev.lookup(subject), domain)
 		at := walked.find(e.rules.cols[rc.col][row])
 		if at <= 0 {
 			continue

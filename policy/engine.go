@@ -34,6 +34,7 @@ type engine struct {
 	chain      int    // how many roles the longest chain has
 	empty      symbol // of the empty text, the domain of links that have none
 	eft        int    // the column of eft, or -1
+	sub        int    // the field of r that is the subject, or -1
 	asksPolicy bool   // the matcher looks at p; otherwise Casbin evaluates it once
 	matcher    *term
 	atoms      []*atom
@@ -60,7 +61,7 @@ func newEngine(def *definition, syms *symbols, rs *rules, ls links, opts engineO
 	}
 	e := &engine{
 		def: def, syms: syms, rules: rs, graphs: make(map[string]*roleGraph, len(def.roles)),
-		eft: def.policyField("eft"), asksPolicy: strings.Contains(def.matcher, "p_"),
+		eft: def.policyField("eft"), sub: slices.Index(def.requestFields, "sub"), asksPolicy: strings.Contains(def.matcher, "p_"),
 		patterns: &patternMatcher{}, roleDepth: opts.roleDepth,
 	}
 	e.empty = syms.intern("")
@@ -116,14 +117,17 @@ func rowByRow(rs *rules) []symbol {
 // cell returns a field of a row.
 func (e *engine) cell(row, column int) symbol { return e.cells[row*len(e.rules.cols)+column] }
 
-// decide evaluates the policy for one query: the effect, and the row that
-// decided or -1. An error denies.
-func (e *engine) decide(q *authz.Query) (allowed bool, row int, err error) {
+// decide evaluates the policy for one query, with the symbol of its subject: the
+// effect, and the row that decided or -1. An error denies.
+func (e *engine) decide(q *authz.Query, subject symbol) (allowed bool, row int, err error) {
 	ev, err := e.begin(q)
 	if err != nil {
 		return false, -1, err
 	}
 	defer e.end(ev)
+	if e.sub >= 0 {
+		ev.symbols[e.sub], ev.found[e.sub] = subject, true
+	}
 	if !e.asksPolicy || e.rules.len() == 0 {
 		return ev.decideWithoutRows()
 	}
@@ -320,16 +324,18 @@ func (ev *evaluator) hasRole(definition string, args []any) (any, error) {
 	if role == noSymbol { // not in the policy; a group of the request may be
 		return slices.Contains(ev.groups(definition, names[0]), names[1]), nil
 	}
-	return ev.walk(definition, names[0], domain).has(role), nil
+	return ev.walk(definition, names[0], ev.lookup(names[0]), domain).has(role), nil
 }
 
 // lookup returns the symbol of a name, or noSymbol.
-func (ev *evaluator) lookup(name string) symbol {
-	if s, ok := ev.engine.syms.lookup(name); ok {
+func (e *engine) lookup(name string) symbol {
+	if s, ok := e.syms.lookup(name); ok {
 		return s
 	}
 	return noSymbol
 }
+
+func (ev *evaluator) lookup(name string) symbol { return ev.engine.lookup(name) }
 
 // symbol returns the symbol of a field of the request, or noSymbol.
 func (ev *evaluator) symbol(field int) symbol {
@@ -364,7 +370,7 @@ func (ev *evaluator) groups(definition, name string) []string {
 const maxWalks = 64
 
 // walk returns the names that start reaches, until the next call of it.
-func (ev *evaluator) walk(definition, start string, domain symbol) *walk {
+func (ev *evaluator) walk(definition, start string, id, domain symbol) *walk {
 	for i := range ev.walks {
 		if w := &ev.walks[i]; w.domain == domain && w.start == start && w.definition == definition {
 			return &w.walk
@@ -380,7 +386,7 @@ func (ev *evaluator) walk(definition, start string, domain symbol) *walk {
 	}
 	w := &ev.walks[len(ev.walks)-1]
 	w.definition, w.start, w.domain = definition, start, domain
-	ev.engine.graphs[definition].walk(&w.walk, ev.engine.syms, start, ev.groups(definition, start), domain)
+	ev.engine.graphs[definition].begin(&w.walk, ev.engine.syms, id, ev.groups(definition, start), domain)
 	return &w.walk
 }
 
@@ -464,7 +470,7 @@ func (ev *evaluator) atomHolds(a *atom, whole bool) (bool, error) {
 		case a.domain == domainPolicy && ev.row >= 0:
 			domain = ev.domainSymbol(a.function, e.cell(ev.row, a.domainField))
 		}
-		return ev.walk(a.function, name, domain).has(value), nil
+		return ev.walk(a.function, name, ev.symbol(a.request), domain).has(value), nil
 	}
 }
 

@@ -308,7 +308,9 @@ func (w *witness) roles() []string {
 		if !ok {
 			continue
 		}
-		for _, r := range w.ev.walk(rc.definition, w.ev.query.Principal.Subject, domain).reached[1:] {
+		walked := w.ev.walk(rc.definition, w.ev.query.Principal.Subject, w.ev.lookup(w.ev.query.Principal.Subject), domain)
+		walked.all()
+		for _, r := range walked.reached[1:] {
 			name := w.snap.table.syms.text(r.name)
 			if !seen[name] && !slices.Contains(w.ev.query.Principal.Groups, name) && len(names) < maxRoles {
 				seen[name] = true

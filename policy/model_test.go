@@ -263,5 +263,5 @@ func decideSafely(e *engine, q *authz.Query) (allowed bool, row int, err error) 
 			allowed, row, err = false, -1, fmt.Errorf("panic: %v", r)
 		}
 	}()
-	return e.decide(q)
+	return e.decide(q, e.lookup(q.Principal.Subject))
 }

@@ -368,7 +368,7 @@ func (ev *evaluator) values(l *lookup) []symbol {
 		if l.domain >= 0 {
 			domain = ev.domainSymbol(l.atom.function, ev.symbol(l.domain))
 		}
-		return ev.walk(l.atom.function, ev.request[l.atom.request], domain).symbols
+		return ev.walk(l.atom.function, ev.request[l.atom.request], ev.symbol(l.atom.request), domain).all()
 	case atomConstant:
 		place[0] = l.constant
 	default:

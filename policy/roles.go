@@ -19,7 +19,13 @@ type roleGraph struct {
 	nodes []node
 	ids   hashTable // of the nodes
 	first []int32   // the roles of node i are roles[first[i]:first[i+1]]
-	roles []int32
+	roles []roleEnd
+}
+
+// A roleEnd is a node at the end of a link, with its name beside it.
+type roleEnd struct {
+	node int32
+	name symbol
 }
 
 func newRoleGraph(ls []roleLink, depth int) *roleGraph {
@@ -36,10 +42,10 @@ func newRoleGraph(ls []roleLink, depth int) *roleGraph {
 	for i := range g.nodes {
 		g.first[i+1] += g.first[i]
 	}
-	g.roles = make([]int32, len(ls))
+	g.roles = make([]roleEnd, len(ls))
 	next := slices.Clone(g.first)
 	for i, f := range from {
-		g.roles[next[f]] = to[i]
+		g.roles[next[f]] = roleEnd{to[i], ls[i].role}
 		next[f]++
 	}
 	return g
@@ -51,7 +57,7 @@ func (g *roleGraph) longest(syms *symbols) int {
 	// Backwards, from the roles that have none of their own.
 	left, first := make([]int32, len(g.nodes)), make([]int32, len(g.nodes)+1)
 	for _, role := range g.roles {
-		first[role+1]++
+		first[role.node+1]++
 	}
 	for i := range g.nodes {
 		left[i] = g.first[i+1] - g.first[i]
@@ -60,8 +66,8 @@ func (g *roleGraph) longest(syms *symbols) int {
 	holders, next := make([]int32, len(g.roles)), slices.Clone(first)
 	for i := range g.nodes {
 		for _, role := range g.roles[g.first[i]:g.first[i+1]] {
-			holders[next[role]] = int32(i)
-			next[role]++
+			holders[next[role.node]] = int32(i)
+			next[role.node]++
 		}
 	}
 	height, longest := make([]int, len(g.nodes)), 0
@@ -119,25 +125,28 @@ type reached struct {
 	parent int32
 }
 
-// A walk is the names that one name reaches. It is used again for other names.
+// A walk is the names that one name reaches. It goes on as far as it is asked,
+// and is used again for other names.
 type walk struct {
+	graph   *roleGraph
 	reached []reached
-	// symbols are the names that the policy has.
+	// symbols are the names among them that the policy has.
 	symbols []symbol
 	seen    nameSet
+	// at is the place whose roles come next, end where the level of them ends
+	// that are level links away from the start.
+	at, end, level int
 }
 
-// walk finds every name that is reached from a start within the graph's depth,
-// the start first, each name once. The groups count as roles of the start.
+// begin makes w a walk from a start, noSymbol where the policy does not have it,
+// which is the first name reached, each name
+// once. The groups count as roles of the start. Within the graph's depth,
 // Casbin's manager reaches the same names.
-func (g *roleGraph) walk(w *walk, syms *symbols, start string, groups []string, domain symbol) {
-	w.reached, w.symbols = w.reached[:0], w.symbols[:0]
+func (g *roleGraph) begin(w *walk, syms *symbols, start symbol, groups []string, domain symbol) {
+	w.graph, w.reached, w.symbols = g, w.reached[:0], w.symbols[:0]
+	w.at, w.end, w.level = 0, 1, 0
 	w.seen.clear()
-	name, ok := syms.lookup(start)
-	if !ok {
-		name = noSymbol
-	}
-	w.add(name, g.id(node{name, domain}), -1)
+	w.add(start, g.id(node{start, domain}), -1)
 	if g.depth > 0 {
 		for _, group := range groups {
 			if s, ok := syms.lookup(group); ok {
@@ -145,18 +154,43 @@ func (g *roleGraph) walk(w *walk, syms *symbols, start string, groups []string, 
 			}
 		}
 	}
-	for level, at, end := 0, 0, 1; level < g.depth && at < len(w.reached); level++ {
-		for ; at < end; at++ {
-			id := w.reached[at].node
-			if id < 0 {
-				continue
-			}
-			for _, role := range g.roles[g.first[id]:g.first[id+1]] {
-				w.add(g.nodes[role].name, role, int32(at))
-			}
+}
+
+// step takes the roles of one more name in, and is false where there is none.
+func (w *walk) step() bool {
+	if w.at == w.end { // the next level
+		if w.level++; w.end == len(w.reached) {
+			return false
 		}
-		end = len(w.reached)
+		w.end = len(w.reached)
 	}
+	if w.level >= w.graph.depth {
+		return false
+	}
+	if id := w.reached[w.at].node; id >= 0 {
+		for _, role := range w.graph.roles[w.graph.first[id]:w.graph.first[id+1]] {
+			w.add(role.name, role.node, int32(w.at))
+		}
+	}
+	w.at++
+	return true
+}
+
+// all goes to the end and returns every name that the policy has.
+func (w *walk) all() []symbol {
+	for w.step() {
+	}
+	return w.symbols
+}
+
+// has goes on until a name is reached, or to the end.
+func (w *walk) has(name symbol) bool {
+	for !w.seen.has(name) {
+		if !w.step() {
+			return false
+		}
+	}
+	return true
 }
 
 func (w *walk) add(name symbol, node, parent int32) {
@@ -169,11 +203,9 @@ func (w *walk) add(name symbol, node, parent int32) {
 	}
 }
 
-// has reports whether a name is reached.
-func (w *walk) has(name symbol) bool { return w.seen.has(name) }
-
-// find returns the place of a name in a walk, or -1.
+// find goes to the end and returns the place of a name, or -1.
 func (w *walk) find(name symbol) int {
+	w.all()
 	return slices.IndexFunc(w.reached, func(r reached) bool { return r.name == name })
 }
 

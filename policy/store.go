@@ -400,12 +400,11 @@ func (s *snapshot) decide(q *authz.Query) (authz.Decision, error) {
 	if q.Principal.Subject == "" || q.Principal.Subject[0] == '@' {
 		return d, fmt.Errorf("%w: %q is no name of a subject", authz.ErrReservedSubject, q.Principal.Subject)
 	}
-	if name, ok := s.table.syms.lookup(q.Principal.Subject); ok {
-		if s.isReserved(name) {
-			return d, fmt.Errorf("%w: %q is a role", authz.ErrReservedSubject, q.Principal.Subject)
-		}
+	subject := s.engine.lookup(q.Principal.Subject)
+	if subject != noSymbol && s.isReserved(subject) {
+		return d, fmt.Errorf("%w: %q is a role", authz.ErrReservedSubject, q.Principal.Subject)
 	}
-	allowed, row, err := s.engine.decide(q)
+	allowed, row, err := s.engine.decide(q, subject)
 	if err != nil {
 		return d, fmt.Errorf("decide: %w", err)
 	}
