@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/cookiejar"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -40,7 +42,18 @@ func startDjango(t *testing.T) *site {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { end(cmd) })
+	t.Cleanup(func() {
+		defer end(cmd)
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) // as Ctrl-C does; it may be gone
+		stopped := time.AfterFunc(20*time.Second, func() { end(cmd) })
+		_ = cmd.Wait() // it was interrupted
+		if !stopped.Stop() {
+			t.Error("Ctrl-C did not stop the example")
+		}
+		if err := syscall.Kill(-cmd.Process.Pid, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("Ctrl-C left a process of the example behind: %v", err)
+		}
+	})
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, name := range []string{"django", "securefiles", "error"} {

@@ -60,7 +60,7 @@ config=(--config "$dir/securefiles.yaml")
 "$binary" nginx "${config[@]}" >"$dir/securefiles-server.conf"
 sed -e "s|127.0.0.1:8080|$web|" -e "s|127.0.0.1:8000|$django|" "$here/nginx.conf" >"$dir/nginx.conf"
 
-manage runserver --noreload "$django" >"$dir/logs/django.log" 2>&1 &
+"$python" "$here/site/manage.py" runserver --noreload "$django" >"$dir/logs/django.log" 2>&1 &
 pids+=($!)
 "$binary" serve "${config[@]}" >"$dir/logs/securefiles.log" 2>&1 &
 pids+=($!)
