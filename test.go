@@ -41,6 +41,12 @@ Examples:
 }
 
 func (cmd *testCommand) Run(ctx context.Context, env environment, all *commands) error {
+	if cmd.JSON {
+		if cmd.Format != "text" && cmd.Format != "json" {
+			return fmt.Errorf("--json and --format %s: choose one", cmd.Format)
+		}
+		cmd.Format = "json"
+	}
 	files, err := expand(cmd.Files)
 	if err != nil {
 		return err
@@ -87,7 +93,7 @@ func (cmd *testCommand) Run(ctx context.Context, env environment, all *commands)
 		}
 	}
 	switch {
-	case cmd.JSON || cmd.Format == "json":
+	case cmd.Format == "json":
 		err = writeJSON(env.stdout, report)
 	case cmd.Format == "junit":
 		err = report.writeJUnit(env.stdout)

@@ -49,7 +49,7 @@ type caseFile struct {
 // LoadCases reads a file of policy tests, which may hold several documents. The
 // error joins one *Error for each problem found.
 func LoadCases(file string) ([]*Case, error) {
-	text, err := read(file)
+	text, err := read(file, "policy test")
 	if err != nil {
 		return nil, err
 	}

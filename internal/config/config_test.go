@@ -130,7 +130,8 @@ func TestBadEnvironmentIsNamed(t *testing.T) {
 		{"SECUREFILES_POLICY_ROLE_DEPTH=deep", `environment: error: SECUREFILES_POLICY_ROLE_DEPTH: "deep" is not a whole number`},
 		{"SECUREFILES_POLICY_ALLOW_SHRINK=maybe", `environment: error: SECUREFILES_POLICY_ALLOW_SHRINK: "maybe" is neither true nor false`},
 		{"SECUREFILES_SHUTDOWN_TIMEOUT=-1s", `environment: error: SECUREFILES_SHUTDOWN_TIMEOUT: "-1s" is not a positive duration such as 10s or 1m30s`},
-		{"SECUREFILES_LISTEN=0.0.0.0:80", `configuration: error: listen: "0.0.0.0:80" can be reached from other hosts, which the service would trust as it trusts nginx: use 127.0.0.1 or unix:/path, or set listen_insecure: true, or a proxy_secret_file`},
+		{"SECUREFILES_DOWNLOADS_0_DENY_STATUS=400", `environment: error: SECUREFILES_DOWNLOADS_0_DENY_STATUS: 400 is neither 404 (hides what exists) nor 403 (says no)`},
+		{"SECUREFILES_LISTEN=0.0.0.0:80", `environment: error: SECUREFILES_LISTEN: "0.0.0.0:80" can be reached from other hosts, which the service would trust as it trusts nginx: use 127.0.0.1 or unix:/path, or set listen_insecure: true, or a proxy_secret_file`},
 	} {
 		_, err := Load("", []string{row.variable})
 		if err == nil || err.Error() != row.want {

@@ -43,7 +43,7 @@ func (e *Error) Error() string {
 // defaults. The error joins one *Error for each problem found.
 func Load(file string, environ []string) (*Config, error) {
 	c := &Config{File: file}
-	text, err := read(file)
+	text, err := read(file, "configuration")
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func Load(file string, environ []string) (*Config, error) {
 		}
 	}
 	c.fill() // before the environment, so that it can override a default download
-	if err := c.applyEnvironment(environ); err != nil {
+	if doc.overridden, err = c.applyEnvironment(environ); err != nil {
 		return nil, err
 	}
 	c.fill()
@@ -77,21 +77,22 @@ func (c *Config) warn() {
 	}
 }
 
-func read(file string) ([]byte, error) {
+// read returns the text of a file. What it is stands in errors.
+func read(file, what string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	defer f.Close() //nolint:errcheck // read-only
 	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	if len(text) > maxSize {
-		return nil, &Error{File: file, Message: fmt.Sprintf("larger than %d bytes: this is not a configuration", maxSize)}
+		return nil, &Error{File: file, Message: fmt.Sprintf("larger than %d bytes: this is no %s", maxSize, what)}
 	}
 	return text, nil
 }
@@ -100,7 +101,9 @@ func read(file string) ([]byte, error) {
 type document struct {
 	file string
 	root *ast.File
-	keys string // where they are listed, if not in the README
+	keys string // where they are listed, if not in docs/configuration.md
+	// overridden names the variable that a path's value comes from.
+	overridden map[string]string
 }
 
 // goField is a message of the library that tells of Go.
@@ -138,7 +141,7 @@ func (d *document) syntax(err error) error {
 		e.Line, e.Column = t.Position.Line, t.Position.Column
 	}
 	if strings.HasPrefix(e.Message, "unknown field") {
-		e.Message += ": see the " + cmp.Or(d.keys, "README's list of keys") + ", or remove it"
+		e.Message += ": see the " + cmp.Or(d.keys, "list of keys in docs/configuration.md") + ", or remove it"
 	}
 	if m := goField.FindStringSubmatch(e.Message); m != nil {
 		e.Message = m[1] + " was used where " + m[2] + " is expected"
@@ -147,8 +150,11 @@ func (d *document) syntax(err error) error {
 }
 
 // at returns an Error at a path such as `downloads[0].url`, or at the nearest
-// parent that the file holds.
+// parent that the file holds. A value from the environment stands in no file.
 func (d *document) at(path, format string, args ...any) error {
+	if name, ok := d.overridden[path]; ok {
+		return &Error{File: "environment", Message: name + ": " + fmt.Sprintf(format, args...)}
+	}
 	e := &Error{File: d.file, Message: path + ": " + fmt.Sprintf(format, args...)}
 	if d.file == "" {
 		e.File = "configuration"
@@ -178,10 +184,14 @@ func parent(path string) string {
 
 const envPrefix = "SECUREFILES_"
 
+// variableName makes of a path what follows the prefix.
+var variableName = strings.NewReplacer(".", "_", "[", "_", "]", "")
+
 // applyEnvironment overrides every scalar whose variable is set. A variable
 // that names no key is a warning only: Kubernetes sets such names for a
-// service that happens to be called securefiles.
-func (c *Config) applyEnvironment(environ []string) error {
+// service that happens to be called securefiles. It returns the variable of each
+// path that it set.
+func (c *Config) applyEnvironment(environ []string) (map[string]string, error) {
 	values := map[string]string{}
 	for _, kv := range environ {
 		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, envPrefix) {
@@ -191,13 +201,14 @@ func (c *Config) applyEnvironment(environ []string) error {
 	delete(values, ProxySecretVariable) // a secret, read by main
 	delete(values, AdminTokenVariable)
 	delete(values, envPrefix+"CONFIG") // the --config flag
-	if err := override(reflect.ValueOf(c).Elem(), strings.TrimSuffix(envPrefix, "_"), values); err != nil {
-		return err
+	overridden := map[string]string{}
+	if err := override(reflect.ValueOf(c).Elem(), "", values, overridden); err != nil {
+		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		c.Warnings = append(c.Warnings, fmt.Sprintf("environment variable %s names no configuration key: it has no effect", name))
 	}
-	return nil
+	return overridden, nil
 }
 
 // ProxySecretVariable is the environment variable that may hold the proxy
@@ -208,8 +219,9 @@ const ProxySecretVariable = envPrefix + "PROXY_SECRET"
 // instead of admin_token_file.
 const AdminTokenVariable = envPrefix + "ADMIN_TOKEN"
 
-// override walks the configuration and removes from values what it used.
-func override(v reflect.Value, name string, values map[string]string) error {
+// override walks the configuration from a path such as `downloads[0].url` on,
+// and moves the variables that it used from values to overridden.
+func override(v reflect.Value, path string, values, overridden map[string]string) error {
 	switch {
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
@@ -217,7 +229,7 @@ func override(v reflect.Value, name string, values map[string]string) error {
 			if key == "-" {
 				continue
 			}
-			if err := override(v.Field(i), name+"_"+strings.ToUpper(key), values); err != nil {
+			if err := override(v.Field(i), strings.TrimPrefix(path+"."+key, "."), values, overridden); err != nil {
 				return err
 			}
 		}
@@ -226,20 +238,22 @@ func override(v reflect.Value, name string, values map[string]string) error {
 		if v.IsNil() {
 			return nil // the file makes a source, a variable only changes it
 		}
-		return override(v.Elem(), name, values)
+		return override(v.Elem(), path, values, overridden)
 	case v.Kind() == reflect.Slice:
 		for i := range v.Len() {
-			if err := override(v.Index(i), name+"_"+strconv.Itoa(i), values); err != nil {
+			if err := override(v.Index(i), indexed(path, i), values, overridden); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
+	name := envPrefix + strings.ToUpper(variableName.Replace(path))
 	text, ok := values[name]
 	if !ok {
 		return nil
 	}
 	delete(values, name)
+	overridden[path] = name
 	if err := set(v, text); err != nil {
 		return &Error{File: "environment", Message: fmt.Sprintf("%s: %v", name, err)}
 	}
