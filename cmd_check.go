@@ -119,7 +119,15 @@ func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *
 		basic, err := identity.NewBasic(id.Htpasswd, nil)
 		if err != nil {
 			check.OnlyUsers = false
-			add(policy.SeverityError, id.Htpasswd, "htpasswd", err.Error())
+			for _, problem := range unjoin(err) {
+				var wrong *identity.LineError
+				if !errors.As(problem, &wrong) {
+					add(policy.SeverityError, id.Htpasswd, "htpasswd", problem.Error())
+					continue
+				}
+				add(policy.SeverityError, wrong.File, "htpasswd", wrong.Err.Error())
+				findings[len(findings)-1].Line = wrong.Line
+			}
 			continue
 		}
 		for name, line := range basic.Users() {
@@ -140,6 +148,14 @@ func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *
 	// A file without users is one that somebody is about to fill.
 	check.OnlyUsers = check.OnlyUsers && len(check.Users) > 0
 	return findings, nil
+}
+
+// unjoin returns the errors that errors.Join made one of.
+func unjoin(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 // checkRules are the rules of a policy, and those of what stands around it.

@@ -131,7 +131,7 @@ func parseUsers(file, text string) (*users, error) {
 			err = fmt.Errorf("the user of line %d again: keep one of the two lines", first.line)
 		}
 		if err != nil {
-			problems = append(problems, fmt.Errorf("%s:%d: %w", file, number, err))
+			problems = append(problems, &LineError{File: file, Line: number, Err: err})
 			if len(problems) == maxProblems {
 				problems = append(problems, fmt.Errorf("%s: and perhaps more: reading stopped", file))
 				break
@@ -161,6 +161,19 @@ func parseUsers(file, text string) (*users, error) {
 	})
 	return u, nil
 }
+
+// A LineError is a line of a file of users that cannot be read. It quotes
+// nothing of the line.
+type LineError struct {
+	File string
+	Line int // from 1
+	Err  error
+}
+
+func (e *LineError) Error() string { return fmt.Sprintf("%s:%d: %v", e.File, e.Line, e.Err) }
+
+// Unwrap returns what is wrong with the line.
+func (e *LineError) Unwrap() error { return e.Err }
 
 // parseLine takes `user:hash` apart.
 func parseLine(line string) (user, hash string, err error) {
