@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, env environment) int {
 	var c commands
 	parser, err := kong.New(&c,
 		kong.Name("securefiles"),
-		kong.Description("Guards file downloads behind nginx. https://nginx asks, Casbin policies decide, nginx sends the bytes."),
+		kong.Description("Guards file downloads: nginx asks, Casbin policies decide, nginx sends the bytes."),
 		kong.Writers(env.stdout, env.stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
@@ -96,7 +96,7 @@ func run(ctx context.Context, args []string, env environment) int {
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(env.stderr, "securefiles: %v\nTry 'securefiles --help'.\n", err)
+		fmt.Fprintf(env.stderr, "securefiles: %v\nTry '%s --help'.\n", err, commandOf(err))
 		return exitError
 	}
 	err = command.Run(&c)
@@ -110,6 +110,19 @@ func run(ctx context.Context, args []string, env environment) int {
 		fmt.Fprintln(env.stderr, "securefiles:", line)
 	}
 	return exitError
+}
+
+// commandOf is the command whose help says what is wrong with the command line.
+func commandOf(err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) {
+		for _, step := range parse.Context.Path {
+			if step.Command != nil {
+				return step.Command.FullPath()
+			}
+		}
+	}
+	return "securefiles"
 }
 
 // load finds and reads the configuration.

@@ -100,7 +100,10 @@ func resultOf(err error) (result, problem string) {
 func (i *introduction) Render(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(i.Result)
-	if i.Subject != "" {
+	switch {
+	case i.Result == resultAnonymous:
+		b.WriteString(": no source finds credentials")
+	case i.Subject != "":
 		fmt.Fprintf(&b, ": %s", i.Subject)
 	}
 	if i.Source != "" {
