@@ -82,7 +82,11 @@ func principalOf(subject string, groups []string) (authz.Principal, error) {
 	}
 	principal := authz.Principal{Subject: subject}
 	for _, g := range groups {
-		principal.Groups = append(principal.Groups, "@"+strings.TrimPrefix(g, "@"))
+		name := strings.TrimPrefix(g, "@")
+		if err := identity.ValidSubject(name); err != nil && name != authz.Anonymous { // a group may be called so
+			return authz.Principal{}, fmt.Errorf("group %q: %w", g, err)
+		}
+		principal.Groups = append(principal.Groups, "@"+name)
 	}
 	return principal.WithBuiltinGroups(), nil
 }
