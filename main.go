@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, env environment) int {
 	var c commands
 	parser, err := kong.New(&c,
 		kong.Name("securefiles"),
-		kong.Description("Guards file downloads: nginx asks, Casbin policies decide, nginx sends the bytes."),
+		kong.Description("Guards file downloads: nginx asks, Casbin policies decide, nginx sends the bytes.\n\nExample:\n  securefiles init site && securefiles check --config site/securefiles.yaml"),
 		kong.Writers(env.stdout, env.stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),

@@ -163,9 +163,10 @@ func TestReadmeSetUp(t *testing.T) {
 	)
 	setUp := here.Replace(blocks[0][2])
 	// Where the reader edits the configuration, between init and the rest.
-	first, rest, _ := strings.Cut(setUp, "printf ")
+	first, rest, _ := strings.Cut(setUp, "sudoedit ")
+	_, rest, _ = strings.Cut(rest, "\n")
 	edit := fmt.Sprintf("sed -i 's|127.0.0.1:9180|%s|; s|127.0.0.1:9181|%s|; s|/var/www/securefiles|%s/files|' %s/etc/securefiles.yaml\n", s.service, s.admin, s.dir, s.dir)
-	script := s.command("bash", "-ec", "PATH="+s.dir+"/bin:$PATH\n"+first+edit+"printf "+rest)
+	script := s.command("bash", "-ec", "PATH="+s.dir+"/bin:$PATH\n"+first+edit+rest)
 	if out, err := script.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
