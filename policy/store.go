@@ -341,7 +341,8 @@ func (s *snapshot) largestBucket() (size, line int) {
 var roleAsked = regexp.MustCompile(`\b(g\d*)\s*\(\s*r[._]sub\s*,(?:\s*["']([^"'@][^"']*)["'])?`)
 
 // reservedNames are the roles of the policy, and those that the matcher or a rule
-// asks for, which nobody may have: they get their symbols here.
+// asks for, which nobody may have. Those get their symbols here, so that it must
+// come before any index.
 func reservedNames(def *definition, t *table) []uint64 {
 	definitions, roles := map[string]bool{"g": true}, []symbol(nil)
 	read := func(expr string) {
