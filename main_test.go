@@ -138,6 +138,7 @@ func TestDocumentedSnippetsAreAccepted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		model := "" // of the next policy, if the page shows one of its own
 		for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
 			language, snippet := m[1], m[2]
 			checked[language]++
@@ -157,10 +158,13 @@ func TestDocumentedSnippetsAreAccepted(t *testing.T) {
 				if _, err := config.Load(target, nil); err != nil {
 					t.Errorf("%s: %v\n%s", file, err, snippet)
 				}
+			case "ini":
+				model = target
 			case "csv":
-				for _, f := range policy.Check(t.Context(), policy.Source{Policy: target}, nil) {
+				for _, f := range policy.Check(t.Context(), policy.Source{Model: model, Policy: target}, nil) {
 					t.Errorf("%s: %v\n%s", file, f, snippet)
 				}
+				model = ""
 			case "json":
 				if !json.Valid([]byte(snippet)) {
 					t.Errorf("%s: not JSON:\n%s", file, snippet)

@@ -146,6 +146,18 @@ func (d *document) syntax(err error) error {
 	if m := goField.FindStringSubmatch(e.Message); m != nil {
 		e.Message = m[1] + " was used where " + m[2] + " is expected"
 	}
+	if _, expected, ok := strings.Cut(e.Message, " was used where "); ok {
+		switch strings.TrimSuffix(expected, " is expected") {
+		case "bool":
+			e.Message += ": write true or false"
+		case "int":
+			e.Message += ": write a whole number"
+		case "sequence":
+			e.Message += ": write a list, each item on a line that begins with -"
+		case "mapping":
+			e.Message += ": write lines KEY: VALUE"
+		}
+	}
 	return e
 }
 
