@@ -62,8 +62,7 @@ TESTS='ErrorsDeny' mutate 'rows that no lookup finds need no address' plan.go 'i
 mutate 'what is asked before its row may panic' engine.go 'if r := recover(); r != nil {
 			holds' 'if r := any(nil); r != nil {
 			holds'
-mutate 'what cannot be looked up is left out' plan.go 'case c.scan:
-			return nil, true' 'case c.scan:'
+mutate 'what cannot be looked up is left out' plan.go 'err != nil || c.scan' 'err != nil'
 # Roles and domains.
 mutate 'nine hops' roles.go 'const defaultRoleDepth = 10' 'const defaultRoleDepth = 9'
 mutate 'eleven hops' roles.go 'const defaultRoleDepth = 10' 'const defaultRoleDepth = 11'
@@ -80,7 +79,7 @@ mutate 'candidates in any order' plan.go 'slices.Sort(ev.rows)' '_ = 0'
 mutate 'a range ends one too early' index.go 'return from, to + rest' 'return from, to + rest - 1'
 mutate 'a range begins one too late' index.go 'from, _ = slices.BinarySearch(keys, key)' 'from, _ = slices.BinarySearch(keys, key); from = min(from+1, len(keys))'
 mutate 'rows of a value are searched from the wrong place' index.go 'have, lo = have[to:], lo+uint32(to)' 'have = have[to:]'
-mutate 'the last key has no end' index.go 'keys[to+i] > key' 'keys[to+i] >= key+1'
+TESTS='EqualRange' mutate 'the last key has no end' index.go 'keys[to+i] > key' 'keys[to+i] >= key+1'
 mutate 'a key that nobody shares is the only one' index.go 's.keys = append(s.keys, k)' 's.keys = append(s.keys[:0], k)'
 
 echo "$((mutations - survived)) of $mutations mistakes are noticed"
