@@ -18,8 +18,6 @@ var (
 	// evalCall is an eval of a field of the policy, anyEval any other too.
 	evalCall = regexp.MustCompile(`\beval\(\s*p_(\w+)\s*\)`)
 	anyEval  = regexp.MustCompile(`\beval\s*\(`)
-	// requestPattern is a pattern that the client writes, of an operator.
-	requestPattern = regexp.MustCompile(`[=!]~\s*r_\w+`)
 )
 
 // literals returns the string literals of an expression, with their quotes. It
@@ -62,9 +60,6 @@ func expressionProblems(d *definition, expr, source string, mayEval bool) []stri
 	if len(anyEval.FindAllString(expr, -1)) != len(evalCall.FindAllString(expr, -1)) {
 		add("eval takes one field of p: anything else could come from the client")
 	}
-	if call := requestPattern.FindString(expr); call != "" {
-		add("the pattern in %q comes from the client: put r first and p second", shorten(call))
-	}
 
 	verdict := true
 	functions := knownFunctions(d, mayEval, &verdict)
@@ -89,6 +84,7 @@ func expressionProblems(d *definition, expr, source string, mayEval bool) []stri
 	}
 	problems = append(problems, tokenProblems(d, tokens)...)
 	problems = append(problems, callProblems(d, tokens, names)...)
+	problems = append(problems, operatorProblems(tokens)...)
 	if len(problems) > 0 {
 		return problems
 	}
@@ -258,6 +254,38 @@ func argumentsOf(tokens []govaluate.ExpressionToken, function int) [][]govaluate
 
 func isOfRequest(t govaluate.ExpressionToken) bool {
 	return t.Kind == govaluate.VARIABLE && strings.HasPrefix(fmt.Sprint(t.Value), "r_")
+}
+
+// operatorProblems finds patterns of =~ and !~ in which the client has a say.
+func operatorProblems(tokens []govaluate.ExpressionToken) []string {
+	for i, t := range tokens {
+		if operator := fmt.Sprint(t.Value); t.Kind == govaluate.COMPARATOR && (operator == "=~" || operator == "!~") && slices.ContainsFunc(operand(tokens[i+1:]), isOfRequest) {
+			return []string{fmt.Sprintf("the pattern of %s comes from the client: put r first and p second, and join nothing of r to a pattern", operator)}
+		}
+	}
+	return nil
+}
+
+// operand returns the tokens up to the next operator that binds less than + and
+// its like: what stands there belongs to the operand before it.
+func operand(tokens []govaluate.ExpressionToken) []govaluate.ExpressionToken {
+	depth := 0
+	for i, t := range tokens {
+		switch t.Kind {
+		case govaluate.CLAUSE:
+			depth++
+		case govaluate.CLAUSE_CLOSE:
+			depth--
+		case govaluate.LOGICALOP, govaluate.TERNARY, govaluate.SEPARATOR:
+			if depth == 0 {
+				return tokens[:i]
+			}
+		}
+		if depth < 0 {
+			return tokens[:i]
+		}
+	}
+	return tokens
 }
 
 // takesPattern reports whether the second argument of a function is a pattern.

@@ -35,7 +35,7 @@ func TestBadModelsAreRefused(t *testing.T) {
 		}
 		all = append(all, refused.Findings...)
 	}
-	compareFindings(t, "testdata/badmodel", 85, all)
+	compareFindings(t, "testdata/badmodel", 87, all)
 }
 
 func TestGoodModels(t *testing.T) {
