@@ -281,7 +281,7 @@ func (s *Session) setReader(o SessionOptions) error {
 		}
 		text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBody+1))
 		if err != nil {
-			return authz.Principal{}, &awayError{fmt.Errorf("read the answer: %w", err)}
+			return authz.Principal{}, away(fmt.Errorf("read the answer: %w", err))
 		}
 		return readJSON(text, o.SubjectPath, o.GroupsPath)
 	}
@@ -466,6 +466,18 @@ type awayError struct{ err error }
 func (e *awayError) Error() string { return e.err.Error() }
 func (e *awayError) Unwrap() error { return e.err }
 
+// away marks an error of a call that says that nobody is there, or not in time.
+// To hang up is an answer: applications do so on headers that are too long for
+// them, and it takes no time.
+func away(err error) error {
+	var network *net.OpError
+	var slow net.Error
+	if errors.As(err, &network) && network.Op == "dial" || errors.As(err, &slow) && slow.Timeout() {
+		return &awayError{err}
+	}
+	return err
+}
+
 // call makes the request and reads the answer.
 func (s *Session) call(ctx context.Context, values []string) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
@@ -494,7 +506,7 @@ func (s *Session) call(ctx context.Context, values []string) (answer, error) {
 		if errors.As(err, &failed) {
 			err = failed.Err
 		}
-		return answer{}, &awayError{err}
+		return answer{}, away(err)
 	}
 	defer func() {
 		// What little is left is read, so that the connection can be used again.
@@ -509,7 +521,7 @@ func (s *Session) call(ctx context.Context, values []string) (answer, error) {
 		return judge(p, err)
 	case 300 <= code && code < 400:
 		return answer{}, fmt.Errorf("it answered %d, a redirect: make it answer 401 to nobody", code)
-	case code == http.StatusBadGateway || code == http.StatusServiceUnavailable || code == http.StatusGatewayTimeout:
+	case code == http.StatusServiceUnavailable || code == http.StatusGatewayTimeout: // 502: one that hung up on a gateway
 		return answer{}, &awayError{fmt.Errorf("it answered %d", code)}
 	default:
 		return answer{}, fmt.Errorf("it answered %d", code)

@@ -162,29 +162,32 @@ func TestSessionHostileCredentials(t *testing.T) {
 	}
 }
 
+// status answers with a status and headers, rawAnswer with bytes and an end.
+func status(code int, headers ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for i := 0; i < len(headers); i += 2 {
+			w.Header()[headers[i]] = append(w.Header()[headers[i]], headers[i+1])
+		}
+		w.WriteHeader(code)
+	}
+}
+
+func rawAnswer(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		_, _ = conn.Write([]byte(text)) // the client is gone
+		_ = conn.Close()
+	}
+}
+
 // Whatever the application answers, nobody becomes somebody by it.
 func TestSessionHostileAnswers(t *testing.T) {
-	status := func(code int, headers ...string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			for i := 0; i < len(headers); i += 2 {
-				w.Header()[headers[i]] = append(w.Header()[headers[i]], headers[i+1])
-			}
-			w.WriteHeader(code)
-		}
-	}
 	named := func(subject string) http.HandlerFunc { return answerJSON(`{"subject": ` + subject + `, "groups": []}`) }
 	grouped := func(groups string) http.HandlerFunc {
 		return answerJSON(`{"subject": "alice", "groups": ` + groups + `}`)
-	}
-	rawAnswer := func(text string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			conn, _, err := w.(http.Hijacker).Hijack()
-			if err != nil {
-				panic(err)
-			}
-			_, _ = conn.Write([]byte(text)) // the client is gone
-			_ = conn.Close()
-		}
 	}
 	html := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -618,18 +621,34 @@ func TestSessionEndsWhileTheApplicationIsAway(t *testing.T) {
 
 // A caller whose cookie makes the application fail shuts nobody else out.
 func TestSessionBreakerIsNotTheCallersToOpen(t *testing.T) {
-	s := newSession(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, err := r.Cookie("sessionid"); err == nil && strings.HasPrefix(c.Value, "bad") {
-			w.WriteHeader(http.StatusInternalServerError)
-			return
-		}
-		answerJSON(`{"subject": "alice", "groups": []}`)(w, r)
-	}), nil)
-	for i := range 50 {
-		_, _ = s.Authenticate(t.Context(), withCookie(fmt.Sprintf("sessionid=bad%d", i))) // fails
-	}
-	if got := verdict(s.Authenticate(t.Context(), withCookie("sessionid=x"))); got != "known" {
-		t.Error(got)
+	for _, row := range []struct {
+		name string
+		bad  http.HandlerFunc
+	}{
+		{"an error", status(500)},
+		{"it hung up on a gateway", status(502)},
+		{"it hangs up, as on headers that are too long", rawAnswer("")},
+		{"it hangs up in the middle", rawAnswer("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")},
+		{"it repeats the cookie beyond what is read", status(400, "X-Cookie", strings.Repeat("a", 40<<10))},
+		{"garbage", rawAnswer("\x00\r\n\r\n")},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := newSession(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if c, err := r.Cookie("sessionid"); err == nil && strings.HasPrefix(c.Value, "bad") {
+					row.bad(w, r)
+					return
+				}
+				answerJSON(`{"subject": "alice", "groups": []}`)(w, r)
+			}), nil)
+			for i := range 20 {
+				if got := verdict(s.Authenticate(t.Context(), withCookie(fmt.Sprintf("sessionid=bad%d", i)))); got != "unavailable" {
+					t.Fatal(got)
+				}
+			}
+			if got := verdict(s.Authenticate(t.Context(), withCookie("sessionid=x"))); got != "known" {
+				t.Error(got)
+			}
+		})
 	}
 }
 
