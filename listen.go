@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sys/unix"
 
 	"securefiles/internal/config"
@@ -19,6 +20,11 @@ import (
 
 // socketMode lets the socket's group, nginx's, connect.
 const socketMode = 0o660
+
+// maxAdminConnections is far more than monitoring needs. nginx bounds the
+// connections to its own listener; here, whoever comes would use up the file
+// descriptors that decisions need.
+const maxAdminConnections = 64
 
 // openListeners opens the listener for nginx and the admin listener. Sockets
 // that systemd passes take the place of the configured addresses: the one
@@ -50,7 +56,7 @@ func openListeners(c *config.Config) (nginx, admin net.Listener, err error) {
 			return nil, nil, errors.Join(fmt.Errorf("listen for metrics and health: %w", err), nginx.Close())
 		}
 	}
-	return nginx, admin, nil
+	return nginx, netutil.LimitListener(admin, maxAdminConnections), nil
 }
 
 func listen(address string) (net.Listener, error) {

@@ -1,8 +1,10 @@
 package integration_test
 
 import (
+	"bufio"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A server block that somebody else wrote: every directive here, inherited,
@@ -366,6 +370,43 @@ func TestTwoCredentialsAreNotChosenFrom(t *testing.T) {
 		r, err := raw(s.web, "GET", []byte("GET /downloads/project/plan.txt HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"+headers+"\r\n"))
 		if err != nil || succeeded(r.status) {
 			t.Errorf("%q: %+v, %v", headers, r, err)
+		}
+	}
+}
+
+// S12: whoever reaches the admin listener, and holds connections to it, leaves
+// file descriptors for decisions.
+func TestAdminConnectionsLeaveRoomForDecisions(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{policy: alicesPolicy})
+	const files = 256 // that the service may have open
+	if err := unix.Prlimit(s.daemon.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: files}, nil); err != nil {
+		t.Fatal(err)
+	}
+	held, answered := 0, 0
+	for range 2 * files {
+		conn, err := net.Dial("tcp", s.admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close() //nolint:errcheck // it is held until here
+		if _, err := conn.Write([]byte("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		held++
+		if held <= 16 { // monitoring is not shut out
+			if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
+				answered++
+			}
+		}
+	}
+	if answered != 16 {
+		t.Errorf("%d of the first 16 connections are answered", answered)
+	}
+	for range 32 { // connections that nginx has not made yet
+		r, err := raw(s.service, "GET", []byte("GET /authorize HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+		if err != nil || r.status != 400 {
+			t.Fatalf("with %d connections to the admin listener: %+v, %v", held, r, err)
 		}
 	}
 }
