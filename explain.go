@@ -243,18 +243,19 @@ func (t *adminToken) reload(log *slog.Logger) error {
 		return nil
 	}
 	t.digest.Store(nil)
-	info, err := os.Stat(t.file)
-	if err != nil {
-		return fmt.Errorf("read admin_token_file: %w", err)
-	}
-	if info.Mode().Perm()&0o007 != 0 {
-		log.Warn("others may read the admin token: chmod o= the file", "file", t.file, "mode", info.Mode().Perm().String())
-	}
+	warnIfOthersRead(log, "the admin token", t.file)
 	text, err := os.ReadFile(t.file)
 	if err != nil {
 		return fmt.Errorf("read admin_token_file: %w", err)
 	}
 	return t.set(string(text))
+}
+
+// warnIfOthersRead tells of a secret that any user of the machine can read.
+func warnIfOthersRead(log *slog.Logger, what, file string) {
+	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 { // an error is told of by whoever reads it
+		log.Warn("others may read "+what+": chmod o= the file", "file", file, "mode", info.Mode().Perm().String())
+	}
 }
 
 func (t *adminToken) set(text string) error {

@@ -82,9 +82,16 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	if err := loadKeys(ctx, log, callers.keys); err != nil {
 		return err
 	}
-	secret, err := proxySecret(c, env.environ)
+	secret, err := proxySecret(c, env.environ, log)
 	if err != nil {
 		return err
+	}
+
+	if c.ListenInsecure && secret == nil {
+		log.Warn("listen_insecure is set, and there is no proxy secret: whoever reaches the listener is believed what nginx is believed", "listen", c.Listen)
+	}
+	if c.AdminInsecure {
+		log.Warn("admin_insecure is set: whoever reaches the admin listener sees metrics and the state of the policy", "admin", c.Admin)
 	}
 
 	info := buildInfo()
@@ -180,6 +187,9 @@ func openIdentity(c *config.Config, log *slog.Logger) (*callers, error) {
 			token, err := out.openJWT(id.JWT)
 			if err != nil {
 				return nil, fmt.Errorf("identity from jwt of %s: %w", id.JWT.Issuer, err)
+			}
+			if slices.ContainsFunc(id.JWT.Algorithms, func(a string) bool { return strings.HasPrefix(a, "HS") }) {
+				warnIfOthersRead(log, "the secret that tokens are signed with", id.JWT.JWKSFile)
 			}
 			out.add("jwt", tokenPlace(id.JWT)+", issuer "+id.JWT.Issuer, token)
 			if out.challenge == "" {
@@ -377,12 +387,13 @@ func proxySecretWanted(c *config.Config, environ []string) bool {
 }
 
 // proxySecret returns the secret, or nil where none is configured.
-func proxySecret(c *config.Config, environ []string) ([]byte, error) {
+func proxySecret(c *config.Config, environ []string, log *slog.Logger) ([]byte, error) {
 	if !proxySecretWanted(c, environ) {
 		return nil, nil
 	}
 	text, ok := lookup(environ, config.ProxySecretVariable)
 	if !ok {
+		warnIfOthersRead(log, "the proxy secret", c.ProxySecretFile)
 		b, err := os.ReadFile(c.ProxySecretFile)
 		if err != nil {
 			return nil, fmt.Errorf("read proxy_secret_file: %w", err)
@@ -603,13 +614,27 @@ func (s *service) ready(w http.ResponseWriter, _ *http.Request) {
 	answer := readiness{Ready: true}
 	answer.Policy.Generation, answer.Policy.Lines, answer.Policy.Stale = status.Generation, status.Lines, status.Stale
 	if status.Err != nil {
-		answer.Policy.Error = status.Err.Error()
+		answer.Policy.Error = withoutMessages(status.Err)
 	}
 	code := http.StatusOK
 	if s.stopping.Load() {
 		answer.Ready, answer.Reason, code = false, "stopping", http.StatusServiceUnavailable
 	}
 	respond(w, code, answer)
+}
+
+// withoutMessages returns what is wrong with a policy without what its lines say:
+// whoever asks without a token must not learn names and paths.
+func withoutMessages(err error) string {
+	var refused *policy.LoadError
+	if !errors.As(err, &refused) {
+		return err.Error()
+	}
+	places := &policy.LoadError{Findings: slices.Clone(refused.Findings)}
+	for i := range places.Findings {
+		places.Findings[i].Message = "the log says what"
+	}
+	return places.Error()
 }
 
 func respond(w http.ResponseWriter, code int, v any) {

@@ -112,7 +112,7 @@ func TestProxySecretIsReadFromFileOrEnvironment(t *testing.T) {
 		{"empty in the environment", &config.Config{}, []string{"SECUREFILES_PROXY_SECRET="}, "", true},
 		{"file is gone", &config.Config{ProxySecretFile: file + ".none"}, nil, "", true},
 	} {
-		got, err := proxySecret(row.c, row.environ)
+		got, err := proxySecret(row.c, row.environ, slog.New(slog.DiscardHandler))
 		if string(got) != row.want || (err != nil) != row.refused {
 			t.Errorf("%s: got %q, %v", row.name, got, err)
 		}

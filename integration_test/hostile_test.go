@@ -410,3 +410,39 @@ func TestAdminConnectionsLeaveRoomForDecisions(t *testing.T) {
 		}
 	}
 }
+
+// S24, S25: a set-up that trusts more than it need is told of at the start, and
+// the admin listener tells nobody what stands in a policy.
+func TestLooseSetUpIsToldOf(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{
+		policy:   alicesPolicy,
+		extra:    "listen_insecure: true\nadmin_insecure: true\nadmin_token_file: token\n",
+		identity: "identity:\n  - jwt: {issuer: here, audience: [downloads], jwks_file: keys.json, algorithms: [HS256]}\n",
+		before: func(s *site) {
+			s.write("token", strings.Repeat("t", 32)+"\n")
+			s.write("keys.json", `{"keys":[{"kty":"oct","k":"`+strings.Repeat("A", 43)+`"}]}`)
+		},
+	})
+	for _, warning := range []string{"listen_insecure is set", "admin_insecure is set", "others may read the admin token", "others may read the secret that tokens are signed with"} {
+		if !strings.Contains(s.log.String(), warning) {
+			t.Errorf("not told: %s", warning)
+		}
+	}
+	s.replace("policy.csv", alicesPolicy+"p, carol, /merger/**, read, Allow\ng, editor, editor\n")
+	s.eventually("the version is refused", func() bool { return s.metric("securefiles_policy_stale") == "1" })
+	if code, body := s.adminGet("/readyz"); code != http.StatusOK || !strings.Contains(body, "policy.csv:6: error:") || !strings.Contains(body, "[effect]") ||
+		strings.Contains(body, "Allow") || strings.Contains(body, "editor") {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	if !strings.Contains(s.log.String(), "Allow") {
+		t.Error("the log does not say what is wrong")
+	}
+	_ = s.daemon.Process.Kill() // to start again with a secret
+	_ = s.daemon.Wait()
+	s.write("secret", strings.Repeat("s", 32)+"\n")
+	s.write("policy.csv", alicesPolicy)
+	s.edit("securefiles.yaml", "listen_insecure: true", "proxy_secret_file: secret")
+	s.startService()
+	s.eventually("it tells of the secret", func() bool { return strings.Contains(s.log.String(), "others may read the proxy secret") })
+}
