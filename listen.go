@@ -24,7 +24,7 @@ const socketMode = 0o660
 // maxAdminConnections is far more than monitoring needs. nginx bounds the
 // connections to its own listener; here, whoever comes would use up the file
 // descriptors that decisions need.
-const maxAdminConnections = 64
+const maxAdminConnections = 256
 
 // openListeners opens the listener for nginx and the admin listener. Sockets
 // that systemd passes take the place of the configured addresses: the one

@@ -42,6 +42,7 @@ const (
 	readTimeout       = 5 * time.Second
 	writeTimeout      = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
+	adminIdleTimeout  = 10 * time.Second // whoever forgets to close does not keep others out for long
 	maxConcurrent     = 1024
 	minProxySecret    = 32
 	proxySecretHeader = "X-Securefiles-Proxy-Secret"
@@ -128,6 +129,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	}
 	nginxServer := newServer(decisionRoutes(guard, counters, secret), log)
 	adminServer := newServer(s.adminRoutes(info), log)
+	adminServer.IdleTimeout = adminIdleTimeout
 	log.Info("serving", "listen", nginxListener.Addr().String(), "admin", adminListener.Addr().String(), "version", info.Version)
 
 	group, running := errgroup.WithContext(ctx)

@@ -413,6 +413,7 @@ func (s *site) adminGet(path string) (int, string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	req.Close = true // tests poll
 	r, err := do(newClient(), req)
 	if err != nil {
 		return 0, ""

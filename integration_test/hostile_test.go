@@ -379,7 +379,7 @@ func TestTwoCredentialsAreNotChosenFrom(t *testing.T) {
 func TestAdminConnectionsLeaveRoomForDecisions(t *testing.T) {
 	t.Parallel()
 	s := start(t, plan{policy: alicesPolicy})
-	const files = 256 // that the service may have open
+	const files = 512 // that the service may have open
 	if err := unix.Prlimit(s.daemon.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: files}, nil); err != nil {
 		t.Fatal(err)
 	}
