@@ -29,6 +29,7 @@ const (
 	maxRemembered   = 4096 // verified credentials
 	maxWaiting      = 64   // password checks that wait for a turn
 	maxWait         = time.Second
+	maxLogins       = 256 // requests that wait, also those for the same check
 	// maxPasswordBytes is where bcrypt stops reading: the rest of a longer
 	// password would count for nothing.
 	maxPasswordBytes = 72
@@ -78,6 +79,7 @@ type Basic struct {
 	// hundred pictures asks a hundred times at once.
 	checks singleflight.Group
 	gate   gate
+	crowd  crowd
 }
 
 // NewBasic loads the file. Its error lists each wrong line as `file:line:
@@ -112,6 +114,7 @@ func NewBasic(file string, opts *BasicOptions) (*Basic, error) {
 		remembered: remembered,
 		secret:     newSecret(),
 		gate:       newGate(max(1, runtime.GOMAXPROCS(0)/2), maxWaiting),
+		crowd:      make(crowd, maxLogins),
 	}
 	if err := b.Reload(context.Background()); err != nil {
 		return nil, err
@@ -208,6 +211,11 @@ func (b *Basic) verify(u *users, user, password string) (bool, error) {
 	if until, ok := b.remembered.GetIfPresent(key); ok && b.now().Before(until) {
 		return true, nil
 	}
+	leave, err := b.crowd.enter()
+	if err != nil {
+		return false, err
+	}
+	defer leave()
 	result, err, _ := b.checks.Do(string(key[:]), func() (any, error) {
 		waiting, cancel := context.WithTimeout(context.Background(), maxWait)
 		defer cancel()

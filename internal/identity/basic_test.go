@@ -417,6 +417,35 @@ func TestReloadStopsWithItsContext(t *testing.T) {
 	}
 }
 
+// S12: requests with the same credentials share a check, and must not wait for it
+// in any number: the service has 1,024 places in all.
+func TestLoginsThatWaitAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTestBasic(t, usersFile, nil)
+		finish := make(chan struct{})
+		replaceChecks(b, func(hash htpasswd.EncodedPasswd) check {
+			return func(string) bool { <-finish; return false }
+		})
+		var ended atomic.Int64
+		var all sync.WaitGroup
+		for range 1000 {
+			all.Go(func() {
+				_, _ = login(t, b, "alice", "wrong") // refused, or busy
+				ended.Add(1)
+			})
+		}
+		synctest.Wait()
+		if waiting := 1000 - ended.Load(); waiting != maxLogins {
+			t.Errorf("%d requests wait, want %d", waiting, maxLogins)
+		}
+		close(finish)
+		all.Wait()
+		if len(b.crowd) != 0 {
+			t.Error("the crowd counts requests that have ended")
+		}
+	})
+}
+
 // S12, S19
 func TestBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

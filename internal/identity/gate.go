@@ -41,3 +41,17 @@ func (g gate) leave() {
 	<-g.running
 	<-g.places
 }
+
+// A crowd bounds the requests that wait for a source, also where many wait for
+// one check: together the sources must leave the service requests to answer.
+type crowd chan struct{}
+
+// enter returns ErrBusy, or the function to call in the end.
+func (c crowd) enter() (leave func(), err error) {
+	select {
+	case c <- struct{}{}:
+		return func() { <-c }, nil
+	default:
+		return nil, ErrBusy
+	}
+}

@@ -35,6 +35,7 @@ const (
 	maxAnswerBody       = 64 << 10
 	maxSessionMemory    = 16 << 20 // of remembered answers
 	maxCallsWaiting     = 1024     // calls that wait for a turn
+	maxSessionsWaiting  = 512      // requests that wait, also those for the same call
 	breakerFailures     = 5        // failures in a row until the application is left alone
 	breakerPause        = time.Second
 	defaultCallTimeout  = time.Second
@@ -115,6 +116,7 @@ type Session struct {
 	remembered *otter.Cache[digest, answer]
 	calls      singleflight.Group // one call for many requests of a session
 	gate       gate
+	crowd      crowd
 	breaker    *gobreaker.CircuitBreaker[answer]
 
 	known, refused, failed atomic.Uint64
@@ -145,6 +147,7 @@ func NewSession(o SessionOptions) (*Session, error) {
 		timeout: o.Timeout, remember: o.Remember, rememberRefused: o.RememberRefused, now: o.Now,
 		secret: newSecret(),
 		gate:   newGate(max(1, o.MaxCalls), maxCallsWaiting),
+		crowd:  make(crowd, maxSessionsWaiting),
 	}
 	s.send.Set("User-Agent", "securefiles")
 	if err := s.setRequest(o); err != nil {
@@ -353,6 +356,12 @@ func (s *Session) Authenticate(ctx context.Context, r *http.Request) (authz.Prin
 	if a, ok := s.remembered.GetIfPresent(key); ok && s.now().Before(a.until) {
 		return a.principal, a.err
 	}
+	leave, err := s.crowd.enter()
+	if err != nil {
+		s.failed.Add(1)
+		return authz.Principal{}, &authz.UnavailableError{Source: sourceSession, Err: err}
+	}
+	defer leave()
 	call := s.calls.DoChan(string(key[:]), func() (any, error) {
 		return s.ask(context.WithoutCancel(ctx), key, values)
 	})

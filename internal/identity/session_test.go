@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"securefiles/authz"
@@ -648,6 +649,44 @@ func TestSessionBreakerIsNotTheCallersToOpen(t *testing.T) {
 			if got := verdict(s.Authenticate(t.Context(), withCookie("sessionid=x"))); got != "known" {
 				t.Error(got)
 			}
+		})
+	}
+}
+
+// S12: while an application is slow, the sessions that it is asked for leave the
+// service, which has 1,024 places in all, requests to answer: those of one
+// session, and those of many.
+func TestSessionsThatWaitAreBounded(t *testing.T) {
+	for name, cookie := range map[string]func(int) string{
+		"one":  func(int) string { return "sessionid=x" },
+		"many": func(i int) string { return fmt.Sprintf("sessionid=%d", i) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, err := NewSession(SessionOptions{URL: "http://127.0.0.1:1/", Cookies: []string{"sessionid"}, MaxCalls: 1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.gate.running <- struct{}{} // a call that takes its time
+				var ended atomic.Int64
+				var all sync.WaitGroup
+				for i := range 1000 {
+					all.Go(func() {
+						if _, err := s.Authenticate(t.Context(), withCookie(cookie(i))); verdict(authz.Principal{}, err) != "unavailable" {
+							t.Error(err)
+						}
+						ended.Add(1)
+					})
+				}
+				synctest.Wait()
+				if waiting := 1000 - ended.Load(); waiting != maxSessionsWaiting {
+					t.Errorf("%d requests wait, want %d", waiting, maxSessionsWaiting)
+				}
+				all.Wait()
+				if len(s.crowd) != 0 {
+					t.Error("the crowd counts requests that have ended")
+				}
+			})
 		})
 	}
 }
