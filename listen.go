@@ -85,8 +85,12 @@ func removeStale(path string) error {
 	if info.Mode()&fs.ModeSocket == 0 {
 		return fmt.Errorf("%s exists and is not a socket: name another path", path)
 	}
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
 		return errors.Join(fmt.Errorf("%s: another process is listening there", path), conn.Close())
+	case !errors.Is(err, syscall.ECONNREFUSED): // it may be too busy to answer, or not let us ask
+		return fmt.Errorf("%s: another process may be listening there: %w", path, err)
 	}
 	return os.Remove(path)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"securefiles/internal/config"
 	"securefiles/internal/metrics"
@@ -269,5 +272,31 @@ func TestLoggerHonoursFormatAndLevel(t *testing.T) {
 	newLogger(&buf, config.Log{Format: "text", Level: "info"}).Info("text")
 	if got := buf.String(); strings.Contains(got, "hidden") || !strings.Contains(got, `"msg":"shown"`) || !strings.Contains(got, "msg=text") {
 		t.Errorf("logged %s", got)
+	}
+}
+
+// A socket whose listener is too busy to answer is not taken from it.
+func TestBusySocketIsNotStale(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "auth.sock")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // temporary
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for { // fill its queue
+		conn, err := net.DialTimeout("unix", path, 100*time.Millisecond)
+		if err != nil {
+			break
+		}
+		defer conn.Close() //nolint:errcheck // temporary
+	}
+	if err := removeStale(path); err == nil || !strings.Contains(err.Error(), "may be listening") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
 	}
 }
