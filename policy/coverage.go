@@ -37,7 +37,7 @@ func (c *Coverage) Add(ctx context.Context, q authz.Query) error {
 	defer w.end()
 	if rows, all := w.ev.candidates(); !all {
 		for _, row := range rows {
-			c.reached[row] = c.reached[row] || w.condition.matchSome(int(row), true) == holds
+			c.reached[row] = c.reached[row] || w.ev.asked(int(row))
 		}
 		return nil
 	}
@@ -45,7 +45,7 @@ func (c *Coverage) Add(ctx context.Context, q authz.Query) error {
 		if row%8192 == 0 && ctx.Err() != nil {
 			return fmt.Errorf("cover: %w", ctx.Err())
 		}
-		c.reached[row] = reached || w.condition.matchSome(row, true) == holds
+		c.reached[row] = reached || w.ev.asked(row)
 	}
 	return nil
 }

@@ -216,16 +216,16 @@ func (a *asker) linkTexts() map[string][]string {
 // patternOf returns the patterns of a row.
 func (a *asker) patternOf(row int) []pattern {
 	var out []pattern
-	for _, clauses := range a.condition.alternatives {
-		for _, cl := range clauses {
-			if !slices.Contains(cl.request, "obj") {
+	for _, alternative := range a.snap.engine.def.alternatives() {
+		for _, cl := range alternative.clauses() {
+			if !cl.asks("obj") {
 				continue
 			}
-			pc, ok := a.snap.engine.def.pathClauseOf(cl.text)
+			pc, ok := a.snap.engine.def.pathClauseOf(cl)
 			if !ok {
 				// Something else: take each field of p that it asks for a pattern.
-				for _, f := range cl.policy {
-					value := a.snap.table.syms.text(a.snap.table.rules.cols[a.snap.engine.def.policyField(f)][row])
+				for _, col := range cl.columns {
+					value := a.snap.table.syms.text(a.snap.table.rules.cols[col][row])
 					out = append(out, pattern{"==", value}, pattern{"globMatch", value}, pattern{"keyMatch2", value})
 				}
 				continue
@@ -238,27 +238,17 @@ func (a *asker) patternOf(row int) []pattern {
 
 // simple reports whether patterns tell which paths a line matches.
 func (a *asker) simple() bool {
-	for _, clauses := range a.condition.alternatives {
-		asksPolicy, path := false, false
-		for _, cl := range clauses {
-			asksPolicy = asksPolicy || len(cl.policy) > 0
-			if slices.Contains(cl.request, "obj") {
-				if _, ok := a.snap.engine.def.pathClauseOf(cl.text); !ok || aCall.MatchString(bare(cl.text)) && a.isRoleCall(cl.text) {
-					return false
-				}
-				path = true
+	for _, alternative := range a.snap.engine.def.alternatives() {
+		for _, cl := range alternative.clauses() {
+			if _, ok := a.snap.engine.def.pathClauseOf(cl); cl.asks("obj") && (!ok || cl.atom.kind == atomRole) {
+				return false
 			}
 		}
-		if !asksPolicy || !path {
+		if len(alternative.columns) == 0 || !alternative.asks("obj") {
 			return false
 		}
 	}
 	return true
-}
-
-func (a *asker) isRoleCall(text string) bool {
-	_, ok := a.snap.engine.def.roles[aCall.FindStringSubmatch(bare(text))[1]]
-	return ok
 }
 
 // findProbes makes the paths to try.

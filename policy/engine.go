@@ -31,13 +31,11 @@ type engine struct {
 	cells      []symbol // the rules row by row: what one decision looks at lies together
 	graphs     map[string]*roleGraph
 	roleDepth  int
-	chain      int    // how many roles the longest chain has
-	empty      symbol // of the empty text, the domain of links that have none
-	eft        int    // the column of eft, or -1
-	sub        int    // the field of r that is the subject, or -1
-	asksPolicy bool   // the matcher looks at p; otherwise Casbin evaluates it once
-	matcher    *term
-	atoms      []*atom
+	chain      int      // how many roles the longest chain has
+	empty      symbol   // of the empty text, the domain of links that have none
+	eft        int      // the column of eft, or -1
+	sub        int      // the field of r that is the subject, or -1
+	asksPolicy bool     // the matcher looks at p; otherwise Casbin evaluates it once
 	constants  []symbol // by atom: of atomConstant
 	plan       *plan
 	patterns   *patternMatcher
@@ -69,11 +67,7 @@ func newEngine(def *definition, syms *symbols, rs *rules, ls links, opts engineO
 		e.graphs[name] = newRoleGraph(ls[name], opts.roleDepth)
 		e.chain = max(e.chain, e.graphs[name].longest(syms))
 	}
-	var err error
-	if e.matcher, e.atoms, err = parseMatcher(def); err != nil {
-		return nil, fmt.Errorf("compile the matcher of %s: %w", def.file, err)
-	}
-	for _, a := range e.atoms {
+	for _, a := range def.atoms {
 		constant, ok := syms.lookup(a.text)
 		if !ok {
 			constant = noSymbol
@@ -186,6 +180,7 @@ type evaluator struct {
 	// compiled are the atoms that govaluate evaluates, by their number, with
 	// functions that see the evaluator's query.
 	compiled []*govaluate.EvaluableExpression
+	tokens   []govaluate.ExpressionToken // of the matcher, with the same functions
 
 	query   authz.Query
 	request []string
@@ -218,29 +213,37 @@ type walkResult struct {
 func (e *engine) newEvaluator() (*evaluator, error) {
 	n := len(e.def.requestFields)
 	ev := &evaluator{
-		engine: e, compiled: make([]*govaluate.EvaluableExpression, len(e.atoms)),
+		engine: e, compiled: make([]*govaluate.EvaluableExpression, len(e.def.atoms)),
 		request: make([]string, n), symbols: make([]symbol, n), found: make([]bool, n),
-		verdicts: make([]atomVerdict, len(e.atoms)),
+		verdicts: make([]atomVerdict, len(e.def.atoms)),
 	}
-	var tokens []govaluate.ExpressionToken
-	for _, a := range e.atoms {
+	for _, a := range e.def.atoms {
 		if a.kind != atomOpaque && a.kind != atomRequest {
 			continue
 		}
-		if tokens == nil {
-			matcher, err := govaluate.NewEvaluableExpressionWithFunctions(e.def.matcher, ev.functions())
-			if err != nil {
-				return nil, fmt.Errorf("compile the matcher of %s: %w", e.def.file, err)
-			}
-			tokens = asParsed(matcher.Tokens())
+		var err error
+		if ev.compiled[a.number], err = ev.compile(&a.part); err != nil {
+			return nil, err
 		}
-		compiled, err := govaluate.NewEvaluableExpressionFromTokens(tokens[a.from:a.to])
-		if err != nil {
-			return nil, fmt.Errorf("compile %q of the matcher of %s: %w", a.source, e.def.file, err)
-		}
-		ev.compiled[a.number] = compiled
 	}
 	return ev, nil
+}
+
+// compile compiles a part of the matcher.
+func (ev *evaluator) compile(p *part) (*govaluate.EvaluableExpression, error) {
+	def := ev.engine.def
+	if ev.tokens == nil {
+		matcher, err := compile(def.matcher, ev.functions())
+		if err != nil {
+			return nil, fmt.Errorf("compile the matcher of %s: %w", def.file, err)
+		}
+		ev.tokens = matcher.Tokens()
+	}
+	compiled, err := govaluate.NewEvaluableExpressionFromTokens(asParsed(ev.tokens[p.from:p.to]))
+	if err != nil {
+		return nil, fmt.Errorf("compile %q of the matcher of %s: %w", p.source, def.file, err)
+	}
+	return compiled, nil
 }
 
 // asParsed returns tokens as they were before govaluate compiled the patterns
@@ -409,7 +412,7 @@ func (ev *evaluator) evalRule(functions map[string]govaluate.ExpressionFunction,
 // matches evaluates the matcher for a row.
 func (ev *evaluator) matches(row int) (bool, error) {
 	ev.row = row
-	holds, err := ev.holds(ev.engine.matcher, true)
+	holds, err := ev.holds(ev.engine.def.root, true)
 	if err != nil {
 		return false, fmt.Errorf("evaluate the matcher: %w", err)
 	}
@@ -599,7 +602,7 @@ func (ev *evaluator) decideWithoutRows() (allowed bool, row int, err error) {
 		return false, -1, errors.New("the matcher evaluates rules of the policy, and there are none")
 	}
 	ev.row = -1
-	ok, err := ev.holds(ev.engine.matcher, false)
+	ok, err := ev.holds(ev.engine.def.root, false)
 	switch {
 	case err != nil:
 		return false, -1, fmt.Errorf("evaluate the matcher: %w", err)

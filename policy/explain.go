@@ -135,7 +135,7 @@ func (s *snapshot) explain(ctx context.Context, q *authz.Query) (*Explanation, e
 	x.Roles = w.roles()
 	var matching, failing []int
 	if s.engine.asksPolicy {
-		matching, failing, err = s.engine.matchAll(w.ev, w.condition, ctx.Err)
+		matching, failing, err = w.ev.matchAll(ctx.Err)
 		if err != nil {
 			return nil, fmt.Errorf("explain: %w", err)
 		}
@@ -145,7 +145,7 @@ func (s *snapshot) explain(ctx context.Context, q *authz.Query) (*Explanation, e
 	}
 	x.MoreMatches = len(matching) - len(x.Matches)
 	for _, row := range failing[:min(len(failing), maxFailing)] {
-		x.Failing = append(x.Failing, w.explained(row, w.condition.alternatives[0]))
+		x.Failing = append(x.Failing, w.explained(row, s.engine.def.alternatives()[0]))
 	}
 	deciding := -1
 	if d.Line > 0 {
@@ -274,11 +274,10 @@ func (s *snapshot) why(allowed bool, deciding int, matching []int) string {
 
 // A witness looks at the rows of a snapshot for one query.
 type witness struct {
-	snap      *snapshot
-	ev        *evaluator
-	condition *condition
-	calls     []roleCall
-	links     map[linkKey][]*Step // steps whose g line is looked for
+	snap  *snapshot
+	ev    *evaluator
+	calls []roleCall
+	links map[linkKey][]*Step // steps whose g line is looked for
 }
 
 func (s *snapshot) newWitness(q *authz.Query) (*witness, error) {
@@ -286,12 +285,7 @@ func (s *snapshot) newWitness(q *authz.Query) (*witness, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := takeApart(ev)
-	if err != nil {
-		s.engine.end(ev)
-		return nil, err
-	}
-	return &witness{snap: s, ev: ev, condition: c, calls: s.engine.def.roleCalls(), links: map[linkKey][]*Step{}}, nil
+	return &witness{snap: s, ev: ev, calls: s.engine.def.roleCalls(), links: map[linkKey][]*Step{}}, nil
 }
 
 func (w *witness) end() { w.snap.engine.end(w.ev) }
@@ -304,7 +298,7 @@ func (w *witness) roles() []string {
 		if strings.HasPrefix(rc.domain, "p_") {
 			continue // each line has its own
 		}
-		domain, ok := w.condition.domain(rc, -1)
+		domain, ok := w.ev.roleDomain(rc, -1)
 		if !ok {
 			continue
 		}
@@ -324,7 +318,7 @@ func (w *witness) roles() []string {
 // line describes a row. The g lines of its chain are found by findLinks.
 func (w *witness) line(row int) Line {
 	l := w.snap.line(row)
-	hops := w.condition.chain(w.calls, row)
+	hops := w.ev.chain(w.calls, row)
 	l.Chain = make([]Step, len(hops))
 	for i, h := range hops {
 		l.Chain[i].Name = h.name
@@ -351,12 +345,10 @@ func (s *snapshot) line(row int) Line {
 }
 
 // explained is line with what each clause of an alternative says.
-func (w *witness) explained(row int, clauses []*clause) Line {
+func (w *witness) explained(row int, alternative *term) Line {
 	l := w.line(row)
-	for _, cl := range clauses {
-		l.Clauses = append(l.Clauses, Clause{
-			Text: source(bare(cl.text)), Holds: w.condition.evaluate(cl, row) == holds, Detail: w.condition.detail(cl.text, row),
-		})
+	for _, cl := range alternative.clauses() {
+		l.Clauses = append(l.Clauses, Clause{Text: cl.source, Holds: w.ev.verdict(cl, row) == holds, Detail: w.ev.detail(cl, row)})
 	}
 	return l
 }
@@ -379,11 +371,12 @@ func (w *witness) findLinks() {
 
 // nearness says how far a row is from matching.
 type nearness struct {
-	row, alternative int
-	failed           int  // clauses
-	foreign          bool // one of them asks for the subject
-	common           int  // how much of the path is the object's, in bytes
-	elsewhere        bool // a path that fails has less than half of the object's first segment in common
+	row         int
+	alternative *term
+	failed      int  // clauses
+	foreign     bool // one of them asks for the subject
+	common      int  // how much of the path is the object's, in bytes
+	elsewhere   bool // a path that fails has less than half of the object's first segment in common
 }
 
 // compare orders the nearest first: the fewest clauses that fail, then the path
@@ -444,7 +437,7 @@ func (w *witness) nearest(ctx context.Context) ([]Line, error) {
 		if n.elsewhere && !best[0].elsewhere {
 			continue
 		}
-		lines = append(lines, w.explained(n.row, w.condition.alternatives[n.alternative]))
+		lines = append(lines, w.explained(n.row, n.alternative))
 	}
 	return lines, nil
 }
@@ -452,30 +445,28 @@ func (w *witness) nearest(ctx context.Context) ([]Line, error) {
 // distance measures the alternative of the matcher that is nearest in a row. A
 // row that fails in all that it asks is near to nothing.
 func (w *witness) distance(row int) (nearest nearness, ok bool) {
-	c, rules, object := w.condition, w.snap.table.rules, w.ev.query.Object
+	rules, object := w.snap.table.rules, w.ev.query.Object
 	firstSegment := len(object)
 	if len(object) > 1 {
 		if i := strings.IndexByte(object[1:], '/'); i >= 0 {
 			firstSegment = i + 1
 		}
 	}
-	for i, clauses := range c.alternatives {
-		n := nearness{row: row, alternative: i}
-		asksPolicy := false
+	for _, alternative := range w.snap.engine.def.alternatives() {
+		n, clauses := nearness{row: row, alternative: alternative}, alternative.clauses()
 		for _, cl := range clauses {
-			asksPolicy = asksPolicy || len(cl.policy) > 0
-			held := c.evaluate(cl, row) == holds
+			held := w.ev.verdict(cl, row) == holds
 			if !held {
 				n.failed++
-				n.foreign = n.foreign || slices.Contains(cl.request, "sub")
+				n.foreign = n.foreign || cl.asks("sub")
 			}
-			if slices.Contains(cl.request, "obj") && cl.col >= 0 {
-				common := commonPrefix(w.snap.table.syms.text(rules.cols[cl.col][row]), object)
+			if cl.asks("obj") && len(cl.columns) == 1 && !cl.evaluates {
+				common := commonPrefix(w.snap.table.syms.text(rules.cols[cl.columns[0]][row]), object)
 				n.common, n.elsewhere = max(n.common, common), n.elsewhere || !held && common <= firstSegment/2
 			}
 		}
 		nothing := len(clauses) > 1 && n.failed == len(clauses)
-		if asksPolicy && !nothing && (!ok || n.compare(nearest) < 0) {
+		if len(alternative.columns) > 0 && !nothing && (!ok || n.compare(nearest) < 0) {
 			nearest, ok = n, true
 		}
 	}

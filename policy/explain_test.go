@@ -178,6 +178,38 @@ func TestClauseDetails(t *testing.T) {
 	}
 }
 
+func TestClausesOfAnyKindAreDetailed(t *testing.T) {
+	shape := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act", "eft"}, effect: allowAndDeny}
+	source := Source{Model: filepath.Join(t.TempDir(), "model.conf"), Policy: filepath.Join(t.TempDir(), "policy.csv")}
+	write(t, source.Policy, "p, alice, ^/b/, read, allow\n")
+	for matcher, want := range map[string]string{
+		"!(r.act == p.act && p.obj == r.obj)":           `"^/b/" is not "/a/x"`,
+		"!keyMatch(r.obj, p.obj)":                       `"/a/x" does not match "^/b/"`,
+		"!(r.sub != p.sub)":                             `both are "alice"`,
+		"r.obj !~ p.obj":                                `"/a/x" does not match "^/b/"`,
+		`r.act != "list"`:                               `"read" is not "list"`,
+		`p.act == "read"`:                               `p.act is "read"`,
+		`(r.act == p.act ? r.act == p.act : false)`:     `r.act is "read"; p.act is "read"`,
+		`(r.act == p.act ? true : false)`:               `r.act is "read"; p.act is "read"`,
+		`(r.act + "") == p.act`:                         `r.act is "read"; p.act is "read"`,
+		`p.act in ("read", "list")`:                     `p.act is "read"`,
+		`keyGet(r.obj, "/a/*") == p.act + ""`:           `r.obj is "/a/x"; p.act is "read"`,
+		`r.act + "x" == p.act + "x"`:                    `r.act + "x" is "readx"`,
+		`(r.act == "list" || (r.act == p.act && true))`: `both are "read"; `,
+	} {
+		write(t, source.Model, shape.model("r.sub == p.sub && r.obj =~ p.obj && "+matcher))
+		s, err := Open(t.Context(), source, nil)
+		if err != nil {
+			t.Errorf("%s: %v", matcher, err)
+			continue
+		}
+		x := explain(t, s, read("alice", "/a/x"))
+		if len(x.Nearest) == 0 || len(x.Nearest[0].Clauses) != 3 || x.Nearest[0].Clauses[2].Detail != want {
+			t.Errorf("%s: want %s in\n%s", matcher, want, x)
+		}
+	}
+}
+
 func TestExplainFollowsRolesInTheirDomain(t *testing.T) {
 	s := openModel(t, "domain", "p, admin, main, /**, read, allow\np, admin, other, /**, read, allow\ng, alice, boss, main\ng, boss, admin, main\n")
 	for domain, want := range map[string][]Step{"main": {{"alice", 0}, {"boss", 3}, {"admin", 4}}, "other": nil, "nowhere": nil} {
@@ -363,30 +395,6 @@ func TestExplanationIsEscaped(t *testing.T) {
 			if line = strings.TrimSuffix(line, "\n"); line != escape(line) {
 				t.Errorf("%q", line)
 			}
-		}
-	}
-}
-
-func TestSplitAt(t *testing.T) {
-	for _, tt := range []struct {
-		expr, operator string
-		want           []string
-	}{
-		{"a", "&&", []string{"a"}},
-		{"a && b", "&&", []string{"a", "b"}},
-		{"a && b || c && d", "||", []string{"a && b", "c && d"}},
-		{"f(a && b) && (c || d)", "&&", []string{"f(a && b)", "(c || d)"}},
-		{"a && b ? c : d", "&&", []string{"a && b ? c : d"}},
-		{`a == "x && ?y" && b`, "&&", []string{`a == "x && ?y"`, "b"}},
-		{`a == 'x\\' && b`, "&&", []string{`a == 'x\\'`, "b"}},
-	} {
-		if diff := cmp.Diff(tt.want, splitAt(tt.expr, tt.operator)); diff != "" {
-			t.Errorf("%s: %s", tt.expr, diff)
-		}
-	}
-	for expr, want := range map[string]string{"(a)": "a", "((a) && b)": "(a) && b", "(a) && (b)": "(a) && (b)", `(a == ")")`: `a == ")"`, "()": "", "(a": "(a"} {
-		if got := bare(expr); got != want {
-			t.Errorf("bare(%s) = %s, want %s", expr, got, want)
 		}
 	}
 }

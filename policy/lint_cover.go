@@ -136,17 +136,9 @@ func (s *coverSearch) columns() {
 		}
 		return
 	}
-	asked := map[int]int{}
-	for _, c := range s.shape.parts {
-		for _, col := range c.columns {
-			asked[col]++
-		}
-		if c.star {
-			s.stars = append(s.stars, c.column)
-		}
-	}
+	asked := s.shape.asked
 	// Of a column that several parts ask, * covers what one of them asks.
-	s.stars = slices.DeleteFunc(s.stars, func(col int) bool { return asked[col] > 1 })
+	s.stars = slices.DeleteFunc(slices.Clone(s.shape.stars), func(col int) bool { return asked[col] > 1 })
 	if asked[s.sub] > 1 {
 		s.sub = -1
 	}

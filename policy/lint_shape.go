@@ -2,18 +2,19 @@ package policy
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	casbinmodel "github.com/casbin/casbin/v2/model"
+	"github.com/casbin/casbin/v2/util"
 	"github.com/casbin/govaluate"
 )
 
 // A shape is what the linter understands of a matcher: parts that must all hold
 // for a line to match.
 type shape struct {
-	parts []part
+	asked map[int]int // by column of p: how many parts ask it
+	stars []int       // the columns in which "*" matches everything
 	// What the parts say of single columns; -1 where none does, or where
 	// the column may match in another way too.
 	subject, object, domain int
@@ -26,120 +27,73 @@ type shape struct {
 	actions []actionClause
 }
 
-// A part is a clause of a matcher, as far as the linter knows it.
-type part struct {
-	kind     partKind
-	column   int    // of p; -1 where there is none
-	columns  []int  // all columns that it asks
-	function string // of a pattern
-	star     bool   // "*" in the column matches everything
-}
-
-type partKind uint8
-
-const (
-	partOther   partKind = iota // holds for a line if it holds for one with the same columns
-	partRequest                 // asks nothing of p
-	partEqual                   // r.x == p.y
-	partPattern                 // function(r.x, p.y)
-	partRole                    // g(r.sub, p.y)
-	partDomain                  // g(r.sub, p.y, r.dom)
-)
-
 type actionClause struct {
 	column int
 	expr   *govaluate.EvaluableExpression
 }
 
-var (
-	equalClause   = regexp.MustCompile(`^(?:r_(\w+)\s*==\s*p_(\w+)|p_(\w+)\s*==\s*r_(\w+))$`)
-	patternClause = regexp.MustCompile(`^(keyMatch[2345]?|globMatch|regexMatch|ipMatch)\(\s*r_(\w+)\s*,\s*p_(\w+)\s*\)$|^r_(\w+)\s*=~\s*p_(\w+)$`)
-	roleClause    = regexp.MustCompile(`^g\(\s*r_sub\s*,\s*p_(\w+)\s*(?:,\s*([rp]_dom)\s*)?\)$`)
-	starClause    = regexp.MustCompile(`^p_(\w+)\s*==\s*["']\*["']$`)
-)
-
 func newShape(d *definition) *shape {
-	s := &shape{subject: -1, object: -1, domain: -1}
-	parts := []string{d.matcher}
-	if len(splitAt(bare(d.matcher), "||")) == 1 {
-		parts = splitAt(bare(d.matcher), "&&")
+	s := &shape{asked: map[int]int{}, subject: -1, object: -1, domain: -1}
+	for _, c := range d.root.clauses() {
+		for _, col := range c.columns {
+			s.asked[col]++
+		}
+		s.noteAction(c)
+		core, star := withoutStar(c)
+		if star {
+			s.stars = append(s.stars, c.columns[0])
+		}
+		if core.atom != nil {
+			s.note(d, core.atom, star)
+		}
 	}
-	for _, text := range parts {
-		s.add(d, bare(text))
-	}
-	s.asksDomain = slices.ContainsFunc(s.parts, func(c part) bool { return c.kind == partDomain })
 	s.inDomain = s.asksDomain && s.domain >= 0
 	return s
 }
 
-// add takes one part in. What it does not recognise is left as a part of
-// which only the columns are known.
-func (s *shape) add(d *definition, text string) {
-	c := part{column: -1}
-	asked, policy := fieldsOf(text)
-	for _, name := range policy {
-		c.columns = append(c.columns, d.policyField(name))
+// withoutStar returns what else holds of a column in which "*" matches
+// everything: X of X || p.y == "*".
+func withoutStar(c *term) (core *term, star bool) {
+	if c.op != opOr || len(c.kids) != 2 || len(c.columns) != 1 {
+		return c, false
 	}
-	if len(c.columns) == 0 {
-		c.kind = partRequest
-	}
-	core := text
-	if either := splitAt(text, "||"); len(either) == 2 {
-		for i, part := range either {
-			if m := starClause.FindStringSubmatch(bare(part)); m != nil && len(c.columns) == 1 {
-				c.star, c.column, core = true, c.columns[0], bare(either[1-i])
-			}
+	for i, kid := range c.kids {
+		if kid.atom != nil && kid.atom.kind == atomConstant && kid.atom.text == "*" {
+			return c.kids[1-i], true
 		}
 	}
-	request := ""
-	if m := equalClause.FindStringSubmatch(core); m != nil {
-		c.kind, request, c.column = partEqual, m[1]+m[4], d.policyField(m[2]+m[3])
-	} else if m := patternClause.FindStringSubmatch(core); m != nil {
-		c.kind, c.function, request, c.column = partPattern, m[1], m[2]+m[4], d.policyField(m[3]+m[5])
-		if c.function == "" {
-			c.function = "regexMatch"
-		}
-	} else if m := roleClause.FindStringSubmatch(core); m != nil {
-		request, c.column = "sub", d.policyField(m[1])
-		switch {
-		case m[2] == "":
-			c.kind = partRole
-		case m[2] == "r_dom":
-			c.kind = partDomain
-		default: // the line's own domain counts, whatever the request's
-			c.column = -1
-		}
-	}
-	s.parts = append(s.parts, c)
-	s.note(c, request)
-	s.noteAction(c, asked, text)
+	return c, false
 }
 
-// note keeps what a part says of the subject, the object and the domain.
-func (s *shape) note(c part, request string) {
-	if c.column < 0 {
-		return
-	}
+// note keeps what an atom says of the subject, the object and the domain.
+func (s *shape) note(d *definition, a *atom, star bool) {
+	request := func(field int, name string) bool { return field >= 0 && d.requestFields[field] == name }
+	asksG := a.kind == atomRole && a.function == "g" && request(a.request, "sub")
+	inDomain := asksG && a.domain == domainRequest && request(a.domainField, "dom")
+	s.asksDomain = s.asksDomain || inDomain
 	switch {
-	case request == "sub" && !c.star && c.kind != partPattern:
-		s.subject, s.role = c.column, c.kind != partEqual
-	case request == "obj" && !c.star && (c.kind == partPattern || c.kind == partEqual):
-		s.object, s.function = c.column, c.function
-		if c.kind == partEqual {
-			s.function = "=="
-		}
-	case request == "dom" && c.kind == partEqual && !c.star:
-		s.domain = c.column
+	case star:
+	case asksG && (a.domain == domainNone || inDomain): // otherwise another domain counts than the request's
+		s.subject, s.role = a.policy, true
+	case a.kind == atomPattern && request(a.request, "obj"):
+		s.object, s.function = a.policy, a.function
+	case a.kind != atomEqual:
+	case request(a.request, "sub"):
+		s.subject, s.role = a.policy, false
+	case request(a.request, "obj"):
+		s.object, s.function = a.policy, "=="
+	case request(a.request, "dom"):
+		s.domain = a.policy
 	}
 }
 
-// noteAction keeps a part about which r.act alone decides, to try it.
-func (s *shape) noteAction(c part, asked []string, text string) {
-	if len(c.columns) != 1 || !slices.Equal(asked, []string{"act"}) {
+// noteAction keeps a clause about which r.act alone decides, to try it.
+func (s *shape) noteAction(c *term) {
+	if len(c.columns) != 1 || !slices.Equal(c.requests, []string{"act"}) {
 		return
 	}
 	casbins := casbinmodel.LoadFunctionMap()
-	if expr, err := compile(text, casbins.GetFunctions()); err == nil { // it asks neither g nor eval
+	if expr, err := compile(util.EscapeAssertion(c.source), casbins.GetFunctions()); err == nil { // it asks neither g nor eval
 		s.actions = append(s.actions, actionClause{c.columns[0], expr})
 	}
 }

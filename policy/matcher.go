@@ -9,12 +9,35 @@ import (
 	"github.com/casbin/govaluate"
 )
 
+// A part is a piece of a matcher, and what it asks.
+type part struct {
+	from, to  int      // its tokens
+	source    string   // as a model has it
+	requests  []string // the fields of r that it asks, each once
+	columns   []int    // those of p
+	evaluates bool     // rules of the policy, which may ask for anything
+	address   bool     // it asks ipMatch, which fails where the request has none
+}
+
+// asks reports whether a part asks a field of r.
+func (p *part) asks(field string) bool { return slices.Contains(p.requests, field) }
+
 // A term is a matcher taken apart at its &&, || and !. What is left between
 // them are atoms.
 type term struct {
+	part
 	op   operator
 	kids []*term
 	atom *atom
+}
+
+// operands returns what an operator joins: the term alone where it is of
+// another.
+func (c *term) operands(op operator) []*term {
+	if c.op == op {
+		return c.kids
+	}
+	return []*term{c}
 }
 
 type operator uint8
@@ -41,27 +64,27 @@ const (
 	// atomRole is g(r.x, p.y), or with a domain g(r.x, p.y, r.z) or g(r.x, p.y, p.z).
 	atomRole
 	// atomPattern is a function of Casbin's that matches r.x against the
-	// pattern p.y.
+	// pattern p.y, or r.x =~ p.y.
 	atomPattern
 )
 
 // An atom is a part of a matcher without &&, || and !. Fields are columns, those
 // of the request and of the policy definition.
 type atom struct {
-	kind     atomKind
-	number   int    // counts the atoms of the matcher
-	source   string // for messages
-	from, to int    // its tokens
-	function string // of atomRole and atomPattern
+	part
+	kind   atomKind
+	number int // counts the atoms of the matcher
+	// function is a call's, or one of ==, !=, =~ and !~; operands are what it
+	// takes, none where the atom is something else. Of atomPattern it is always
+	// a function of Casbin's.
+	function string
+	operands []part
 	request  int    // the field of r
 	policy   int    // the field of p
 	text     string // of atomConstant
 	// domain says where the third argument of atomRole comes from: a field of r or p.
 	domain      domainOrigin
 	domainField int
-	// address says that the atom asks ipMatch, which fails where the request has
-	// no address.
-	address bool
 }
 
 type domainOrigin uint8
@@ -134,20 +157,22 @@ func (p *matcherParser) parse(i, j int) *term {
 	for j-i > 2 && p.closes(i, j) == j-1 {
 		i, j = i+1, j-1 // parentheses around everything
 	}
+	t := &term{part: p.part(i, j)}
 	ors, ok := p.split(i, j, "||")
-	if !ok {
-		return p.leaf(i, j)
+	ands, _ := p.split(i, j, "&&")
+	switch {
+	case ok && len(ors) > 1:
+		t.op, t.kids = opOr, p.parseAll(ors)
+	case ok && len(ands) > 1:
+		t.op, t.kids = opAnd, p.parseAll(ands)
+	case ok && p.tokens[i].Kind == govaluate.PREFIX && p.tokens[i].Value == "!" && p.isValue(i+1, j):
+		t.op, t.kids = opNot, []*term{p.parse(i+1, j)}
+	default:
+		t.atom = &atom{part: t.part, number: len(p.atoms)}
+		p.classify(t.atom)
+		p.atoms = append(p.atoms, t.atom)
 	}
-	if len(ors) > 1 {
-		return &term{op: opOr, kids: p.parseAll(ors)}
-	}
-	if ands, _ := p.split(i, j, "&&"); len(ands) > 1 {
-		return &term{op: opAnd, kids: p.parseAll(ands)}
-	}
-	if t := p.tokens[i]; t.Kind == govaluate.PREFIX && t.Value == "!" && p.isValue(i+1, j) {
-		return &term{op: opNot, kids: []*term{p.parse(i+1, j)}}
-	}
-	return p.leaf(i, j)
+	return t
 }
 
 func (p *matcherParser) parseAll(spans [][2]int) []*term {
@@ -215,36 +240,20 @@ func (p *matcherParser) isValue(i, j int) bool {
 	return i < j && p.closes(i, j) == j-1
 }
 
-func (p *matcherParser) leaf(i, j int) *term {
-	a := &atom{number: len(p.atoms), from: i, to: j}
-	p.classify(a)
-	p.atoms = append(p.atoms, a)
-	return &term{op: opAtom, atom: a}
-}
-
-func (p *matcherParser) classify(a *atom) {
-	tokens := p.tokens[a.from:a.to]
-	asksPolicy := false
-	for i, t := range tokens {
-		switch t.Kind {
-		case govaluate.VARIABLE:
-			asksPolicy = asksPolicy || !strings.HasPrefix(fmt.Sprint(t.Value), "r_")
-		case govaluate.FUNCTION:
-			asksPolicy = asksPolicy || p.names[a.from+i] == "eval"
-			a.address = a.address || p.names[a.from+i] == "ipMatch"
-		case govaluate.ACCESSOR:
-			asksPolicy = true
+// part describes the tokens from i up to j.
+func (p *matcherParser) part(i, j int) part {
+	out := part{from: i, to: j, source: p.source(i, j)}
+	for k, t := range p.tokens[i:j] {
+		if f := p.requestField(t); f >= 0 && !out.asks(p.def.requestFields[f]) {
+			out.requests = append(out.requests, p.def.requestFields[f])
 		}
+		if f := p.policyField(t); f >= 0 && !slices.Contains(out.columns, f) {
+			out.columns = append(out.columns, f)
+		}
+		out.evaluates = out.evaluates || t.Kind == govaluate.FUNCTION && p.names[i+k] == "eval"
+		out.address = out.address || t.Kind == govaluate.FUNCTION && p.names[i+k] == "ipMatch"
 	}
-	a.source = p.source(a.from, a.to)
-	switch {
-	case !asksPolicy:
-		a.kind = atomRequest
-	case len(tokens) == 3 && tokens[1].Kind == govaluate.COMPARATOR && tokens[1].Value == "==":
-		p.classifyEqual(a, tokens[0], tokens[2])
-	default:
-		p.classifyCall(a)
-	}
+	return out
 }
 
 // source writes tokens as a model has them.
@@ -278,55 +287,81 @@ func (p *matcherParser) source(i, j int) string {
 	return b.String()
 }
 
-func (p *matcherParser) classifyEqual(a *atom, left, right govaluate.ExpressionToken) {
-	if p.policyField(left) >= 0 {
-		left, right = right, left
+// operands takes a call apart that has no parentheses inside, or a comparison of
+// two such operands. Of anything else there are none.
+func (p *matcherParser) operands(i, j int) (function string, operands []part) {
+	call := p.tokens[i].Kind == govaluate.FUNCTION && p.closes(i+1, j) == j-1
+	if call {
+		function, i, j = p.names[i], i+2, j-1
 	}
-	if a.policy = p.policyField(right); a.policy < 0 {
-		return
-	}
-	if a.request = p.requestField(left); a.request >= 0 {
-		a.kind = atomEqual
-	} else if text, ok := left.Value.(string); ok && left.Kind == govaluate.STRING {
-		a.kind, a.text = atomConstant, text
-	}
-}
-
-// classifyCall knows f(r.x, p.y) and f(r.x, p.y, z).
-func (p *matcherParser) classifyCall(a *atom) {
-	tokens := p.tokens[a.from:a.to]
-	if tokens[0].Kind != govaluate.FUNCTION || len(tokens) < 6 || p.closes(a.from+1, a.to) != a.to-1 {
-		return
-	}
-	var arguments []govaluate.ExpressionToken
-	for i, t := range tokens[2 : len(tokens)-1] {
-		if i%2 == 0 {
-			arguments = append(arguments, t)
-		} else if t.Kind != govaluate.SEPARATOR {
-			return
+	for k := i; k < j; k++ {
+		switch t := p.tokens[k]; {
+		case t.Kind == govaluate.CLAUSE || t.Kind == govaluate.TERNARY || t.Kind == govaluate.SEPARATOR && !call:
+			return "", nil
+		case t.Kind == govaluate.COMPARATOR && !call:
+			name, _ := t.Value.(string)
+			if function != "" || !slices.Contains([]string{"==", "!=", "=~", "!~"}, name) {
+				return "", nil
+			}
+			function = name
+			fallthrough
+		case t.Kind == govaluate.SEPARATOR:
+			operands, i = append(operands, p.part(i, k)), k+1
 		}
 	}
-	if len(tokens) != 2*len(arguments)+2 {
+	if function == "" {
+		return "", nil
+	}
+	return function, append(operands, p.part(i, j))
+}
+
+// classify knows r.x == p.y, p.y == "text", r.x =~ p.y, f(r.x, p.y) and
+// f(r.x, p.y, z).
+func (p *matcherParser) classify(a *atom) {
+	a.function, a.operands = p.operands(a.from, a.to)
+	if len(a.columns) == 0 {
+		a.kind = atomRequest
+	}
+	if len(a.columns) == 0 || len(a.operands) < 2 {
 		return
 	}
-	a.function = p.names[a.from]
-	a.request, a.policy = p.requestField(arguments[0]), p.policyField(arguments[1])
-	if a.request < 0 || a.policy < 0 {
+	left, right := p.value(a.operands[0]), p.value(a.operands[1])
+	if a.function == "==" && p.policyField(left) >= 0 {
+		left, right = right, left
+	}
+	a.request, a.policy = p.requestField(left), p.policyField(right)
+	if a.policy < 0 {
 		return
 	}
 	_, isRole := p.def.roles[a.function]
 	switch {
-	case isPatternFunction(a.function) && len(arguments) == 2:
+	case a.function == "==" && left.Kind == govaluate.STRING:
+		a.kind, a.text = atomConstant, fmt.Sprint(left.Value)
+	case a.request < 0:
+	case a.function == "==":
+		a.kind = atomEqual
+	case a.function == "=~":
+		a.kind, a.function = atomPattern, "regexMatch"
+	case isPatternFunction(a.function) && len(a.operands) == 2:
 		a.kind = atomPattern
-	case isRole && len(arguments) == 2:
+	case isRole && len(a.operands) == 2:
 		a.kind = atomRole
-	case isRole && len(arguments) == 3:
-		if a.domainField = p.requestField(arguments[2]); a.domainField >= 0 {
+	case isRole && len(a.operands) == 3:
+		domain := p.value(a.operands[2])
+		if a.domainField = p.requestField(domain); a.domainField >= 0 {
 			a.kind, a.domain = atomRole, domainRequest
-		} else if a.domainField = p.policyField(arguments[2]); a.domainField >= 0 {
+		} else if a.domainField = p.policyField(domain); a.domainField >= 0 {
 			a.kind, a.domain = atomRole, domainPolicy
 		}
 	}
+}
+
+// value returns the only token of an operand, or none.
+func (p *matcherParser) value(operand part) govaluate.ExpressionToken {
+	if operand.to-operand.from != 1 {
+		return govaluate.ExpressionToken{}
+	}
+	return p.tokens[operand.from]
 }
 
 // requestField returns the column of a variable r_x, or -1.

@@ -42,6 +42,8 @@ type definition struct {
 	effect        string            // of e, as Casbin rewrote it
 	matcher       string            // of m, as Casbin rewrote it: r_sub == p_sub
 	literals      []string          // of m, without quotes
+	root          *term             // of m, taken apart
+	atoms         []*atom           // of m, in order
 	evaluates     bool              // m evaluates rules of the policy
 	roles         map[string]int    // role definitions (g, g2, …): how many fields each has
 	warnings      []Finding
@@ -342,9 +344,15 @@ func (p *modelParser) matcher(d *definition) {
 	for _, problem := range expressionProblems(d, d.matcher, s.value, d.evaluates) {
 		p.fail(s.line, "model-matcher", "%s", problem)
 	}
-	if p.errors == 0 {
-		p.unused(s.line, d)
+	if p.errors > 0 {
+		return
 	}
+	var err error
+	if d.root, d.atoms, err = parseMatcher(d); err != nil { // it compiled before
+		p.fail(s.line, "model-matcher", "cannot be compiled: %s", quoted(err.Error()))
+		return
+	}
+	p.unused(s.line, d)
 }
 
 // unused tells of what a matcher defines and never asks.

@@ -92,7 +92,7 @@ type valuesOn struct {
 func newPlan(e *engine, t tuning) *plan {
 	p := &planner{engine: e, tuning: t, anchors: map[anchorsOn]*anchorIndex{}, values: map[valuesOn]*valueIndex{}, few: map[int]bool{}}
 	out := &plan{tuning: t, marks: e.firstEffects()}
-	terms, ok := e.matcher.conjunctions(false)
+	terms, ok := e.def.root.conjunctions(false)
 	if !ok {
 		return &plan{scan: "the matcher has too many alternatives", bucket: e.rules.len()}
 	}

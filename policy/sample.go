@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -17,32 +16,16 @@ type pathClause struct {
 	col      int    // of the pattern
 }
 
-var (
-	pathCall  = regexp.MustCompile(`^(\w+)\s*\(\s*r_obj\s*,\s*p_(\w+)\s*\)$`)
-	pathEqual = regexp.MustCompile(`^(?:r_obj\s*(==|=~)\s*p_(\w+)|p_(\w+)\s*==\s*r_obj)$`)
-)
-
 // pathClauseOf returns what a clause compares the path to, if it does nothing
 // else.
-func (d *definition) pathClauseOf(text string) (pathClause, bool) {
-	text = bare(text)
-	if m := pathCall.FindStringSubmatch(text); m != nil {
-		switch m[1] {
-		case "keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "globMatch", "regexMatch":
-			return pathClause{m[1], d.policyField(m[2])}, true
-		}
-		if _, ok := d.roles[m[1]]; ok { // g2(r.obj, p.obj): the path is a name
-			return pathClause{"==", d.policyField(m[2])}, true
-		}
-	}
-	if m := pathEqual.FindStringSubmatch(text); m != nil {
-		switch m[1] {
-		case "=~":
-			return pathClause{"regexMatch", d.policyField(m[2])}, true
-		case "==":
-			return pathClause{"==", d.policyField(m[2])}, true
-		}
-		return pathClause{"==", d.policyField(m[3])}, true
+func (d *definition) pathClauseOf(c *term) (pathClause, bool) {
+	a := c.atom
+	switch {
+	case a == nil:
+	case a.kind == atomPattern && d.requestFields[a.request] == "obj":
+		return pathClause{a.function, a.policy}, true
+	case (a.kind == atomEqual || a.kind == atomRole && a.domain == domainNone) && d.requestFields[a.request] == "obj":
+		return pathClause{"==", a.policy}, true // of a role, g2(r.obj, p.obj), the path is a name
 	}
 	return pathClause{}, false
 }

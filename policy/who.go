@@ -126,11 +126,7 @@ func (s *Store) What(ctx context.Context, q authz.Query) (*What, error) {
 		Ordered:    e.def.effect == constant.PriorityEffect || e.def.effect == constant.SubjectPriorityEffect,
 	}
 	a.bind(&q)
-	c, err := takeApart(a.ev)
-	if err != nil {
-		return nil, err
-	}
-	for _, reached := range a.reached(c) {
+	for _, reached := range a.reached() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -142,13 +138,13 @@ func (s *Store) What(ctx context.Context, q authz.Query) (*What, error) {
 			g.Pattern = e.syms.text(e.rules.cols[reached.path.col][reached.row])
 			tries = samplePaths(reached.path.function, g.Pattern)
 		case cl != nil:
-			g.Pattern, tries = source(bare(cl.text)), nil
+			g.Pattern, tries = cl.source, nil
 		}
 		for _, path := range tries {
 			q.Object = path
 			a.bind(&q)
 			if reached.clause != nil {
-				if ok, err := c.truth(reached.clause.expr, reached.row); err != nil || !ok {
+				if a.ev.verdict(reached.clause, reached.row) != holds {
 					continue
 				}
 			}
@@ -158,7 +154,7 @@ func (s *Store) What(ctx context.Context, q authz.Query) (*What, error) {
 		}
 		w.Grants = append(w.Grants, g)
 	}
-	w.NotExact = c.notByPath()
+	w.NotExact = a.ev.notByPath()
 	w.Exact = w.NotExact == ""
 	a.findLinks()
 	return w, nil
@@ -182,26 +178,25 @@ func (a *asker) try(q *authz.Query, g *Grant) bool {
 // A reach is a row all of whose clauses hold that do not ask for the path.
 type reach struct {
 	row    int
-	clause *clause // that asks for the path; nil where none does
+	clause *term // that asks for the path; nil where none does
 	path   pathClause
 }
 
 // reached returns the rows that reach the principal for some path.
-func (a *asker) reached(c *condition) []reach {
+func (a *asker) reached() []reach {
 	var out []reach
 	for row := range a.snap.engine.rules.len() {
-		for _, clauses := range c.alternatives {
-			ok, asksPolicy, at := true, false, reach{row: row}
-			for _, cl := range clauses {
-				asksPolicy = asksPolicy || len(cl.policy) > 0
-				if slices.Contains(cl.request, "obj") || anyEval.MatchString(cl.text) {
+		for _, alternative := range a.snap.engine.def.alternatives() {
+			ok, at := true, reach{row: row}
+			for _, cl := range alternative.clauses() {
+				if cl.asks("obj") || cl.evaluates {
 					at.clause = cl
-					at.path, _ = a.snap.engine.def.pathClauseOf(cl.text)
+					at.path, _ = a.snap.engine.def.pathClauseOf(cl)
 					continue
 				}
-				ok = ok && c.evaluate(cl, row) == holds
+				ok = ok && a.ev.verdict(cl, row) == holds
 			}
-			if ok && asksPolicy {
+			if ok && len(alternative.columns) > 0 {
 				out = append(out, at)
 				break
 			}
@@ -212,36 +207,36 @@ func (a *asker) reached(c *condition) []reach {
 
 // notByPath says why the lines alone do not tell what a principal may have, or
 // returns "".
-func (c *condition) notByPath() string {
-	for _, clauses := range c.alternatives {
-		asksPolicy, paths := false, 0
-		for _, cl := range clauses {
-			asksPolicy = asksPolicy || len(cl.policy) > 0
-			if anyEval.MatchString(cl.text) {
+func (ev *evaluator) notByPath() string {
+	for _, alternative := range ev.engine.def.alternatives() {
+		paths := 0
+		for _, cl := range alternative.clauses() {
+			if cl.evaluates {
 				return "the matcher evaluates rules of the policy, which may ask for anything"
 			}
-			if !slices.Contains(cl.request, "obj") {
+			if !cl.asks("obj") {
 				continue
 			}
 			paths++
-			if _, ok := c.ev.engine.def.pathClauseOf(cl.text); !ok || paths > 1 {
-				return fmt.Sprintf("the matcher compares the path in a way that cannot be listed: %s", source(cl.text))
+			if _, ok := ev.engine.def.pathClauseOf(cl); !ok || paths > 1 {
+				return fmt.Sprintf("the matcher compares the path in a way that cannot be listed: %s", cl.source)
 			}
 		}
-		if !asksPolicy && c.alone(clauses) != fails {
+		if len(alternative.columns) == 0 && ev.alone(alternative) != fails {
 			return "a part of the matcher asks nothing of the policy, and may hold whatever the lines say"
 		}
 	}
 	return ""
 }
 
-// alone evaluates clauses that ask nothing of the policy.
-func (c *condition) alone(clauses []*clause) verdict {
-	for _, cl := range clauses {
-		if slices.Contains(cl.request, "obj") {
+// alone evaluates the clauses that ask nothing of the path, of an alternative
+// that asks nothing of the policy.
+func (ev *evaluator) alone(alternative *term) verdict {
+	for _, cl := range alternative.clauses() {
+		if cl.asks("obj") {
 			continue
 		}
-		if v := c.evaluate(cl, -1); v != holds {
+		if v := ev.verdict(cl, -1); v != holds {
 			return v
 		}
 	}

@@ -360,3 +360,30 @@ func FuzzSamplePaths(f *testing.F) {
 		}
 	})
 }
+
+func TestPathClauses(t *testing.T) {
+	shape := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act", "eft"}, roles: []string{"g = _, _"}, effect: allowAndDeny}
+	for matcher, want := range map[string]pathClause{
+		"globMatch(r.obj, p.obj)":          {"globMatch", 1},
+		"(r.obj =~ p.obj)":                 {"regexMatch", 1},
+		"r.obj == p.obj":                   {"==", 1},
+		"p.sub == r.obj":                   {"==", 0},
+		"g(r.obj, p.obj)":                  {"==", 1},
+		"g(r.sub, p.sub)":                  {},
+		"keyMatch(r.act, p.act)":           {},
+		"r.obj != p.obj":                   {},
+		"!(r.obj == p.obj)":                {},
+		`p.obj == "/a"`:                    {},
+		"r.obj == p.obj || r.act == p.act": {},
+		`globMatch(r.obj, p.obj + "/**")`:  {},
+	} {
+		def, err := parseDefinition("model.conf", shape.model(matcher))
+		if err != nil {
+			t.Errorf("%s: %v", matcher, err)
+			continue
+		}
+		if got, ok := def.pathClauseOf(def.root); got != want || ok != (want.function != "") {
+			t.Errorf("%s: %v, %t", matcher, got, ok)
+		}
+	}
+}
