@@ -91,8 +91,11 @@ func run(ctx context.Context, args []string, env environment) int {
 		fmt.Fprintln(env.stderr, "securefiles:", err)
 		return exitError
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case args[0] == "--version": // as other tools have it
+		args[0] = "version"
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
