@@ -79,6 +79,8 @@ type Guard struct {
 	policy    Decider
 	login     loginPage
 	opts      Options
+
+	complaints complaints
 }
 
 // New returns a Guard for the downloads, whose prefixes must not contain each
@@ -374,6 +376,13 @@ func (g *Guard) log(r *http.Request, out *Outcome) {
 	if !g.opts.Logger.Enabled(ctx, level) {
 		return
 	}
+	left := 0
+	if level > slog.LevelDebug {
+		var tell bool
+		if left, tell = g.complaints.tell(g.opts.Now()); !tell {
+			return
+		}
+	}
 	attrs := []slog.Attr{
 		slog.String("reason", string(out.Reason)),
 		slog.Int("status", out.status()),
@@ -391,6 +400,9 @@ func (g *Guard) log(r *http.Request, out *Outcome) {
 	}
 	if out.Err != nil {
 		attrs = append(attrs, slog.String("error", out.Err.Error()))
+	}
+	if left > 0 {
+		attrs = append(attrs, slog.Int("left_out", left))
 	}
 	g.opts.Logger.LogAttrs(ctx, level, "decision", attrs...)
 }

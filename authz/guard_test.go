@@ -293,6 +293,34 @@ func TestLogEscapesWhatTheClientSent(t *testing.T) {
 	}
 }
 
+// While something is down, the log is told of some requests and counts the rest.
+func TestLogIsNotFlooded(t *testing.T) {
+	var buf bytes.Buffer
+	now := time.Unix(1700000000, 0)
+	down := fakeIdentity(func(*http.Request) (Principal, error) { return Principal{}, errors.New("away") })
+	g, err := New([]*Download{testDownload()}, down, denyAll, &Options{
+		Logger: slog.New(slog.NewJSONHandler(&buf, nil)), Now: func() time.Time { return now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(n int) {
+		for range n {
+			g.ServeHTTP(httptest.NewRecorder(), nginxAsks("/downloads/a.txt"))
+		}
+	}
+	ask(100)
+	if n := strings.Count(buf.String(), "\n"); n != complaintsASecond {
+		t.Errorf("100 requests in a second made %d lines", n)
+	}
+	buf.Reset()
+	now = now.Add(time.Second)
+	ask(2)
+	if lines := strings.Split(buf.String(), "\n"); len(lines) != 3 || !strings.Contains(lines[0], `"left_out":90`) || strings.Contains(lines[1], "left_out") {
+		t.Errorf("a second later: %s", buf.String())
+	}
+}
+
 func BenchmarkAuthorize(b *testing.B) {
 	g, err := New([]*Download{testDownload()}, known("alice", "@staff"), allowAll, nil)
 	if err != nil {

@@ -145,7 +145,7 @@ func (e *engine) begin(q *authz.Query) (*evaluator, error) {
 	return ev, nil
 }
 
-// end forgets the query. What a panic leaves behind is never used again.
+// end forgets the query, whatever came of it.
 func (e *engine) end(ev *evaluator) {
 	ev.query = authz.Query{}
 	clear(ev.request)
