@@ -24,7 +24,7 @@ func anchorsOf(function, pattern string) anchors {
 	case "keyMatch":
 		return keyMatchAnchors(pattern)
 	case "keyMatch2":
-		return regexAnchors(pattern, regexForm{begins: true, ends: true, slashStar: true, names: ":"})
+		return regexAnchors(pattern, regexForm{begins: true, ends: true, slashStar: true, name: ':'})
 	case "keyMatch3", "keyMatch4", "keyMatch5":
 		return regexAnchors(pattern, regexForm{begins: true, ends: true, slashStar: true})
 	case "globMatch":
@@ -63,49 +63,69 @@ func globAnchors(pattern string) anchors {
 	return anchors{prefix: prefix[:validPrefix(prefix)], suffix: suffix[validSuffix(suffix):]}
 }
 
-// regexMeta are the characters that stand for something else in a regular
-// expression, without the dot.
-const regexMeta = `\+*?()[]{}^$|`
+// isRegexMeta reports whether a character stands for something else in a regular
+// expression; the dot, which stands for one character, is not among them.
+func isRegexMeta(c byte) bool {
+	switch c {
+	case '\\', '+', '*', '?', '(', ')', '[', ']', '{', '}', '^', '$', '|':
+		return true
+	}
+	return false
+}
 
 // A regexForm says how a pattern becomes a regular expression.
 type regexForm struct {
-	begins, ends bool   // it stands behind ^, before $
-	slashStar    bool   // /* becomes /.*
-	names        string // the character that begins a name, which goes on up to a slash
+	begins, ends bool // it stands behind ^, before $
+	slashStar    bool // /* becomes /.*
+	name         byte // the character that begins a name, which goes on up to a slash; 0 is none
 }
 
 // regexAnchors reads a pattern that becomes a regular expression. The {name} of
 // keyMatch3 needs no care of its own: braces end an anchor anyway.
 func regexAnchors(pattern string, form regexForm) anchors {
-	if strings.IndexByte(pattern, '|') >= 0 {
-		return anchors{} // ^a|b$ is anchored at neither end
+	first, last, lastName := len(pattern), -1, -1 // places of what is special
+	dots, opaque := false, false
+	for i := range len(pattern) {
+		c := pattern[i]
+		switch {
+		case c == '|':
+			return anchors{} // ^a|b$ is anchored at neither end
+		case c == '.':
+			dots = true
+			continue
+		case c == form.name && c != 0:
+			lastName = i
+		case isRegexMeta(c):
+			last = i
+			// (?i) would make every letter behind it another one, and a
+			// backslash can do anything.
+			opaque = opaque || c == '(' || c == '\\'
+		default:
+			continue
+		}
+		first = min(first, i)
 	}
-	var a anchors
-	if !strings.ContainsAny(pattern, regexMeta+"."+form.names) && form.begins && form.ends {
+	if first == len(pattern) && !dots && form.begins && form.ends {
 		valid := validPrefix(pattern)
 		return anchors{prefix: pattern[:valid], exact: valid == len(pattern)}
 	}
+	var a anchors
 	if form.begins {
-		a.prefix = anchoredPrefix(pattern, form)
+		a.prefix = anchoredPrefix(pattern, first, form.slashStar)
 	}
-	// (?i) would make every letter behind it another one, and a backslash can
-	// do anything.
-	if form.ends && !strings.ContainsAny(pattern, `(\`) {
-		a.suffix = anchoredSuffix(pattern, form)
+	if form.ends && !opaque {
+		a.suffix = anchoredSuffix(pattern, last, lastName)
 	}
 	return a
 }
 
-func anchoredPrefix(pattern string, form regexForm) string {
-	end := strings.IndexAny(pattern, regexMeta+form.names)
-	if end < 0 {
-		end = len(pattern)
-	}
+// anchoredPrefix returns what stands before the first special character.
+func anchoredPrefix(pattern string, end int, slashStar bool) string {
 	prefix := pattern[:end]
 	if end < len(pattern) && strings.IndexByte(`*?+{(\`, pattern[end]) >= 0 {
 		// A quantifier takes the last character away. So does one behind an
 		// atom that leaves nothing of its own, as in A(?s)? or A\Q\E?.
-		if !form.slashStar || pattern[end] != '*' || !strings.HasSuffix(prefix, "/") {
+		if !slashStar || pattern[end] != '*' || !strings.HasSuffix(prefix, "/") {
 			_, size := utf8.DecodeLastRuneInString(prefix)
 			prefix = prefix[:len(prefix)-size]
 		}
@@ -113,14 +133,12 @@ func anchoredPrefix(pattern string, form regexForm) string {
 	return dotsToAny(prefix[:validPrefix(prefix)])
 }
 
-func anchoredSuffix(pattern string, form regexForm) string {
-	begin := strings.LastIndexAny(pattern, regexMeta) + 1
-	if i := strings.LastIndexAny(pattern, form.names); form.names != "" && i >= 0 {
-		end := len(pattern) // of the name
-		if slash := strings.IndexByte(pattern[i:], '/'); slash >= 0 {
-			end = i + slash
-		}
-		begin = max(begin, end)
+// anchoredSuffix returns what stands behind the last special character, and
+// behind the last name.
+func anchoredSuffix(pattern string, last, lastName int) string {
+	begin := last + 1
+	if lastName >= 0 {
+		begin = max(begin, segmentEnd(pattern, lastName))
 	}
 	suffix := pattern[begin:]
 	return dotsToAny(suffix[validSuffix(suffix):])

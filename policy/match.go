@@ -145,7 +145,7 @@ func isPlainKeyPattern(pattern string, name byte) bool {
 				return false
 			}
 			i = end - 1
-		case c < ' ' || strings.IndexByte(regexMeta, c) >= 0:
+		case c < ' ' || isRegexMeta(c):
 			return false
 		}
 	}
