@@ -324,10 +324,18 @@ func (ev *evaluator) find(c *conjunction) {
 		if ev.keys.fill(c.anchors, text); len(ev.keys.keys) == 0 {
 			return
 		}
+		before, few := len(ev.rows), ev.engine.plan.tuning.fewRows
 		for _, key := range ev.keys.keys {
-			byPattern += len(c.anchors.find(key))
+			rows := c.anchors.find(key)
+			if byPattern += len(rows); byPattern <= few {
+				ev.rows = append(ev.rows, rows...)
+			}
 		}
-		if len(c.lookups) == 0 || byPattern <= ev.engine.plan.tuning.fewRows {
+		if byPattern <= few {
+			return
+		}
+		ev.rows = ev.rows[:before]
+		if len(c.lookups) == 0 {
 			ev.findByPattern(c)
 			return
 		}
