@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -48,6 +49,12 @@ const (
 	proxySecretHeader = "X-Securefiles-Proxy-Secret"
 )
 
+// ballastBytes are allocated and never touched, so they take no memory. They
+// keep the garbage collector, which runs when the heap has doubled, from running
+// dozens of times a second beside a small policy: a fifth of the time of each
+// answer.
+const ballastBytes = 32 << 20
+
 type serveCommand struct{}
 
 // Help shows an example.
@@ -68,6 +75,9 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	if _, err := memlimit.Set(memlimit.WithLogger(log)); err != nil {
 		log.Debug("no memory limit was found", "error", err)
 	}
+
+	ballast := make([]byte, ballastBytes)
+	defer runtime.KeepAlive(ballast)
 
 	source, opts := policySource(c)
 	store, err := policy.Open(ctx, source, opts)
