@@ -68,11 +68,7 @@ func newEngine(def *definition, syms *symbols, rs *rules, ls links, opts engineO
 		e.chain = max(e.chain, e.graphs[name].longest(syms))
 	}
 	for _, a := range def.atoms {
-		constant, ok := syms.lookup(a.text)
-		if !ok {
-			constant = noSymbol
-		}
-		e.constants = append(e.constants, constant)
+		e.constants = append(e.constants, e.lookup(a.text))
 	}
 	e.cells = rowByRow(rs)
 	e.plan = &plan{scan: "it was asked to look at every line", bucket: rs.len()}

@@ -43,8 +43,8 @@ func (s *symbolSet) has(name symbol) bool { return int(name) < len(s.mark) && s.
 type roleLinks struct {
 	syms  *symbols
 	links []roleLink
-	ids   map[linkNode]int32
-	nodes []linkNode
+	ids   map[node]int32
+	nodes []node
 	first []int32 // the links from node i are order[first[i]:first[i+1]]
 	order []int32 // of links
 	held  []bool  // by node: some link grants it
@@ -62,12 +62,9 @@ type closureKey struct {
 	domain symbol
 }
 
-// A linkNode is a name in a domain.
-type linkNode struct{ name, domain symbol }
-
 func newRoleLinks(syms *symbols, links []roleLink, depth int) *roleLinks {
-	g := &roleLinks{syms: syms, links: links, ids: map[linkNode]int32{}, known: map[closureKey][]symbol{}}
-	id := func(n linkNode) int32 {
+	g := &roleLinks{syms: syms, links: links, ids: map[node]int32{}, known: map[closureKey][]symbol{}}
+	id := func(n node) int32 {
 		i, ok := g.ids[n]
 		if !ok {
 			i = int32(len(g.nodes))
@@ -79,22 +76,10 @@ func newRoleLinks(syms *symbols, links []roleLink, depth int) *roleLinks {
 	}
 	from := make([]int32, len(links))
 	for i, l := range links {
-		from[i] = id(linkNode{l.name, l.domain})
-		g.held[id(linkNode{l.role, l.domain})] = true
+		from[i] = id(node{l.name, l.domain})
+		g.held[id(node{l.role, l.domain})] = true
 	}
-	g.first = make([]int32, len(g.nodes)+1)
-	for _, f := range from {
-		g.first[f+1]++
-	}
-	for i := range g.nodes {
-		g.first[i+1] += g.first[i]
-	}
-	g.order = make([]int32, len(links))
-	next := slices.Clone(g.first)
-	for i, f := range from {
-		g.order[next[f]] = int32(i)
-		next[f]++
-	}
+	g.first, g.order = groupBy(from, len(g.nodes))
 	g.measure()
 	g.safe = true
 	for _, h := range g.height {
@@ -108,7 +93,7 @@ func (g *roleLinks) out(n int32) []int32 { return g.order[g.first[n]:g.first[n+1
 
 // target returns the node at which a link ends.
 func (g *roleLinks) target(link int32) int32 {
-	return g.ids[linkNode{g.links[link].role, g.links[link].domain}]
+	return g.ids[node{g.links[link].role, g.links[link].domain}]
 }
 
 // measure finds cycles and heights: Tarjan's algorithm, without recursion, for a
@@ -198,7 +183,7 @@ func (g *roleLinks) addRoles(set *symbolSet, name, domain symbol) {
 		from = slices.Index(set.list, name)
 	}
 	for i := from; i < len(set.list); i++ {
-		v, ok := g.ids[linkNode{set.list[i], domain}]
+		v, ok := g.ids[node{set.list[i], domain}]
 		if !ok {
 			continue
 		}

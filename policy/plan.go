@@ -51,8 +51,7 @@ type lookup struct {
 	atom  *atom
 	index *valueIndex
 	// domain is the field of r that holds the domain of atomRole, or -1.
-	domain   int
-	constant symbol // of atomConstant
+	domain int
 }
 
 // A tuning decides between ways to the same rows.
@@ -179,12 +178,6 @@ func (p *planner) conjunction(literals []literal) conjunction {
 	}
 	for _, l := range values {
 		l.index = p.valueIndex(l.atom.policy, c.anchors)
-		if l.atom.kind == atomConstant {
-			var ok bool
-			if l.constant, ok = p.engine.syms.lookup(l.atom.text); !ok {
-				l.constant = noSymbol
-			}
-		}
 		c.lookups = append(c.lookups, l)
 	}
 	c.scan = !c.always && len(c.lookups) == 0 && c.pattern == nil
@@ -378,7 +371,7 @@ func (ev *evaluator) values(l *lookup) []symbol {
 		}
 		return ev.walk(l.atom.function, ev.request[l.atom.request], ev.symbol(l.atom.request), domain).all()
 	case atomConstant:
-		place[0] = l.constant
+		place[0] = ev.engine.constants[l.atom.number]
 	default:
 		place[0] = ev.symbol(l.atom.request)
 	}

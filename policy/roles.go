@@ -35,41 +35,47 @@ func newRoleGraph(ls []roleLink, depth int) *roleGraph {
 		from[i], to[i] = g.add(node{l.name, l.domain}), g.add(node{l.role, l.domain})
 	}
 	g.nodes = slices.Clip(g.nodes)
-	g.first = make([]int32, len(g.nodes)+1)
-	for _, f := range from {
-		g.first[f+1]++
-	}
-	for i := range g.nodes {
-		g.first[i+1] += g.first[i]
-	}
+	var order []int32
+	g.first, order = groupBy(from, len(g.nodes))
 	g.roles = make([]roleEnd, len(ls))
-	next := slices.Clone(g.first)
-	for i, f := range from {
-		g.roles[next[f]] = roleEnd{to[i], ls[i].role}
-		next[f]++
+	for k, i := range order {
+		g.roles[k] = roleEnd{to[i], ls[i].role}
 	}
 	return g
+}
+
+// groupBy puts the places of a list into the order of their groups, which count
+// from 0: those of group g are order[first[g]:first[g+1]], ascending.
+func groupBy(groups []int32, count int) (first, order []int32) {
+	first = make([]int32, count+1)
+	for _, g := range groups {
+		first[g+1]++
+	}
+	for g := range count {
+		first[g+1] += first[g]
+	}
+	order = make([]int32, len(groups))
+	next := slices.Clone(first)
+	for i, g := range groups {
+		order[next[g]] = int32(i)
+		next[g]++
+	}
+	return first, order
 }
 
 // longest returns how many roles the longest chain has, that of a group counted
 // with the group itself. Chains that run into a cycle are left out.
 func (g *roleGraph) longest(syms *symbols) int {
 	// Backwards, from the roles that have none of their own.
-	left, first := make([]int32, len(g.nodes)), make([]int32, len(g.nodes)+1)
-	for _, role := range g.roles {
-		first[role.node+1]++
-	}
+	left := make([]int32, len(g.nodes))
+	ends, holders := make([]int32, len(g.roles)), make([]int32, len(g.roles)) // of each link
 	for i := range g.nodes {
 		left[i] = g.first[i+1] - g.first[i]
-		first[i+1] += first[i]
-	}
-	holders, next := make([]int32, len(g.roles)), slices.Clone(first)
-	for i := range g.nodes {
-		for _, role := range g.roles[g.first[i]:g.first[i+1]] {
-			holders[next[role.node]] = int32(i)
-			next[role.node]++
+		for k := g.first[i]; k < g.first[i+1]; k++ {
+			ends[k], holders[k] = g.roles[k].node, int32(i)
 		}
 	}
+	first, order := groupBy(ends, len(g.nodes))
 	height, longest := make([]int, len(g.nodes)), 0
 	var ready []int32
 	for i := range g.nodes {
@@ -85,7 +91,8 @@ func (g *roleGraph) longest(syms *symbols) int {
 			chain++
 		}
 		longest = max(longest, chain)
-		for _, holder := range holders[first[role]:first[role+1]] {
+		for _, k := range order[first[role]:first[role+1]] {
+			holder := holders[k]
 			height[holder] = max(height[holder], height[role]+1)
 			if left[holder]--; left[holder] == 0 {
 				ready = append(ready, holder)
