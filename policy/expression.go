@@ -236,6 +236,15 @@ func callProblems(d *definition, tokens []govaluate.ExpressionToken, names map[i
 // argumentsOf returns the arguments of a function, one at least.
 func argumentsOf(tokens []govaluate.ExpressionToken, function int) [][]govaluate.ExpressionToken {
 	var arguments [][]govaluate.ExpressionToken
+	for _, span := range argumentSpans(tokens, function) {
+		arguments = append(arguments, tokens[span[0]:span[1]])
+	}
+	return arguments
+}
+
+// argumentSpans returns where the arguments of a function begin and end.
+func argumentSpans(tokens []govaluate.ExpressionToken, function int) [][2]int {
+	var spans [][2]int
 	depth, begin := 0, function+2
 	for i := function + 1; i < len(tokens); i++ {
 		switch kind := tokens[i].Kind; {
@@ -243,13 +252,13 @@ func argumentsOf(tokens []govaluate.ExpressionToken, function int) [][]govaluate
 			depth++
 		case kind == govaluate.CLAUSE_CLOSE:
 			if depth--; depth == 0 {
-				return append(arguments, tokens[begin:i])
+				return append(spans, [2]int{begin, i})
 			}
 		case kind == govaluate.SEPARATOR && depth == 1:
-			arguments, begin = append(arguments, tokens[begin:i]), i+1
+			spans, begin = append(spans, [2]int{begin, i}), i+1
 		}
 	}
-	return append(arguments, nil) // no call; it does not compile
+	return append(spans, [2]int{}) // no call; it does not compile
 }
 
 func isOfRequest(t govaluate.ExpressionToken) bool {

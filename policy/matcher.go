@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/casbin/casbin/v2/util"
 	"github.com/casbin/govaluate"
 )
 
@@ -114,16 +115,87 @@ type matcherParser struct {
 	atoms  []*atom
 }
 
+// A functionCall is one call of a function in a matcher, or in a rule of the policy,
+// however deep it stands there.
+type functionCall struct {
+	function  string
+	arguments []part
+	// texts are what each argument is whoever asks ("a" + "b"), or else the
+	// literals in it.
+	texts [][]string
+}
+
 // parseMatcher takes the matcher of a definition apart, which must have been
 // found to compile. The atoms are returned in their order as well.
-func parseMatcher(def *definition) (*term, []*atom, error) {
-	verdict := true
-	tokens, names, err := namedTokens(def.matcher, knownFunctions(def, def.evaluates, &verdict))
+func parseMatcher(def *definition) (root *term, atoms []*atom, calls []functionCall, err error) {
+	p, err := newMatcherParser(def, def.matcher, def.evaluates)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	p := &matcherParser{def: def, tokens: tokens, names: names}
-	return p.parse(0, len(tokens)), p.atoms, nil
+	root = p.parse(0, len(p.tokens))
+	return root, p.atoms, p.calls(), nil
+}
+
+// ruleCalls returns the calls in a rule of the policy, as it is written.
+func ruleCalls(def *definition, rule string) ([]functionCall, error) {
+	p, err := newMatcherParser(def, util.EscapeAssertion(rule), false)
+	if err != nil {
+		return nil, err
+	}
+	return p.calls(), nil
+}
+
+func newMatcherParser(def *definition, expr string, mayEval bool) (*matcherParser, error) {
+	verdict := true
+	tokens, names, err := namedTokens(expr, knownFunctions(def, mayEval, &verdict))
+	if err != nil {
+		return nil, err
+	}
+	return &matcherParser{def: def, tokens: tokens, names: names}, nil
+}
+
+// calls returns every call, in the order of their functions.
+func (p *matcherParser) calls() []functionCall {
+	var calls []functionCall
+	for i := range p.tokens {
+		name, ok := p.names[i]
+		if !ok {
+			continue
+		}
+		c := functionCall{function: name}
+		for _, span := range argumentSpans(p.tokens, i) {
+			c.arguments = append(c.arguments, p.part(span[0], span[1]))
+			c.texts = append(c.texts, p.texts(span[0], span[1]))
+		}
+		calls = append(calls, c)
+	}
+	return calls
+}
+
+// texts returns the text that tokens are which ask nothing, or else the literals
+// among them.
+func (p *matcherParser) texts(i, j int) []string {
+	var literals []string
+	asks := false
+	for _, t := range p.tokens[i:j] {
+		switch t.Kind {
+		case govaluate.STRING:
+			literals = append(literals, fmt.Sprint(t.Value))
+		case govaluate.VARIABLE, govaluate.ACCESSOR, govaluate.FUNCTION:
+			asks = true
+		}
+	}
+	if asks || len(literals) < 2 {
+		return literals
+	}
+	expr, err := govaluate.NewEvaluableExpressionFromTokens(asParsed(p.tokens[i:j]))
+	if err != nil {
+		return literals
+	}
+	if text, err := expr.Evaluate(nil); err == nil {
+		return []string{fmt.Sprint(text)}
+	}
+	return literals
 }
 
 // namedTokens returns the tokens of an expression, and the names of its

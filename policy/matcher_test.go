@@ -69,7 +69,7 @@ func TestMatchersAreTakenApart(t *testing.T) {
 			t.Errorf("%s: %v", tt.matcher, err)
 			continue
 		}
-		root, atoms, err := parseMatcher(def)
+		root, atoms, _, err := parseMatcher(def)
 		if err != nil || root.outline() != tt.want {
 			t.Errorf("%s\n got %s, %v\nwant %s", tt.matcher, root.outline(), err, tt.want)
 		}
@@ -97,7 +97,7 @@ func TestConjunctions(t *testing.T) {
 			t.Errorf("%s: %v", tt.matcher, err)
 			continue
 		}
-		root, _, err := parseMatcher(def)
+		root, _, _, err := parseMatcher(def)
 		if err != nil {
 			t.Fatal(err)
 		}

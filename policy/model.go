@@ -44,6 +44,7 @@ type definition struct {
 	literals      []string          // of m, without quotes
 	root          *term             // of m, taken apart
 	atoms         []*atom           // of m, in order
+	calls         []functionCall    // of m, in order
 	evaluates     bool              // m evaluates rules of the policy
 	roles         map[string]int    // role definitions (g, g2, …): how many fields each has
 	warnings      []Finding
@@ -348,7 +349,7 @@ func (p *modelParser) matcher(d *definition) {
 		return
 	}
 	var err error
-	if d.root, d.atoms, err = parseMatcher(d); err != nil { // it compiled before
+	if d.root, d.atoms, d.calls, err = parseMatcher(d); err != nil { // it compiled before
 		p.fail(s.line, "model-matcher", "cannot be compiled: %s", quoted(err.Error()))
 		return
 	}

@@ -22,7 +22,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -245,7 +244,10 @@ func (s *Store) loadOnce(ctx context.Context, old *snapshot) (*snapshot, error) 
 	if err := s.checkSize(table, old); err != nil {
 		return nil, err
 	}
-	reserved := reservedNames(def, table)
+	reserved, err := reservedNames(def, table)
+	if err != nil {
+		return nil, s.refuse(modelName, "model-matcher", "%v", err)
+	}
 	engine, err := newEngine(def, table.syms, table.rules, table.links, engineOptions{roleDepth: s.opts.RoleDepth})
 	if err != nil {
 		return nil, s.refuse(modelName, "model-matcher", "%v", err)
@@ -336,30 +338,45 @@ func (s *snapshot) largestBucket() (size, line int) {
 	return s.engine.plan.bucket, int(s.table.rules.lines[s.engine.plan.bucketRow])
 }
 
-// What an expression asks of the subject's roles, as it is written and as Casbin
-// rewrote it: the definition, and the role where it is a literal.
-var roleAsked = regexp.MustCompile(`\b(g\d*)\s*\(\s*r[._]sub\s*,(?:\s*["']([^"'@][^"']*)["'])?`)
-
 // reservedNames are the roles of the policy, and those that the matcher or a rule
 // asks for, which nobody may have. Those get their symbols here, so that it must
 // come before any index.
-func reservedNames(def *definition, t *table) []uint64 {
+//
+// A role definition counts where it is asked anything of the subject, in
+// whatever way that is written: g(r.sub, …), g((r.sub), …), g(r.sub + "", …).
+func reservedNames(def *definition, t *table) ([]uint64, error) {
 	definitions, roles := map[string]bool{"g": true}, []symbol(nil)
-	read := func(expr string) {
-		for _, m := range roleAsked.FindAllStringSubmatch(expr, -1) {
-			if definitions[m[1]] = true; m[2] != "" {
-				roles = append(roles, t.syms.intern(m[2]))
+	read := func(calls []functionCall) {
+		for _, c := range calls {
+			if _, isRole := def.roles[c.function]; !isRole || !c.arguments[0].asks("sub") {
+				continue
+			}
+			definitions[c.function] = true
+			for _, text := range c.texts[1] {
+				if text != "" && text[0] != '@' { // no subject is called so
+					roles = append(roles, t.syms.intern(text))
+				}
 			}
 		}
 	}
-	read(def.matcher)
-	for _, call := range evalCall.FindAllStringSubmatch(def.matcher, -1) {
-		last := noSymbol
-		for _, s := range t.rules.cols[def.policyField(call[1])] {
-			if s != last {
-				read(t.syms.text(s))
+	read(def.calls)
+	seen := make([]bool, t.syms.len())
+	for _, c := range def.calls {
+		if c.function != "eval" {
+			continue
+		}
+		for _, col := range c.arguments[0].columns {
+			for _, rule := range t.rules.cols[col] {
+				if seen[rule] {
+					continue
+				}
+				seen[rule] = true
+				calls, err := ruleCalls(def, t.syms.text(rule))
+				if err != nil { // it compiled before
+					return nil, fmt.Errorf("read the rule %q: %w", t.syms.text(rule), err)
+				}
+				read(calls)
 			}
-			last = s
 		}
 	}
 	for definition := range definitions {
@@ -371,7 +388,7 @@ func reservedNames(def *definition, t *table) []uint64 {
 	for _, role := range roles {
 		names[role/64] |= 1 << (role % 64)
 	}
-	return names
+	return names, nil
 }
 
 // Decide asks the policy. A subject that is empty, begins with @ or is called

@@ -116,6 +116,54 @@ func TestReservedByTheModel(t *testing.T) {
 	}
 }
 
+// However a role is asked of the subject, nobody may be called like it.
+func TestReservedHoweverTheMatcherAsks(t *testing.T) {
+	const model = "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = sub, obj, act, eft, rule\n" +
+		"[role_definition]\ng = _, _\ng2 = _, _\ng3 = _, _, _\n[policy_effect]\ne = " + allowAndDeny + "\n[matchers]\n" +
+		`m = %s || r.act == "never" && g(r.sub, p.sub) && g2(r.obj, p.obj) && g3(r.obj, p.obj, p.act) && eval(p.rule)` + "\n"
+	const policy = "p, somebody, /x, read, allow, \"%s\"\ng2, alice, operators\ng3, alice, operators, read\n"
+	for _, tt := range []struct{ asks, rule string }{
+		{`g(r.sub, "operators")`, `true`},
+		{`g (r.sub, "operators")`, `true`},
+		{`g((r.sub), "operators")`, `true`},
+		{`g(((r.sub)), ("operators"))`, `true`},
+		{`g(r.sub, "oper" + "ators")`, `true`},
+		{`g(r.sub + "", "operators")`, `true`},
+		{`!g((r.sub), "operators")`, `true`},
+		{`(r.act == "list" ? false : g((r.sub), "operators"))`, `true`},
+		{`(g((r.sub), "operators") == true)`, `true`},
+		{`g(r.sub, (r.act == "list" ? "readers" : "operators"))`, `true`},
+		{`g2(r.sub, p.sub)`, `true`},
+		{`g2 ((r.sub), p.sub)`, `true`},
+		{`g2(r.sub + "", p.sub)`, `true`},
+		{`g2("" + r.sub, p.sub)`, `true`},
+		{`g3((r.sub), p.sub, r.act)`, `true`},
+		{`g2((r.act == "read" ? r.sub : r.act), p.sub)`, `true`},
+		{`eval(p.rule)`, `g((r.sub), 'operators')`},
+		{`eval(p.rule)`, `g (r.sub, 'operators')`},
+		{`eval(p.rule)`, `g2((r.sub), 'somebody')`},
+		{`eval(p.rule)`, `g3(r.sub + '', 'somebody', r.act)`},
+	} {
+		s := openText(t, fmt.Sprintf(model, tt.asks), fmt.Sprintf(policy, tt.rule))
+		q := read("operators", "/x")
+		if d, err := s.Decide(t.Context(), q); !errors.Is(err, authz.ErrReservedSubject) || d.Effect != authz.Deny {
+			t.Errorf("%s%s: %v, %v", tt.asks, tt.rule, d, err)
+		}
+		if x := explain(t, s, q); !strings.Contains(x.Why, "role") {
+			t.Errorf("explain %s%s: %s", tt.asks, tt.rule, x.Why)
+		}
+	}
+}
+
+// A role of something else than the subject may be somebody's name.
+func TestNotReservedWhereTheSubjectIsNotAsked(t *testing.T) {
+	shape := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act"}, roles: []string{"g = _, _", "g2 = _, _"}, effect: allowOverride}
+	s := openText(t, shape.model(`g(r.sub, p.sub) && g2(r.obj, p.obj)`), "p, alice, reports, read\np, reports, reports, read\ng2, /x, reports\n")
+	if got := answer(t, s, read("reports", "/x")); got != "allow g1:policy.csv:2" {
+		t.Error(got)
+	}
+}
+
 // S10: whatever panics or was never opened denies.
 func TestFailuresDeny(t *testing.T) {
 	var zero Store
