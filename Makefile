@@ -39,7 +39,7 @@ bench:
 
 # Then each target in turn: go test fuzzes one at a time.
 fuzz:
-	go test -run TestStockDecidesTheSame -v -timeout 2h ./policy -rapid.checks=$(WORLDS) -rapid.seed=$(SEED)
+	go test -run TestStockDecidesTheSame -v -timeout 2h ./policy/internal/engine -rapid.checks=$(WORLDS) -rapid.seed=$(SEED)
 	@set -e; for package in $$(go list ./...); do \
 	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 	    echo "== $$package $$target"; \

@@ -28,7 +28,7 @@ func BenchmarkAuthorize(b *testing.B) {
 			if err := os.WriteFile(file, []byte(csv.String()), 0o600); err != nil {
 				b.Fatal(err)
 			}
-			store, err := policy.Open(b.Context(), policy.Source{Policy: file}, nil)
+			store, err := policy.Open(b.Context(), policy.Files{Policy: file}, nil)
 			if err != nil {
 				b.Fatal(err)
 			}

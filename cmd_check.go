@@ -13,9 +13,11 @@ import (
 
 	"golang.org/x/term"
 
+	"securefiles/authz"
 	"securefiles/internal/config"
 	"securefiles/internal/identity"
 	"securefiles/policy"
+	"securefiles/policy/lint"
 )
 
 type checkCommand struct {
@@ -49,7 +51,7 @@ func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands
 		return cmd.printRules(env.stdout)
 	}
 	for _, id := range cmd.Disable {
-		switch i := slices.IndexFunc(checkRules(), func(r policy.Rule) bool { return r.ID == id }); {
+		switch i := slices.IndexFunc(checkRules(), func(r lint.Rule) bool { return r.ID == id }); {
 		case i < 0:
 			return fmt.Errorf("--disable %s: there is no such rule; securefiles check --rules lists them", id)
 		case checkRules()[i].Severity == policy.SeverityError:
@@ -62,15 +64,15 @@ func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands
 	}
 	source, opts := policySource(c)
 	progress := newProgress(env)
-	check := policy.CheckOptions{Options: *opts, Disable: cmd.Disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
+	check := lint.Options{Options: *opts, Disable: cmd.Disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
 	for _, d := range c.Downloads {
-		check.Downloads = append(check.Downloads, policy.Download{Name: d.Name, URL: d.URL})
+		check.Downloads = append(check.Downloads, &authz.Download{Name: d.Name, URL: d.URL})
 	}
 	findings, err := cmd.configuration(ctx, env, c, &check)
 	if err != nil {
 		return err
 	}
-	findings = append(findings, policy.Check(ctx, source, &check)...)
+	findings = append(findings, lint.Check(ctx, source, &check)...)
 	progress.done()
 	if err := cmd.print(env.stdout, findings); err != nil {
 		return err
@@ -85,13 +87,13 @@ func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands
 
 // configuration checks what is not the policy's, and notes what the policy is
 // to be compared with.
-func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *config.Config, check *policy.CheckOptions) ([]policy.Finding, error) {
+func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *config.Config, check *lint.Options) ([]policy.Finding, error) {
 	var findings []policy.Finding
 	add := func(severity policy.Severity, file, rule, message string) {
 		if severity == policy.SeverityWarning && slices.Contains(cmd.Disable, rule) {
 			return
 		}
-		i := slices.IndexFunc(checkRules(), func(r policy.Rule) bool { return r.ID == rule })
+		i := slices.IndexFunc(checkRules(), func(r lint.Rule) bool { return r.ID == rule })
 		findings = append(findings, policy.Finding{File: file, Severity: severity, Rule: rule, Message: message, Remedy: checkRules()[i].Remedy})
 	}
 	for _, warning := range c.Warnings {
@@ -131,7 +133,7 @@ func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *
 			continue
 		}
 		for name, line := range basic.Users() {
-			check.Users = append(check.Users, policy.User{Name: name, File: id.Htpasswd, Line: line})
+			check.Users = append(check.Users, lint.User{Name: name, File: id.Htpasswd, Line: line})
 		}
 		for _, cost := range basic.Costs() {
 			took, err := cost.Measure()
@@ -159,13 +161,13 @@ func unjoin(err error) []error {
 }
 
 // checkRules are the rules of a policy, and those of what stands around it.
-func checkRules() []policy.Rule {
-	return append(policy.Rules(),
-		policy.Rule{ID: "config", Severity: policy.SeverityWarning, Summary: "a configuration that works and is unsafe", Remedy: "Do what the message says."},
-		policy.Rule{ID: "jwks", Severity: policy.SeverityError, Summary: "a file of keys that cannot be used", Remedy: "Write the keys as a JSON Web Key Set."},
-		policy.Rule{ID: "session", Severity: policy.SeverityError, Summary: "an application that cannot be asked who a session is", Remedy: "Do what the message says."},
-		policy.Rule{ID: "htpasswd", Severity: policy.SeverityError, Summary: "a file of users that cannot be used", Remedy: "Write lines as htpasswd -B or openssl passwd -6 do."},
-		policy.Rule{ID: "htpasswd-cost", Severity: policy.SeverityWarning, Summary: "passwords that are quick to guess for whoever has the file", Remedy: "Hash the password again: htpasswd -B -C 12, or openssl passwd -6."},
+func checkRules() []lint.Rule {
+	return append(lint.Rules(),
+		lint.Rule{ID: "config", Severity: policy.SeverityWarning, Summary: "a configuration that works and is unsafe", Remedy: "Do what the message says."},
+		lint.Rule{ID: "jwks", Severity: policy.SeverityError, Summary: "a file of keys that cannot be used", Remedy: "Write the keys as a JSON Web Key Set."},
+		lint.Rule{ID: "session", Severity: policy.SeverityError, Summary: "an application that cannot be asked who a session is", Remedy: "Do what the message says."},
+		lint.Rule{ID: "htpasswd", Severity: policy.SeverityError, Summary: "a file of users that cannot be used", Remedy: "Write lines as htpasswd -B or openssl passwd -6 do."},
+		lint.Rule{ID: "htpasswd-cost", Severity: policy.SeverityWarning, Summary: "passwords that are quick to guess for whoever has the file", Remedy: "Hash the password again: htpasswd -B -C 12, or openssl passwd -6."},
 	)
 }
 
@@ -190,7 +192,7 @@ func (cmd *checkCommand) print(w io.Writer, findings []policy.Finding) error {
 		}
 		return writeJSON(w, findings)
 	case "sarif":
-		return policy.WriteSARIF(w, findings, checkRules(), buildInfo().Version)
+		return lint.WriteSARIF(w, findings, checkRules(), buildInfo().Version)
 	}
 	for _, f := range findings {
 		if _, err := fmt.Fprintln(w, f); err != nil {

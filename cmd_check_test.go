@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"securefiles/policy"
+	"securefiles/policy/lint"
 )
 
 // Rules whose example cannot stand on a page: bytes that nobody sees, files that
@@ -119,14 +120,18 @@ func checkExample(t *testing.T, section, kind string) []shownFinding {
 	}
 	modelText := ""
 	if model != "" {
-		b, err := os.ReadFile(filepath.Join("policy", "testdata", "model", model+".conf"))
+		b, err := os.ReadFile(filepath.Join("policy", "internal", "world", "testdata", "model", model+".conf"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		modelText = string(b)
 	}
 	if changes, ok := shown["ini"]; ok {
-		modelText = changeModel(policy.DefaultModel(), changes)
+		b, err := os.ReadFile("policy/internal/model/default_model.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		modelText = changeModel(string(b), changes)
 	}
 	config := "policy: {file: policy.csv}\n"
 	if modelText != "" {
@@ -195,7 +200,7 @@ func TestProgress(t *testing.T) {
 	}
 	p.begin = p.begin.Add(-time.Second)
 	file := writeFile(t, filepath.Join(t.TempDir(), "policy.csv"), strings.Repeat("# a comment\n", 100_000)+"p, alice, /docs/**, read, allow\n")
-	policy.Check(t.Context(), policy.Source{Policy: file}, &policy.CheckOptions{Progress: p.show})
+	lint.Check(t.Context(), policy.Files{Policy: file}, &lint.Options{Progress: p.show})
 	p.done()
 	shown := strings.Split(strings.TrimSuffix(out.String(), "\r\x1b[K"), "\r")[1:]
 	if len(shown) < 10 || shown[len(shown)-1] != "checking ["+strings.Repeat("#", 30)+"] 100%" || !slices.IsSorted(shown) {

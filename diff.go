@@ -14,6 +14,7 @@ import (
 	"securefiles/internal/config"
 	"securefiles/pathguard"
 	"securefiles/policy"
+	"securefiles/policy/explain"
 )
 
 // maxChangedNames bounds the names that are printed for one change.
@@ -49,7 +50,7 @@ func (cmd *diffCommand) Run(ctx context.Context, env environment, all *commands)
 	if err != nil {
 		return err
 	}
-	opts := &policy.DiffOptions{
+	opts := &explain.DiffOptions{
 		IP: cmd.IP, Host: cmd.Host,
 		Accept: func(path string) bool { _, err := pathguard.New(path); return err == nil },
 	}
@@ -71,7 +72,7 @@ func (cmd *diffCommand) Run(ctx context.Context, env environment, all *commands)
 	if opts.Paths, err = readPaths(cmd.Paths, more); err != nil {
 		return err
 	}
-	d, err := policy.Compare(ctx, before, after, opts)
+	d, err := explain.Compare(ctx, before, after, opts)
 	if err != nil {
 		return err
 	}
@@ -148,9 +149,9 @@ func readPaths(file string, downloads []config.Download) (paths []string, err er
 	return paths, errors.Join(problems...)
 }
 
-func writeDiff(w io.Writer, d *policy.Diff, paint func(policy.Mood, string) string) error {
+func writeDiff(w io.Writer, d *explain.Diff, paint func(explain.Style, string) string) error {
 	out := &strings.Builder{}
-	section := func(sign, may string, changes []policy.Change) {
+	section := func(sign, may string, changes []explain.Change) {
 		for _, c := range changes {
 			names := c.Names[:min(len(c.Names), maxChangedNames)]
 			who := printable(strings.Join(names, ", "))
@@ -169,8 +170,8 @@ func writeDiff(w io.Writer, d *policy.Diff, paint func(policy.Mood, string) stri
 			writeSide(out, "after", c.After, c.Names[0])
 		}
 	}
-	section(paint(policy.Bad, "+"), "may now", d.Gained)
-	section(paint(policy.Good, "-"), "may no longer", d.Lost)
+	section(paint(explain.Bad, "+"), "may now", d.Gained)
+	section(paint(explain.Good, "-"), "may no longer", d.Lost)
 	fmt.Fprintf(out, "%d gained, %d lost: %d paths tried for %d names\n", len(d.Gained), len(d.Lost), d.Paths, d.Names)
 	writeNote(out, d.NotExact)
 	_, err := io.WriteString(w, out.String())
@@ -178,17 +179,17 @@ func writeDiff(w io.Writer, d *policy.Diff, paint func(policy.Mood, string) stri
 }
 
 // writeSide prints the line that decides, and how a name leads to it.
-func writeSide(out *strings.Builder, when string, l *policy.Line, name string) {
+func writeSide(out *strings.Builder, when string, l *explain.Line, name string) {
 	if l == nil {
 		fmt.Fprintf(out, "    %-7s no line decides\n", when+":")
 		return
 	}
 	fmt.Fprintf(out, "    %-7s %s:%d  %s\n", when+":", printable(l.File), l.Line, printable(l.Text))
-	kind := policy.KindUser
+	kind := explain.KindUser
 	if strings.HasPrefix(name, "@") {
-		kind = policy.KindGroup
+		kind = explain.KindGroup
 	}
-	if chain := holderChain(policy.Holder{Kind: kind, Line: l}); chain != "" {
+	if chain := holderChain(explain.Access{Kind: kind, Line: l}); chain != "" {
 		fmt.Fprintf(out, "            %s\n", printable(chain))
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"securefiles/internal/identity"
 	"securefiles/pathguard"
 	"securefiles/policy"
+	"securefiles/policy/explain"
 )
 
 // A question is what a person asks of the policy; on the command line, in a
@@ -161,7 +162,7 @@ func (cmd *explainCommand) Run(ctx context.Context, env environment, all *comman
 	if err != nil {
 		return err
 	}
-	x, err := store.Explain(ctx, query)
+	x, err := explain.Decision(ctx, store, query)
 	if err != nil {
 		return err
 	}
@@ -183,7 +184,7 @@ func (cmd *explainCommand) Run(ctx context.Context, env environment, all *comman
 }
 
 // hints name mistakes that a policy alone does not show.
-func hints(c *config.Config, x *policy.Explanation) []string {
+func hints(c *config.Config, x *explain.Explanation) []string {
 	var out []string
 	for _, d := range c.Downloads {
 		for _, l := range x.Nearest {
@@ -197,15 +198,15 @@ func hints(c *config.Config, x *policy.Explanation) []string {
 }
 
 // painter puts colours around text where a terminal shows them.
-func painter(env environment) func(policy.Mood, string) string {
+func painter(env environment) func(explain.Style, string) string {
 	noColour, _ := lookup(env.environ, "NO_COLOR")
 	kind, _ := lookup(env.environ, "TERM")
 	f, ok := env.stdout.(*os.File)
 	if !ok || noColour != "" || kind == "dumb" || !term.IsTerminal(int(f.Fd())) {
-		return func(_ policy.Mood, text string) string { return text }
+		return func(_ explain.Style, text string) string { return text }
 	}
-	return func(mood policy.Mood, text string) string {
-		code := map[policy.Mood]string{policy.Good: "32", policy.Bad: "31", policy.Strong: "1"}[mood]
+	return func(mood explain.Style, text string) string {
+		code := map[explain.Style]string{explain.Good: "32", explain.Bad: "31", explain.Strong: "1"}[mood]
 		return "\x1b[" + code + "m" + text + "\x1b[0m"
 	}
 }
@@ -322,7 +323,7 @@ func (s *service) explain(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), explainDeadline)
 	defer cancel()
-	x, err := s.store.Explain(ctx, query)
+	x, err := explain.Decision(ctx, s.store, query)
 	if err != nil {
 		respond(w, http.StatusServiceUnavailable, problem{err.Error()})
 		return

@@ -20,6 +20,7 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/identity"
 	"securefiles/policy"
+	"securefiles/policy/explain"
 )
 
 const testToken = "0123456789abcdef0123456789abcdef"
@@ -193,7 +194,7 @@ func TestExplainAndTheServiceAgree(t *testing.T) {
 		requests = 100_000
 	}
 	const each = 200 // requests a policy
-	models := []string{"", "policy/testdata/model/open.conf", "policy/testdata/model/priority.conf", "policy/testdata/model/keymatch2.conf", "policy/testdata/model/address.conf"}
+	models := []string{"", "policy/internal/world/testdata/model/open.conf", "policy/internal/world/testdata/model/priority.conf", "policy/internal/world/testdata/model/keymatch2.conf", "policy/internal/world/testdata/model/address.conf"}
 	header, err := identity.NewHeader(identity.HeaderOptions{Header: "X-Remote-User", GroupsHeader: "X-Remote-Groups"})
 	if err != nil {
 		t.Fatal(err)
@@ -236,7 +237,7 @@ func TestExplainAndTheServiceAgree(t *testing.T) {
 				t.Fatal(err)
 			}
 			answer := post(admin, "Bearer "+testToken, "application/json", string(body))
-			var x policy.Explanation
+			var x explain.Explanation
 			if err := json.Unmarshal(answer.Body.Bytes(), &x); err != nil || answer.Code != http.StatusOK {
 				t.Fatalf("%s: status %d: %v: %s", body, answer.Code, err, answer.Body)
 			}

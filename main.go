@@ -147,8 +147,8 @@ func (c *commands) load(env environment) (*config.Config, error) {
 }
 
 // policySource says where the policy of a configuration is.
-func policySource(c *config.Config) (policy.Source, *policy.Options) {
-	return policy.Source{Model: c.Policy.Model, Policy: c.Policy.File},
+func policySource(c *config.Config) (policy.Files, *policy.Options) {
+	return policy.Files{Model: c.Policy.Model, Policy: c.Policy.File},
 		&policy.Options{
 			AllowShrink:   c.Policy.AllowShrink,
 			RoleDepth:     c.Policy.RoleDepth,

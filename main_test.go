@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 
 	"securefiles/internal/config"
 	"securefiles/policy"
+	"securefiles/policy/lint"
 )
 
 func TestMain(m *testing.M) {
@@ -69,10 +72,27 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		}
 		imports[p.ImportPath] = p.Imports
 	}
+	policyRooms := []string{
+		"securefiles/authz", "securefiles/policy", "securefiles/policy/internal/finding", "securefiles/policy/internal/pattern",
+		"securefiles/policy/internal/model", "securefiles/policy/internal/table", "securefiles/policy/internal/engine",
+	}
 	allowed := map[string][]string{
-		"securefiles/pathguard":         nil,
-		"securefiles/authz":             {"securefiles/pathguard"},
-		"securefiles/policy":            {"securefiles/authz"},
+		"securefiles/pathguard": nil,
+		"securefiles/authz":     {"securefiles/pathguard"},
+		"securefiles/policy":    {"securefiles/authz", "securefiles/policy/internal/engine", "securefiles/policy/internal/table", "securefiles/policy/internal/model", "securefiles/policy/internal/finding"},
+
+		"securefiles/policy/internal/finding": nil,
+		"securefiles/policy/internal/pattern": {"securefiles/policy/internal/finding"},
+		"securefiles/policy/internal/model":   {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/pattern"},
+		"securefiles/policy/internal/table":   {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model", "securefiles/policy/internal/pattern"},
+		"securefiles/policy/internal/engine":  {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model", "securefiles/policy/internal/pattern", "securefiles/policy/internal/table"},
+		"securefiles/policy/explain":          policyRooms,
+		"securefiles/policy/lint":             policyRooms,
+		"securefiles/policy/shadow":           policyRooms,
+		// For tests alone.
+		"securefiles/policy/internal/world":     {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model"},
+		"securefiles/policy/internal/storetest": {"securefiles/authz", "securefiles/policy", "securefiles/policy/internal/world"},
+
 		"securefiles/internal/config":   nil,
 		"securefiles/internal/identity": {"securefiles/authz"},
 		"securefiles/internal/metrics":  {"securefiles/authz"},
@@ -94,32 +114,74 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		}
 	}
 	for name := range imports {
-		if _, ok := allowed[name]; !ok && strings.HasPrefix(name, "securefiles/internal/") {
+		if _, ok := allowed[name]; !ok && (strings.HasPrefix(name, "securefiles/internal/") || strings.HasPrefix(name, "securefiles/policy/")) {
 			t.Errorf("%s is not in the list of what may import what", name)
 		}
 	}
-	for dependency, home := range map[string]string{
-		"github.com/casbin/":     "securefiles/policy",
-		"github.com/prometheus/": "securefiles/internal/metrics",
-		"github.com/tg123/":      "securefiles/internal/identity",
-		"github.com/go-jose/":    "securefiles/internal/identity",
-		"github.com/sony/":       "securefiles/internal/identity",
-		"github.com/goccy/":      "securefiles/internal/config",
-		"github.com/fsnotify/":   "securefiles/internal/watch",
+	const models, patterns, tables, engines = "securefiles/policy/internal/model", "securefiles/policy/internal/pattern", "securefiles/policy/internal/table", "securefiles/policy/internal/engine"
+	for dependency, homes := range map[string][]string{
+		"github.com/casbin/casbin":    {models, patterns, tables, engines, "securefiles/policy/shadow"},
+		"github.com/casbin/govaluate": {models, tables, engines},
+		"github.com/prometheus/":      {"securefiles/internal/metrics"},
+		"github.com/tg123/":           {"securefiles/internal/identity"},
+		"github.com/go-jose/":         {"securefiles/internal/identity"},
+		"github.com/sony/":            {"securefiles/internal/identity"},
+		"github.com/goccy/":           {"securefiles/internal/config"},
+		"github.com/fsnotify/":        {"securefiles/internal/watch"},
 	} {
 		found := false
 		for name, list := range imports {
 			for _, i := range list {
-				if strings.HasPrefix(i, dependency) {
-					found = true
-					if name != home {
-						t.Errorf("%s imports %s, whose home is %s", name, i, home)
-					}
+				if !strings.HasPrefix(i, dependency) || name == "securefiles/policy/internal/world" { // which tests import
+					continue
+				}
+				found = true
+				if !slices.Contains(homes, name) {
+					t.Errorf("%s imports %s, whose home is %s", name, i, strings.Join(homes, ", "))
+				}
+				if i == "github.com/casbin/casbin/v2" && name != "securefiles/policy/shadow" {
+					t.Errorf("%s imports Casbin's enforcer, which decides in the shadow alone", name)
 				}
 			}
 		}
 		if !found {
 			t.Errorf("nobody imports %s: mend this test", dependency)
+		}
+	}
+	for name, list := range imports {
+		if list := list; slices.Contains(list, "securefiles/policy/internal/world") && name != "securefiles/policy/internal/storetest" {
+			t.Errorf("%s imports what tests alone may", name)
+		}
+	}
+}
+
+// Each package says what it is for, in one place.
+func TestEveryPackageHasOneComment(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", "{{.Dir}}", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir := range strings.FieldsSeq(string(out)) {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		comments, sources := 0, 0
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			sources++
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if parsed.Doc != nil {
+				comments++
+			}
+		}
+		if sources > 0 && comments != 1 {
+			t.Errorf("%s has %d package comments", dir, comments)
 		}
 	}
 }
@@ -161,7 +223,7 @@ func TestDocumentedSnippetsAreAccepted(t *testing.T) {
 			case "ini":
 				model = target
 			case "csv":
-				for _, f := range policy.Check(t.Context(), policy.Source{Model: model, Policy: target}, nil) {
+				for _, f := range lint.Check(t.Context(), policy.Files{Model: model, Policy: target}, nil) {
 					t.Errorf("%s: %v\n%s", file, f, snippet)
 				}
 				model = ""
@@ -203,7 +265,11 @@ func TestStarterModelIsTheEmbeddedOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.TrimSpace(string(text)) != strings.TrimSpace(policy.DefaultModel()) {
+	defaultModel, err := os.ReadFile("policy/internal/model/default_model.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.TrimSpace(string(text)) != strings.TrimSpace(string(defaultModel)) {
 		t.Error("examples/starter/model.conf and the built-in model differ")
 	}
 }

@@ -33,6 +33,7 @@ import (
 	"securefiles/internal/watch"
 	"securefiles/pathguard"
 	"securefiles/policy"
+	"securefiles/policy/shadow"
 )
 
 // Limits of both listeners. nginx can forward 8 KiB of URI, 8 KiB of
@@ -117,7 +118,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	if len(callers.sessions) > 0 {
 		counters.RegisterSessions(callers.sessionState)
 	}
-	shadow, err := policy.NewShadow(store, c.Policy.ShadowShare)
+	shadow, err := shadow.New(store, c.Policy.ShadowShare)
 	if err != nil {
 		return err
 	}
@@ -460,9 +461,10 @@ type service struct {
 
 // reloadOnChange watches the files that decisions depend on.
 func (s *service) reloadOnChange(ctx context.Context, c *config.Config) error {
+	source, _ := policySource(c)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return watch.Files(ctx, s.store.Files(), func() { s.reloadPolicy(ctx) })
+		return watch.Files(ctx, source.Names(), func() { s.reloadPolicy(ctx) })
 	})
 	for _, b := range s.callers.basic {
 		group.Go(func() error {
@@ -508,7 +510,7 @@ func (s *service) reloadOnHangup(ctx context.Context) error {
 }
 
 // reportShadow tells of a decision that stock Casbin made again.
-func (s *service) reportShadow(c policy.Comparison, err error) {
+func (s *service) reportShadow(c shadow.Comparison, err error) {
 	s.counters.ObserveShadow(c.Same, err)
 	switch {
 	case err != nil:

@@ -15,6 +15,7 @@ import (
 	"securefiles/authz"
 	"securefiles/internal/config"
 	"securefiles/policy"
+	"securefiles/policy/explain"
 )
 
 type testCommand struct {
@@ -66,7 +67,7 @@ func (cmd *testCommand) Run(ctx context.Context, env environment, all *commands)
 	}
 	t := &tester{config: c, store: store}
 	if cmd.Coverage || cmd.CoverageMin > 0 {
-		t.coverage = store.Coverage()
+		t.coverage = explain.NewCoverage(store)
 	}
 	report := &testReport{Suites: suites}
 	for _, s := range suites {
@@ -87,7 +88,7 @@ func (cmd *testCommand) Run(ctx context.Context, env environment, all *commands)
 	}
 	if t.coverage != nil {
 		missed, lines := t.coverage.Missed()
-		report.Coverage = &coverage{Lines: lines, Reached: lines - len(missed), Percent: 100, Missed: append([]policy.Line{}, missed...), Minimum: cmd.CoverageMin}
+		report.Coverage = &coverage{Lines: lines, Reached: lines - len(missed), Percent: 100, Missed: append([]explain.Line{}, missed...), Minimum: cmd.CoverageMin}
 		if lines > 0 {
 			report.Coverage.Percent = 100 * float64(lines-len(missed)) / float64(lines)
 		}
@@ -169,11 +170,11 @@ type caseResult struct {
 
 // coverage says how much of a policy the cases reach.
 type coverage struct {
-	Lines   int           `json:"lines"`
-	Reached int           `json:"reached"`
-	Percent float64       `json:"percent"`
-	Minimum float64       `json:"minimum,omitempty"`
-	Missed  []policy.Line `json:"missed"`
+	Lines   int            `json:"lines"`
+	Reached int            `json:"reached"`
+	Percent float64        `json:"percent"`
+	Minimum float64        `json:"minimum,omitempty"`
+	Missed  []explain.Line `json:"missed"`
 }
 
 func (c *coverage) tooSmall() bool { return c != nil && c.Percent < c.Minimum }
@@ -182,7 +183,7 @@ func (c *coverage) tooSmall() bool { return c != nil && c.Percent < c.Minimum }
 type tester struct {
 	config   *config.Config
 	store    *policy.Store
-	coverage *policy.Coverage // nil where nobody asks for it
+	coverage *explain.Coverage // nil where nobody asks for it
 }
 
 // run asks one case. The error says that the case cannot be asked.
@@ -220,7 +221,7 @@ func (t *tester) run(ctx context.Context, c *config.Case) (*caseResult, error) {
 		r.Passed = true
 		return r, nil
 	}
-	x, err := t.store.Explain(ctx, q)
+	x, err := explain.Decision(ctx, t.store, q)
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +262,7 @@ func (r *caseResult) refused(c *config.Case, err error) {
 	}
 }
 
-func leadsThrough(l *policy.Line, role string) bool {
+func leadsThrough(l *explain.Line, role string) bool {
 	if l == nil {
 		return false
 	}

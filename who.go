@@ -10,7 +10,7 @@ import (
 
 	"securefiles/authz"
 	"securefiles/internal/config"
-	"securefiles/policy"
+	"securefiles/policy/explain"
 )
 
 // maxHolders bounds the names that are printed under one line.
@@ -45,7 +45,7 @@ func (cmd *whoCommand) Run(ctx context.Context, env environment, all *commands) 
 	if err != nil {
 		return err
 	}
-	who, err := store.Who(ctx, query)
+	who, err := explain.Who(ctx, store, query)
 	if err != nil {
 		return err
 	}
@@ -60,23 +60,23 @@ func (cmd *whoCommand) Run(ctx context.Context, env environment, all *commands) 
 	return err
 }
 
-func writeWho(w io.Writer, who *policy.Who, paint func(policy.Mood, string) string) error {
+func writeWho(w io.Writer, who *explain.Holders, paint func(explain.Style, string) string) error {
 	out := &strings.Builder{}
 	fmt.Fprintf(out, "who may %s %s\n", who.Action, printable(who.Object))
 	if len(who.Allowed) == 0 {
 		out.WriteString("nobody that the policy names\n")
 	}
-	writeHolders(out, paint(policy.Good, "allow"), who.Allowed)
-	writeHolders(out, paint(policy.Bad, "deny"), who.Denied)
+	writeHolders(out, paint(explain.Good, "allow"), who.Allowed)
+	writeHolders(out, paint(explain.Bad, "deny"), who.Denied)
 	writeNote(out, who.NotExact)
 	_, err := io.WriteString(w, out.String())
 	return err
 }
 
 // writeHolders prints names under the line that decides for them.
-func writeHolders(out *strings.Builder, verdict string, holders []policy.Holder) {
+func writeHolders(out *strings.Builder, verdict string, holders []explain.Access) {
 	var order []int
-	byLine := map[int][]policy.Holder{}
+	byLine := map[int][]explain.Access{}
 	for _, h := range holders {
 		line := 0
 		if h.Line != nil {
@@ -119,7 +119,7 @@ func writeHolders(out *strings.Builder, verdict string, holders []policy.Holder)
 }
 
 // isEverybodys reports whether a name has a line by a built-in group.
-func isEverybodys(h policy.Holder) bool {
+func isEverybodys(h explain.Access) bool {
 	if h.Line == nil {
 		return true
 	}
@@ -132,18 +132,18 @@ func isEverybodys(h policy.Holder) bool {
 }
 
 // holderChain is the way to a line, without the unnamed user who has a group.
-func holderChain(h policy.Holder) string {
+func holderChain(h explain.Access) string {
 	if h.Line == nil || len(h.Line.Chain) == 0 {
 		return ""
 	}
 	chain := h.Line.Chain
-	if h.Kind == policy.KindGroup {
+	if h.Kind == explain.KindGroup {
 		chain = chain[1:]
 	}
 	if len(chain) < 2 {
 		return ""
 	}
-	return "by way of " + policy.ChainText(chain)
+	return "by way of " + explain.ChainText(chain)
 }
 
 // writeTable aligns rows whose last cells may be empty.
@@ -185,7 +185,7 @@ func (cmd *whatCommand) Run(ctx context.Context, env environment, all *commands)
 	if err != nil {
 		return err
 	}
-	what, err := store.What(ctx, query)
+	what, err := explain.What(ctx, store, query)
 	if err != nil {
 		return err
 	}
@@ -223,19 +223,19 @@ func (cmd *whatCommand) query(c *config.Config) (authz.Query, error) {
 	return q, err
 }
 
-func writeWhat(w io.Writer, what *policy.What, paint func(policy.Mood, string) string) error {
+func writeWhat(w io.Writer, what *explain.Holdings, paint func(explain.Style, string) string) error {
 	out := &strings.Builder{}
 	fmt.Fprintf(out, "what %s may %s\n", printable(what.Subject), what.Action)
 	if what.Everything {
 		out.WriteString("everything that no line denies\n")
 	}
-	row := func(g policy.Grant) [2]string {
+	row := func(g explain.Grant) [2]string {
 		place := fmt.Sprintf("%s:%d", g.Line.File, g.Line.Line)
-		kind := policy.KindUser
+		kind := explain.KindUser
 		if len(g.Line.Chain) > 0 && g.Line.Chain[0].Name != what.Subject { // an unnamed user who has the group or role
-			kind = policy.KindGroup
+			kind = explain.KindGroup
 		}
-		if chain := holderChain(policy.Holder{Kind: kind, Line: &g.Line}); chain != "" {
+		if chain := holderChain(explain.Access{Kind: kind, Line: &g.Line}); chain != "" {
 			place += "  " + chain
 		}
 		if g.Overridden != nil {
@@ -243,7 +243,7 @@ func writeWhat(w io.Writer, what *policy.What, paint func(policy.Mood, string) s
 		}
 		return [2]string{printable(g.Pattern), printable(place)}
 	}
-	section := func(title string, keep func(policy.Grant) bool) {
+	section := func(title string, keep func(explain.Grant) bool) {
 		var rows [][2]string
 		for _, g := range what.Grants {
 			if keep(g) {
@@ -264,9 +264,9 @@ func writeWhat(w io.Writer, what *policy.What, paint func(policy.Mood, string) s
 		}
 		writeTable(out, rows)
 	} else {
-		section(paint(policy.Good, "allow")+":", func(g policy.Grant) bool { return g.Line.Effect == "allow" && g.Overridden == nil })
-		section("allow, but another line overrides it:", func(g policy.Grant) bool { return g.Line.Effect == "allow" && g.Overridden != nil })
-		section(paint(policy.Bad, "deny")+":", func(g policy.Grant) bool { return g.Line.Effect == "deny" })
+		section(paint(explain.Good, "allow")+":", func(g explain.Grant) bool { return g.Line.Effect == "allow" && g.Overridden == nil })
+		section("allow, but another line overrides it:", func(g explain.Grant) bool { return g.Line.Effect == "allow" && g.Overridden != nil })
+		section(paint(explain.Bad, "deny")+":", func(g explain.Grant) bool { return g.Line.Effect == "deny" })
 	}
 	if len(what.Grants) == 0 && !what.Everything {
 		out.WriteString("nothing\n")

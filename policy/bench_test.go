@@ -1,4 +1,4 @@
-package policy
+package policy_test
 
 import (
 	"bytes"
@@ -14,28 +14,18 @@ import (
 	"testing"
 	"time"
 
+	"securefiles/authz"
+	"securefiles/policy"
+	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/table"
+	"securefiles/policy/internal/world"
+
 	"github.com/casbin/casbin/v2"
 	fileadapter "github.com/casbin/casbin/v2/persist/file-adapter"
-
-	"securefiles/authz"
 )
 
-// The models of the benchmarks: the built-in one, and the one of most Casbin
-// gateways.
-const keyMatch2Model = `[request_definition]
-r = sub, obj, act
-[policy_definition]
-p = sub, obj, act, eft
-[role_definition]
-g = _, _
-[policy_effect]
-e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
-[matchers]
-m = g(r.sub, p.sub) && keyMatch2(r.obj, p.obj) && r.act == p.act
-`
-
 func benchModels() map[string]string {
-	return map[string]string{"builtin": DefaultModel(), "keyMatch2": keyMatch2Model}
+	return map[string]string{"builtin": model.Default, "keyMatch2": world.KeyMatch2Model}
 }
 
 // benchSizes are p lines; users and roles grow with them up to 100,000 and
@@ -43,17 +33,17 @@ func benchModels() map[string]string {
 func benchSizes() []int { return []int{10, 1_000, 10_000, 100_000, 1_000_000} }
 
 // benchFiles writes a model and a policy.
-func benchFiles(b testing.TB, model string, lines int) Source {
+func benchFiles(b testing.TB, model string, lines int) policy.Files {
 	var csv bytes.Buffer
-	if err := generate(&csv, lines, max(1, lines/10), max(1, lines/100)); err != nil {
+	if err := world.Scale(&csv, lines, max(1, lines/10), max(1, lines/100)); err != nil {
 		b.Fatal(err)
 	}
 	text := csv.Bytes()
-	if model == keyMatch2Model {
+	if model == world.KeyMatch2Model {
 		text = bytes.ReplaceAll(text, []byte("/**,"), []byte("/*,"))
 	}
 	dir := b.TempDir()
-	s := Source{Model: filepath.Join(dir, "model.conf"), Policy: filepath.Join(dir, "policy.csv")}
+	s := policy.Files{Model: filepath.Join(dir, "model.conf"), Policy: filepath.Join(dir, "policy.csv")}
 	for name, text := range map[string][]byte{s.Model: []byte(model), s.Policy: text} {
 		if err := os.WriteFile(name, text, 0o600); err != nil {
 			b.Fatal(err)
@@ -64,30 +54,32 @@ func benchFiles(b testing.TB, model string, lines int) Source {
 
 // benchQueries returns requests that a line answers, or that none does: of users
 // that the policy has, for files that it has too.
-func benchQueries(b testing.TB, s *Store, hit bool) []authz.Query {
-	snap := s.current.Load()
-	e, random := snap.engine, rand.New(rand.NewPCG(3, 4))
-	rows := newValueIndex(e.syms.len(), e.rules.cols[0], nil)
-	users := max(1, e.rules.len()/10)
+func benchQueries(b testing.TB, s *policy.Store, hit bool) []authz.Query {
+	e, random := s.Version().Engine, rand.New(rand.NewPCG(3, 4))
+	rows := map[table.Symbol][]uint32{}
+	for row, subject := range e.Rows.Cols[0] {
+		rows[subject] = append(rows[subject], uint32(row))
+	}
+	users := max(1, e.Rows.Len()/10)
 	var queries []authz.Query
 	for tries := 0; len(queries) < 5000; tries++ {
 		q := authz.Query{Principal: authz.Principal{Subject: fmt.Sprintf("user%d", random.IntN(users))}, Action: authz.ActionRead}
-		var w walk
-		e.graphs["g"].begin(&w, e.syms, e.lookup(q.Principal.Subject), nil, symbol(0))
-		names := w.all()
+		var w table.Walk
+		e.Graphs["g"].Begin(&w, e.Symbols, e.Lookup(q.Principal.Subject), nil, table.Symbol(0))
+		names := w.All()
 		if len(names) == 0 {
 			continue
 		}
 		role := names[random.IntN(len(names))]
-		row := uint32(random.IntN(e.rules.len()))
+		row := uint32(random.IntN(e.Rows.Len()))
 		if hit {
-			lines := rows.rows[rows.first[role]:rows.first[role+1]]
+			lines := rows[role]
 			if len(lines) == 0 {
 				continue
 			}
 			row = lines[random.IntN(len(lines))]
 		}
-		pattern := e.syms.text(e.rules.cols[1][row])
+		pattern := e.Symbols.Text(e.Rows.Cols[1][row])
 		q.Object = strings.TrimRight(pattern, "*")
 		if q.Object != pattern {
 			q.Object += "minutes/2026/report.pdf"
@@ -107,8 +99,8 @@ func benchQueries(b testing.TB, s *Store, hit bool) []authz.Query {
 	return queries
 }
 
-func openBench(b testing.TB, source Source) *Store {
-	s, err := Open(b.Context(), source, nil)
+func openBench(b testing.TB, source policy.Files) *policy.Store {
+	s, err := policy.Open(b.Context(), source, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -118,7 +110,7 @@ func openBench(b testing.TB, source Source) *Store {
 // BenchmarkDecide is a decision by index; run it with -cpu 1,2. The collector is
 // run before, so that none pays for the loading.
 func BenchmarkDecide(b *testing.B) {
-	benchDecisions(b, benchSizes(), func(b *testing.B, _ Source, s *Store) func(authz.Query) {
+	benchDecisions(b, benchSizes(), func(b *testing.B, _ policy.Files, s *policy.Store) func(authz.Query) {
 		return func(q authz.Query) {
 			if _, err := s.Decide(b.Context(), q); err != nil {
 				b.Fatal(err)
@@ -129,7 +121,7 @@ func BenchmarkDecide(b *testing.B) {
 
 // BenchmarkStock is the same question to the stock enforcer.
 func BenchmarkStock(b *testing.B) {
-	benchDecisions(b, benchSizes(), func(b *testing.B, source Source, _ *Store) func(authz.Query) {
+	benchDecisions(b, benchSizes(), func(b *testing.B, source policy.Files, _ *policy.Store) func(authz.Query) {
 		e, err := casbin.NewEnforcer(source.Model, fileadapter.NewAdapter(source.Policy))
 		if err != nil {
 			b.Fatal(err)
@@ -142,7 +134,7 @@ func BenchmarkStock(b *testing.B) {
 	})
 }
 
-func benchDecisions(b *testing.B, sizes []int, decider func(*testing.B, Source, *Store) func(authz.Query)) {
+func benchDecisions(b *testing.B, sizes []int, decider func(*testing.B, policy.Files, *policy.Store) func(authz.Query)) {
 	for name, model := range benchModels() {
 		for _, lines := range sizes {
 			b.Run(fmt.Sprintf("model=%s/lines=%d", name, lines), func(b *testing.B) {
@@ -182,9 +174,9 @@ func cpuTime(b *testing.B) time.Duration {
 // behind a wildcard.
 func BenchmarkAlike(b *testing.B) {
 	for _, tt := range []struct{ name, model, pattern, object string }{
-		{"glob=**|fN.pdf", DefaultModel(), "/**/f%d.pdf", "/a/b/f77777.pdf"},
-		{"keyMatch2=:t|fN", keyMatch2Model, "/:t/f%d", "/a/f77777"},
-		{"keyMatch2=:t|fN.pdf", keyMatch2Model, "/:t/f%d.pdf", "/a/f77777.pdf"},
+		{"glob=**|fN.pdf", model.Default, "/**/f%d.pdf", "/a/b/f77777.pdf"},
+		{"keyMatch2=:t|fN", world.KeyMatch2Model, "/:t/f%d", "/a/f77777"},
+		{"keyMatch2=:t|fN.pdf", world.KeyMatch2Model, "/:t/f%d.pdf", "/a/f77777.pdf"},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
 			var csv strings.Builder
@@ -193,10 +185,10 @@ func BenchmarkAlike(b *testing.B) {
 				fmt.Fprintf(&csv, "p, staff, "+tt.pattern+", read, allow\n", i)
 			}
 			dir := b.TempDir()
-			write(b, dir+"/model.conf", tt.model)
-			write(b, dir+"/policy.csv", csv.String())
-			s := openBench(b, Source{Model: dir + "/model.conf", Policy: dir + "/policy.csv"})
-			q := read("alice", tt.object)
+			world.Write(b, dir+"/model.conf", tt.model)
+			world.Write(b, dir+"/policy.csv", csv.String())
+			s := openBench(b, policy.Files{Model: dir + "/model.conf", Policy: dir + "/policy.csv"})
+			q := world.Query("alice", tt.object)
 			before := cpuTime(b)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -212,7 +204,7 @@ func BenchmarkAlike(b *testing.B) {
 
 // BenchmarkLoad loads a million lines and 310,000 role links, beside stock Casbin.
 func BenchmarkLoad(b *testing.B) {
-	source := benchFiles(b, keyMatch2Model, 1_000_000)
+	source := benchFiles(b, world.KeyMatch2Model, 1_000_000)
 	for _, tt := range []struct {
 		name string
 		load func(b *testing.B) any
@@ -281,7 +273,7 @@ func peakHeap(f func()) uint64 {
 // BenchmarkReload replaces a policy of a million lines while one goroutine
 // decides: the time of a decision meanwhile, beside that of a quiet moment.
 func BenchmarkReload(b *testing.B) {
-	source := benchFiles(b, keyMatch2Model, 1_000_000)
+	source := benchFiles(b, world.KeyMatch2Model, 1_000_000)
 	s := openBench(b, source)
 	queries := benchQueries(b, s, true)
 	text, err := os.ReadFile(source.Policy)

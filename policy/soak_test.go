@@ -1,4 +1,4 @@
-package policy
+package policy_test
 
 import (
 	"fmt"
@@ -7,6 +7,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"securefiles/policy"
+	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/world"
 )
 
 // S17: nothing grows with what is asked. SECUREFILES_SOAK=10000000 asks that many
@@ -16,21 +20,21 @@ func TestMemoryDoesNotGrowWithWhatIsAsked(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("SECUREFILES_SOAK")); err == nil {
 		questions = n
 	}
-	for name, model := range map[string]string{"built-in": DefaultModel(), "keyMatch2": keyMatch2Model, "regular expressions": strings.ReplaceAll(keyMatch2Model, "keyMatch2", "regexMatch")} {
+	for name, model := range map[string]string{"built-in": model.Default, "keyMatch2": world.KeyMatch2Model, "regular expressions": strings.ReplaceAll(world.KeyMatch2Model, "keyMatch2", "regexMatch")} {
 		var csv strings.Builder
 		for i := range 1000 {
 			fmt.Fprintf(&csv, "p, role%d, /d%d/*, read, allow\ng, user%d, role%d\n", i, i, i, i)
 		}
 		dir := t.TempDir()
-		write(t, dir+"/model.conf", model)
-		write(t, dir+"/policy.csv", csv.String())
-		s, err := Open(t.Context(), Source{Model: dir + "/model.conf", Policy: dir + "/policy.csv"}, nil)
+		world.Write(t, dir+"/model.conf", model)
+		world.Write(t, dir+"/policy.csv", csv.String())
+		s, err := policy.Open(t.Context(), policy.Files{Model: dir + "/model.conf", Policy: dir + "/policy.csv"}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ask := func(from, to int) {
 			for i := from; i < to; i++ {
-				q := read(fmt.Sprintf("made-up%d", i), fmt.Sprintf("/d%d/f%d", i%1000, i), "@anyone", "@authenticated", fmt.Sprintf("@g%d", i))
+				q := world.Query(fmt.Sprintf("made-up%d", i), fmt.Sprintf("/d%d/f%d", i%1000, i), "@anyone", "@authenticated", fmt.Sprintf("@g%d", i))
 				if i%2 == 0 {
 					q.Principal.Subject = fmt.Sprintf("user%d", i%1000)
 				}

@@ -1,4 +1,4 @@
-package policy
+package policy_test
 
 import (
 	"context"
@@ -12,72 +12,45 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"securefiles/authz"
+	"securefiles/policy"
+	"securefiles/policy/explain"
+	"securefiles/policy/internal/storetest"
+	"securefiles/policy/internal/world"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-var _ authz.Decider = (*Store)(nil)
+var _ authz.Decider = (*policy.Store)(nil)
 
-// write replaces a file's content in place.
-func write(t testing.TB, file, text string) {
+// explained is a decision that must be explicable.
+func explained(t *testing.T, s *policy.Store, q authz.Query) *explain.Explanation {
 	t.Helper()
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// open opens a store for a policy in a file of its own.
-func open(t testing.TB, text string, opts *Options) (*Store, string) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "policy.csv")
-	write(t, file, text)
-	s, err := Open(t.Context(), Source{Policy: file}, opts)
+	x, err := explain.Decision(t.Context(), s, q)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, file
+	return x
 }
-
-func read(subject, object string, groups ...string) authz.Query {
-	return authz.Query{Principal: authz.Principal{Subject: subject, Groups: groups}, Object: object, Action: authz.ActionRead}
-}
-
-// answer decides a query, as nginx's log would show it.
-func answer(t testing.TB, s *Store, q authz.Query) string {
-	t.Helper()
-	d, err := s.Decide(t.Context(), q)
-	if err != nil {
-		return err.Error()
-	}
-	return fmt.Sprintf("%s %s", d.Effect, d)
-}
-
-const contractPolicy = `p, @authenticated, /shared/**,   read, allow
-p, project_member, /project/**,  read, allow
-p, project_member, /project/hr/**, read, deny
-g, alice, project_member
-g, @contractors, project_member
-`
 
 func TestDecide(t *testing.T) {
-	s, _ := open(t, contractPolicy, nil)
+	s, _ := storetest.Open(t, storetest.ContractPolicy, nil)
 	for _, tt := range []struct {
 		name string
 		q    authz.Query
 		want string
 	}{
-		{"a role allows", read("alice", "/project/plan.pdf"), "allow g1:policy.csv:2"},
-		{"a deny wins", read("alice", "/project/hr/pay.pdf"), "deny g1:policy.csv:3"},
-		{"no line is the default deny", read("alice", "/other"), "deny g1:-"},
-		{"a group of the source has a role", read("bob", "/project/plan.pdf", "@contractors"), "allow g1:policy.csv:2"},
-		{"and its denials", read("bob", "/project/hr/pay.pdf", "@contractors"), "deny g1:policy.csv:3"},
-		{"a built-in group is a subject", read("bob", "/shared/x/y", "@anyone", "@authenticated"), "allow g1:policy.csv:1"},
-		{"anonymous has it not", read(authz.Anonymous, "/shared/x", "@anyone"), "deny g1:-"},
+		{"a role allows", world.Query("alice", "/project/plan.pdf"), "allow g1:policy.csv:2"},
+		{"a deny wins", world.Query("alice", "/project/hr/pay.pdf"), "deny g1:policy.csv:3"},
+		{"no line is the default deny", world.Query("alice", "/other"), "deny g1:-"},
+		{"a group of the source has a role", world.Query("bob", "/project/plan.pdf", "@contractors"), "allow g1:policy.csv:2"},
+		{"and its denials", world.Query("bob", "/project/hr/pay.pdf", "@contractors"), "deny g1:policy.csv:3"},
+		{"a built-in group is a subject", world.Query("bob", "/shared/x/y", "@anyone", "@authenticated"), "allow g1:policy.csv:1"},
+		{"anonymous has it not", world.Query(authz.Anonymous, "/shared/x", "@anyone"), "deny g1:-"},
 		{"another action", authz.Query{Principal: authz.Principal{Subject: "alice"}, Object: "/project/x", Action: authz.ActionShare}, "deny g1:-"},
-		{"somebody unknown", read("mallory", "/project/plan.pdf"), "deny g1:-"},
+		{"somebody unknown", world.Query("mallory", "/project/plan.pdf"), "deny g1:-"},
 	} {
-		if got := answer(t, s, tt.q); got != tt.want {
+		if got := storetest.Answer(t, s, tt.q); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
@@ -85,13 +58,13 @@ func TestDecide(t *testing.T) {
 
 // S16: nobody can be called like a role, or like a group.
 func TestReservedSubjects(t *testing.T) {
-	s, _ := open(t, contractPolicy, nil)
+	s, _ := storetest.Open(t, storetest.ContractPolicy, nil)
 	for _, subject := range []string{"project_member", "@contractors", "@authenticated", "@nobody", ""} {
-		d, err := s.Decide(t.Context(), read(subject, "/project/plan.pdf"))
+		d, err := s.Decide(t.Context(), world.Query(subject, "/project/plan.pdf"))
 		if !errors.Is(err, authz.ErrReservedSubject) || d.Effect != authz.Deny {
 			t.Errorf("%q: %v, %v", subject, d, err)
 		}
-		if x := explain(t, s, read(subject, "/project/plan.pdf")); x.Allowed || x.Reason != authz.ReasonSubject {
+		if x := explained(t, s, world.Query(subject, "/project/plan.pdf")); x.Allowed || x.Reason != authz.ReasonSubject {
 			t.Errorf("explain %q: %v", subject, x)
 		}
 	}
@@ -99,19 +72,19 @@ func TestReservedSubjects(t *testing.T) {
 
 // A role that the model or a rule asks for is one, though no line gives it.
 func TestReservedByTheModel(t *testing.T) {
-	shape := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act", "eft", "rule"}, roles: []string{"g = _, _", "g2 = _, _"}, effect: allowAndDeny}
-	s := openText(t, shape.model(`g(r.sub, p.sub) && eval(p.rule) || g(r.sub, "operators") || g2(r.sub, p.sub)`),
+	shape := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft", "rule"}, Roles: []string{"g = _, _", "g2 = _, _"}, Effect: world.AllowAndDeny}
+	s := storetest.OpenText(t, shape.Model(`g(r.sub, p.sub) && eval(p.rule) || g(r.sub, "operators") || g2(r.sub, p.sub)`),
 		"p, alice, /x, read, allow, \"g(r.sub, 'rulers')\"\np, owner, /x, read, allow, true\ng2, alice, owner\n")
 	for _, subject := range []string{"operators", "rulers", "owner"} {
-		d, err := s.Decide(t.Context(), read(subject, "/x"))
+		d, err := s.Decide(t.Context(), world.Query(subject, "/x"))
 		if !errors.Is(err, authz.ErrReservedSubject) || d.Effect != authz.Deny {
 			t.Errorf("%q: %v, %v", subject, d, err)
 		}
-		if x := explain(t, s, read(subject, "/x")); !strings.Contains(x.Why, "role") {
+		if x := explained(t, s, world.Query(subject, "/x")); !strings.Contains(x.Why, "role") {
 			t.Errorf("explain %q: %s", subject, x.Why)
 		}
 	}
-	if got := answer(t, s, read("alice", "/x")); got != "allow g1:policy.csv:1" {
+	if got := storetest.Answer(t, s, world.Query("alice", "/x")); got != "allow g1:policy.csv:1" {
 		t.Error(got)
 	}
 }
@@ -119,9 +92,9 @@ func TestReservedByTheModel(t *testing.T) {
 // However a role is asked of the subject, nobody may be called like it.
 func TestReservedHoweverTheMatcherAsks(t *testing.T) {
 	const model = "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = sub, obj, act, eft, rule\n" +
-		"[role_definition]\ng = _, _\ng2 = _, _\ng3 = _, _, _\n[policy_effect]\ne = " + allowAndDeny + "\n[matchers]\n" +
+		"[role_definition]\ng = _, _\ng2 = _, _\ng3 = _, _, _\n[policy_effect]\ne = " + world.AllowAndDeny + "\n[matchers]\n" +
 		`m = %s || r.act == "never" && g(r.sub, p.sub) && g2(r.obj, p.obj) && g3(r.obj, p.obj, p.act) && eval(p.rule)` + "\n"
-	const policy = "p, somebody, /x, read, allow, \"%s\"\ng2, alice, operators\ng3, alice, operators, read\n"
+	const lines = "p, somebody, /x, read, allow, \"%s\"\ng2, alice, operators\ng3, alice, operators, read\n"
 	for _, tt := range []struct{ asks, rule string }{
 		{`g(r.sub, "operators")`, `true`},
 		{`g (r.sub, "operators")`, `true`},
@@ -144,12 +117,12 @@ func TestReservedHoweverTheMatcherAsks(t *testing.T) {
 		{`eval(p.rule)`, `g2((r.sub), 'somebody')`},
 		{`eval(p.rule)`, `g3(r.sub + '', 'somebody', r.act)`},
 	} {
-		s := openText(t, fmt.Sprintf(model, tt.asks), fmt.Sprintf(policy, tt.rule))
-		q := read("operators", "/x")
+		s := storetest.OpenText(t, fmt.Sprintf(model, tt.asks), fmt.Sprintf(lines, tt.rule))
+		q := world.Query("operators", "/x")
 		if d, err := s.Decide(t.Context(), q); !errors.Is(err, authz.ErrReservedSubject) || d.Effect != authz.Deny {
 			t.Errorf("%s%s: %v, %v", tt.asks, tt.rule, d, err)
 		}
-		if x := explain(t, s, q); !strings.Contains(x.Why, "role") {
+		if x := explained(t, s, q); !strings.Contains(x.Why, "role") {
 			t.Errorf("explain %s%s: %s", tt.asks, tt.rule, x.Why)
 		}
 	}
@@ -157,17 +130,17 @@ func TestReservedHoweverTheMatcherAsks(t *testing.T) {
 
 // A role of something else than the subject may be somebody's name.
 func TestNotReservedWhereTheSubjectIsNotAsked(t *testing.T) {
-	shape := modelShape{request: []string{"sub", "obj", "act"}, policy: []string{"sub", "obj", "act"}, roles: []string{"g = _, _", "g2 = _, _"}, effect: allowOverride}
-	s := openText(t, shape.model(`g(r.sub, p.sub) && g2(r.obj, p.obj)`), "p, alice, reports, read\np, reports, reports, read\ng2, /x, reports\n")
-	if got := answer(t, s, read("reports", "/x")); got != "allow g1:policy.csv:2" {
+	shape := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act"}, Roles: []string{"g = _, _", "g2 = _, _"}, Effect: world.AllowOverride}
+	s := storetest.OpenText(t, shape.Model(`g(r.sub, p.sub) && g2(r.obj, p.obj)`), "p, alice, reports, read\np, reports, reports, read\ng2, /x, reports\n")
+	if got := storetest.Answer(t, s, world.Query("reports", "/x")); got != "allow g1:policy.csv:2" {
 		t.Error(got)
 	}
 }
 
 // S10: whatever panics or was never opened denies.
 func TestFailuresDeny(t *testing.T) {
-	var zero Store
-	if d, err := zero.Decide(t.Context(), read("alice", "/")); err == nil || d.Effect != authz.Deny {
+	var zero policy.Store
+	if d, err := zero.Decide(t.Context(), world.Query("alice", "/")); err == nil || d.Effect != authz.Deny {
 		t.Errorf("a zero store: %v, %v", d, err)
 	}
 	if st := zero.Status(); st.Generation != 0 {
@@ -175,20 +148,20 @@ func TestFailuresDeny(t *testing.T) {
 	}
 
 	file := filepath.Join(t.TempDir(), "policy.csv")
-	write(t, file, "p, alice, /**, read, 10.0.0.0/8, allow\n")
-	s, err := Open(t.Context(), Source{Model: "testdata/model/address.conf", Policy: file}, nil)
+	world.Write(t, file, "p, alice, /**, read, 10.0.0.0/8, allow\n")
+	s, err := policy.Open(t.Context(), policy.Files{Model: world.ModelFile(t, "address"), Policy: file}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := read("alice", "/x") // without an address, on which ipMatch panics
+	q := world.Query("alice", "/x") // without an address, on which ipMatch panics
 	if d, err := s.Decide(t.Context(), q); err == nil || d != (authz.Decision{}) {
 		t.Errorf("a panic: %v, %v", d, err)
 	}
-	if x := explain(t, s, q); x.Allowed || x.Error == "" {
+	if x := explained(t, s, q); x.Allowed || x.Error == "" {
 		t.Errorf("explain of a panic: %v", x)
 	}
 	q.IP = "10.1.2.3"
-	if got := answer(t, s, q); got != "allow g1:policy.csv:1" {
+	if got := storetest.Answer(t, s, q); got != "allow g1:policy.csv:1" {
 		t.Errorf("afterwards: %s", got)
 	}
 }
@@ -196,27 +169,27 @@ func TestFailuresDeny(t *testing.T) {
 // S15: a version that is wrong is refused as a whole, with its place, and the
 // last good one goes on serving.
 func TestReload(t *testing.T) {
-	s, file := open(t, contractPolicy, nil)
-	const bad = contractPolicy + "p, project_member, /project/plan.pdf, read, Deny\n"
-	changed := strings.Replace(contractPolicy, "/project/**,  read, allow", "/project/**,  read, deny", 1)
+	s, file := storetest.Open(t, storetest.ContractPolicy, nil)
+	const bad = storetest.ContractPolicy + "p, project_member, /project/plan.pdf, read, Deny\n"
+	changed := strings.Replace(storetest.ContractPolicy, "/project/**,  read, allow", "/project/**,  read, deny", 1)
 	for _, step := range []struct {
 		name, text, refusal, want string
 	}{
-		{"the same content", contractPolicy, "", "allow g1:policy.csv:2"},
+		{"the same content", storetest.ContractPolicy, "", "allow g1:policy.csv:2"},
 		{"a change", changed, "", "deny g2:policy.csv:2"},
-		{"and back", contractPolicy, "", "allow g3:policy.csv:2"},
+		{"and back", storetest.ContractPolicy, "", "allow g3:policy.csv:2"},
 		{"a mistake", bad, `policy.csv:6: error: the effect is "Deny", which Casbin would ignore: write allow or deny [effect]`, "allow g3:policy.csv:2"},
 		{"the same mistake", bad, `policy.csv:6: error: the effect is "Deny", which Casbin would ignore: write allow or deny [effect]`, "allow g3:policy.csv:2"},
-		{"the mistake taken back", contractPolicy, "", "allow g3:policy.csv:2"},
+		{"the mistake taken back", storetest.ContractPolicy, "", "allow g3:policy.csv:2"},
 		{"an empty file", "", "policy.csv: error: there is no p line, so everybody would be refused: add one, or set policy.allow_shrink to mean it [policy-empty]", "allow g3:policy.csv:2"},
 		{"comments alone", "# nothing\n", "policy.csv: error: there is no p line, so everybody would be refused: add one, or set policy.allow_shrink to mean it [policy-empty]", "allow g3:policy.csv:2"},
-		{"half a file", contractPolicy[:60], "policy.csv:2: error: has 1 fields after its type, not the model's 4 (sub, obj, act, eft) [field-count]", "allow g3:policy.csv:2"},
+		{"half a file", storetest.ContractPolicy[:60], "policy.csv:2: error: has 1 fields after its type, not the model's 4 (sub, obj, act, eft) [field-count]", "allow g3:policy.csv:2"},
 		{"two lines of five", "p, alice, /project/**, read, allow\np, bob, /**, read, allow\n", "policy.csv: error: only 2 of 5 lines are left: if that is meant, set policy.allow_shrink and load it again [policy-shrunk]", "allow g3:policy.csv:2"},
 		{"three lines of five", "p, bob, /**, read, allow\np, carol, /**, read, allow\np, alice, /project/**, read, allow\n", "", "allow g4:policy.csv:3"},
 	} {
-		write(t, file, step.text)
+		world.Write(t, file, step.text)
 		err := s.Reload(t.Context())
-		var refused *LoadError
+		var refused *policy.LoadError
 		switch {
 		case step.refusal == "" && err != nil:
 			t.Errorf("%s: %v", step.name, err)
@@ -226,7 +199,7 @@ func TestReload(t *testing.T) {
 		if st := s.Status(); st.Stale != (step.refusal != "") || !errors.Is(st.Err, err) {
 			t.Errorf("%s: status %+v", step.name, st)
 		}
-		if got := answer(t, s, read("alice", "/project/plan.pdf")); got != step.want {
+		if got := storetest.Answer(t, s, world.Query("alice", "/project/plan.pdf")); got != step.want {
 			t.Errorf("%s: %s, want %s", step.name, got, step.want)
 		}
 	}
@@ -239,16 +212,16 @@ func TestReloadAfterReplacement(t *testing.T) {
 		name    string
 		replace func(t *testing.T, dir string)
 	}{
-		{"written in place", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "policy.csv"), after) }},
+		{"written in place", func(t *testing.T, dir string) { world.Write(t, filepath.Join(dir, "policy.csv"), after) }},
 		{"an editor's rename", func(t *testing.T, dir string) {
-			write(t, filepath.Join(dir, "policy.csv~"), after)
+			world.Write(t, filepath.Join(dir, "policy.csv~"), after)
 			rename(t, filepath.Join(dir, "policy.csv~"), filepath.Join(dir, "policy.csv"))
 		}},
 		{"removed and made again", func(t *testing.T, dir string) {
 			if err := os.Remove(filepath.Join(dir, "policy.csv")); err != nil {
 				t.Fatal(err)
 			}
-			write(t, filepath.Join(dir, "policy.csv"), after)
+			world.Write(t, filepath.Join(dir, "policy.csv"), after)
 		}},
 		{"the link of a ConfigMap", func(t *testing.T, dir string) {
 			// As it was mounted: policy.csv -> ..data/policy.csv, ..data -> ..2
@@ -264,9 +237,9 @@ func TestReloadAfterReplacement(t *testing.T) {
 					t.Fatal(err)
 				}
 			} else {
-				write(t, file, before)
+				world.Write(t, file, before)
 			}
-			s, err := Open(t.Context(), Source{Policy: file}, nil)
+			s, err := policy.Open(t.Context(), policy.Files{Policy: file}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -274,7 +247,7 @@ func TestReloadAfterReplacement(t *testing.T) {
 			if err := s.Reload(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if got := answer(t, s, read("alice", "/a")); got != "deny g2:policy.csv:2" {
+			if got := storetest.Answer(t, s, world.Query("alice", "/a")); got != "deny g2:policy.csv:2" {
 				t.Error(got)
 			}
 		})
@@ -287,7 +260,7 @@ func mount(t *testing.T, dir, version, text string) {
 	if err := os.Mkdir(filepath.Join(dir, version), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(dir, version, "policy.csv"), text)
+	world.Write(t, filepath.Join(dir, version, "policy.csv"), text)
 	if err := os.Symlink(version, filepath.Join(dir, "..data_tmp")); err != nil {
 		t.Fatal(err)
 	}
@@ -304,22 +277,22 @@ func rename(t *testing.T, from, to string) {
 // S11: while a file is away, the last good version serves.
 func TestReloadWithoutAFile(t *testing.T) {
 	dir := t.TempDir()
-	model, file := filepath.Join(dir, "model.conf"), filepath.Join(dir, "policy.csv")
-	write(t, model, DefaultModel())
-	write(t, file, contractPolicy)
-	s, err := Open(t.Context(), Source{Model: model, Policy: file}, nil)
+	modelFile, file := filepath.Join(dir, "model.conf"), filepath.Join(dir, "policy.csv")
+	world.Write(t, modelFile, world.ModelText(t, "default"))
+	world.Write(t, file, storetest.ContractPolicy)
+	s, err := policy.Open(t.Context(), policy.Files{Model: modelFile, Policy: file}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{model, file}, s.Files()); diff != "" {
+	if diff := cmp.Diff([]string{modelFile, file}, (policy.Files{Model: modelFile, Policy: file}).Names()); diff != "" {
 		t.Error(diff)
 	}
-	for _, name := range []string{model, file} {
+	for _, name := range []string{modelFile, file} {
 		rename(t, name, name+".away")
 		if err := s.Reload(t.Context()); !errors.Is(err, fs.ErrNotExist) || !s.Status().Stale {
 			t.Errorf("%s away: %v", name, err)
 		}
-		if got := answer(t, s, read("alice", "/project/plan.pdf")); got != "allow g1:policy.csv:2" {
+		if got := storetest.Answer(t, s, world.Query("alice", "/project/plan.pdf")); got != "allow g1:policy.csv:2" {
 			t.Error(got)
 		}
 		rename(t, name+".away", name)
@@ -327,11 +300,11 @@ func TestReloadWithoutAFile(t *testing.T) {
 			t.Errorf("%s back: %v", name, err)
 		}
 	}
-	write(t, model, strings.Replace(DefaultModel(), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1))
+	world.Write(t, modelFile, strings.Replace(world.ModelText(t, "default"), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1))
 	if err := s.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := answer(t, s, read("alice", "/project/plan.pdf")); got != "deny g2:-" {
+	if got := storetest.Answer(t, s, world.Query("alice", "/project/plan.pdf")); got != "deny g2:-" {
 		t.Errorf("another model is another version: %s", got)
 	}
 }
@@ -358,84 +331,10 @@ func TestShrinking(t *testing.T) {
 		{10, 1, true, true},
 		{10, 0, true, true},
 	} {
-		s, file := open(t, lines(tt.before), &Options{AllowShrink: tt.allowShrink})
-		write(t, file, lines(tt.after))
+		s, file := storetest.Open(t, lines(tt.before), &policy.Options{AllowShrink: tt.allowShrink})
+		world.Write(t, file, lines(tt.after))
 		if err := s.Reload(t.Context()); (err == nil) != tt.ok {
 			t.Errorf("%d lines after %d, allow shrink %t: %v", tt.after, tt.before, tt.allowShrink, err)
-		}
-	}
-}
-
-func TestOpenRefuses(t *testing.T) {
-	dir := t.TempDir()
-	empty, good := filepath.Join(dir, "empty.csv"), filepath.Join(dir, "good.csv")
-	write(t, empty, "")
-	write(t, good, contractPolicy)
-	for _, tt := range []struct {
-		name   string
-		source Source
-		opts   *Options
-		want   string
-	}{
-		{"an empty policy", Source{Policy: empty}, nil, "error: there is no p line, so everybody would be refused: add one, or set policy.allow_shrink to mean it [policy-empty]"},
-		{"a policy that is not there", Source{Policy: filepath.Join(dir, "no.csv")}, nil, "error: cannot be read: no such file or directory [read]"},
-		{"a directory", Source{Policy: dir}, nil, "error: cannot be read: is not a regular file [read]"},
-		{"a device", Source{Policy: "/dev/null"}, nil, "error: cannot be read: is not a regular file [read]"},
-		{"a model that is not there", Source{Model: filepath.Join(dir, "no.conf"), Policy: good}, nil, "error: cannot be read: no such file or directory [read]"},
-		{"a bad model", Source{Model: "testdata/badmodel/second-m.conf", Policy: good}, nil, "15: error: m stands here a second time: Casbin would let the last one win [model-duplicate]"},
-		{"several downloads and a model that asks for none", Source{Policy: good}, &Options{RequireDomain: true}, "error: there are several downloads, and the model does not ask for dom: add dom to request_definition, policy_definition and the matcher [model-domain]"},
-	} {
-		s, err := Open(t.Context(), tt.source, tt.opts)
-		if s != nil || err == nil {
-			t.Errorf("%s: opened, %v", tt.name, err)
-		}
-		var opts CheckOptions
-		if tt.opts != nil {
-			opts.Options = *tt.opts
-		}
-		findings := Check(t.Context(), tt.source, &opts)
-		if len(findings) != 1 || !strings.HasSuffix(findings[0].String(), tt.want) {
-			t.Errorf("%s: %v", tt.name, findings)
-			continue
-		}
-		at := tt.source.Policy
-		switch {
-		case strings.Contains(tt.name, "a model that is not there"), strings.Contains(tt.name, "a bad model"):
-			at = tt.source.Model
-		case tt.opts != nil:
-			at = "the built-in model"
-		}
-		if findings[0].File != at {
-			t.Errorf("%s: is told of %s", tt.name, findings[0].File)
-		}
-	}
-	file := filepath.Join(dir, "domain.csv")
-	write(t, file, "p, alice, main, /**, read, allow\n")
-	if _, err := Open(t.Context(), Source{Model: "testdata/model/domain.conf", Policy: file}, &Options{RequireDomain: true}); err != nil {
-		t.Errorf("a model that asks for dom: %v", err)
-	}
-}
-
-// A check tells the warnings of both files, beside errors too.
-func TestCheckTellsWarnings(t *testing.T) {
-	const model = "testdata/model/open.conf"
-	const warning = "testdata/model/open.conf:11: warning: everybody, without credentials too, may have everything that no line denies [model-effect]"
-	file := filepath.Join(t.TempDir(), "policy.csv")
-	for _, tt := range []struct {
-		text string
-		want []string
-	}{
-		{"p, alice, /a, read, deny\n", []string{warning}},
-		{"p, alice, /a, read, deny\np, alice, /a, read, deny\n", []string{warning, file + ":2: warning: says what line 1 says: remove one [duplicate]"}},
-		{"p, alice, /a, read, deny\np, alice, /a, read, deni\n", []string{warning, file + ":2: error: the effect is \"deni\", which Casbin would ignore: write allow or deny [effect]"}},
-	} {
-		write(t, file, tt.text)
-		var got []string
-		for _, f := range Check(t.Context(), Source{Model: model, Policy: file}, nil) {
-			got = append(got, f.String())
-		}
-		if diff := cmp.Diff(tt.want, got); diff != "" {
-			t.Error(diff)
 		}
 	}
 }
@@ -443,12 +342,12 @@ func TestCheckTellsWarnings(t *testing.T) {
 func TestStatus(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	clock := func() time.Time { now = now.Add(time.Second); return now }
-	s, file := open(t, contractPolicy, &Options{Now: clock})
+	s, file := storetest.Open(t, storetest.ContractPolicy, &policy.Options{Now: clock})
 	first := s.Status()
 	if first.Generation != 1 || first.Lines != 5 || first.Stale || first.Err != nil || first.Duration != time.Second || first.LoadedAt != now {
 		t.Errorf("%+v", first)
 	}
-	write(t, file, "p")
+	world.Write(t, file, "p")
 	if err := s.Reload(t.Context()); err == nil {
 		t.Fatal("accepted")
 	}
@@ -459,8 +358,8 @@ func TestStatus(t *testing.T) {
 
 // The end of the service says nothing about the policy.
 func TestReloadThatIsStoppedRefusesNothing(t *testing.T) {
-	s, file := open(t, strings.Repeat("# a comment\n", 10_000)+contractPolicy, nil)
-	write(t, file, strings.Repeat("# a comment\n", 10_001)+contractPolicy)
+	s, file := storetest.Open(t, strings.Repeat("# a comment\n", 10_000)+storetest.ContractPolicy, nil)
+	world.Write(t, file, strings.Repeat("# a comment\n", 10_001)+storetest.ContractPolicy)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := s.Reload(ctx); !errors.Is(err, context.Canceled) {
@@ -497,12 +396,12 @@ e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
 [matchers]
 `
 	const byPattern, byName = model + "m = r.sub == p.sub && globMatch(r.obj, p.obj) && r.act == p.act\n", model + "m = r.sub == p.sub && r.obj == p.obj && r.act == p.act\n"
-	setUp := func(t *testing.T) (s *Store, modelFile, policyFile string) {
+	setUp := func(t *testing.T) (s *policy.Store, modelFile, policyFile string) {
 		dir := t.TempDir()
 		modelFile, policyFile = filepath.Join(dir, "model.conf"), filepath.Join(dir, "policy.csv")
-		write(t, modelFile, byPattern)
-		write(t, policyFile, filler+"p, alice, /a/*, read, allow\n")
-		s, err := Open(t.Context(), Source{Model: modelFile, Policy: policyFile}, nil)
+		world.Write(t, modelFile, byPattern)
+		world.Write(t, policyFile, filler+"p, alice, /a/*, read, allow\n")
+		s, err := policy.Open(t.Context(), policy.Files{Model: modelFile, Policy: policyFile}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -511,39 +410,36 @@ e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
 
 	t.Run("policy", func(t *testing.T) {
 		s, _, file := setUp(t)
-		write(t, file, filler+"p, alice, /b/*, read, allow\n")
+		world.Write(t, file, filler+"p, alice, /b/*, read, allow\n")
 		meddled := false
 		err := s.Reload(meddler{t.Context(), func() {
-			if s.loading.TryLock() {
-				t.Error("another reload could begin")
-			}
 			if !meddled {
 				meddled = true
-				write(t, file+"~", filler+"p, alice, /c/*, read, allow\n")
+				world.Write(t, file+"~", filler+"p, alice, /c/*, read, allow\n")
 				rename(t, file+"~", file)
 			}
 		}})
 		if err != nil || !meddled {
 			t.Fatal(err, meddled)
 		}
-		if got := answer(t, s, read("alice", "/c/x")); got != "allow g2:policy.csv:10001" {
+		if got := storetest.Answer(t, s, world.Query("alice", "/c/x")); got != "allow g2:policy.csv:10001" {
 			t.Error(got)
 		}
 	})
 	t.Run("model", func(t *testing.T) {
 		s, modelFile, file := setUp(t)
-		write(t, file, filler+"p, alice, /b/*, read, allow\n")
+		world.Write(t, file, filler+"p, alice, /b/*, read, allow\n")
 		meddled := false
 		err := s.Reload(meddler{t.Context(), func() {
 			if !meddled {
 				meddled = true
-				write(t, modelFile, byName)
+				world.Write(t, modelFile, byName)
 			}
 		}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := answer(t, s, read("alice", "/b/x")); got != "deny g2:-" {
+		if got := storetest.Answer(t, s, world.Query("alice", "/b/x")); got != "deny g2:-" {
 			t.Errorf("the old model serves with the new policy: %s", got)
 		}
 	})
@@ -552,13 +448,13 @@ e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
 		version := 0
 		err := s.Reload(meddler{t.Context(), func() {
 			version++
-			write(t, file+"~", fmt.Sprintf("%sp, alice, /%d/*, read, allow\n", filler, version))
+			world.Write(t, file+"~", fmt.Sprintf("%sp, alice, /%d/*, read, allow\n", filler, version))
 			rename(t, file+"~", file)
 		}})
 		if err == nil || !s.Status().Stale {
 			t.Errorf("a file that never rests is served: %v", err)
 		}
-		if got := answer(t, s, read("alice", "/a/x")); got != "allow g1:policy.csv:10001" {
+		if got := storetest.Answer(t, s, world.Query("alice", "/a/x")); got != "allow g1:policy.csv:10001" {
 			t.Error(got)
 		}
 	})
@@ -567,7 +463,7 @@ e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
 // Each decision is by one version as a whole, while versions change.
 func TestDecideWhileReloading(t *testing.T) {
 	const one, two = "p, alice, /a, read, allow\np, bob, /b, read, allow\n", "p, bob, /b, read, allow\np, alice, /a, read, deny\n"
-	s, file := open(t, one, nil)
+	s, file := storetest.Open(t, one, nil)
 	stop := make(chan struct{})
 	var group sync.WaitGroup
 	for range 4 {
@@ -578,7 +474,7 @@ func TestDecideWhileReloading(t *testing.T) {
 					return
 				default:
 				}
-				d, err := s.Decide(t.Context(), read("alice", "/a"))
+				d, err := s.Decide(t.Context(), world.Query("alice", "/a"))
 				want := authz.Decision{Effect: authz.Allow, Generation: d.Generation, File: "policy.csv", Line: 1}
 				if d.Generation%2 == 0 {
 					want.Effect, want.Line = authz.Deny, 2
@@ -593,7 +489,7 @@ func TestDecideWhileReloading(t *testing.T) {
 		})
 	}
 	for i := range 50 {
-		write(t, file, []string{two, one}[i%2])
+		world.Write(t, file, []string{two, one}[i%2])
 		var reloads sync.WaitGroup
 		for range 2 { // the second finds nothing to do
 			reloads.Go(func() {

@@ -1,0 +1,194 @@
+package engine
+
+import (
+	"hash/maphash"
+	"unicode/utf8"
+
+	"securefiles/policy/internal/pattern"
+)
+
+// An anchorKey stands for an anchor of a pattern: its side, its wild characters
+// and its text, hashed. Two anchors may share a key, which costs time alone: a
+// key only says which patterns could match. The zero key asks nothing.
+type anchorKey uint32
+
+// Limits of an anchor, in characters. What is longer is cut short.
+const (
+	maxAnchor  = 128
+	maxMasks   = 8  // sets of wild characters a side
+	maskedBits = 64 // wild characters are known by one bit each
+)
+
+// anchorKeys makes keys of patterns while a policy loads, and afterwards finds
+// the keys of all patterns that could match a text.
+type anchorKeys struct {
+	seed               maphash.Seed
+	prefixes, suffixes []anchorMask
+}
+
+// An anchorMask is a set of places in an anchor, counted from its outer end, that
+// hold a wild character, and the lengths that occur with it.
+type anchorMask struct {
+	places  uint64
+	lengths [maxAnchor/64 + 1]uint64 // a bit for each
+	longest int
+}
+
+// The seeds keep equal texts of different kinds apart.
+const (
+	prefixSeed = 0x9ae16a3b2f90404f
+	suffixSeed = 0xc949d7c7509e6557
+)
+
+// hashByte is a step of FNV-1a.
+func hashByte(hash uint64, c byte) uint64 { return (hash ^ uint64(c)) * 0x100000001b3 }
+
+// finish spreads a hash over a key, which is not zero.
+func finish(hash, places uint64) anchorKey {
+	hash ^= places * 0x9e3779b97f4a7c15
+	hash ^= hash >> 33
+	hash *= 0xff51afd7ed558ccd
+	hash ^= hash >> 33
+	return anchorKey(max(uint32(hash>>16), 1))
+}
+
+func (k *anchorKeys) exact(text string) anchorKey {
+	return anchorKey(max(uint32(maphash.String(k.seed, text)), 1))
+}
+
+// add returns the keys of a pattern's anchors. It takes part in loading only.
+func (k *anchorKeys) add(a pattern.Anchors) (prefix, suffix anchorKey) {
+	if a.Exact {
+		key := k.exact(a.Prefix)
+		return key, key
+	}
+	return addAnchor(&k.prefixes, a.Prefix, true), addAnchor(&k.suffixes, a.Suffix, false)
+}
+
+// take splits the outermost character off a text.
+func take(text string, forward bool) (character, rest string) {
+	switch {
+	case forward && (text[0] < utf8.RuneSelf || text[0] == pattern.AnyRune):
+		return text[:1], text[1:]
+	case forward:
+		_, size := utf8.DecodeRuneInString(text)
+		return text[:size], text[size:]
+	case text[len(text)-1] < utf8.RuneSelf || text[len(text)-1] == pattern.AnyRune:
+		return text[len(text)-1:], text[:len(text)-1]
+	}
+	_, size := utf8.DecodeLastRuneInString(text)
+	return text[len(text)-size:], text[:len(text)-size]
+}
+
+func sideSeed(forward bool) uint64 {
+	if forward {
+		return prefixSeed
+	}
+	return suffixSeed
+}
+
+func addAnchor(masks *[]anchorMask, text string, forward bool) anchorKey {
+	// First the places of the wild characters, and how much of the text counts.
+	var places uint64
+	length, plain, end := 0, -1, -1
+	for rest := text; rest != "" && length < maxAnchor; length++ {
+		var c string
+		c, rest = take(rest, forward)
+		if c[0] != pattern.AnyRune {
+			end = length + 1 // an anchor does not end with a wild character
+			continue
+		}
+		if length >= maskedBits {
+			break
+		}
+		if plain < 0 {
+			plain = length
+		}
+		places |= 1 << length
+	}
+	length = max(end, 0)
+	if length < maskedBits {
+		places &= 1<<length - 1
+	}
+	mask := findMask(masks, places)
+	if mask == nil { // too many sets: what stands before the first wild character must do
+		length, places = plain, 0
+		mask = findMask(masks, 0)
+	}
+	if length <= 0 || mask == nil {
+		return 0
+	}
+	mask.lengths[length/64] |= 1 << (length % 64)
+	mask.longest = max(mask.longest, length)
+	hash, rest := sideSeed(forward), text
+	for i := range length {
+		var c string
+		c, rest = take(rest, forward)
+		hash = hashCharacter(hash, c, places, i)
+	}
+	return finish(hash, places)
+}
+
+// hashCharacter adds the character at a place; a wild one is the same whatever
+// stands there.
+func hashCharacter(hash uint64, c string, places uint64, place int) uint64 {
+	if place < maskedBits && places>>place&1 == 1 {
+		return hashByte(hash, pattern.AnyRune)
+	}
+	for i := range len(c) {
+		hash = hashByte(hash, c[i])
+	}
+	return hash
+}
+
+// findMask returns the mask of a set of places, or makes one; it is nil where
+// there are too many. The empty set always has its place.
+func findMask(masks *[]anchorMask, places uint64) *anchorMask {
+	for i := range *masks {
+		if (*masks)[i].places == places {
+			return &(*masks)[i]
+		}
+	}
+	if len(*masks) > maxMasks || len(*masks) == maxMasks && places != 0 {
+		return nil
+	}
+	*masks = append(*masks, anchorMask{places: places})
+	return &(*masks)[len(*masks)-1]
+}
+
+// of appends the keys of all anchors that hold for a text, as far as any pattern
+// has them, in no order.
+func (k *anchorKeys) of(text string, keys []anchorKey) []anchorKey {
+	keys = append(keys, 0, k.exact(text))
+	keys = anchorsThatHold(k.prefixes, text, true, keys)
+	return anchorsThatHold(k.suffixes, text, false, keys)
+}
+
+func anchorsThatHold(masks []anchorMask, text string, forward bool, keys []anchorKey) []anchorKey {
+	for i := range masks {
+		mask := &masks[i]
+		hash, rest := sideSeed(forward), text
+		for place := 0; place < mask.longest && rest != ""; place++ {
+			// Nearly every character is one byte; what take does with others
+			// takes time.
+			c := rest[0]
+			if !forward {
+				c = rest[len(rest)-1]
+			}
+			switch {
+			case c >= utf8.RuneSelf || mask.places != 0:
+				var character string
+				character, rest = take(rest, forward)
+				hash = hashCharacter(hash, character, mask.places, place)
+			case forward:
+				hash, rest = hashByte(hash, c), rest[1:]
+			default:
+				hash, rest = hashByte(hash, c), rest[:len(rest)-1]
+			}
+			if length := place + 1; mask.lengths[length/64]>>(length%64)&1 == 1 {
+				keys = append(keys, finish(hash, mask.places))
+			}
+		}
+	}
+	return keys
+}

@@ -1,0 +1,250 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"securefiles/policy/internal/finding"
+	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/table"
+)
+
+// A Verdict says what became of a part of the matcher.
+type Verdict uint8
+
+const (
+	Holds Verdict = iota
+	fails
+	broken // it cannot be evaluated
+)
+
+// Verdict says what becomes of a term in a row.
+func (ev *Evaluator) Verdict(c *model.Term, row int) Verdict {
+	ok, err := ev.truth(c, row)
+	switch {
+	case err != nil:
+		return broken
+	case ok:
+		return Holds
+	}
+	return fails
+}
+
+// truth evaluates a term in a row; Casbin's own functions panic.
+func (ev *Evaluator) truth(c *model.Term, row int) (ok bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			ok, err = false, fmt.Errorf("%v", r)
+		}
+	}()
+	ev.row = row
+	return ev.holds(c, c == ev.engine.Model.Root)
+}
+
+// Asked reports whether a row matches by an alternative that asks something of
+// the policy.
+func (ev *Evaluator) Asked(row int) bool {
+	for _, alternative := range ev.engine.Model.Alternatives() {
+		if len(alternative.Columns) == 0 {
+			continue
+		}
+		if v := ev.Verdict(alternative, row); v != fails {
+			return v == Holds
+		}
+	}
+	return false
+}
+
+// MatchAll returns the rows that match, and those that cannot be evaluated.
+func (ev *Evaluator) MatchAll(stop func() error) (matching, failing []int, err error) {
+	for row := range ev.engine.Rows.Len() {
+		if row%8192 == 0 {
+			if err := stop(); err != nil {
+				return nil, nil, err
+			}
+		}
+		switch ev.Verdict(ev.engine.Model.Root, row) {
+		case Holds:
+			matching = append(matching, row)
+		case broken:
+			failing = append(failing, row)
+		}
+	}
+	return matching, failing, nil
+}
+
+// Detail says in words, with values, why a term holds in a row or does not.
+func (ev *Evaluator) Detail(c *model.Term, row int) string {
+	if c.Op == model.Or || c.Op == model.And {
+		var all []string
+		for _, kid := range c.Kids {
+			said, v := ev.Detail(kid, row), ev.Verdict(kid, row)
+			if c.Op == model.Or && v == Holds || c.Op == model.And && v != Holds {
+				return said
+			}
+			all = append(all, said)
+		}
+		return strings.Join(all, "; ")
+	}
+	ok, err := ev.truth(c, row)
+	if err != nil {
+		return "cannot be evaluated: " + finding.Escape(err.Error())
+	}
+	if c.Op == model.Not {
+		return ev.Detail(c.Kids[0], row)
+	}
+	a, args := c.Atom, make([]string, len(c.Atom.Operands))
+	for i := range args {
+		args[i] = ev.quote(&a.Operands[i], row)
+	}
+	_, isRole := ev.engine.Model.Roles[a.Function]
+	switch {
+	case a.Function == "==" || a.Function == "!=":
+		switch {
+		case ok != (a.Function == "=="):
+			return args[0] + " is not " + args[1]
+		case strings.Contains(a.Operands[1].Source, `"`):
+			return a.Operands[0].Source + " is " + args[0]
+		}
+		return "both are " + args[0]
+	case isRole && len(args) >= 2:
+		return roleWords(args, ok)
+	case a.Function == "eval" && len(args) == 1 && ok:
+		return "the rule " + args[0] + " holds"
+	case a.Function == "eval" && len(args) == 1:
+		return "the rule " + args[0] + " does not hold"
+	case len(args) == 2 && ok == (a.Function != "!~"):
+		return args[0] + " matches " + args[1]
+	case len(args) == 2:
+		return args[0] + " does not match " + args[1]
+	}
+	return ev.fieldValues(c)
+}
+
+// roleWords is detail for a call of a role function.
+func roleWords(args []string, ok bool) string {
+	name, role, in := args[0], args[1], ""
+	if len(args) == 3 {
+		in = " in " + args[2]
+	}
+	switch {
+	case name == role:
+		return "both are " + name
+	case ok && strings.HasPrefix(role, `"@`):
+		return name + " is in the group " + role
+	case ok:
+		return fmt.Sprintf("%s has the role %s%s", name, role, in)
+	case strings.HasPrefix(role, `"@`):
+		return name + " is not in the group " + role
+	}
+	return fmt.Sprintf("%s is not %s and has no role%s that leads to it", name, role, in)
+}
+
+// fieldValues lists what the fields in a term are, in the row.
+func (ev *Evaluator) fieldValues(c *model.Term) string {
+	var all []string
+	list := func(definition, field string) {
+		value, _ := ev.Get(definition + "_" + field) // the model has it
+		all = append(all, fmt.Sprintf("%s.%s is %s", definition, field, quoteValue(value)))
+	}
+	for _, f := range c.Requests {
+		list("r", f)
+	}
+	for _, col := range c.Columns {
+		list("p", ev.engine.Model.Policy[col])
+	}
+	return strings.Join(all, "; ")
+}
+
+// quote returns the value of an operand, or else its source.
+func (ev *Evaluator) quote(operand *model.Part, row int) (text string) {
+	defer func() {
+		if recover() != nil { // Casbin's own functions panic
+			text = operand.Source
+		}
+	}()
+	expr, err := ev.compile(operand)
+	if err != nil {
+		return operand.Source
+	}
+	ev.row = row
+	value, err := expr.Eval(ev)
+	if err != nil {
+		return operand.Source
+	}
+	return quoteValue(value)
+}
+
+// quoteValue quotes a text and bounds it.
+func quoteValue(value any) string {
+	text, ok := value.(string)
+	if !ok {
+		return fmt.Sprint(value)
+	}
+	if len(text) > 256 {
+		text = text[:256] + "…"
+	}
+	return strconv.Quote(text)
+}
+
+// A Hop is one step of a chain of roles: the g line `definition, from, to`.
+// Groups of a request have none.
+type Hop struct {
+	Name  string
+	Edge  EdgeKey
+	Given bool // there is a g line
+}
+
+// A EdgeKey is what a g line says.
+type EdgeKey struct {
+	Kind               string
+	Name, Role, Domain table.Symbol
+}
+
+// Chain returns the names from the subject of the query to the one that a row
+// asks for; nil where they are the same, or where nothing leads there.
+func (ev *Evaluator) Chain(calls []model.RoleCall, row int) []Hop {
+	e, subject := ev.engine, ev.Query.Principal.Subject
+	for _, rc := range calls {
+		domain, ok := ev.RoleDomain(rc, row)
+		if !ok {
+			domain = table.NoSymbol
+		}
+		walked := ev.Walk(rc.Kind, subject, ev.Lookup(subject), domain)
+		at := walked.Find(e.Rows.Cols[rc.Col][row])
+		if at <= 0 {
+			continue
+		}
+		var hops []Hop
+		for ; at > 0; at = int(walked.Reached[at].Parent) {
+			h := Hop{Name: e.Symbols.Text(walked.Reached[at].Name)}
+			parent := walked.Reached[walked.Reached[at].Parent]
+			if parent.Name != table.NoSymbol && !(walked.Reached[at].Parent == 0 && slices.Contains(ev.Query.Principal.Groups, h.Name)) {
+				h.Edge, h.Given = EdgeKey{rc.Kind, parent.Name, walked.Reached[at].Name, domain}, true
+			}
+			hops = append(hops, h)
+		}
+		hops = append(hops, Hop{Name: subject})
+		slices.Reverse(hops)
+		return hops
+	}
+	return nil
+}
+
+// RoleDomain returns the domain that a call asks for in a row.
+func (ev *Evaluator) RoleDomain(rc model.RoleCall, row int) (table.Symbol, bool) {
+	e := ev.engine
+	if rc.Domain == "" || e.Model.Roles[rc.Kind] != 3 {
+		return e.Symbols.Lookup("")
+	}
+	if field, ok := strings.CutPrefix(rc.Domain, "p_"); ok {
+		return e.Rows.Cols[e.Model.PolicyField(field)][row], true
+	}
+	if field, ok := strings.CutPrefix(rc.Domain, "r_"); ok {
+		value, _ := model.RequestValue(&ev.Query, field)
+		return e.Symbols.Lookup(value)
+	}
+	return e.Symbols.Lookup(strings.Trim(rc.Domain, `"'`))
+}

@@ -1,0 +1,590 @@
+// Package engine decides: it evaluates a policy under a model, on those rows alone
+// that an index finds.
+//
+// A [Version] is a policy ready to decide. Its answer is stock Casbin's, the
+// deciding row included.
+//
+// engine does not say whether a policy should be served; package table refuses
+// what must not be.
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"securefiles/authz"
+	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pattern"
+	"securefiles/policy/internal/table"
+
+	casbinmodel "github.com/casbin/casbin/v2/model"
+	"github.com/casbin/casbin/v2/util"
+	"github.com/casbin/govaluate"
+)
+
+// An Engine evaluates one policy under one model. It is immutable and safe for
+// concurrent use.
+//
+// It does what Casbin's enforcer does, with Casbin's own parts: the matcher as
+// govaluate reads it, Casbin's functions, the meaning of Casbin's effects. What
+// it leaves out is the enforcer's work for each request (a map of functions,
+// arrays as long as the policy, a memo that grows for ever), and the rows that
+// could not match.
+type Engine struct {
+	Model      *model.Model
+	Symbols    *table.Symbols
+	Rows       *table.Rows
+	cells      []table.Symbol // the rules row by row: what one decision looks at lies together
+	Graphs     map[string]*table.Graph
+	RoleDepth  int
+	Chain      int            // how many roles the longest chain has
+	empty      table.Symbol   // of the empty text, the domain of links that have none
+	eft        int            // the column of eft, or -1
+	sub        int            // the field of r that is the subject, or -1
+	constants  []table.Symbol // by atom: of atomConstant
+	Plan       *Plan
+	Patterns   *pattern.Cache
+	evaluators sync.Pool
+}
+
+// Options are what an Engine can do without.
+type Options struct {
+	RoleDepth int     // how many roles deep a chain is followed; 0 means Casbin's 10
+	scan      bool    // look at every row; for comparisons
+	tuning    *tuning // nil means defaultTuning
+}
+
+// New returns an error where the matcher, or a pattern of the policy,
+// cannot be compiled.
+func New(m *model.Model, t *table.Table, opts Options) (*Engine, error) {
+	if opts.RoleDepth == 0 {
+		opts.RoleDepth = table.DefaultDepth
+	}
+	e := &Engine{
+		Model: m, Symbols: t.Symbols, Rows: t.Rows, Graphs: make(map[string]*table.Graph, len(m.Roles)),
+		eft: m.PolicyField("eft"), sub: slices.Index(m.Request, "sub"),
+		Patterns: &pattern.Cache{}, RoleDepth: opts.RoleDepth,
+	}
+	e.empty = t.Symbols.Intern("")
+	for kind := range m.Roles {
+		e.Graphs[kind] = table.NewGraph(t.Edges[kind], opts.RoleDepth)
+		e.Chain = max(e.Chain, e.Graphs[kind].Longest(t.Symbols))
+	}
+	for _, a := range m.Atoms {
+		e.constants = append(e.constants, e.Lookup(a.Text))
+	}
+	e.cells = rowByRow(t.Rows)
+	e.Plan = &Plan{Scan: "it was asked to look at every line", Bucket: t.Rows.Len()}
+	if !opts.scan {
+		tuned := defaultTuning()
+		if opts.tuning != nil {
+			tuned = *opts.tuning
+		}
+		e.Plan = newPlan(e, tuned)
+	}
+	ev, err := e.newEvaluator()
+	if err != nil {
+		return nil, err
+	}
+	e.evaluators.New = func() any {
+		ev, err := e.newEvaluator()
+		if err != nil {
+			panic(err) // it compiled before
+		}
+		return ev
+	}
+	e.evaluators.Put(ev)
+	return e, nil
+}
+
+func rowByRow(rs *table.Rows) []table.Symbol {
+	cells := make([]table.Symbol, len(rs.Cols)*rs.Len())
+	for c, col := range rs.Cols {
+		for row, s := range col {
+			cells[row*len(rs.Cols)+c] = s
+		}
+	}
+	return cells
+}
+
+// cell returns a field of a row.
+func (e *Engine) cell(row, column int) table.Symbol { return e.cells[row*len(e.Rows.Cols)+column] }
+
+// decide evaluates the policy for one query, with the symbol of its subject: the
+// effect, and the row that decided or -1. An error denies.
+func (e *Engine) decide(q *authz.Query, subject table.Symbol) (allowed bool, row int, err error) {
+	ev, err := e.Begin(q)
+	if err != nil {
+		return false, -1, err
+	}
+	defer e.End(ev)
+	if e.sub >= 0 {
+		ev.symbols[e.sub], ev.Found[e.sub] = subject, true
+	}
+	if !e.Model.AsksPolicy || e.Rows.Len() == 0 {
+		return ev.decideWithoutRows()
+	}
+	if rows, all := ev.Candidates(); !all {
+		return ev.decideRows(len(rows), func(i int) int { return int(rows[i]) })
+	}
+	return ev.decideRows(e.Rows.Len(), func(i int) int { return i })
+}
+
+// Begin takes an evaluator for a query; end gives it back.
+func (e *Engine) Begin(q *authz.Query) (*Evaluator, error) {
+	ev := e.evaluators.Get().(*Evaluator)
+	for i, name := range e.Model.Request {
+		value, ok := model.RequestValue(q, name)
+		if !ok {
+			return nil, fmt.Errorf("the model asks for r.%s, which no request has", name)
+		}
+		ev.Request[i] = value
+	}
+	ev.Query = *q
+	return ev, nil
+}
+
+// End forgets the query, whatever came of it.
+func (e *Engine) End(ev *Evaluator) {
+	ev.Query = authz.Query{}
+	clear(ev.Request)
+	clear(ev.Found)
+	clear(ev.Verdicts)
+	ev.Walks = ev.Walks[:0]
+	e.evaluators.Put(ev)
+}
+
+// An Evaluator holds what one decision needs.
+type Evaluator struct {
+	engine *Engine
+	// compiled are the atoms that govaluate evaluates, by their number, with
+	// functions that see the evaluator's query.
+	compiled []*govaluate.EvaluableExpression
+	tokens   []govaluate.ExpressionToken // of the matcher, with the same functions
+
+	Query   authz.Query
+	Request []string
+	row     int // for Get; -1 where Casbin evaluates the matcher without a row
+
+	symbols  []table.Symbol // of the request, where found says so
+	Found    []bool
+	Verdicts []atomVerdict // of the atoms that look at the request only
+	Walks    []walkResult
+
+	// The candidates, and what leads to them.
+	rows   []uint32
+	keys   keySet
+	single [1]table.Symbol
+}
+
+// A atomVerdict is remembered for a decision. The zero atomVerdict is none.
+type atomVerdict struct {
+	known, holds bool
+	err          error
+}
+
+// A walkResult is the names that one name reaches, found once a decision.
+type walkResult struct {
+	kind, start string
+	domain      table.Symbol
+	table.Walk
+}
+
+func (e *Engine) newEvaluator() (*Evaluator, error) {
+	n := len(e.Model.Request)
+	ev := &Evaluator{
+		engine: e, compiled: make([]*govaluate.EvaluableExpression, len(e.Model.Atoms)),
+		Request: make([]string, n), symbols: make([]table.Symbol, n), Found: make([]bool, n),
+		Verdicts: make([]atomVerdict, len(e.Model.Atoms)),
+	}
+	for _, a := range e.Model.Atoms {
+		if a.Kind != model.Opaque && a.Kind != model.RequestOnly {
+			continue
+		}
+		var err error
+		if ev.compiled[a.Number], err = ev.compile(&a.Part); err != nil {
+			return nil, err
+		}
+	}
+	return ev, nil
+}
+
+// compile compiles a part of the matcher.
+func (ev *Evaluator) compile(p *model.Part) (*govaluate.EvaluableExpression, error) {
+	def := ev.engine.Model
+	if ev.tokens == nil {
+		matcher, err := model.Compile(def.Matcher, ev.functions())
+		if err != nil {
+			return nil, fmt.Errorf("compile the matcher of %s: %w", def.File, err)
+		}
+		ev.tokens = matcher.Tokens()
+	}
+	compiled, err := govaluate.NewEvaluableExpressionFromTokens(model.AsParsed(ev.tokens[p.From:p.To]))
+	if err != nil {
+		return nil, fmt.Errorf("compile %q of the matcher of %s: %w", p.Source, def.File, err)
+	}
+	return compiled, nil
+}
+
+// functions are Casbin's own, and those that see the evaluator's query.
+func (ev *Evaluator) functions() map[string]govaluate.ExpressionFunction {
+	casbins := casbinmodel.LoadFunctionMap()
+	functions := casbins.GetFunctions()
+	for name := range ev.engine.Model.Roles {
+		functions[name] = func(args ...any) (any, error) { return ev.hasRole(name, args) }
+	}
+	functions["keyMatch4"] = ev.keyMatch4
+	functions["eval"] = func(args ...any) (any, error) { return ev.evalSubrule(functions, args) }
+	return functions
+}
+
+// keyMatch4 is Casbin's, which would remember each pattern of the policy for
+// ever.
+func (ev *Evaluator) keyMatch4(args ...any) (any, error) {
+	if len(args) == 2 {
+		text, isText := args[0].(string)
+		pattern, isPattern := args[1].(string)
+		if id := ev.Lookup(pattern); isText && isPattern && id != table.NoSymbol {
+			return ev.engine.Patterns.Match("keyMatch4", text, pattern, uint32(id))
+		}
+	}
+	return util.KeyMatch4Func(args...)
+}
+
+// Get returns a parameter of the matcher: r_sub, p_obj. It is govaluate's.
+func (ev *Evaluator) Get(name string) (any, error) {
+	if field, ok := strings.CutPrefix(name, "r_"); ok {
+		for i, f := range ev.engine.Model.Request {
+			if f == field {
+				return ev.Request[i], nil
+			}
+		}
+	}
+	if field, ok := strings.CutPrefix(name, "p_"); ok {
+		if col := ev.engine.Model.PolicyField(field); col >= 0 {
+			if ev.row < 0 {
+				return "", nil
+			}
+			return ev.engine.Symbols.Text(ev.engine.cell(ev.row, col)), nil
+		}
+	}
+	return nil, fmt.Errorf("no parameter %q", name)
+}
+
+// hasRole is the g function of a role definition.
+func (ev *Evaluator) hasRole(definition string, args []any) (any, error) {
+	names := make([]string, len(args))
+	for i, a := range args {
+		text, ok := a.(string)
+		if !ok {
+			return nil, fmt.Errorf("%s takes names, not %T", definition, a)
+		}
+		names[i] = text
+	}
+	if len(names) != 2 && len(names) != 3 {
+		return nil, fmt.Errorf("%s takes two names, and a domain where the definition has one", definition)
+	}
+	if names[0] == names[1] {
+		return true, nil
+	}
+	domain := ev.engine.empty
+	if len(names) == 3 {
+		domain = ev.domainSymbol(definition, ev.Lookup(names[2]))
+	}
+	role := ev.Lookup(names[1])
+	if role == table.NoSymbol { // not in the policy; a group of the request may be
+		return slices.Contains(ev.groups(definition, names[0]), names[1]), nil
+	}
+	return ev.Walk(definition, names[0], ev.Lookup(names[0]), domain).Has(role), nil
+}
+
+// Lookup returns the symbol of a name, or noSymbol.
+func (e *Engine) Lookup(name string) table.Symbol {
+	if s, ok := e.Symbols.Lookup(name); ok {
+		return s
+	}
+	return table.NoSymbol
+}
+
+func (ev *Evaluator) Lookup(name string) table.Symbol { return ev.engine.Lookup(name) }
+
+// symbol returns the symbol of a field of the request, or noSymbol.
+func (ev *Evaluator) symbol(field int) table.Symbol {
+	if !ev.Found[field] {
+		ev.symbols[field], ev.Found[field] = ev.Lookup(ev.Request[field]), true
+	}
+	return ev.symbols[field]
+}
+
+// domainSymbol returns the domain in which a role definition is asked. Where it
+// has none, none counts. In a domain that the policy does not have, only the
+// groups of the request hold.
+func (ev *Evaluator) domainSymbol(definition string, domain table.Symbol) table.Symbol {
+	if ev.engine.Model.Roles[definition] == 3 {
+		return domain
+	}
+	return ev.engine.empty
+}
+
+// groups returns the groups of the request where they are roles of a name: of
+// its subject, in the role definition g.
+func (ev *Evaluator) groups(definition, name string) []string {
+	if definition == "g" && name == ev.Query.Principal.Subject {
+		return ev.Query.Principal.Groups
+	}
+	return nil
+}
+
+// maxWalks is how many walks are remembered for a decision. A matcher that asks
+// for another name or domain in each row would remember as many as there are
+// rows.
+const maxWalks = 64
+
+// Walk returns the names that start reaches, until the next call of it.
+func (ev *Evaluator) Walk(definition, start string, id, domain table.Symbol) *table.Walk {
+	for i := range ev.Walks {
+		if w := &ev.Walks[i]; w.domain == domain && w.start == start && w.kind == definition {
+			return &w.Walk
+		}
+	}
+	if len(ev.Walks) == maxWalks {
+		ev.Walks = ev.Walks[:maxWalks-1] // the last takes turns
+	}
+	if len(ev.Walks) < cap(ev.Walks) {
+		ev.Walks = ev.Walks[:len(ev.Walks)+1] // with the memory of an earlier decision's
+	} else {
+		ev.Walks = append(ev.Walks, walkResult{})
+	}
+	w := &ev.Walks[len(ev.Walks)-1]
+	w.kind, w.start, w.domain = definition, start, domain
+	ev.engine.Graphs[definition].Begin(&w.Walk, ev.engine.Symbols, id, ev.groups(definition, start), domain)
+	return &w.Walk
+}
+
+// evalSubrule is Casbin's eval: it evaluates a rule that stands in the policy.
+func (ev *Evaluator) evalSubrule(functions map[string]govaluate.ExpressionFunction, args []any) (any, error) {
+	if len(args) != 1 {
+		return nil, errors.New("eval takes one rule")
+	}
+	rule, ok := args[0].(string)
+	if !ok {
+		return nil, errors.New("eval takes a rule of the policy")
+	}
+	expr, err := govaluate.NewEvaluableExpressionWithFunctions(util.EscapeAssertion(rule), functions)
+	if err != nil {
+		return nil, fmt.Errorf("compile the rule %q: %w", rule, err)
+	}
+	return expr.Eval(ev)
+}
+
+// Matches evaluates the matcher for a row.
+func (ev *Evaluator) Matches(row int) (bool, error) {
+	ev.row = row
+	holds, err := ev.holds(ev.engine.Model.Root, true)
+	if err != nil {
+		return false, fmt.Errorf("evaluate the matcher: %w", err)
+	}
+	return holds, nil
+}
+
+// holds evaluates a term for the row, as govaluate does: from the left, and
+// no further than the answer takes.
+func (ev *Evaluator) holds(c *model.Term, whole bool) (bool, error) {
+	switch c.Op {
+	case model.Leaf:
+		return ev.atomHolds(c.Atom, whole)
+	case model.Not:
+		holds, err := ev.holds(c.Kids[0], false)
+		return !holds, err
+	}
+	for _, kid := range c.Kids {
+		holds, err := ev.holds(kid, false)
+		if err != nil {
+			return false, err
+		}
+		if holds == (c.Op == model.Or) {
+			return holds, nil
+		}
+	}
+	return c.Op == model.And, nil
+}
+
+// atomHolds evaluates an atom; whole says that it is all of the matcher.
+func (ev *Evaluator) atomHolds(a *model.Atom, whole bool) (bool, error) {
+	e := ev.engine
+	if a.Kind == model.RequestOnly && !whole {
+		return ev.holdsForRequest(a)
+	}
+	if a.Kind == model.Opaque || a.Kind == model.RequestOnly {
+		return ev.evaluate(a, whole)
+	}
+	value := table.NoSymbol // where there is no row, the empty text
+	if ev.row >= 0 {
+		value = e.cell(ev.row, a.Policy)
+	}
+	switch a.Kind {
+	case model.Equal:
+		return value == ev.symbol(a.Request) && value != table.NoSymbol || value == table.NoSymbol && ev.Request[a.Request] == "", nil
+	case model.Constant:
+		return value == e.constants[a.Number] && value != table.NoSymbol || value == table.NoSymbol && a.Text == "", nil
+	case model.Pattern:
+		return e.Patterns.Match(a.Function, ev.Request[a.Request], ev.text(value), uint32(value))
+	default: // atomRole
+		name := ev.Request[a.Request]
+		if value == table.NoSymbol {
+			value = ev.engine.empty
+		}
+		domain := ev.engine.empty
+		switch {
+		case a.Domain == model.DomainRequest:
+			domain = ev.domainSymbol(a.Function, ev.symbol(a.DomainField))
+		case a.Domain == model.DomainPolicy && ev.row >= 0:
+			domain = ev.domainSymbol(a.Function, e.cell(ev.row, a.DomainField))
+		}
+		return ev.Walk(a.Function, name, ev.symbol(a.Request), domain).Has(value), nil
+	}
+}
+
+// text returns the text of a symbol, empty for noSymbol.
+func (ev *Evaluator) text(s table.Symbol) string {
+	if s == table.NoSymbol {
+		return ""
+	}
+	return ev.engine.Symbols.Text(s)
+}
+
+// holdsForRequest evaluates an atom that looks at the request only, once a
+// decision.
+func (ev *Evaluator) holdsForRequest(a *model.Atom) (bool, error) {
+	v := &ev.Verdicts[a.Number]
+	if !v.known {
+		v.holds, v.err = ev.evaluateSafely(a)
+		v.known = true
+	}
+	return v.holds, v.err
+}
+
+// evaluateSafely turns a panic into an error: Casbin's own functions panic, and
+// the rows may never ask what a plan asks before them.
+func (ev *Evaluator) evaluateSafely(a *model.Atom) (holds bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			holds, err = false, fmt.Errorf("%v", r)
+		}
+	}()
+	return ev.evaluate(a, false)
+}
+
+// evaluate has govaluate evaluate an atom. A matcher as a whole may be a number;
+// an operand of && and its like may not.
+func (ev *Evaluator) evaluate(a *model.Atom, whole bool) (bool, error) {
+	result, err := ev.compiled[a.Number].Eval(ev)
+	if err != nil {
+		return false, err
+	}
+	switch result := result.(type) {
+	case bool:
+		return result, nil
+	case float64:
+		if whole {
+			return result != 0, nil
+		}
+	}
+	return false, fmt.Errorf("%q is neither true nor false", a.Source)
+}
+
+// RowEffect is what a row says when it matches.
+type RowEffect uint8
+
+const (
+	RowSilent RowEffect = iota
+	RowAllows
+	RowDenies
+)
+
+// EffectOf returns what a row says when it matches.
+func (e *Engine) EffectOf(row int) RowEffect {
+	if e.eft < 0 {
+		return RowAllows
+	}
+	switch e.Symbols.Text(e.cell(row, e.eft)) {
+	case "allow":
+		return RowAllows
+	case "deny":
+		return RowDenies
+	}
+	return RowSilent
+}
+
+// decideRows merges the effects of n rows as Casbin's effector does: a row that
+// does not match has no influence, and the deciding row is the one that
+// EnforceEx names.
+func (ev *Evaluator) decideRows(n int, at func(int) int) (allowed bool, row int, err error) {
+	firstAllow := -1
+	for i := range n {
+		row := at(i)
+		ok, err := ev.Matches(row)
+		if err != nil {
+			return false, -1, err
+		}
+		if !ok {
+			continue
+		}
+		effect := ev.engine.EffectOf(row)
+		switch ev.engine.Model.Effect {
+		case model.AllowOverride:
+			if effect == RowAllows {
+				return true, row, nil
+			}
+		case model.DenyOverride:
+			if effect == RowDenies {
+				return false, row, nil
+			}
+		case model.AllowAndDeny:
+			if effect == RowDenies {
+				return false, row, nil
+			}
+			if effect == RowAllows && firstAllow < 0 {
+				firstAllow = row
+			}
+		case model.Priority, model.SubjectPriority:
+			if effect != RowSilent {
+				return effect == RowAllows, row, nil
+			}
+		default:
+			return false, -1, errors.New("unsupported effect")
+		}
+	}
+	switch ev.engine.Model.Effect {
+	case model.DenyOverride:
+		return true, -1, nil
+	case model.AllowAndDeny:
+		return firstAllow >= 0, firstAllow, nil
+	}
+	return false, -1, nil
+}
+
+// decideWithoutRows is Casbin's other path: a matcher that asks nothing of p, or
+// an empty policy, is evaluated once with every field of p empty.
+func (ev *Evaluator) decideWithoutRows() (allowed bool, row int, err error) {
+	if ev.engine.Model.Evaluates {
+		return false, -1, errors.New("the matcher evaluates rules of the policy, and there are none")
+	}
+	ev.row = -1
+	ok, err := ev.holds(ev.engine.Model.Root, false)
+	switch {
+	case err != nil:
+		return false, -1, fmt.Errorf("evaluate the matcher: %w", err)
+	case ev.engine.Model.Effect == model.DenyOverride:
+		return true, -1, nil
+	case !ok || ev.engine.Rows.Len() == 0:
+		return ok, -1, nil
+	}
+	return true, 0, nil
+}
+
+// Indexed reports whether decisions look at some rows only, or why not.
+func (e *Engine) Indexed() (bool, string) { return e.Plan.Scan == "", e.Plan.Scan }

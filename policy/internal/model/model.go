@@ -1,0 +1,421 @@
+// Package model takes a Casbin model apart.
+//
+// [Parse] checks a model and refuses what stock Casbin would read in another way
+// than it is written. Whoever asks what its matcher does asks the [Term]s of the
+// parsed [Model]; nobody else reads the matcher's text.
+//
+// model knows no policy, and does not say whether one fits.
+package model
+
+import (
+	_ "embed"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"securefiles/authz"
+	"securefiles/policy/internal/finding"
+
+	"github.com/casbin/casbin/v2/constant"
+	casbinmodel "github.com/casbin/casbin/v2/model"
+	"github.com/casbin/casbin/v2/util"
+)
+
+// Limits of a model, in bytes. Casbin reads a longer line in pieces, each a
+// line of its own.
+const (
+	MaxSize = 64 << 10
+	maxLine = 4095
+)
+
+// Default is the text of the model that is used where none is configured.
+//
+//go:embed default_model.conf
+var Default string
+
+// The effects that Casbin knows, as it rewrites them.
+const (
+	AllowOverride   = constant.AllowOverrideEffect
+	DenyOverride    = constant.DenyOverrideEffect
+	AllowAndDeny    = constant.AllowAndDenyEffect
+	Priority        = constant.PriorityEffect
+	SubjectPriority = constant.SubjectPriorityEffect
+)
+
+// requestNames are the names that a request definition may have, bound by
+// name.
+func requestNames() []string { return []string{"sub", "obj", "act", "dom", "ip", "host"} }
+
+// A Model is a parsed and checked model. It is immutable.
+type Model struct {
+	File      string            // for messages
+	Text      string            // as written, to build a stock enforcer from
+	casbin    casbinmodel.Model // as Casbin parsed it
+	Request   []string          // of r, without prefix: sub, obj, act
+	Policy    []string          // of p, without prefix: sub, obj, act, eft
+	Effect    string            // of e, as Casbin rewrote it
+	Matcher   string            // of m, as Casbin rewrote it: r_sub == p_sub
+	Texts     []string          // of m, without quotes
+	Root      *Term             // of m, taken apart
+	Atoms     []*Atom           // of m, in order
+	Calls     []Call            // of m, in order
+	Evaluates bool              // m evaluates rules of the policy
+	// AsksPolicy says that m looks at p; otherwise Casbin evaluates it once,
+	// whatever the lines say.
+	AsksPolicy bool
+	Roles      map[string]int // role definitions (g, g2, …): how many fields each has
+	Warnings   []finding.Finding
+}
+
+// PolicyField returns the column of a field of p, or -1.
+func (m *Model) PolicyField(name string) int { return slices.Index(m.Policy, name) }
+
+// Parse parses a model and refuses what stock Casbin would read in
+// another way than it is written. The error is a *LoadError.
+func Parse(file, text string) (*Model, error) {
+	p := &modelParser{Report: finding.Report{File: file}, sections: map[string][]setting{}}
+	m := p.parse(text)
+	if p.Errors > 0 {
+		return nil, &finding.LoadError{Findings: p.All()}
+	}
+	m.Warnings = p.All()
+	return m, nil
+}
+
+// A setting is one `key = value` of a model, with its line.
+type setting struct {
+	key, value string
+	line       int
+}
+
+type modelParser struct {
+	finding.Report
+	sections map[string][]setting // by name
+}
+
+func (p *modelParser) parse(text string) *Model {
+	p.scan(text)
+	p.settings()
+	if p.Errors > 0 {
+		return nil
+	}
+	parsed, err := loadCasbinModel(text)
+	if err != nil {
+		p.Fail(0, "model-syntax", "%v", err)
+		return nil
+	}
+	m := &Model{File: p.File, Text: text, casbin: parsed, Roles: map[string]int{}}
+	p.request(m)
+	p.policy(m)
+	p.roles(m)
+	named := p.Errors == 0
+	p.effect(m)
+	if named {
+		p.matcher(m)
+	}
+	return m
+}
+
+// loadCasbinModel turns a panic of Casbin's into an error.
+func loadCasbinModel(text string) (m casbinmodel.Model, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("cannot be read by Casbin: %v", r)
+		}
+	}()
+	return casbinmodel.NewModelFromString(text)
+}
+
+// sectionKeys are the sections of a model and the key that each holds.
+func sectionKeys() map[string]string {
+	return map[string]string{
+		"request_definition": "r", "policy_definition": "p", "role_definition": "g", "policy_effect": "e", "matchers": "m",
+	}
+}
+
+// scan splits the text into sections and settings as Casbin does, and refuses
+// what Casbin would pass over or let win in silence.
+func (p *modelParser) scan(text string) {
+	switch {
+	case len(text) > MaxSize:
+		p.Fail(0, "model-syntax", "is larger than %d bytes: this is not a model", MaxSize)
+		return
+	case strings.HasPrefix(text, "\ufeff"):
+		p.Fail(1, "model-syntax", "begins with a byte order mark: save the file without one")
+		return
+	}
+	section, pending, number := "", setting{}, 0
+	flush := func() {
+		if pending.line == 0 {
+			return
+		}
+		key, value, found := strings.Cut(pending.value, "=")
+		pending.key, pending.value = strings.TrimSpace(key), strings.TrimSpace(value)
+		switch {
+		case !found:
+			p.Fail(pending.line, "model-syntax", "%q is not of the form key = value", finding.Shorten(pending.key))
+		case section == "":
+			p.Fail(pending.line, "model-syntax", "%q stands before the first [section]", finding.Shorten(pending.key))
+		default:
+			p.sections[section] = append(p.sections[section], pending)
+		}
+		pending = setting{}
+	}
+	for line := range strings.Lines(text) {
+		number++
+		if len(strings.TrimSuffix(line, "\n")) > maxLine {
+			p.Fail(number, "model-syntax", "is longer than %d bytes, and Casbin would cut it: go on with \\ at a line's end", maxLine)
+			return
+		}
+		line = strings.TrimSpace(line)
+		isSection := len(line) > 1 && line[0] == '[' && line[len(line)-1] == ']'
+		if line == "" || line[0] == '#' || line[0] == ';' || isSection {
+			if pending.line != 0 {
+				p.Fail(number, "model-syntax", "an empty line, a comment or a section breaks a setting that \\ continues")
+				flush()
+			}
+			if isSection {
+				section = line[1 : len(line)-1]
+				p.section(section, number)
+			}
+			if strings.Contains(line, "\r") {
+				p.Fail(number, "model-syntax", "holds a carriage return inside: save the file with line feeds")
+			}
+			continue
+		}
+		if i := strings.IndexAny(line, "#;"); i >= 0 {
+			p.Fail(number, "model-comment", "%q cuts the line short, and what follows it counts for nothing: put comments on lines of their own", line[i])
+		}
+		if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+			p.Fail(number, "model-syntax", "holds a control character")
+		}
+		if pending.line == 0 {
+			pending.line = number
+		}
+		body, continues := strings.CutSuffix(line, `\`)
+		pending.value += strings.TrimSpace(body) + " "
+		if !continues {
+			flush()
+		}
+	}
+	flush()
+}
+
+func (p *modelParser) section(name string, line int) {
+	keys := sectionKeys()
+	if _, ok := keys[name]; !ok {
+		p.Fail(line, "model-section", "[%s] is no section of a model: there are %s", finding.Quoted(name), strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+	}
+	if _, ok := p.sections[name]; ok {
+		p.Fail(line, "model-duplicate", "[%s] stands here a second time: Casbin would let the last setting win", finding.Quoted(name))
+	}
+	p.sections[name] = nil
+}
+
+// settings refuses a model whose sections, but that of the roles, do not hold
+// their one key once.
+func (p *modelParser) settings() {
+	if p.Errors > 0 {
+		return
+	}
+	keys := sectionKeys()
+	for _, section := range slices.Sorted(maps.Keys(keys)) {
+		if section == "role_definition" {
+			continue
+		}
+		if len(p.sections[section]) == 0 {
+			p.Fail(0, "model-section", "[%s] is missing, or holds nothing", section)
+		}
+		for i, s := range p.sections[section] {
+			switch {
+			case s.key != keys[section]:
+				p.Fail(s.line, "model-section", "[%s] holds %q: the service asks %s alone", section, finding.Shorten(s.key), keys[section])
+			case s.value == "":
+				p.Fail(s.line, "model-section", "%s is empty", s.key)
+			case i > 0:
+				p.Fail(s.line, "model-duplicate", "%s stands here a second time: Casbin would let the last one win", s.key)
+			}
+		}
+	}
+}
+
+// one returns the only setting of a section.
+func (p *modelParser) one(section string) setting { return p.sections[section][0] }
+
+func fields(value string) []string {
+	var out []string
+	for f := range strings.SplitSeq(value, ",") {
+		out = append(out, strings.TrimSpace(f))
+	}
+	return out
+}
+
+func (p *modelParser) request(m *Model) {
+	s := p.one("request_definition")
+	m.Request = fields(s.value)
+	for i, f := range m.Request {
+		if !slices.Contains(requestNames(), f) {
+			p.Fail(s.line, "model-request", "%q is not known of a request: there are %s", finding.Shorten(f), strings.Join(requestNames(), ", "))
+		}
+		if slices.Contains(m.Request[:i], f) {
+			p.Fail(s.line, "model-duplicate", "%q is named twice", finding.Shorten(f))
+		}
+	}
+}
+
+func (p *modelParser) policy(m *Model) {
+	s := p.one("policy_definition")
+	m.Policy = fields(s.value)
+	name := regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
+	for i, f := range m.Policy {
+		if !name.MatchString(f) {
+			p.Fail(s.line, "model-policy", "%q is not a name", finding.Shorten(f))
+		}
+		if slices.Contains(m.Policy[:i], f) {
+			p.Fail(s.line, "model-duplicate", "%q is named twice", finding.Shorten(f))
+		}
+		if lower := strings.ToLower(f); f != "eft" && (lower == "eft" || lower == "effect") {
+			p.Fail(s.line, "model-policy", "%q is not read as the effect, and every line would allow: call it eft", f)
+		}
+		if f != "priority" && strings.EqualFold(f, "priority") {
+			p.Fail(s.line, "model-policy", "%q is not read as the priority, and the file's order would count: call it priority", f)
+		}
+	}
+}
+
+func (p *modelParser) roles(m *Model) {
+	for _, s := range p.sections["role_definition"] {
+		parts := fields(s.value)
+		_, known := m.Roles[s.key]
+		switch {
+		case known:
+			p.Fail(s.line, "model-duplicate", "%s stands here a second time: Casbin would let the last one win", finding.Quoted(s.key))
+		case strings.ContainsAny(s.value, "()"):
+			p.Fail(s.line, "model-roles", "conditional roles are not supported: stock Casbin grants an expired role where no condition function is registered, and after each reload")
+		case len(parts) != 2 && len(parts) != 3 || slices.ContainsFunc(parts, func(f string) bool { return f != "_" }):
+			p.Fail(s.line, "model-roles", "%q is not a role definition: write _, _ or, with a domain, _, _, _", finding.Shorten(s.value))
+		default:
+			m.Roles[s.key] = len(parts)
+		}
+	}
+	// Casbin looks for g, g2, g3, … and stops at the first that is missing.
+	found := map[string]bool{}
+	for i := 1; i <= len(m.Roles); i++ {
+		name := "g"
+		if i > 1 {
+			name = fmt.Sprintf("g%d", i)
+		}
+		found[name] = true
+	}
+	for _, s := range p.sections["role_definition"] {
+		if _, ok := m.Roles[s.key]; ok && !found[s.key] {
+			p.Fail(s.line, "model-roles", "%s would be passed over: role definitions are g, g2, g3, … without a gap", finding.Quoted(s.key))
+		}
+	}
+}
+
+func (p *modelParser) effect(m *Model) {
+	s := p.one("policy_effect")
+	m.Effect = m.casbin["e"]["e"].Value
+	effects := []string{
+		AllowOverride, DenyOverride, AllowAndDeny,
+		Priority, SubjectPriority,
+	}
+	if !slices.Contains(effects, m.Effect) {
+		p.Fail(s.line, "model-effect", "%q is not an effect that Casbin knows, to the letter: there are %s",
+			finding.Shorten(s.value), strings.ReplaceAll(strings.Join(effects, "; "), "p_eft", "p.eft"))
+		return
+	}
+	if m.PolicyField("eft") < 0 && m.Effect != AllowOverride {
+		p.Fail(s.line, "model-effect", "the effect asks p.eft, which policy_definition does not have: every line would allow")
+	}
+	if m.Effect == DenyOverride {
+		p.Warn(s.line, "model-effect", "everybody, without credentials too, may have everything that no line denies")
+	}
+	if m.Effect == SubjectPriority {
+		if m.PolicyField("sub") != 0 {
+			p.Fail(s.line, "model-effect", "subjectPriority takes the first field of p for the subject: put sub first")
+		}
+		if _, ok := m.Roles["g"]; !ok {
+			p.Fail(s.line, "model-effect", "subjectPriority needs g in [role_definition]")
+		}
+	}
+}
+
+func (p *modelParser) matcher(m *Model) {
+	s := p.one("matchers")
+	m.Matcher = m.casbin["m"]["m"].Value
+	// These two are Casbin's own rules, by which it chooses how to evaluate.
+	m.Evaluates, m.AsksPolicy = util.HasEval(m.Matcher), strings.Contains(m.Matcher, "p_")
+	if strings.ContainsFunc(s.value, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		p.Fail(s.line, "model-literal", "Casbin breaks characters outside ASCII in a matcher: put them into the policy")
+		return
+	}
+	for _, l := range literals(s.value) {
+		m.Texts = append(m.Texts, strings.Trim(l, `"'`))
+		if strings.ContainsAny(l, "[]") && strings.Contains(m.Matcher, "in") {
+			p.Fail(s.line, "model-literal", "Casbin rewrites the brackets in the literal %s, because the letters \"in\" occur in the matcher: put the pattern into the policy", finding.Quoted(l))
+		}
+	}
+	if len(m.Roles) > 0 && strings.Contains(m.Matcher, "keyMatch(r_dom, p_dom)") {
+		p.Fail(s.line, "model-roles", "keyMatch(r.dom, p.dom) makes Casbin match the domains of roles as patterns, which is not supported: give links and lines the exact domain, or match it with another function")
+	}
+	for _, problem := range ExpressionProblems(m, m.Matcher, s.value, m.Evaluates) {
+		p.Fail(s.line, "model-matcher", "%s", problem)
+	}
+	if p.Errors > 0 {
+		return
+	}
+	var err error
+	if m.Root, m.Atoms, m.Calls, err = ParseMatcher(m); err != nil { // it compiled before
+		p.Fail(s.line, "model-matcher", "cannot be compiled: %s", finding.Quoted(err.Error()))
+		return
+	}
+	p.unused(s.line, m)
+}
+
+// unused tells of what a matcher defines and never asks.
+func (p *modelParser) unused(line int, m *Model) {
+	if m.Evaluates {
+		return // a rule of the policy may ask it
+	}
+	uses := func(pattern string) bool { return regexp.MustCompile(`\b` + pattern).MatchString(m.Matcher) }
+	for _, name := range slices.Sorted(maps.Keys(m.Roles)) {
+		if !uses(name+`\s*\(`) && m.Effect != SubjectPriority {
+			p.Fail(line, "model-roles", "the matcher never asks %s(…), so its lines grant nothing: ask it, or remove it from [role_definition]", name)
+		}
+	}
+	for _, f := range m.Request {
+		if !uses("r_" + f + `\b`) {
+			p.Warn(line, "model-unused", "the matcher never asks r.%s: it makes no difference", f)
+		}
+	}
+	for _, f := range m.Policy {
+		if !uses("p_"+f+`\b`) && f != "eft" && f != "priority" {
+			p.Warn(line, "model-unused", "the matcher never asks p.%s: it makes no difference", f)
+		}
+	}
+}
+
+// RequestValue binds a name of the request definition; it is false for a name that
+// no request has.
+func RequestValue(q *authz.Query, name string) (string, bool) {
+	switch name {
+	case "sub":
+		return q.Principal.Subject, true
+	case "obj":
+		return q.Object, true
+	case "act":
+		return q.Action, true
+	case "dom":
+		return q.Domain, true
+	case "ip":
+		return q.IP, true
+	case "host":
+		return q.Host, true
+	}
+	return "", false
+}

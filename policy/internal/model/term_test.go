@@ -1,0 +1,150 @@
+package model_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/world"
+)
+
+// outline writes a term with its atoms in brackets, each with its kind.
+func outline(c *model.Term) string {
+	if c.Op == model.Leaf {
+		kind := []string{"opaque", "request", "equal", "constant", "role", "pattern"}[c.Atom.Kind]
+		return fmt.Sprintf("[%s: %s]", kind, c.Atom.Source)
+	}
+	var kids []string
+	for _, kid := range c.Kids {
+		kids = append(kids, outline(kid))
+	}
+	switch c.Op {
+	case model.Not:
+		return "!" + kids[0]
+	case model.Or:
+		return "(" + strings.Join(kids, " || ") + ")"
+	default:
+		return "(" + strings.Join(kids, " && ") + ")"
+	}
+}
+
+func TestMatchersAreTakenApart(t *testing.T) {
+	s := world.Shape{
+		Request: []string{"sub", "dom", "obj", "act"}, Policy: []string{"sub", "dom", "obj", "act", "eft"},
+		Roles: []string{"g = _, _, _", "g2 = _, _"}, Effect: world.AllowAndDeny,
+	}
+	for _, tt := range []struct{ matcher, want string }{
+		{"r.sub == p.sub", "[equal: r.sub == p.sub]"},
+		{"p.sub == r.sub", "[equal: p.sub == r.sub]"},
+		{`p.act == "*"`, `[constant: p.act == "*"]`},
+		{`"*" == p.act`, `[constant: "*" == p.act]`},
+		{`r.sub == "root"`, `[request: r.sub == "root"]`},
+		{"g(r.sub, p.sub, r.dom)", "[role: g(r.sub, p.sub, r.dom)]"},
+		{"g(r.sub, p.sub, p.dom)", "[role: g(r.sub, p.sub, p.dom)]"},
+		{`g(r.sub, p.sub, "x")`, `[opaque: g(r.sub, p.sub, "x")]`},
+		{`g(p.sub, r.sub, r.dom)`, `[opaque: g(p.sub, r.sub, r.dom)]`},
+		{`g(r.sub, "staff", r.dom)`, `[request: g(r.sub, "staff", r.dom)]`},
+		{"g2(r.obj, p.obj) && g(r.sub, p.sub, r.dom)", "([role: g2(r.obj, p.obj)] && [role: g(r.sub, p.sub, r.dom)])"},
+		{"keyMatch2(r.obj, p.obj)", "[pattern: keyMatch2(r.obj, p.obj)]"},
+		{"r.obj =~ p.obj", "[pattern: r.obj =~ p.obj]"},
+		{"r.obj !~ p.obj", "[opaque: r.obj !~ p.obj]"},
+		{"r.sub == p.sub ? r.act == p.act : false", "[opaque: r.sub == p.sub ? r.act == p.act : false]"},
+		{`r.act == "x && ?y" && r.sub == p.sub`, `([request: r.act == "x && ?y"] && [equal: r.sub == p.sub])`},
+		{`(r.act == ")") && (r.sub == p.sub)`, `([request: r.act == ")"] && [equal: r.sub == p.sub])`},
+		{`keyMatch2(r.obj + "", p.obj)`, `[opaque: keyMatch2(r.obj + "", p.obj)]`},
+		{`r.obj == p.obj && (r.act == p.act || p.act == "*")`, `([equal: r.obj == p.obj] && ([equal: r.act == p.act] || [constant: p.act == "*"]))`},
+		{"r.obj == p.obj && r.act == p.act || r.sub == p.sub", "(([equal: r.obj == p.obj] && [equal: r.act == p.act]) || [equal: r.sub == p.sub])"},
+		{"!(r.obj == p.obj && r.act == p.act)", "!([equal: r.obj == p.obj] && [equal: r.act == p.act])"},
+		{"!g(r.obj, p.obj, r.dom)", "![role: g(r.obj, p.obj, r.dom)]"},
+		{"!g(r.obj, p.obj, r.dom) == true", "[opaque: !g(r.obj, p.obj, r.dom) == true]"},
+		{"((r.sub == p.sub))", "[equal: r.sub == p.sub]"},
+		{"(r.sub == p.sub) == (r.act == p.act)", "[opaque: (r.sub == p.sub) == (r.act == p.act)]"},
+		{`p.act in ("read", "list")`, `[opaque: p.act in ("read", "list")]`},
+		{`r.act in ("read", "list") && r.sub == p.sub`, `([request: r.act in ("read", "list")] && [equal: r.sub == p.sub])`},
+		{"r.sub == p.sub ? true : r.act == p.act || false", "[opaque: r.sub == p.sub ? true : r.act == p.act || false]"},
+		{"r.sub == p.sub && true", "([equal: r.sub == p.sub] && [request: true])"},
+	} {
+		// The roles that this matcher does not ask are left out.
+		def, err := model.Parse("model.conf", s.Model(tt.matcher))
+		if err != nil {
+			t.Errorf("%s: %v", tt.matcher, err)
+			continue
+		}
+		root, atoms, _, err := model.ParseMatcher(def)
+		if err != nil || outline(root) != tt.want {
+			t.Errorf("%s\n got %s, %v\nwant %s", tt.matcher, outline(root), err, tt.want)
+		}
+		if !slices.IsSortedFunc(atoms, func(a, b *model.Atom) int { return a.Number - b.Number }) {
+			t.Errorf("%s: the atoms are out of order", tt.matcher)
+		}
+	}
+}
+
+func TestConjunctions(t *testing.T) {
+	s := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Effect: world.AllowAndDeny}
+	for _, tt := range []struct {
+		matcher string
+		want    []string // "" where there are too many
+	}{
+		{"r.sub == p.sub && r.obj == p.obj", []string{"r.sub == p.sub && r.obj == p.obj"}},
+		{"(r.sub == p.sub || r.obj == p.obj) && r.act == p.act", []string{"r.sub == p.sub && r.act == p.act", "r.obj == p.obj && r.act == p.act"}},
+		{"!(r.sub == p.sub || r.obj == p.obj)", []string{"!(r.sub == p.sub) && !(r.obj == p.obj)"}},
+		{"!(r.sub == p.sub && !(r.obj == p.obj))", []string{"!(r.sub == p.sub)", "r.obj == p.obj"}},
+		{strings.Repeat("(r.sub == p.sub || r.obj == p.obj) && ", 6) + "r.act == p.act", nil},
+		{strings.Repeat("(r.sub == p.sub || r.obj == p.obj) && ", 7) + "r.act == p.act", []string{""}},
+	} {
+		def, err := model.Parse("model.conf", s.Model(tt.matcher))
+		if err != nil {
+			t.Errorf("%s: %v", tt.matcher, err)
+			continue
+		}
+		root, _, _, err := model.ParseMatcher(def)
+		if err != nil {
+			t.Fatal(err)
+		}
+		terms, ok := root.Conjunctions(false)
+		if tooMany := len(tt.want) == 1 && tt.want[0] == ""; ok == tooMany {
+			t.Errorf("%s: %d terms, %t", tt.matcher, len(terms), ok)
+			continue
+		}
+		if len(tt.want) == 0 || !ok {
+			continue
+		}
+		var got []string
+		for _, literals := range terms {
+			got = append(got, strings.Trim(model.DescribeConjunction(literals), "`"))
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s\n got %q\nwant %q", tt.matcher, got, tt.want)
+		}
+	}
+}
+
+func TestPathClauses(t *testing.T) {
+	shape := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Roles: []string{"g = _, _"}, Effect: world.AllowAndDeny}
+	for matcher, want := range map[string]model.PathClause{
+		"globMatch(r.obj, p.obj)":          {"globMatch", 1},
+		"(r.obj =~ p.obj)":                 {"regexMatch", 1},
+		"r.obj == p.obj":                   {"==", 1},
+		"p.sub == r.obj":                   {"==", 0},
+		"g(r.obj, p.obj)":                  {"==", 1},
+		"g(r.sub, p.sub)":                  {},
+		"keyMatch(r.act, p.act)":           {},
+		"r.obj != p.obj":                   {},
+		"!(r.obj == p.obj)":                {},
+		`p.obj == "/a"`:                    {},
+		"r.obj == p.obj || r.act == p.act": {},
+		`globMatch(r.obj, p.obj + "/**")`:  {},
+	} {
+		def, err := model.Parse("model.conf", shape.Model(matcher))
+		if err != nil {
+			t.Errorf("%s: %v", matcher, err)
+			continue
+		}
+		if got, ok := def.PathClauseOf(def.Root); got != want || ok != (want.Function != "") {
+			t.Errorf("%s: %v, %t", matcher, got, ok)
+		}
+	}
+}

@@ -1,0 +1,269 @@
+package table
+
+import (
+	"slices"
+	"strings"
+)
+
+// DefaultDepth is how many roles deep Casbin's own role manager follows a
+// chain before it stops without a word.
+const DefaultDepth = 10
+
+// A Node is a name in a domain, as a role graph numbers it.
+type Node struct{ Name, Domain Symbol }
+
+// A Graph holds the links of one role definition. It is immutable: reading
+// it takes no lock, and nothing in it grows with what is asked.
+type Graph struct {
+	depth int
+	nodes []Node
+	ids   hashTable // of the nodes
+	first []int32   // the roles of node i are roles[first[i]:first[i+1]]
+	roles []roleEnd
+}
+
+// A roleEnd is a node at the end of a link, with its name beside it.
+type roleEnd struct {
+	node int32
+	name Symbol
+}
+
+// NewGraph returns the graph of a role definition, whose chains are followed so
+// many roles deep.
+func NewGraph(ls []Edge, depth int) *Graph {
+	g := &Graph{depth: depth}
+	from, to := make([]int32, len(ls)), make([]int32, len(ls))
+	for i, l := range ls {
+		from[i], to[i] = g.add(Node{l.Name, l.Domain}), g.add(Node{l.Role, l.Domain})
+	}
+	g.nodes = slices.Clip(g.nodes)
+	var order []int32
+	g.first, order = GroupBy(from, len(g.nodes))
+	g.roles = make([]roleEnd, len(ls))
+	for k, i := range order {
+		g.roles[k] = roleEnd{to[i], ls[i].Role}
+	}
+	return g
+}
+
+// GroupBy puts the places of a list into the order of their groups, which count
+// from 0: those of group g are order[first[g]:first[g+1]], ascending.
+func GroupBy(groups []int32, count int) (first, order []int32) {
+	first = make([]int32, count+1)
+	for _, g := range groups {
+		first[g+1]++
+	}
+	for g := range count {
+		first[g+1] += first[g]
+	}
+	order = make([]int32, len(groups))
+	next := slices.Clone(first)
+	for i, g := range groups {
+		order[next[g]] = int32(i)
+		next[g]++
+	}
+	return first, order
+}
+
+// Longest returns how many roles the longest chain has, that of a group counted
+// with the group itself. Chains that run into a cycle are left out.
+func (g *Graph) Longest(syms *Symbols) int {
+	// Backwards, from the roles that have none of their own.
+	left := make([]int32, len(g.nodes))
+	ends, holders := make([]int32, len(g.roles)), make([]int32, len(g.roles)) // of each link
+	for i := range g.nodes {
+		left[i] = g.first[i+1] - g.first[i]
+		for k := g.first[i]; k < g.first[i+1]; k++ {
+			ends[k], holders[k] = g.roles[k].node, int32(i)
+		}
+	}
+	first, order := GroupBy(ends, len(g.nodes))
+	height, longest := make([]int, len(g.nodes)), 0
+	var ready []int32
+	for i := range g.nodes {
+		if left[i] == 0 {
+			ready = append(ready, int32(i))
+		}
+	}
+	for len(ready) > 0 {
+		role := ready[len(ready)-1]
+		ready = ready[:len(ready)-1]
+		chain := height[role]
+		if strings.HasPrefix(syms.Text(g.nodes[role].Name), "@") {
+			chain++
+		}
+		longest = max(longest, chain)
+		for _, k := range order[first[role]:first[role+1]] {
+			holder := holders[k]
+			height[holder] = max(height[holder], height[role]+1)
+			if left[holder]--; left[holder] == 0 {
+				ready = append(ready, holder)
+			}
+		}
+	}
+	return longest
+}
+
+// id returns the number of a node, or -1.
+func (g *Graph) id(n Node) int32 {
+	id, ok := g.ids.find(hashSymbols(n.Name, n.Domain), func(id uint32) bool { return g.nodes[id] == n })
+	if !ok {
+		return -1
+	}
+	return int32(id)
+}
+
+func (g *Graph) add(n Node) int32 {
+	id := g.id(n)
+	if id < 0 {
+		id = int32(len(g.nodes))
+		g.ids.insert(hashSymbols(n.Name, n.Domain), uint32(id))
+		g.nodes = append(g.nodes, n)
+	}
+	return id
+}
+
+// NoSymbol stands for a name that the policy does not have.
+const NoSymbol = Symbol(1<<32 - 1)
+
+// A reached name, and the place in its list from which it was reached; -1 for
+// the name that the walk started from.
+type reached struct {
+	Name   Symbol
+	node   int32 // -1 where no link begins or ends
+	Parent int32
+}
+
+// A Walk is the names that one name reaches. It goes on as far as it is asked,
+// and is used again for other names.
+type Walk struct {
+	graph   *Graph
+	Reached []reached
+	// symbols are the names among them that the policy has.
+	symbols []Symbol
+	seen    nameSet
+	// at is the place whose roles come next, end where the level of them ends
+	// that are level links away from the start.
+	at, end, level int
+}
+
+// Begin makes w a walk from a start, noSymbol where the policy does not have it,
+// which is the first name reached, each name
+// once. The groups count as roles of the start. Within the graph's depth,
+// Casbin's manager reaches the same names.
+func (g *Graph) Begin(w *Walk, syms *Symbols, start Symbol, groups []string, domain Symbol) {
+	w.graph, w.Reached, w.symbols = g, w.Reached[:0], w.symbols[:0]
+	w.at, w.end, w.level = 0, 1, 0
+	w.seen.clear()
+	w.add(start, g.id(Node{start, domain}), -1)
+	if g.depth > 0 {
+		for _, group := range groups {
+			if s, ok := syms.Lookup(group); ok {
+				w.add(s, g.id(Node{s, domain}), 0)
+			}
+		}
+	}
+}
+
+// step takes the roles of one more name in, and is false where there is none.
+func (w *Walk) step() bool {
+	if w.at == w.end { // the next level
+		if w.level++; w.end == len(w.Reached) {
+			return false
+		}
+		w.end = len(w.Reached)
+	}
+	if w.level >= w.graph.depth {
+		return false
+	}
+	if id := w.Reached[w.at].node; id >= 0 {
+		for _, role := range w.graph.roles[w.graph.first[id]:w.graph.first[id+1]] {
+			w.add(role.name, role.node, int32(w.at))
+		}
+	}
+	w.at++
+	return true
+}
+
+// All goes to the end and returns every name that the policy has.
+func (w *Walk) All() []Symbol {
+	for w.step() {
+	}
+	return w.symbols
+}
+
+// Has goes on until a name is reached, or to the end.
+func (w *Walk) Has(name Symbol) bool {
+	for !w.seen.has(name) {
+		if !w.step() {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *Walk) add(name Symbol, node, parent int32) {
+	if !w.seen.add(name) {
+		return
+	}
+	w.Reached = append(w.Reached, reached{name, node, parent})
+	if name != NoSymbol {
+		w.symbols = append(w.symbols, name)
+	}
+}
+
+// Find goes to the end and returns the place of a name, or -1.
+func (w *Walk) Find(name Symbol) int {
+	w.All()
+	return slices.IndexFunc(w.Reached, func(r reached) bool { return r.Name == name })
+}
+
+// A nameSet is a set that is cleared at no cost. Its memory is that of the
+// largest set that it held.
+type nameSet struct {
+	slots []uint64 // the round in the upper half, the symbol in the lower
+	round uint32
+	used  int
+}
+
+func (s *nameSet) clear() {
+	s.used = 0
+	if s.round++; s.round == 0 {
+		clear(s.slots)
+		s.round = 1
+	}
+}
+
+// slot returns the slot that holds a symbol, or would.
+func (s *nameSet) slot(name Symbol) int {
+	mask := len(s.slots) - 1
+	i := int(uint32(name)*0x9e3779b1>>7) & mask
+	for s.slots[i]>>32 == uint64(s.round) && uint32(s.slots[i]) != uint32(name) {
+		i = (i + 1) & mask
+	}
+	return i
+}
+
+// add reports whether the symbol was not there before.
+func (s *nameSet) add(name Symbol) bool {
+	if 2*(s.used+1) > len(s.slots) {
+		old := s.slots
+		s.slots = make([]uint64, max(64, 2*len(old)))
+		for _, slot := range old {
+			if slot>>32 == uint64(s.round) {
+				s.slots[s.slot(Symbol(slot))] = slot
+			}
+		}
+	}
+	slot, entry := &s.slots[s.slot(name)], uint64(s.round)<<32|uint64(name)
+	if *slot == entry {
+		return false
+	}
+	*slot = entry
+	s.used++
+	return true
+}
+
+func (s *nameSet) has(name Symbol) bool {
+	return len(s.slots) > 0 && s.slots[s.slot(name)] == uint64(s.round)<<32|uint64(name)
+}

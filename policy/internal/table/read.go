@@ -1,0 +1,430 @@
+package table
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"securefiles/authz"
+	"securefiles/policy/internal/finding"
+	"securefiles/policy/internal/model"
+)
+
+// Limits of a policy file, in bytes. A line is as long as Casbin's own adapter
+// reads.
+const (
+	MaxSize = 1 << 30
+	MaxLine = 64 << 10
+)
+
+// A Table is what a policy file holds.
+type Table struct {
+	Symbols *Symbols
+	Rows    *Rows
+	Edges   Edges
+	Lines   int // p and g lines
+}
+
+// Read reads a policy. It refuses, with line and remedy, whatever stock
+// Casbin would read in another way than it is written; warnings are returned
+// beside a table. The error is a *LoadError, or one of reading.
+func Read(ctx context.Context, file string, r io.Reader, m *model.Model) (*Table, []finding.Finding, error) {
+	l := &loader{
+		Report: finding.Report{File: file}, model: m,
+		eft: m.PolicyField("eft"), priority: m.PolicyField("priority"),
+		out:    &Table{Symbols: NewSymbols(), Rows: &Rows{Cols: make([][]Symbol, len(m.Policy))}, Edges: Edges{}},
+		linked: map[string]*hashTable{}, joined: map[string]uint32{},
+	}
+	l.out.Symbols.Intern("") // the domain of links without one
+	for name := range m.Roles {
+		l.linked[name] = &hashTable{}
+	}
+	if err := l.read(ctx, r); err != nil {
+		return nil, nil, err
+	}
+	if l.Errors == 0 {
+		l.finish()
+	}
+	if l.Errors > 0 {
+		return nil, nil, &finding.LoadError{Findings: l.All()}
+	}
+	return l.out, l.All(), nil
+}
+
+type loader struct {
+	finding.Report
+	model         *model.Model
+	eft, priority int // columns, or -1
+	out           *Table
+
+	number uint32   // of the line that is being read
+	raw    []byte   // that line
+	fields [][]byte // of that line
+	row    []Symbol // of that line
+
+	rows   hashTable             // the rows so far, by their symbols
+	linked map[string]*hashTable // the links so far
+	joined map[string]uint32     // fields joined by commas, where one holds a comma -> line
+}
+
+// refuse reports an error in the line that is being read. The column counts
+// from 1; 0 says that there is none.
+func (l *loader) refuse(column int, rule, format string, args ...any) {
+	l.Add(finding.SeverityError, int(l.number), column, rule, format, args...)
+}
+
+func (l *loader) read(ctx context.Context, r io.Reader) error {
+	in := bufio.NewReaderSize(io.LimitReader(r, MaxSize+1), MaxLine)
+	size := 0
+	for l.number = 1; ; l.number++ {
+		line, err := in.ReadSlice('\n')
+		size += len(line)
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			l.refuse(0, "line-length", "is longer than %d bytes", MaxLine)
+			return nil
+		case err != nil && err != io.EOF:
+			return fmt.Errorf("read policy: %w", err)
+		case size > MaxSize:
+			l.Fail(0, "file-size", "is larger than %d bytes", MaxSize)
+			return nil
+		}
+		if l.number == 1 && bytes.HasPrefix(line, []byte("\ufeff")) {
+			l.refuse(1, "encoding", "begins with a byte order mark: save the file without one")
+			return nil
+		}
+		l.line(line)
+		if err == io.EOF {
+			return nil
+		}
+		if l.number%8192 == 0 && ctx.Err() != nil {
+			return fmt.Errorf("read policy: %w", ctx.Err())
+		}
+	}
+}
+
+// line reads one line. Its blanks are those of Casbin's adapter: around the
+// line, and in front of a field.
+func (l *loader) line(raw []byte) {
+	l.raw = raw
+	text := bytes.TrimSpace(raw)
+	if len(text) == 0 {
+		return
+	}
+	if text[0] == '#' {
+		// Casbin would take everything up to the next line feed for comment.
+		if i := bytes.IndexByte(text, '\r'); i >= 0 {
+			l.refuse(l.column(text[i:]), "encoding", "holds a carriage return inside: save the file with line feeds")
+		}
+		return
+	}
+	if !l.characters(text) || !l.split(text) {
+		return
+	}
+	kind, fields := l.fields[0], l.fields[1:]
+	if string(kind) == "p" {
+		l.policyLine(fields)
+		return
+	}
+	if _, ok := l.model.Roles[string(kind)]; ok {
+		l.roleLine(string(kind), fields)
+		return
+	}
+	kinds := append([]string{"p"}, slices.Sorted(maps.Keys(l.model.Roles))...)
+	lower := strings.ToLower(string(kind))
+	switch {
+	case len(kind) == 0:
+		l.refuse(l.fieldColumn(0), "line-type", "begins with an empty field: a line begins with %s", strings.Join(kinds, ", "))
+	case slices.Contains(kinds, lower):
+		l.refuse(l.fieldColumn(0), "line-type", "%q: write %q", kind, lower)
+	default:
+		l.refuse(l.fieldColumn(0), "line-type", "begins with %q, which the model does not define: a line begins with %s, or # for a comment, and commas separate its fields",
+			finding.Shorten(kind), strings.Join(kinds, ", "))
+	}
+}
+
+// column returns where a rest of the line that is being read begins, from 1.
+// Blanks at the line's end do not count.
+func (l *loader) column(rest []byte) int { return column(l.raw, rest) }
+
+func column(line, rest []byte) int {
+	return len(bytes.TrimRightFunc(line, unicode.IsSpace)) - len(rest) + 1
+}
+
+// fieldColumn is FieldColumn for the line that is being read.
+func (l *loader) fieldColumn(field int) int { return FieldColumn(l.raw, field) }
+
+// FieldColumn returns where a field of a line begins, in bytes from 1, or 0 where
+// quotes make it hard to tell. Field 0 is the line's type.
+func FieldColumn(line []byte, field int) int {
+	if bytes.IndexByte(line, '"') >= 0 {
+		return 0
+	}
+	rest := bytes.TrimSpace(line)
+	for range field {
+		rest = rest[bytes.IndexByte(rest, ',')+1:]
+	}
+	return column(line, bytes.TrimLeftFunc(rest, unicode.IsSpace))
+}
+
+// characters refuses bytes that cannot be seen or that no path can hold.
+func (l *loader) characters(text []byte) bool {
+	ascii := true
+	for i, c := range text {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			if c == '\r' {
+				l.refuse(l.column(text[i:]), "encoding", "holds a carriage return inside: save the file with line feeds")
+			} else {
+				l.refuse(l.column(text[i:]), "character", "holds the control character %q", rune(c))
+			}
+			return false
+		}
+		ascii = ascii && c < utf8.RuneSelf
+	}
+	if ascii {
+		return true
+	}
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRune(text[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			l.refuse(l.column(text[i:]), "encoding", "is not valid UTF-8")
+			return false
+		case 0x80 <= r && r <= 0x9f || r == '\u2028' || r == '\u2029' || r == '\ufeff':
+			l.refuse(l.column(text[i:]), "character", "holds the control character %q", r)
+			return false
+		}
+		i += size
+	}
+	return true
+}
+
+// split fills l.fields, without the blanks in front of them.
+func (l *loader) split(text []byte) bool {
+	l.fields = l.fields[:0]
+	if bytes.IndexByte(text, '"') >= 0 {
+		return l.splitQuoted(text)
+	}
+	for {
+		field, rest, more := bytes.Cut(text, []byte{','})
+		field = bytes.TrimLeft(field, " \t")
+		// Casbin would pass over a no-break space in front of a field, but
+		// not behind it.
+		if r, _ := utf8.DecodeRune(field); r >= utf8.RuneSelf && unicode.IsSpace(r) {
+			l.refuse(l.column(text), "blank", "%q begins with a blank that is no ordinary space: write a space, or none", finding.Shorten(field))
+			return false
+		}
+		l.fields = append(l.fields, field)
+		if !more {
+			return true
+		}
+		text = rest
+	}
+}
+
+func (l *loader) splitQuoted(text []byte) bool {
+	r := csv.NewReader(bytes.NewReader(text))
+	r.TrimLeadingSpace = true
+	fields, err := r.Read()
+	if err != nil {
+		column := 0
+		var place *csv.ParseError
+		if errors.As(err, &place) {
+			column, err = l.column(text)+place.Column-1, place.Err
+		}
+		l.refuse(column, "quotes", "%v: a quoted field begins and ends with \" and doubles it inside", err)
+		return false
+	}
+	for _, f := range fields {
+		l.fields = append(l.fields, []byte(f))
+	}
+	return true
+}
+
+// check refuses fields that do not say what they seem to say. The names are
+// those of the fields after the line's type.
+func (l *loader) check(fields [][]byte, names []string) bool {
+	if len(fields) != len(names) {
+		hint := ""
+		if len(fields) > len(names) {
+			hint = "; a field with a comma inside stands in double quotes, and a comment on a line of its own"
+		}
+		l.refuse(0, "field-count", "has %d fields after its type, not the model's %d (%s)%s", len(fields), len(names), strings.Join(names, ", "), hint)
+		return false
+	}
+	for i, f := range fields {
+		last := i == len(fields)-1 && i != l.eft
+		switch {
+		case len(f) == 0:
+			l.refuse(l.fieldColumn(i+1), "empty", "%s is empty", names[i])
+		case len(f) != len(bytes.TrimSpace(f)):
+			l.refuse(l.fieldColumn(i+1), "blank", "%s %q has a blank at an end, which becomes part of the name: remove it", names[i], finding.Shorten(f))
+		case len(f) > 1 && f[0] == '\'' && f[len(f)-1] == '\'':
+			l.refuse(l.fieldColumn(i+1), "quotes", "%s %q: single quotes become part of the name; double quotes do not", names[i], finding.Shorten(f))
+		case last && (bytes.Contains(f, []byte(" #")) || bytes.Contains(f, []byte("\t#"))):
+			l.refuse(l.fieldColumn(i+1), "comment", "%s %q: a comment becomes part of the field; put it on a line of its own", names[i], finding.Shorten(f))
+		default:
+			continue
+		}
+		return false
+	}
+	return true
+}
+
+func (l *loader) policyLine(fields [][]byte) {
+	if !l.check(fields, l.model.Policy) {
+		return
+	}
+	if l.eft >= 0 && !l.checkEffect(fields[l.eft]) {
+		return
+	}
+	if l.priority >= 0 {
+		if _, err := strconv.Atoi(string(fields[l.priority])); err != nil {
+			l.refuse(l.fieldColumn(l.priority+1), "priority", "the priority %q is not a whole number: the order would be undefined", finding.Shorten(fields[l.priority]))
+			return
+		}
+	}
+	l.out.Lines++
+	l.row = l.row[:0]
+	for _, f := range fields {
+		l.row = append(l.row, l.out.Symbols.internBytes(f))
+	}
+	hash, cols := hashSymbols(l.row...), l.out.Rows.Cols
+	first, ok := l.rows.find(hash, func(row uint32) bool {
+		for i, col := range cols {
+			if col[row] != l.row[i] {
+				return false
+			}
+		}
+		return true
+	})
+	if ok {
+		l.duplicate(l.out.Rows.Lines[first])
+		return
+	}
+	if l.swallowed("p", fields) {
+		return
+	}
+	for i, s := range l.row {
+		cols[i] = append(cols[i], s)
+	}
+	l.out.Rows.Lines = append(l.out.Rows.Lines, l.number)
+	l.rows.insert(hash, uint32(len(l.out.Rows.Lines)-1))
+}
+
+func (l *loader) checkEffect(effect []byte) bool {
+	switch {
+	case string(effect) != "allow" && string(effect) != "deny":
+		hint := ""
+		if bytes.IndexByte(effect, '#') >= 0 {
+			hint = "; put the comment on a line of its own"
+		}
+		l.refuse(l.fieldColumn(l.eft+1), "effect", "the effect is %q, which Casbin would ignore: write allow or deny%s", finding.Shorten(effect), hint)
+		return false
+	case string(effect) == "deny" && l.model.Effect == model.AllowOverride:
+		l.refuse(l.fieldColumn(l.eft+1), "effect", "the model's effect looks for allow alone, so this deny denies nothing: give the model an effect that looks for deny too")
+		return false
+	}
+	return true
+}
+
+func (l *loader) roleLine(kind string, fields [][]byte) {
+	if !l.check(fields, []string{"name", "role", "domain"}[:l.model.Roles[kind]]) {
+		return
+	}
+	if kind == "g" && (fields[1][0] == '@' || string(fields[1]) == authz.Anonymous) {
+		l.refuse(l.fieldColumn(2), "role-name", "nobody can be given %q here: names with @ are groups of an identity source, and %s is whoever has no credentials", finding.Shorten(fields[1]), authz.Anonymous)
+		return
+	}
+	l.out.Lines++
+	link := Edge{Name: l.out.Symbols.internBytes(fields[0]), Role: l.out.Symbols.internBytes(fields[1]), Line: l.number}
+	if len(fields) == 3 {
+		link.Domain = l.out.Symbols.internBytes(fields[2])
+	}
+	hash, known := hashSymbols(link.Name, link.Role, link.Domain), l.out.Edges[kind]
+	first, ok := l.linked[kind].find(hash, func(i uint32) bool {
+		return known[i].Name == link.Name && known[i].Role == link.Role && known[i].Domain == link.Domain
+	})
+	if ok {
+		l.duplicate(known[first].Line)
+		return
+	}
+	if l.swallowed(kind, fields) {
+		return
+	}
+	l.out.Edges[kind] = append(known, link)
+	l.linked[kind].insert(hash, uint32(len(known)))
+}
+
+func (l *loader) duplicate(first uint32) {
+	l.Warn(int(l.number), "duplicate", "says what line %d says: remove one", first)
+}
+
+// swallowed refuses a line that Casbin would take for another one and drop:
+// it compares fields joined by commas.
+func (l *loader) swallowed(kind string, fields [][]byte) bool {
+	if !slices.ContainsFunc(fields, func(f []byte) bool { return bytes.IndexByte(f, ',') >= 0 }) {
+		return false
+	}
+	key := kind + "," + string(bytes.Join(fields, []byte{','}))
+	if first, ok := l.joined[key]; ok {
+		l.refuse(0, "comma", "Casbin would drop this line, because with its commas it reads like line %d", first)
+		return true
+	}
+	l.joined[key] = l.number
+	return false
+}
+
+// finish checks what takes the whole file, and puts the rows into the order in
+// which Casbin evaluates them.
+func (l *loader) finish() {
+	l.unusedRoles()
+	l.checkPatterns()
+	if l.Errors == 0 {
+		l.refuseMeanings()
+	}
+	if l.model.Effect == model.SubjectPriority {
+		l.sortBySubject()
+	}
+	l.out.sortByPriority(l.priority)
+}
+
+// unusedRoles refuses roles that are granted and then used by nothing: a
+// misspelt role, or a line with its names the wrong way round.
+func (l *loader) unusedRoles() {
+	if l.model.Evaluates || l.model.Effect == model.SubjectPriority {
+		return // a rule may name any role, and a role may be there for its rank alone
+	}
+	used := make([]bool, l.out.Symbols.Len())
+	for _, col := range l.out.Rows.Cols {
+		for _, s := range col {
+			used[s] = true
+		}
+	}
+	for _, text := range l.model.Texts {
+		if s, ok := l.out.Symbols.Lookup(text); ok {
+			used[s] = true
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(l.model.Roles)) {
+		passedOn := make([]bool, l.out.Symbols.Len())
+		for _, link := range l.out.Edges[kind] {
+			passedOn[link.Name] = true
+		}
+		for _, link := range l.out.Edges[kind] {
+			if !used[link.Role] && !passedOn[link.Role] {
+				l.Fail(int(link.Line), "role-unused", "no line uses the role %q, so this one grants nothing: is it misspelt, or are the two names the wrong way round?", finding.Shorten(l.out.Symbols.Text(link.Role)))
+			}
+		}
+	}
+}

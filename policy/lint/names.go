@@ -1,0 +1,375 @@
+package lint
+
+import (
+	"hash/maphash"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"securefiles/authz"
+	"securefiles/policy"
+	"securefiles/policy/internal/finding"
+	"securefiles/policy/internal/pattern"
+	"securefiles/policy/internal/table"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// lintActions looks for actions that no request has.
+func (l *linter) lintActions() {
+	for _, a := range l.shape.Actions {
+		matches := map[table.Symbol]bool{}
+		for row, s := range l.table.Rows.Cols[a.Column] {
+			ok, known := matches[s]
+			if !known {
+				ok = a.MatchesAny(l.table.Symbols.Text(s))
+				matches[s] = ok
+			}
+			if !ok {
+				l.warn(l.table.Rows.Lines[row], a.Column+1, "action", "%s", table.ActionMessage(l.model, a.Column, l.table.Symbols.Text(s)))
+			}
+		}
+	}
+}
+
+// lintPatterns looks for patterns that cover something else than they seem to,
+// where that is no error already.
+func (l *linter) lintPatterns() {
+	col := l.shape.Object
+	if col < 0 {
+		return
+	}
+	rows := l.table.Rows
+	for row := range rows.Len() {
+		text := l.text(col, row)
+		for _, p := range pattern.Problems(l.shape.Function, text, true) {
+			l.warn(rows.Lines[row], col+1, p.Rule, "%s %q: %s", l.model.Policy[col], finding.Shorten(text), p.Message)
+		}
+		for _, d := range l.check.opts.Downloads {
+			if len(d.URL) > 1 && strings.HasPrefix(text, d.URL) {
+				l.warn(rows.Lines[row], col+1, "pattern-download", "%s %q begins with %s, the url of the download %s, and paths of a policy begin below it: leave %s out",
+					l.model.Policy[col], finding.Shorten(text), d.URL, d.Name, strings.TrimSuffix(d.URL, "/"))
+			}
+		}
+		if l.shape.Role && l.allows(row) && pattern.CoversEverything(l.shape.Function, text) && l.roles.everybody(rows.Cols[l.shape.Subject][row]) {
+			l.warn(rows.Lines[row], 0, "open-to-anyone", "lets everybody have everything, without credentials too: name the part that is public, or say %s", authz.GroupAuthenticated)
+		}
+	}
+}
+
+// lintDomains looks for domains that no download has.
+func (l *linter) lintDomains() {
+	col := l.shape.Domain
+	if col < 0 || l.check.opts.Downloads == nil {
+		return
+	}
+	var names []string
+	for _, d := range l.check.opts.Downloads {
+		names = append(names, d.Name)
+	}
+	known := func(s table.Symbol) bool { return slices.Contains(names, l.table.Symbols.Text(s)) }
+	list := strings.Join(names, ", ")
+	for row, s := range l.table.Rows.Cols[col] {
+		if !known(s) {
+			l.warn(l.table.Rows.Lines[row], col+1, "domain", "no download is called %q, so this line matches no request: there are %s", finding.Shorten(l.table.Symbols.Text(s)), list)
+		}
+	}
+	for _, link := range l.table.Edges["g"] {
+		if l.model.Roles["g"] == 3 && l.shape.InDomain && !known(link.Domain) {
+			l.warn(link.Line, 3, "domain", "no download is called %q, so this line grants nothing: there are %s", finding.Shorten(l.table.Symbols.Text(link.Domain)), list)
+		}
+	}
+}
+
+// A use is where a name of a subject stands first.
+type use struct {
+	name  table.Symbol
+	line  uint32
+	field int
+}
+
+// subjects returns the names of subjects, groups and roles, each with its first
+// use in the order of the file.
+func (l *linter) subjects() []use {
+	seen := make([]bool, l.table.Symbols.Len())
+	var uses []use
+	add := func(name table.Symbol, line uint32, field int) {
+		if !seen[name] {
+			seen[name] = true
+			uses = append(uses, use{name, line, field})
+		}
+	}
+	if col := l.shape.Subject; col >= 0 {
+		for row, name := range l.table.Rows.Cols[col] {
+			add(name, l.table.Rows.Lines[row], col+1)
+		}
+	}
+	for _, link := range l.table.Edges["g"] {
+		add(link.Name, link.Line, 1)
+		add(link.Role, link.Line, 2)
+	}
+	slices.SortStableFunc(uses, func(a, b use) int { return int(a.line) - int(b.line) })
+	return uses
+}
+
+// lintSubjects looks for names by which somebody means everybody, for roles that
+// nobody can have, and for groups without their @.
+func (l *linter) lintSubjects() {
+	if l.shape.Subject < 0 {
+		return
+	}
+	held := l.heldNames()
+	for _, u := range l.subjects() {
+		name := l.table.Symbols.Text(u.name)
+		if held[u.name] {
+			continue
+		}
+		plain := strings.TrimPrefix(name, "@")
+		switch fold := strings.ToLower(plain); {
+		case name == authz.GroupAnyone || name == authz.GroupAuthenticated:
+		case fold == "*" || fold == "anyone" || fold == "everyone" || fold == "everybody":
+			l.warn(u.line, u.field, "subject-everyone", "%q is a name like any other: everybody is %s", finding.Shorten(name), authz.GroupAnyone)
+		case fold == authz.Anonymous && name == plain && (name != authz.Anonymous || l.opensTo(u)):
+			l.warn(u.line, u.field, "subject-everyone", "%s is whoever has no credentials, and nobody who has: everybody is %s", authz.Anonymous, authz.GroupAnyone)
+		case fold == "authenticated":
+			l.warn(u.line, u.field, "subject-everyone", "%q is a name like any other: everybody with credentials is %s", finding.Shorten(name), authz.GroupAuthenticated)
+		case isRoleName(fold) && !strings.HasPrefix(name, "@"):
+			l.warn(u.line, u.field, "role-unheld", "nobody has the role %q: give it to somebody with a g line, or is the name misspelt?", finding.Shorten(name))
+		}
+		if name != plain {
+			continue
+		}
+		if group, ok := l.table.Symbols.Lookup("@" + name); ok && l.isSubject(group) {
+			l.warn(u.line, u.field, "similar-names", "%q is another name than the group %q: write the group with its @", finding.Shorten(name), finding.Shorten("@"+name))
+		}
+	}
+}
+
+// opensTo reports whether a p line gives a name something at its first use.
+func (l *linter) opensTo(u use) bool {
+	row, ok := slices.BinarySearch(l.table.Rows.Lines, u.line)
+	return ok && l.allows(row)
+}
+
+// isSubject reports whether a name stands where subjects, groups and roles do.
+func (l *linter) isSubject(name table.Symbol) bool {
+	if l.names == nil {
+		l.names = make([]bool, l.table.Symbols.Len())
+		for _, u := range l.subjects() {
+			l.names[u.name] = true
+		}
+	}
+	return l.names[name]
+}
+
+// isRoleName reports whether a name says that it is a role's: role:admin,
+// ROLE_ADMIN.
+func isRoleName(lower string) bool {
+	rest, ok := strings.CutPrefix(lower, "role")
+	if !ok {
+		return strings.HasSuffix(lower, "_role") || strings.HasSuffix(lower, "-role")
+	}
+	return rest != "" && strings.ContainsRune(":_-/.", rune(rest[0]))
+}
+
+// Bounds of the search for names that differ by one letter.
+const (
+	maxRoleLetters    = 4 << 20 // of all roles
+	maxSubjectLetters = 16 << 20
+	minSimilar        = 5 // shorter names differ by a letter easily
+)
+
+// lintNames looks for names that differ by next to nothing, and for texts that
+// are not in composed form.
+func (l *linter) lintNames() {
+	l.lintForms()
+	uses := l.subjects()
+	first := make(map[string]use, len(uses))
+	for _, u := range uses {
+		name := l.table.Symbols.Text(u.name)
+		fold := foldName(name)
+		if other, ok := first[fold]; ok {
+			l.warn(u.line, u.field, "similar-names", "%q differs from %q in line %d by case or accents alone, and is another name", finding.Shorten(name), finding.Shorten(l.table.Symbols.Text(other.name)), other.line)
+			continue
+		}
+		first[fold] = u
+	}
+	l.misspeltRoles(uses)
+}
+
+// lintForms looks for texts that are not in composed form.
+func (l *linter) lintForms() {
+	told := make([]bool, l.table.Symbols.Len())
+	check := func(s table.Symbol, line uint32, field int) {
+		if told[s] {
+			return
+		}
+		told[s] = true
+		if text := l.table.Symbols.Text(s); !norm.NFC.IsNormalString(text) {
+			l.warn(line, field, "unicode-form", "%q holds a letter and an accent as two characters, which is another text than with one: write it composed (NFC)", finding.Shorten(text))
+		}
+	}
+	for col, values := range l.table.Rows.Cols {
+		for row, s := range values {
+			check(s, l.table.Rows.Lines[row], col+1)
+		}
+	}
+	for _, links := range l.table.Edges {
+		for _, link := range links {
+			check(link.Name, link.Line, 1)
+			check(link.Role, link.Line, 2)
+		}
+	}
+}
+
+// foldName returns what names that look alike share.
+func foldName(name string) string {
+	if strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf || 'A' <= r && r <= 'Z' }) < 0 {
+		return name
+	}
+	return strings.ToLower(norm.NFKC.String(name))
+}
+
+// misspeltRoles looks for subjects that nobody holds and that differ from a role
+// by one letter. Names with digits are numbered more often than misspelt.
+func (l *linter) misspeltRoles(uses []use) {
+	held := l.heldNames()
+	candidate := func(name string) bool {
+		return len(name) >= minSimilar && !strings.ContainsFunc(name, unicode.IsDigit) && name[0] != '@'
+	}
+	letters := [2]int{}
+	for _, u := range uses {
+		if name := l.table.Symbols.Text(u.name); candidate(name) {
+			if held[u.name] {
+				letters[0] += len(name)
+			} else {
+				letters[1] += len(name)
+			}
+		}
+	}
+	if letters[0] == 0 || letters[0] > maxRoleLetters || letters[1] > maxSubjectLetters {
+		return
+	}
+	roles := map[string]table.Symbol{} // by the name without one of its letters, and by the name
+	for _, u := range uses {
+		if name := l.table.Symbols.Text(u.name); held[u.name] && candidate(name) {
+			for _, key := range withoutOne(name) {
+				roles[key] = u.name
+			}
+		}
+	}
+	for _, u := range uses {
+		name := l.table.Symbols.Text(u.name)
+		if held[u.name] || !candidate(name) {
+			continue
+		}
+		for _, key := range withoutOne(name) {
+			role, ok := roles[key]
+			if !ok || !oneEdit(name, l.table.Symbols.Text(role)) || foldName(name) == foldName(l.table.Symbols.Text(role)) {
+				continue
+			}
+			l.warn(u.line, u.field, "similar-names", "%q differs from the role %q by one letter: is it misspelt?", finding.Shorten(name), finding.Shorten(l.table.Symbols.Text(role)))
+			break
+		}
+	}
+}
+
+// withoutOne returns a name, and the name without each of its letters.
+func withoutOne(name string) []string {
+	keys := []string{name}
+	for i, r := range name {
+		keys = append(keys, name[:i]+name[i+utf8.RuneLen(r):])
+	}
+	return keys
+}
+
+// oneEdit reports whether two names become the same when one letter is changed,
+// added, removed or swapped with the next.
+func oneEdit(a, b string) bool {
+	x, y := []rune(a), []rune(b)
+	for len(x) > 0 && len(y) > 0 && x[0] == y[0] {
+		x, y = x[1:], y[1:]
+	}
+	for len(x) > 0 && len(y) > 0 && x[len(x)-1] == y[len(y)-1] {
+		x, y = x[:len(x)-1], y[:len(y)-1]
+	}
+	return len(x) <= 1 && len(y) <= 1 || len(x) == 2 && len(y) == 2 && x[0] == y[1] && x[1] == y[0]
+}
+
+// lintUsers compares the policy with the users that identity sources list.
+func (l *linter) lintUsers() {
+	held := l.heldNames()
+	known := map[string]bool{authz.Anonymous: true}
+	for _, u := range l.check.opts.Users {
+		known[u.Name] = true
+		if s, ok := l.table.Symbols.Lookup(u.Name); ok && held[s] {
+			l.add(policy.Finding{File: u.File, Line: u.Line, Rule: "user-is-role"}, "the user %q is called like a role of the policy, and is refused so that it does not get the role: rename one of them", finding.Shorten(u.Name))
+		}
+	}
+	if !l.check.opts.OnlyUsers || l.shape.Subject < 0 {
+		return
+	}
+	for _, u := range l.subjects() {
+		name := l.table.Symbols.Text(u.name)
+		switch {
+		case name == authz.GroupAnyone || name == authz.GroupAuthenticated || held[u.name] || known[name]:
+		case strings.HasPrefix(name, "@"):
+			l.warn(u.line, u.field, "subject-unknown", "no identity source of the configuration names groups, so nobody is in %q", finding.Shorten(name))
+		default:
+			l.warn(u.line, u.field, "subject-unknown", "no user is called %q, and no line gives it to anybody as a role", finding.Shorten(name))
+		}
+	}
+}
+
+// maxPathLevels bounds how many directories of an object are compared.
+const maxPathLevels = 8
+
+// lintPaths looks for directories that differ by case alone.
+func (l *linter) lintPaths() {
+	col := l.shape.Object
+	if col < 0 {
+		return
+	}
+	type spelling struct {
+		hash uint64
+		line uint32
+	}
+	seed := maphash.MakeSeed()
+	first := map[uint64]spelling{}
+	told := map[uint64]bool{} // spellings
+	for row := range l.table.Rows.Len() {
+		text := l.text(col, row)
+		prefix, whole := pattern.LiteralPrefix(l.shape.Function, text)
+		if whole || strings.HasPrefix(text, prefix+"/") { // it ends where a name does
+			prefix += "/"
+		}
+		for end, level := 0, 0; level < maxPathLevels; level++ {
+			n := strings.IndexByte(prefix[end:], '/')
+			if n < 0 {
+				break
+			}
+			if end += n + 1; end == 1 {
+				continue
+			}
+			dir := prefix[:end-1]
+			here := spelling{maphash.String(seed, dir), l.table.Rows.Lines[row]}
+			key := here.hash
+			if lower := strings.ToLower(dir); lower != dir {
+				key = maphash.String(seed, lower)
+			}
+			other, ok := first[key]
+			if !ok {
+				first[key] = here
+				continue
+			}
+			if other.hash != here.hash {
+				if !told[here.hash] {
+					told[here.hash] = true
+					l.warn(here.line, col+1, "similar-paths", "%q differs by case alone from what line %d has, and is another path", finding.Shorten(dir), other.line)
+				}
+				break
+			}
+		}
+	}
+}

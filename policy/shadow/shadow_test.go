@@ -1,0 +1,165 @@
+package shadow
+
+import (
+	"context"
+	"encoding/csv"
+	"strings"
+	"testing"
+
+	"securefiles/authz"
+	"securefiles/policy/internal/engine"
+	"securefiles/policy/internal/storetest"
+	"securefiles/policy/internal/world"
+
+	"pgregory.net/rapid"
+)
+
+// again makes a decision again, as Run does.
+func again(t testing.TB, version *engine.Version, q authz.Query, d authz.Decision) Comparison {
+	t.Helper()
+	stock, err := newStock(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stock.compare(task{version: version, query: q, decision: d})
+}
+
+func TestShadowComparesTheDecidingLine(t *testing.T) {
+	s, _ := storetest.Open(t, storetest.ContractPolicy, nil)
+	version := s.Version()
+	for _, q := range []authz.Query{
+		world.Query("alice", "/project/plan.pdf"), world.Query("alice", "/project/hr/pay.pdf"), world.Query("bob", "/project/x", "@contractors"),
+		world.Query("bob", "/shared/x", "@anyone", "@authenticated"), world.Query("bob", "/nowhere"), world.Query("project_member", "/project/plan.pdf"),
+	} {
+		d, err := version.Decide(&q)
+		stock, stockErr := newStock(version)
+		if stockErr != nil {
+			t.Fatal(stockErr)
+		}
+		if c := stock.compare(task{version, q, d, err}); !c.Same {
+			t.Errorf("%+v: ours %s, stock %s", q, c.Ours, c.Stocks)
+		}
+	}
+	for _, tt := range []struct {
+		name         string
+		q            authz.Query
+		d            authz.Decision
+		ours, stocks string
+	}{
+		{"another effect", world.Query("bob", "/nowhere"), authz.Decision{Effect: authz.Allow, Line: 2}, "allow by p, project_member, /project/**, read, allow", "deny by default"},
+		{"another line", world.Query("alice", "/project/hr/x"), authz.Decision{Line: 1}, "deny by p, @authenticated, /shared/**, read, allow", "deny by p, project_member, /project/hr/**, read, deny"},
+	} {
+		if c := again(t, version, tt.q, tt.d); c.Same || c.Ours.String() != tt.ours || c.Stocks.String() != tt.stocks {
+			t.Errorf("%s: %t, ours %s, stock %s", tt.name, c.Same, c.Ours, c.Stocks)
+		}
+	}
+}
+
+// The shadow's stock Casbin is the one of the other tests, which is built from
+// the files, with the groups as lines: for any model, policy and request.
+func TestShadowIsStockCasbin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := world.DrawShape(t)
+		matcher := s.DrawMatcher(t)
+		store, policy := storetest.OpenDrawn(t, s.Model(matcher), s.DrawPolicy(t, matcher))
+		if store == nil {
+			return
+		}
+		version := store.Version()
+		enforcer, err := newStock(version)
+		if err != nil {
+			t.Fatalf("%v\nmodel:\n%s\npolicy:\n%s", err, s.Model(matcher), policy)
+		}
+		stock, err := world.NewStock(version.Engine.Model, policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			q := world.DrawQuery(t, matcher)
+			if s.Effect == world.SubjectPriority {
+				q.Principal.Groups = nil
+			}
+			want, wantErr := stock.Decide(q)
+			got := enforcer.decide(q)
+			if (got.Err != nil) != (wantErr != nil) {
+				t.Fatalf("%+v: %v, want %v", q, got.Err, wantErr)
+			}
+			if wantErr == nil && (got.Effect == authz.Allow != want.Allowed || (got.Line == "") != (want.Line == "") || plain(got.Line) != "p\x00"+want.Line && want.Line != "") {
+				t.Fatalf("%+v: %+v, want %+v\nmodel:\n%s\npolicy:\n%s", q, got, want, s.Model(matcher), policy)
+			}
+		}
+	})
+}
+
+// plain returns a line as an outcome has it.
+func plain(line string) string {
+	r := csv.NewReader(strings.NewReader(line))
+	r.TrimLeadingSpace = true
+	fields, err := r.Read()
+	if err != nil {
+		return ""
+	}
+	return strings.Join(fields, "\x00") + "\x00"
+}
+
+func TestShadowRunsBesideDecisions(t *testing.T) {
+	s, _ := storetest.Open(t, storetest.ContractPolicy, nil)
+	shadow, err := New(s, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	reports := make(chan Comparison)
+	done := make(chan error)
+	go func() {
+		done <- shadow.Run(ctx, func(c Comparison, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			reports <- c
+		})
+	}()
+	for range 3 { // however busy the shadow is, no decision waits
+		for range 100 {
+			if d, err := shadow.Decide(ctx, world.Query("alice", "/project/plan.pdf")); err != nil || d.Effect != authz.Allow {
+				t.Fatalf("%v, %v", d, err)
+			}
+		}
+		if c := <-reports; !c.Same || c.Query.Object != "/project/plan.pdf" {
+			t.Errorf("%+v", c)
+		}
+	}
+	go func() {
+		for range reports { // what is still being made again
+		}
+	}()
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	close(reports)
+}
+
+func TestShadowShare(t *testing.T) {
+	s, _ := storetest.Open(t, storetest.ContractPolicy, nil)
+	for _, share := range []float64{-0.1, 1.1} {
+		if _, err := New(s, share); err == nil {
+			t.Errorf("a share of %g is accepted", share)
+		}
+	}
+	if _, err := New(nil, 1); err == nil {
+		t.Error("a shadow of nothing is accepted")
+	}
+	shadow, err := New(s, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if _, err := shadow.Decide(t.Context(), world.Query("alice", "/project/plan.pdf")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(shadow.tasks) != 0 {
+		t.Error("a share of 0 makes decisions again")
+	}
+}
