@@ -92,7 +92,7 @@ func Compare(ctx context.Context, before, after *policy.Store, opts *DiffOptions
 		return nil, err
 	}
 	for _, a := range d.sides {
-		a.findLinks()
+		a.findEdges()
 	}
 	return d.out, nil
 }
@@ -127,7 +127,7 @@ type changeKey struct {
 // A pattern is one of a policy, with what compares it to a path.
 type pathPattern struct{ function, text string }
 
-// findChanges finds the lines and the links that only one side has.
+// findChanges finds the lines and the edges that only one side has.
 func (d *differ) findChanges() {
 	before, after := d.sides[0].version, d.sides[1].version
 	d.out.NotExact = before.Engine.Model.NamesUnlisted()
@@ -160,17 +160,17 @@ func (d *differ) findChanges() {
 		d.everything = d.everything || !slices.Equal(common[0], common[1])
 	}
 	// Whoever leads to a name whose roles have changed.
-	links := [2]map[string][]string{d.sides[0].linkTexts(), d.sides[1].linkTexts()}
+	edges := [2]map[string][]string{d.sides[0].edgeTexts(), d.sides[1].edgeTexts()}
 	parents := map[string][]string{} // role -> names that have it
 	d.affected = map[string]bool{}
 	var open []string
-	for i := range links {
-		for name, list := range links[i] {
+	for i := range edges {
+		for name, list := range edges[i] {
 			for _, l := range list {
 				role, _, _ := strings.Cut(l, "\x00")
 				parents[role] = append(parents[role], name)
 			}
-			if !d.affected[name] && !slices.Equal(list, links[1-i][name]) {
+			if !d.affected[name] && !slices.Equal(list, edges[1-i][name]) {
 				d.affected[name] = true
 				open = append(open, name)
 			}
@@ -199,13 +199,14 @@ func (d *differ) findChanges() {
 }
 
 // linkTexts returns what each name is given, sorted: role, definition and
-// domain.
-func (a *inquiry) linkTexts() map[string][]string {
+// domain. They are joined by NUL, which no line
+// holds: the loader refuses control characters.
+func (a *inquiry) edgeTexts() map[string][]string {
 	out := map[string][]string{}
 	text := a.version.Table.Symbols.Text
-	for definition, list := range a.version.Table.Edges {
+	for kind, list := range a.version.Table.Edges {
 		for _, l := range list {
-			out[text(l.Name)] = append(out[text(l.Name)], strings.Join([]string{text(l.Role), definition, text(l.Domain)}, "\x00"))
+			out[text(l.Name)] = append(out[text(l.Name)], strings.Join([]string{text(l.Role), kind, text(l.Domain)}, "\x00"))
 		}
 	}
 	for _, list := range out {
@@ -382,9 +383,9 @@ type nameGroup struct {
 	affected bool
 }
 
-// nameGroups puts names together that only links tell apart, and the same ones.
+// nameGroups puts names together that only edges tell apart, and the same ones.
 func (d *differ) nameGroups() []*nameGroup {
-	links := [2]map[string][]string{d.sides[0].linkTexts(), d.sides[1].linkTexts()}
+	edges := [2]map[string][]string{d.sides[0].edgeTexts(), d.sides[1].edgeTexts()}
 	stranger := strangerTo(d.sides[0].version, d.sides[1].version)
 	var out []*nameGroup
 	bySignature := map[string]*nameGroup{}
@@ -403,7 +404,7 @@ func (d *differ) nameGroups() []*nameGroup {
 			c := &nameGroup{kind: n.kind, names: []string{n.name}, ask: [2]authz.Principal{p, p}}
 			c.affected = d.everything || d.affected[n.name] || d.affected[authz.GroupAnyone] || n.kind != KindAnonymous && d.affected[authz.GroupAuthenticated]
 			if n.kind == KindUser && d.out.NotExact == "" && !d.sides[0].ownNames()[n.name] && !d.sides[1].ownNames()[n.name] {
-				signature := strings.Join(links[0][n.name], "\x01") + "\x02" + strings.Join(links[1][n.name], "\x01")
+				signature := strings.Join(edges[0][n.name], "\x01") + "\x02" + strings.Join(edges[1][n.name], "\x01")
 				if other, ok := bySignature[signature]; ok {
 					other.names = append(other.names, n.name)
 					continue
@@ -424,7 +425,7 @@ func (a *inquiry) ownNames() map[string]bool {
 	}
 	a.own = map[string]bool{}
 	text := a.version.Table.Symbols.Text
-	for _, col := range a.version.SubjectColumns() {
+	for _, col := range a.version.Engine.Model.SubjectColumns() {
 		for _, s := range a.version.Table.Rows.Cols[col] {
 			a.own[text(s)] = true
 		}

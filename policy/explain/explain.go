@@ -138,7 +138,7 @@ func explain(ctx context.Context, v *engine.Version, q *authz.Query) (*Explanati
 			return nil, fmt.Errorf("find the nearest lines: %w", err)
 		}
 	}
-	w.findLinks()
+	w.findEdges()
 	switch {
 	case decideErr != nil:
 		x.Why = whyError
@@ -171,10 +171,10 @@ const whyError = "the matcher cannot be evaluated for this request, and what can
 func whyReserved(v *engine.Version, subject string) string {
 	name, ok := v.Table.Symbols.Lookup(subject)
 	if ok && v.IsReserved(name) {
-		for _, links := range v.Table.Edges {
-			for _, link := range links {
-				if link.Role == name {
-					return fmt.Sprintf("line %d makes %s a role, and no user may be called like a role: rename one of them", link.Line, finding.Escape(strconv.Quote(subject)))
+		for _, edges := range v.Table.Edges {
+			for _, edge := range edges {
+				if edge.Role == name {
+					return fmt.Sprintf("line %d makes %s a role, and no user may be called like a role: rename one of them", edge.Line, finding.Escape(strconv.Quote(subject)))
 				}
 			}
 		}
@@ -247,7 +247,7 @@ type explainer struct {
 	version *engine.Version
 	ev      *engine.Evaluator
 	calls   []model.RoleCall
-	links   map[engine.EdgeKey][]*Step // steps whose g line is looked for
+	edges   map[engine.EdgeKey][]*Step // steps whose g line is looked for
 }
 
 func newExplainer(v *engine.Version, q *authz.Query) (*explainer, error) {
@@ -255,7 +255,7 @@ func newExplainer(v *engine.Version, q *authz.Query) (*explainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &explainer{version: v, ev: ev, calls: v.Engine.Model.RoleCalls(), links: map[engine.EdgeKey][]*Step{}}, nil
+	return &explainer{version: v, ev: ev, calls: v.Engine.Model.SubjectRoles(), edges: map[engine.EdgeKey][]*Step{}}, nil
 }
 
 func (w *explainer) end() { w.version.Engine.End(w.ev) }
@@ -265,7 +265,7 @@ func (w *explainer) roles() []string {
 	var names []string
 	seen := map[string]bool{}
 	for _, rc := range w.calls {
-		if strings.HasPrefix(rc.Domain, "p_") {
+		if rc.Domain != nil && rc.Domain.Column >= 0 {
 			continue // each line has its own
 		}
 		domain, ok := w.ev.RoleDomain(rc, -1)
@@ -293,7 +293,7 @@ func (w *explainer) line(row int) Line {
 	for i, h := range hops {
 		l.Chain[i].Name = h.Name
 		if h.Given {
-			w.links[h.Edge] = append(w.links[h.Edge], &l.Chain[i])
+			w.edges[h.Edge] = append(w.edges[h.Edge], &l.Chain[i])
 		}
 	}
 	if len(hops) == 0 {
@@ -312,15 +312,15 @@ func (w *explainer) explained(row int, alternative *model.Term) Line {
 }
 
 // findLinks fills in the g lines of all chains, in one pass.
-func (w *explainer) findLinks() {
-	for definition, list := range w.version.Table.Edges {
-		for _, link := range list {
-			key := engine.EdgeKey{Kind: definition, Name: link.Name, Role: link.Role, Domain: link.Domain}
-			for _, step := range w.links[key] {
-				step.Line = int(link.Line)
+func (w *explainer) findEdges() {
+	for kind, list := range w.version.Table.Edges {
+		for _, edge := range list {
+			key := engine.EdgeKey{Kind: kind, Name: edge.Name, Role: edge.Role, Domain: edge.Domain}
+			for _, step := range w.edges[key] {
+				step.Line = int(edge.Line)
 			}
-			delete(w.links, key)
-			if len(w.links) == 0 {
+			delete(w.edges, key)
+			if len(w.edges) == 0 {
 				return
 			}
 		}
@@ -387,6 +387,8 @@ func (w *explainer) nearest(ctx context.Context) ([]Line, error) {
 	}
 	more := func(n nearness) bool { return n.failed > fewest }
 	own, foreign = slices.DeleteFunc(own, more), slices.DeleteFunc(foreign, more)
+	// Where both are many, the larger half is the subject's own; where one kind
+	// is few, the other has its places.
 	own = own[:min(len(own), max(maxNearest-len(foreign), (maxNearest+1)/2))]
 	best := append(own, foreign[:min(len(foreign), maxNearest-len(own))]...)
 	slices.SortFunc(best, nearness.compare)

@@ -388,3 +388,39 @@ func TestExplanationIsEscaped(t *testing.T) {
 		}
 	}
 }
+
+// However a matcher writes that it asks for a role, the explanation is the same.
+func TestExplainSeesThroughSpelling(t *testing.T) {
+	const policy = "p, editor, /a/**, read, allow\np, bob, /b/**, read, allow\np, editor, /c/**, list, allow\ng, alice, editor\ng, editor, staff\np, staff, /a/x, read, allow\n"
+	shape := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Roles: []string{"g = _, _"}, Effect: world.AllowAndDeny}
+	const rest = " && globMatch(r.obj, p.obj) && r.act == p.act"
+	plain := storetest.OpenText(t, shape.Model("g(r.sub, p.sub)"+rest), policy)
+	for _, asks := range []string{"g (r.sub, p.sub)", "g((r.sub), p.sub)", "g(r.sub, (p.sub))", "(g(((r.sub)),p.sub))"} {
+		model := strings.Replace(shape.Model("g(r.sub, p.sub)"+rest), "g(r.sub, p.sub)", asks, 1)
+		s := storetest.OpenText(t, model, policy)
+		for _, q := range []authz.Query{world.Query("alice", "/a/x"), world.Query("alice", "/b/x"), world.Query("alice", "/c/x"), world.Query("carol", "/a/x"), world.Query("carol", "/a/x", "@team")} {
+			want, got := explained(t, plain, q), explained(t, s, q)
+			for _, x := range []*Explanation{want, got} {
+				for _, l := range x.Nearest {
+					l.Clauses[0].Text = "g(r.sub, p.sub)" // the clause itself stands as it is written
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: %+v: -plain +spelt\n%s", asks, q, diff)
+			}
+		}
+		for _, object := range []string{"/a/x", "/b/x"} {
+			want, err := Who(t.Context(), plain, authz.Query{Object: object, Action: authz.ActionRead})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := Who(t.Context(), s, authz.Query{Object: object, Action: authz.ActionRead})
+			if diff := cmp.Diff(want, got); err != nil || diff != "" {
+				t.Errorf("who %s under %s: %v -plain +spelt\n%s", object, asks, err, diff)
+			}
+		}
+		if indexed := s.Status(); !indexed.Indexed {
+			t.Errorf("%s: not indexed: %s", asks, indexed.NotIndexed)
+		}
+	}
+}

@@ -71,7 +71,7 @@ func Who(ctx context.Context, s *policy.Store, q authz.Query) (*Holders, error) 
 			w.Denied = append(w.Denied, Access{p.name, p.kind, line})
 		}
 	}
-	a.findLinks()
+	a.findEdges()
 	return w, nil
 }
 
@@ -155,7 +155,7 @@ func What(ctx context.Context, s *policy.Store, q authz.Query) (*Holdings, error
 	}
 	w.NotExact = a.ev.NotByPath()
 	w.Exact = w.NotExact == ""
-	a.findLinks()
+	a.findEdges()
 	return w, nil
 }
 

@@ -23,7 +23,7 @@ const (
 // lintCover looks for lines that make no difference, because another one always
 // decides when they match.
 func (l *linter) lintCover() {
-	if !strings.Contains(l.model.Matcher, "p_") || l.table.Rows.Len() == 0 {
+	if !l.model.AsksPolicy || l.table.Rows.Len() == 0 {
 		return // Casbin evaluates such a matcher once, whatever the lines
 	}
 	if l.model.Effect == model.DenyOverride {
@@ -37,7 +37,6 @@ func (l *linter) lintCover() {
 		linter: l, sub: l.shape.Subject, obj: l.shape.Object, dom: l.shape.Domain,
 		ordered: l.model.Effect == model.Priority || l.model.Effect == model.SubjectPriority,
 		seed:    maphash.MakeSeed(), spans: map[uint64]span{}, budget: coverBudget, skip: map[int]bool{},
-		supers: newSymbolSet(l.table.Symbols.Len()), back: newSymbolSet(l.table.Symbols.Len()),
 	}
 	s.columns()
 	s.build()
@@ -325,7 +324,7 @@ func (s *coverSearch) lintLevel(row int) {
 				return false
 			}
 		}
-		return s.sub < 0 || s.supers.has(s.at(s.sub, other)) || s.roles.everybody(s.at(s.sub, row))
+		return s.sub < 0 || s.supers.Has(s.at(s.sub, other)) || s.roles.everybody(s.at(s.sub, row))
 	}
 	allow := s.find(rest, func(other int) bool {
 		return s.allows(other) && meets(other) && pattern.Covers(s.shape.Function, s.text(s.obj, other), rest)
@@ -375,7 +374,7 @@ func (s *coverSearch) first(a, b int) bool {
 			s.roles.addSupers(&s.back, s.shape, other.subject, other.domain)
 			s.budget -= 8 * len(s.back.list)
 		}
-		return !s.back.has(s.entered) || !s.coversRest(b, a)
+		return !s.back.Has(s.entered) || !s.coversRest(b, a)
 	}
 	return !s.coversRest(b, a)
 }
@@ -383,7 +382,7 @@ func (s *coverSearch) first(a, b int) bool {
 // covers reports whether a row a matches whatever a row b matches, whose subject
 // has been entered.
 func (s *coverSearch) covers(a, b int) bool {
-	return (s.sub < 0 || s.supers.has(s.at(s.sub, a))) && s.coversRest(a, b)
+	return (s.sub < 0 || s.supers.Has(s.at(s.sub, a))) && s.coversRest(a, b)
 }
 
 // coversRest is covers for all but the subject.

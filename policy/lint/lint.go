@@ -283,7 +283,7 @@ func withRemedies(findings []policy.Finding) []policy.Finding {
 }
 
 // A linter looks for what a policy says clearly and hardly means. It reads a
-// table that is loaded; nothing of it runs in the service.
+// table that is loaded. What it finds keeps nothing from being served.
 type linter struct {
 	ctx   context.Context
 	model *model.Model

@@ -75,9 +75,9 @@ func (l *linter) lintDomains() {
 			l.warn(l.table.Rows.Lines[row], col+1, "domain", "no download is called %q, so this line matches no request: there are %s", finding.Shorten(l.table.Symbols.Text(s)), list)
 		}
 	}
-	for _, link := range l.table.Edges["g"] {
-		if l.model.Roles["g"] == 3 && l.shape.InDomain && !known(link.Domain) {
-			l.warn(link.Line, 3, "domain", "no download is called %q, so this line grants nothing: there are %s", finding.Shorten(l.table.Symbols.Text(link.Domain)), list)
+	for _, edge := range l.table.Edges["g"] {
+		if l.model.Roles["g"] == 3 && l.shape.InDomain && !known(edge.Domain) {
+			l.warn(edge.Line, 3, "domain", "no download is called %q, so this line grants nothing: there are %s", finding.Shorten(l.table.Symbols.Text(edge.Domain)), list)
 		}
 	}
 }
@@ -105,9 +105,9 @@ func (l *linter) subjects() []use {
 			add(name, l.table.Rows.Lines[row], col+1)
 		}
 	}
-	for _, link := range l.table.Edges["g"] {
-		add(link.Name, link.Line, 1)
-		add(link.Role, link.Line, 2)
+	for _, edge := range l.table.Edges["g"] {
+		add(edge.Name, edge.Line, 1)
+		add(edge.Role, edge.Line, 2)
 	}
 	slices.SortStableFunc(uses, func(a, b use) int { return int(a.line) - int(b.line) })
 	return uses
@@ -215,10 +215,10 @@ func (l *linter) lintForms() {
 			check(s, l.table.Rows.Lines[row], col+1)
 		}
 	}
-	for _, links := range l.table.Edges {
-		for _, link := range links {
-			check(link.Name, link.Line, 1)
-			check(link.Role, link.Line, 2)
+	for _, edges := range l.table.Edges {
+		for _, edge := range edges {
+			check(edge.Name, edge.Line, 1)
+			check(edge.Role, edge.Line, 2)
 		}
 	}
 }

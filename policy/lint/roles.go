@@ -12,45 +12,31 @@ import (
 	"securefiles/policy/internal/table"
 )
 
-// A symbolSet is a set of symbols that is cleared in no time.
+// A symbolSet is a set of symbols, and their list.
 type symbolSet struct {
-	list  []table.Symbol
-	mark  []uint32 // by symbol: the epoch in which it was added
-	epoch uint32
+	table.Set
+	list []table.Symbol
 }
-
-func newSymbolSet(size int) symbolSet { return symbolSet{mark: make([]uint32, size), epoch: 1} }
 
 func (s *symbolSet) clear() {
+	s.Clear()
 	s.list = s.list[:0]
-	s.epoch++
 }
 
-func (s *symbolSet) add(name table.Symbol) bool {
-	if int(name) >= len(s.mark) {
-		s.mark = append(s.mark, make([]uint32, int(name)+1-len(s.mark))...)
+func (s *symbolSet) add(name table.Symbol) {
+	if s.Add(name) {
+		s.list = append(s.list, name)
 	}
-	if s.mark[name] == s.epoch {
-		return false
-	}
-	s.mark[name] = s.epoch
-	s.list = append(s.list, name)
-	return true
 }
 
-func (s *symbolSet) has(name table.Symbol) bool {
-	return int(name) < len(s.mark) && s.mark[name] == s.epoch
-}
-
-// graph are the links of one role definition as a graph, for the linter.
+// A graph is that of one role definition, as the linter asks it.
 type graph struct {
+	*table.Graph
 	syms  *table.Symbols
-	links []table.Edge
-	ids   map[table.Node]int32
-	nodes []table.Node
-	first []int32 // the links from node i are order[first[i]:first[i+1]]
-	order []int32 // of links
-	held  []bool  // by node: some link grants it
+	edges []table.Edge
+	ends  []int32 // by edge: the node at which it ends
+	order []int32 // the edges from node i are order[First[i]:First[i+1]]
+	held  []bool  // by node: some edge grants it
 
 	cycles [][]int32 // nodes that reach each other
 	group  []int32   // by node: the same for nodes that reach each other
@@ -65,24 +51,15 @@ type closureKey struct {
 	domain table.Symbol
 }
 
-func newGraph(syms *table.Symbols, links []table.Edge, depth int) *graph {
-	g := &graph{syms: syms, links: links, ids: map[table.Node]int32{}, known: map[closureKey][]table.Symbol{}}
-	id := func(n table.Node) int32 {
-		i, ok := g.ids[n]
-		if !ok {
-			i = int32(len(g.nodes))
-			g.ids[n] = i
-			g.nodes = append(g.nodes, n)
-			g.held = append(g.held, false)
-		}
-		return i
+func newGraph(syms *table.Symbols, edges []table.Edge, depth int) *graph {
+	g := &graph{Graph: table.NewGraph(edges, depth), syms: syms, edges: edges, ends: make([]int32, len(edges)), known: map[closureKey][]table.Symbol{}}
+	g.held = make([]bool, len(g.Nodes))
+	from := make([]int32, len(edges))
+	for i, e := range edges {
+		from[i], g.ends[i] = g.ID(table.Node{Name: e.Name, Domain: e.Domain}), g.ID(table.Node{Name: e.Role, Domain: e.Domain})
+		g.held[g.ends[i]] = true
 	}
-	from := make([]int32, len(links))
-	for i, l := range links {
-		from[i] = id(table.Node{Name: l.Name, Domain: l.Domain})
-		g.held[id(table.Node{Name: l.Role, Domain: l.Domain})] = true
-	}
-	g.first, g.order = table.GroupBy(from, len(g.nodes))
+	_, g.order = table.GroupBy(from, len(g.Nodes))
 	g.measure()
 	g.safe = true
 	for _, h := range g.height {
@@ -91,20 +68,15 @@ func newGraph(syms *table.Symbols, links []table.Edge, depth int) *graph {
 	return g
 }
 
-// out returns the links that begin at a node.
-func (g *graph) out(n int32) []int32 { return g.order[g.first[n]:g.first[n+1]] }
-
-// target returns the node at which a link ends.
-func (g *graph) target(link int32) int32 {
-	return g.ids[table.Node{Name: g.links[link].Role, Domain: g.links[link].Domain}]
-}
+// out returns the edges that begin at a node.
+func (g *graph) out(n int32) []int32 { return g.order[g.First[n]:g.First[n+1]] }
 
 // measure finds cycles and heights: Tarjan's algorithm, without recursion, for a
 // chain may be long.
 func (g *graph) measure() {
 	const unseen = -1
-	n := len(g.nodes)
-	index, low, at := make([]int32, n), make([]int32, n), slices.Clone(g.first[:n])
+	n := len(g.Nodes)
+	index, low, at := make([]int32, n), make([]int32, n), slices.Clone(g.First[:n])
 	g.height, g.group, g.cyclic = make([]int32, n), make([]int32, n), make([]bool, n)
 	onStack := make([]bool, n)
 	for i := range index {
@@ -125,8 +97,8 @@ func (g *graph) measure() {
 				stack = append(stack, v)
 				onStack[v] = true
 			}
-			if at[v] < g.first[v+1] {
-				w := g.target(g.order[at[v]])
+			if at[v] < g.First[v+1] {
+				w := g.ends[g.order[at[v]]]
 				at[v]++
 				if index[w] == unseen {
 					path = append(path, w)
@@ -163,8 +135,8 @@ func (g *graph) component(nodes []int32) {
 		g.group[v] = nodes[0] + 1
 	}
 	for _, v := range nodes {
-		for _, link := range g.out(v) {
-			if w := g.target(link); g.group[w] != g.group[v] {
+		for _, edge := range g.out(v) {
+			if w := g.ends[edge]; g.group[w] != g.group[v] {
 				height = max(height, g.height[w]+1)
 			} else if w == v {
 				cycle = true
@@ -182,16 +154,17 @@ func (g *graph) component(nodes []int32) {
 // addRoles adds all that a name has in a domain.
 func (g *graph) addRoles(set *symbolSet, name, domain table.Symbol) {
 	from := len(set.list)
-	if !set.add(name) {
+	if set.Has(name) {
 		from = slices.Index(set.list, name)
 	}
+	set.add(name)
 	for i := from; i < len(set.list); i++ {
-		v, ok := g.ids[table.Node{Name: set.list[i], Domain: domain}]
-		if !ok {
+		v := g.ID(table.Node{Name: set.list[i], Domain: domain})
+		if v < 0 {
 			continue
 		}
-		for _, link := range g.out(v) {
-			set.add(g.links[link].Role)
+		for _, edge := range g.out(v) {
+			set.add(g.edges[edge].Role)
 		}
 	}
 }
@@ -202,7 +175,7 @@ func (g *graph) closure(name string, domain table.Symbol) []table.Symbol {
 	list, ok := g.known[key]
 	if !ok {
 		if id, ok := g.syms.Lookup(name); ok {
-			set := newSymbolSet(0)
+			set := symbolSet{}
 			g.addRoles(&set, id, domain)
 			list = set.list
 		}
@@ -279,12 +252,12 @@ func (l *linter) cycle(g *graph, nodes []int32) {
 	line := ^uint32(0)
 	var names []string
 	for _, v := range nodes {
-		for _, link := range g.out(v) {
-			if inside[g.target(link)] {
-				line = min(line, g.links[link].Line)
+		for _, edge := range g.out(v) {
+			if inside[g.ends[edge]] {
+				line = min(line, g.edges[edge].Line)
 			}
 		}
-		names = append(names, fmt.Sprintf("%q", finding.Shorten(g.syms.Text(g.nodes[v].Name))))
+		names = append(names, fmt.Sprintf("%q", finding.Shorten(g.syms.Text(g.Nodes[v].Name))))
 	}
 	if len(names) == 1 {
 		l.warn(line, 0, "role-cycle", "%s is given to itself: remove the line", names[0])
@@ -301,12 +274,12 @@ func (l *linter) cycle(g *graph, nodes []int32) {
 // role.
 const chainBudget = 5_000_000
 
-// chains looks for roles that are given, but too many links away.
+// chains looks for roles that are given, but too many edges away.
 func (l *linter) chains(g *graph, kind string) {
 	told, budget := map[int32]bool{}, chainBudget
-	for v := range int32(len(g.nodes)) {
+	for v := range int32(len(g.Nodes)) {
 		limit := l.depth()
-		name := g.syms.Text(g.nodes[v].Name)
+		name := g.syms.Text(g.Nodes[v].Name)
 		if kind == "g" && strings.HasPrefix(name, "@") {
 			limit-- // the group itself comes first
 		}
@@ -318,19 +291,19 @@ func (l *linter) chains(g *graph, kind string) {
 		for len(queue) > 0 && budget >= 0 {
 			w := queue[0]
 			queue = queue[1:]
-			for _, link := range g.out(w) {
+			for _, edge := range g.out(w) {
 				budget--
-				to := g.target(link)
+				to := g.ends[edge]
 				if _, ok := distance[to]; ok {
 					continue
 				}
 				distance[to] = distance[w] + 1
 				if distance[to] <= limit {
 					queue = append(queue, to)
-				} else if !told[link] {
-					told[link] = true
-					l.warn(g.links[link].Line, 0, "role-depth", "%q does not get the role %q: it is the %dth in a row, and %d are followed; shorten the chain, or set policy.role_depth",
-						finding.Shorten(name), finding.Shorten(g.syms.Text(g.nodes[to].Name)), distance[to], limit)
+				} else if !told[edge] {
+					told[edge] = true
+					l.warn(g.edges[edge].Line, 0, "role-depth", "%q does not get the role %q: it is the %dth in a row, and %d are followed; shorten the chain, or set policy.role_depth",
+						finding.Shorten(name), finding.Shorten(g.syms.Text(g.Nodes[to].Name)), distance[to], limit)
 				}
 			}
 		}
@@ -373,15 +346,15 @@ func (l *linter) lintGrants() {
 	for row, name := range l.table.Rows.Cols[sub] {
 		tell(l.table.Rows.Lines[row], name)
 	}
-	for _, link := range l.table.Edges["g"] {
-		tell(link.Line, link.Name)
+	for _, edge := range l.table.Edges["g"] {
+		tell(edge.Line, edge.Name)
 	}
 }
 
 // spread marks all names that have a marked one, in whatever domain.
 func (g *graph) spread(marked []bool) {
 	holders := map[table.Symbol][]table.Symbol{}
-	for _, l := range g.links {
+	for _, l := range g.edges {
 		holders[l.Role] = append(holders[l.Role], l.Name)
 	}
 	var queue []table.Symbol
@@ -402,11 +375,11 @@ func (g *graph) spread(marked []bool) {
 	}
 }
 
-// heldNames are the names that a link grants, by symbol.
+// heldNames are the names that an edge grants, by symbol.
 func (l *linter) heldNames() []bool {
 	held := make([]bool, l.table.Symbols.Len())
-	for _, link := range l.table.Edges["g"] {
-		held[link.Role] = true
+	for _, edge := range l.table.Edges["g"] {
+		held[edge.Role] = true
 	}
 	return held
 }

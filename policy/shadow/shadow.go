@@ -263,8 +263,8 @@ func (a adapter) LoadPolicy(m casbinmodel.Model) error {
 			return err
 		}
 	}
-	for name, links := range a.Edges {
-		for _, l := range links {
+	for name, edges := range a.Edges {
+		for _, l := range edges {
 			line := []string{name, a.Symbols.Text(l.Name), a.Symbols.Text(l.Role)}
 			if m["g"][name] != nil && len(m["g"][name].Tokens) == 3 {
 				line = append(line, a.Symbols.Text(l.Domain))

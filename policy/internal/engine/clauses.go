@@ -105,7 +105,7 @@ func (ev *Evaluator) Detail(c *model.Term, row int) string {
 		switch {
 		case ok != (a.Function == "=="):
 			return args[0] + " is not " + args[1]
-		case strings.Contains(a.Operands[1].Source, `"`):
+		case len(a.Operands[1].Texts) > 0:
 			return a.Operands[0].Source + " is " + args[0]
 		}
 		return "both are " + args[0]
@@ -145,9 +145,9 @@ func roleWords(args []string, ok bool) string {
 // fieldValues lists what the fields in a term are, in the row.
 func (ev *Evaluator) fieldValues(c *model.Term) string {
 	var all []string
-	list := func(definition, field string) {
-		value, _ := ev.Get(definition + "_" + field) // the model has it
-		all = append(all, fmt.Sprintf("%s.%s is %s", definition, field, quoteValue(value)))
+	list := func(kind, field string) {
+		value, _ := ev.Get(kind + "_" + field) // the model has it
+		all = append(all, fmt.Sprintf("%s.%s is %s", kind, field, quoteValue(value)))
 	}
 	for _, f := range c.Requests {
 		list("r", f)
@@ -213,7 +213,7 @@ func (ev *Evaluator) Chain(calls []model.RoleCall, row int) []Hop {
 			domain = table.NoSymbol
 		}
 		walked := ev.Walk(rc.Kind, subject, ev.Lookup(subject), domain)
-		at := walked.Find(e.Rows.Cols[rc.Col][row])
+		at := walked.Find(e.Rows.Cols[rc.Role.Column][row])
 		if at <= 0 {
 			continue
 		}
@@ -234,17 +234,16 @@ func (ev *Evaluator) Chain(calls []model.RoleCall, row int) []Hop {
 }
 
 // RoleDomain returns the domain that a call asks for in a row.
-func (ev *Evaluator) RoleDomain(rc model.RoleCall, row int) (table.Symbol, bool) {
+func (ev *Evaluator) RoleDomain(c model.RoleCall, row int) (table.Symbol, bool) {
 	e := ev.engine
-	if rc.Domain == "" || e.Model.Roles[rc.Kind] != 3 {
+	switch {
+	case c.Domain == nil:
 		return e.Symbols.Lookup("")
-	}
-	if field, ok := strings.CutPrefix(rc.Domain, "p_"); ok {
-		return e.Rows.Cols[e.Model.PolicyField(field)][row], true
-	}
-	if field, ok := strings.CutPrefix(rc.Domain, "r_"); ok {
-		value, _ := model.RequestValue(&ev.Query, field)
+	case c.Domain.Column >= 0:
+		return e.Rows.Cols[c.Domain.Column][row], true
+	case c.Domain.Request != "":
+		value, _ := model.RequestValue(&ev.Query, c.Domain.Request)
 		return e.Symbols.Lookup(value)
 	}
-	return e.Symbols.Lookup(strings.Trim(rc.Domain, `"'`))
+	return e.Symbols.Lookup(c.Domain.Text)
 }

@@ -41,7 +41,7 @@ type Engine struct {
 	Graphs     map[string]*table.Graph
 	RoleDepth  int
 	Chain      int            // how many roles the longest chain has
-	empty      table.Symbol   // of the empty text, the domain of links that have none
+	empty      table.Symbol   // of the empty text, the domain of edges that have none
 	eft        int            // the column of eft, or -1
 	sub        int            // the field of r that is the subject, or -1
 	constants  []table.Symbol // by atom: of atomConstant
@@ -163,7 +163,7 @@ type Evaluator struct {
 	// compiled are the atoms that govaluate evaluates, by their number, with
 	// functions that see the evaluator's query.
 	compiled []*govaluate.EvaluableExpression
-	tokens   []govaluate.ExpressionToken // of the matcher, with the same functions
+	compiler *model.Compiler // with the same functions
 
 	Query   authz.Query
 	Request []string
@@ -180,7 +180,7 @@ type Evaluator struct {
 	single [1]table.Symbol
 }
 
-// A atomVerdict is remembered for a decision. The zero atomVerdict is none.
+// An atomVerdict is remembered for a decision. The zero atomVerdict is none.
 type atomVerdict struct {
 	known, holds bool
 	err          error
@@ -214,19 +214,13 @@ func (e *Engine) newEvaluator() (*Evaluator, error) {
 
 // compile compiles a part of the matcher.
 func (ev *Evaluator) compile(p *model.Part) (*govaluate.EvaluableExpression, error) {
-	def := ev.engine.Model
-	if ev.tokens == nil {
-		matcher, err := model.Compile(def.Matcher, ev.functions())
-		if err != nil {
-			return nil, fmt.Errorf("compile the matcher of %s: %w", def.File, err)
+	if ev.compiler == nil {
+		var err error
+		if ev.compiler, err = ev.engine.Model.Compiler(ev.functions()); err != nil {
+			return nil, err
 		}
-		ev.tokens = matcher.Tokens()
 	}
-	compiled, err := govaluate.NewEvaluableExpressionFromTokens(model.AsParsed(ev.tokens[p.From:p.To]))
-	if err != nil {
-		return nil, fmt.Errorf("compile %q of the matcher of %s: %w", p.Source, def.File, err)
-	}
-	return compiled, nil
+	return ev.compiler.Compile(p)
 }
 
 // functions are Casbin's own, and those that see the evaluator's query.
@@ -275,30 +269,30 @@ func (ev *Evaluator) Get(name string) (any, error) {
 }
 
 // hasRole is the g function of a role definition.
-func (ev *Evaluator) hasRole(definition string, args []any) (any, error) {
+func (ev *Evaluator) hasRole(kind string, args []any) (any, error) {
 	names := make([]string, len(args))
 	for i, a := range args {
 		text, ok := a.(string)
 		if !ok {
-			return nil, fmt.Errorf("%s takes names, not %T", definition, a)
+			return nil, fmt.Errorf("%s takes names, not %T", kind, a)
 		}
 		names[i] = text
 	}
 	if len(names) != 2 && len(names) != 3 {
-		return nil, fmt.Errorf("%s takes two names, and a domain where the definition has one", definition)
+		return nil, fmt.Errorf("%s takes two names, and a domain where the definition has one", kind)
 	}
 	if names[0] == names[1] {
 		return true, nil
 	}
 	domain := ev.engine.empty
 	if len(names) == 3 {
-		domain = ev.domainSymbol(definition, ev.Lookup(names[2]))
+		domain = ev.domainSymbol(kind, ev.Lookup(names[2]))
 	}
 	role := ev.Lookup(names[1])
 	if role == table.NoSymbol { // not in the policy; a group of the request may be
-		return slices.Contains(ev.groups(definition, names[0]), names[1]), nil
+		return slices.Contains(ev.groups(kind, names[0]), names[1]), nil
 	}
-	return ev.Walk(definition, names[0], ev.Lookup(names[0]), domain).Has(role), nil
+	return ev.Walk(kind, names[0], ev.Lookup(names[0]), domain).Has(role), nil
 }
 
 // Lookup returns the symbol of a name, or noSymbol.
@@ -322,8 +316,8 @@ func (ev *Evaluator) symbol(field int) table.Symbol {
 // domainSymbol returns the domain in which a role definition is asked. Where it
 // has none, none counts. In a domain that the policy does not have, only the
 // groups of the request hold.
-func (ev *Evaluator) domainSymbol(definition string, domain table.Symbol) table.Symbol {
-	if ev.engine.Model.Roles[definition] == 3 {
+func (ev *Evaluator) domainSymbol(kind string, domain table.Symbol) table.Symbol {
+	if ev.engine.Model.Roles[kind] == 3 {
 		return domain
 	}
 	return ev.engine.empty
@@ -331,8 +325,8 @@ func (ev *Evaluator) domainSymbol(definition string, domain table.Symbol) table.
 
 // groups returns the groups of the request where they are roles of a name: of
 // its subject, in the role definition g.
-func (ev *Evaluator) groups(definition, name string) []string {
-	if definition == "g" && name == ev.Query.Principal.Subject {
+func (ev *Evaluator) groups(kind, name string) []string {
+	if kind == "g" && name == ev.Query.Principal.Subject {
 		return ev.Query.Principal.Groups
 	}
 	return nil
@@ -344,9 +338,9 @@ func (ev *Evaluator) groups(definition, name string) []string {
 const maxWalks = 64
 
 // Walk returns the names that start reaches, until the next call of it.
-func (ev *Evaluator) Walk(definition, start string, id, domain table.Symbol) *table.Walk {
+func (ev *Evaluator) Walk(kind, start string, id, domain table.Symbol) *table.Walk {
 	for i := range ev.Walks {
-		if w := &ev.Walks[i]; w.domain == domain && w.start == start && w.kind == definition {
+		if w := &ev.Walks[i]; w.domain == domain && w.start == start && w.kind == kind {
 			return &w.Walk
 		}
 	}
@@ -359,8 +353,8 @@ func (ev *Evaluator) Walk(definition, start string, id, domain table.Symbol) *ta
 		ev.Walks = append(ev.Walks, walkResult{})
 	}
 	w := &ev.Walks[len(ev.Walks)-1]
-	w.kind, w.start, w.domain = definition, start, domain
-	ev.engine.Graphs[definition].Begin(&w.Walk, ev.engine.Symbols, id, ev.groups(definition, start), domain)
+	w.kind, w.start, w.domain = kind, start, domain
+	ev.engine.Graphs[kind].Begin(&w.Walk, ev.engine.Symbols, id, ev.groups(kind, start), domain)
 	return &w.Walk
 }
 

@@ -334,6 +334,8 @@ func (ev *Evaluator) find(c *conjunction) {
 			best, size = l, rows
 		}
 	}
+	// The patterns are as good as the values where they leave no more rows than
+	// there are values to look up: each costs a search.
 	values := ev.values(best)
 	if c.anchors != nil && byPattern <= min(size, len(values)) {
 		ev.findByPattern(c)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -105,43 +104,38 @@ func (v *Version) RowAt(line int) int {
 // A role definition counts where it is asked anything of the subject, in
 // whatever way that is written: g(r.sub, …), g((r.sub), …), g(r.sub + "", …).
 func reservedNames(m *model.Model, t *table.Table) ([]uint64, error) {
-	definitions, roles := map[string]bool{"g": true}, []table.Symbol(nil)
-	read := func(calls []model.Call) {
-		for _, c := range calls {
-			if _, isRole := m.Roles[c.Function]; !isRole || !c.Arguments[0].Asks("sub") {
+	kinds, roles := map[string]bool{"g": true}, []table.Symbol(nil)
+	read := func(p *model.Part) {
+		for _, c := range m.RoleCalls(p) {
+			if !c.Name.Asks("sub") {
 				continue
 			}
-			definitions[c.Function] = true
-			for _, text := range c.Texts[1] {
+			kinds[c.Kind] = true
+			for _, text := range c.Role.Texts {
 				if text != "" && text[0] != '@' { // no subject is called so
 					roles = append(roles, t.Symbols.Intern(text))
 				}
 			}
 		}
 	}
-	read(m.Calls)
+	read(&m.Root.Part)
 	seen := make([]bool, t.Symbols.Len())
-	for _, c := range m.Calls {
-		if c.Function != "eval" {
-			continue
-		}
-		for _, col := range c.Arguments[0].Columns {
-			for _, rule := range t.Rows.Cols[col] {
-				if seen[rule] {
-					continue
-				}
-				seen[rule] = true
-				calls, err := model.SubruleCalls(m, t.Symbols.Text(rule))
-				if err != nil { // it compiled before
-					return nil, fmt.Errorf("read the rule %q: %w", t.Symbols.Text(rule), err)
-				}
-				read(calls)
+	for _, column := range m.Subrules() {
+		for _, rule := range t.Rows.Cols[column] {
+			if seen[rule] {
+				continue
 			}
+			seen[rule] = true
+			part, err := model.ParseSubrule(m, t.Symbols.Text(rule))
+			if err != nil { // it compiled before
+				return nil, fmt.Errorf("read the rule %q: %w", t.Symbols.Text(rule), err)
+			}
+			read(&part)
 		}
 	}
-	for definition := range definitions {
-		for _, link := range t.Edges[definition] {
-			roles = append(roles, link.Role)
+	for kind := range kinds {
+		for _, edge := range t.Edges[kind] {
+			roles = append(roles, edge.Role)
 		}
 	}
 	names := make([]uint64, t.Symbols.Len()/64+1)
@@ -192,8 +186,6 @@ func (ev *Evaluator) alone(alternative *model.Term) Verdict {
 	return Holds
 }
 
-var subjectLiteral = regexp.MustCompile(`(?:\br_sub\s*[=!]=|\bg\d*\(\s*r_sub\s*,)\s*["']([^"']*)["']|["']([^"']*)["']\s*[=!]=\s*r_sub\b`)
-
 // Names returns the users and groups that the policy or the model names, each
 // once, in the policy's order. Roles, anonymous and the built-in groups are not
 // among them.
@@ -210,22 +202,21 @@ func (v *Version) Names() []string {
 			names = append(names, text)
 		}
 	}
-	definitions := map[string]bool{"g": true}
-	for _, rc := range v.Engine.Model.RoleCalls() {
-		definitions[rc.Kind] = true
+	kinds := map[string]bool{"g": true}
+	for _, c := range v.Engine.Model.SubjectRoles() {
+		kinds[c.Kind] = true
 	}
-	for _, col := range v.SubjectColumns() {
-		for _, sym := range v.Table.Rows.Cols[col] {
+	for _, column := range v.Engine.Model.SubjectColumns() {
+		for _, sym := range v.Table.Rows.Cols[column] {
 			add(sym)
 		}
 	}
-	for _, definition := range slices.Sorted(maps.Keys(definitions)) {
-		for _, link := range v.Table.Edges[definition] {
-			add(link.Name)
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		for _, edge := range v.Table.Edges[kind] {
+			add(edge.Name)
 		}
 	}
-	for _, found := range subjectLiteral.FindAllStringSubmatch(v.Engine.Model.Matcher, -1) {
-		name := found[1] + found[2]
+	for _, name := range v.Engine.Model.SubjectTexts() {
 		if sym, ok := v.Table.Symbols.Lookup(name); ok {
 			add(sym)
 		} else if name != "" && !slices.Contains(names, name) {
@@ -234,24 +225,6 @@ func (v *Version) Names() []string {
 	}
 	return names
 }
-
-// SubjectColumns are the columns that the matcher compares the subject to, and
-// sub.
-func (v *Version) SubjectColumns() []int {
-	var columns []int
-	for _, rc := range v.Engine.Model.RoleCalls() {
-		columns = append(columns, rc.Col)
-	}
-	for _, m := range subjectField.FindAllStringSubmatch(v.Engine.Model.Matcher, -1) {
-		columns = append(columns, v.Engine.Model.PolicyField(m[1]+m[2]))
-	}
-	columns = append(columns, v.Engine.Model.PolicyField("sub"))
-	slices.Sort(columns)
-	return slices.DeleteFunc(slices.Compact(columns), func(col int) bool { return col < 0 })
-}
-
-// subjectField finds a field of p that the subject is compared to.
-var subjectField = regexp.MustCompile(`\br_sub\s*[=!]=\s*p_(\w+)|\bp_(\w+)\s*[=!]=\s*r_sub\b`)
 
 // Text renders a row as a policy line.
 func (v *Version) Text(row int) string {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -13,13 +12,6 @@ import (
 	casbinmodel "github.com/casbin/casbin/v2/model"
 	"github.com/casbin/casbin/v2/util"
 	"github.com/casbin/govaluate"
-)
-
-// What to look for in an expression, as Casbin rewrote it.
-var (
-	// evalCall is an eval of a field of the policy, anyEval any other too.
-	EvalCall = regexp.MustCompile(`\beval\(\s*p_(\w+)\s*\)`)
-	anyEval  = regexp.MustCompile(`\beval\s*\(`)
 )
 
 // literals returns the string literals of an expression, with their quotes. It
@@ -40,10 +32,10 @@ func literals(expr string) []string {
 	}
 }
 
-// ExpressionProblems says what is wrong with a matcher, or with a rule that a
+// expressionProblems says what is wrong with a matcher, or with a rule that a
 // matcher evaluates: what Casbin or govaluate would pass over, or fail on in
 // each request. The source is the expression before Casbin rewrote it.
-func ExpressionProblems(m *Model, expr, source string, mayEval bool) []string {
+func expressionProblems(m *Model, expr, source string, mayEval bool) []string {
 	var problems []string
 	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 
@@ -59,18 +51,17 @@ func ExpressionProblems(m *Model, expr, source string, mayEval bool) []string {
 	if strings.Contains(strings.ReplaceAll(expr, `\\`, ""), `\`) {
 		add(`a single backslash hides the character behind it: write two inside a literal, none outside`)
 	}
-	if len(anyEval.FindAllString(expr, -1)) != len(EvalCall.FindAllString(expr, -1)) {
-		add("eval takes one field of p: anything else could come from the client")
-	}
-
 	verdict := true
-	functions := KnownFunctions(m, mayEval, &verdict)
-	compiled, err := Compile(expr, functions)
+	functions := knownFunctions(m, mayEval, &verdict)
+	compiled, err := compile(expr, functions)
 	if err != nil {
 		text := err.Error()
 		name, undefined := strings.CutPrefix(text, "Undefined function ")
 		switch {
 		case undefined:
+			if !m.Evaluates { // Casbin finds no eval here
+				delete(functions, "eval")
+			}
 			add("%s is not a function: there are %s, and what [role_definition] defines", finding.Quoted(name), strings.Join(slices.Sorted(maps.Keys(functions)), ", "))
 		case strings.HasPrefix(text, "Cannot transition"): // its rest tells addresses in memory
 			add("two parts do not fit together: an operator such as && is missing, or one is too many")
@@ -79,14 +70,13 @@ func ExpressionProblems(m *Model, expr, source string, mayEval bool) []string {
 		}
 		return problems
 	}
-	tokens, names, err := NamedTokens(expr, functions)
+	p, err := newMatcherParser(m, expr, mayEval)
 	if err != nil { // it compiled before
 		add("cannot be compiled: %s", finding.Quoted(err.Error()))
 		return problems
 	}
-	problems = append(problems, tokenProblems(m, tokens)...)
-	problems = append(problems, callProblems(m, tokens, names)...)
-	problems = append(problems, operatorProblems(tokens)...)
+	problems = append(problems, tokenProblems(m, p.tokens)...)
+	problems = append(problems, callProblems(m, expr, p.calls(0, len(p.tokens)))...)
 	if len(problems) > 0 {
 		return problems
 	}
@@ -100,8 +90,8 @@ func ExpressionProblems(m *Model, expr, source string, mayEval bool) []string {
 	return problems
 }
 
-// Compile turns a panic of govaluate's into an error.
-func Compile(expr string, functions map[string]govaluate.ExpressionFunction) (compiled *govaluate.EvaluableExpression, err error) {
+// compile turns a panic of govaluate's into an error.
+func compile(expr string, functions map[string]govaluate.ExpressionFunction) (compiled *govaluate.EvaluableExpression, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
@@ -110,9 +100,42 @@ func Compile(expr string, functions map[string]govaluate.ExpressionFunction) (co
 	return govaluate.NewEvaluableExpressionWithFunctions(expr, functions)
 }
 
-// KnownFunctions are the functions of an expression, which check their
+// A Compiler compiles parts of a matcher, with functions of its own.
+type Compiler struct {
+	model  *Model
+	tokens []govaluate.ExpressionToken
+}
+
+// Compiler returns a compiler with functions for each that the matcher calls.
+func (m *Model) Compiler(functions map[string]govaluate.ExpressionFunction) (*Compiler, error) {
+	matcher, err := compile(m.Matcher, functions)
+	if err != nil {
+		return nil, fmt.Errorf("compile the matcher of %s: %w", m.File, err)
+	}
+	return &Compiler{m, matcher.Tokens()}, nil
+}
+
+// Compile compiles a part.
+func (c *Compiler) Compile(p *Part) (*govaluate.EvaluableExpression, error) {
+	compiled, err := govaluate.NewEvaluableExpressionFromTokens(asParsed(c.tokens[p.From:p.To]))
+	if err != nil {
+		return nil, fmt.Errorf("compile %q of the matcher of %s: %w", p.Source, c.model.File, err)
+	}
+	return compiled, nil
+}
+
+// CheckSubrule says what is wrong with a rule of the policy, as eval would
+// evaluate it. A rule cannot eval: it could go on for ever.
+func (m *Model) CheckSubrule(rule string) error {
+	if problems := expressionProblems(m, util.EscapeAssertion(rule), rule, false); len(problems) > 0 {
+		return errors.New(problems[0])
+	}
+	return nil
+}
+
+// knownFunctions are the functions of an expression, which check their
 // arguments and then give the verdict.
-func KnownFunctions(m *Model, mayEval bool, verdict *bool) map[string]govaluate.ExpressionFunction {
+func knownFunctions(m *Model, mayEval bool, verdict *bool) map[string]govaluate.ExpressionFunction {
 	casbins := casbinmodel.LoadFunctionMap()
 	functions := casbins.GetFunctions()
 	for name, function := range functions {
@@ -218,90 +241,37 @@ func tokenProblems(m *Model, tokens []govaluate.ExpressionToken) []string {
 }
 
 // callProblems finds calls that a trial may not reach: roles asked with a domain
-// too many or too few, and patterns made of what the client writes.
-func callProblems(m *Model, tokens []govaluate.ExpressionToken, names map[int]string) []string {
+// too many or too few, patterns in which the client has a say, and eval of
+// something else than a field of p, which could come from the client or which
+// Casbin would not find.
+func callProblems(m *Model, expr string, calls []Call) []string {
 	var problems []string
-	for i, name := range names {
-		arguments := ArgumentsOf(tokens, i)
-		takes, isRole := m.Roles[name]
+	var evals []string
+	for _, c := range calls {
+		takes, isRole := m.Roles[c.Function]
 		switch {
-		case isRole && len(arguments) != takes:
-			problems = append(problems, fmt.Sprintf("%s takes %d arguments, not %d", name, takes, len(arguments)))
-		case TakesPattern(name) && slices.ContainsFunc(slices.Concat(arguments[1:]...), isOfRequest):
-			problems = append(problems, fmt.Sprintf("the pattern of %s comes from the client: put r first and p second, and join nothing of r to a pattern", name))
+		case isRole && len(c.Operands) != takes:
+			problems = append(problems, fmt.Sprintf("%s takes %d arguments, not %d", c.Function, takes, len(c.Operands)))
+		case takesPattern(c.Function) && slices.ContainsFunc(c.Operands[1:], func(p Part) bool { return len(p.Requests) > 0 }):
+			problems = append(problems, fmt.Sprintf("the pattern of %s comes from the client: put r first and p second, and join nothing of r to a pattern", c.Function))
+		case c.Function == "eval" && len(c.Operands) == 1 && c.Operands[0].Column >= 0:
+			evals = append(evals, "p_"+m.Policy[c.Operands[0].Column])
+		case c.Function == "eval":
+			evals = append(evals, "")
 		}
+	}
+	if !slices.Equal(evals, util.GetEvalValue(expr)) { // Casbin reads the text
+		problems = append(problems, evalProblem)
 	}
 	slices.Sort(problems)
 	return slices.Compact(problems)
 }
 
-// ArgumentsOf returns the arguments of a function, one at least.
-func ArgumentsOf(tokens []govaluate.ExpressionToken, function int) [][]govaluate.ExpressionToken {
-	var arguments [][]govaluate.ExpressionToken
-	for _, span := range argumentSpans(tokens, function) {
-		arguments = append(arguments, tokens[span[0]:span[1]])
-	}
-	return arguments
-}
+const evalProblem = "eval takes one field of p: anything else could come from the client"
 
-// argumentSpans returns where the arguments of a function begin and end.
-func argumentSpans(tokens []govaluate.ExpressionToken, function int) [][2]int {
-	var spans [][2]int
-	depth, begin := 0, function+2
-	for i := function + 1; i < len(tokens); i++ {
-		switch kind := tokens[i].Kind; {
-		case kind == govaluate.CLAUSE:
-			depth++
-		case kind == govaluate.CLAUSE_CLOSE:
-			if depth--; depth == 0 {
-				return append(spans, [2]int{begin, i})
-			}
-		case kind == govaluate.SEPARATOR && depth == 1:
-			spans, begin = append(spans, [2]int{begin, i}), i+1
-		}
-	}
-	return append(spans, [2]int{}) // no call; it does not compile
-}
-
-func isOfRequest(t govaluate.ExpressionToken) bool {
-	return t.Kind == govaluate.VARIABLE && strings.HasPrefix(fmt.Sprint(t.Value), "r_")
-}
-
-// operatorProblems finds patterns of =~ and !~ in which the client has a say.
-func operatorProblems(tokens []govaluate.ExpressionToken) []string {
-	for i, t := range tokens {
-		if operator := fmt.Sprint(t.Value); t.Kind == govaluate.COMPARATOR && (operator == "=~" || operator == "!~") && slices.ContainsFunc(operand(tokens[i+1:]), isOfRequest) {
-			return []string{fmt.Sprintf("the pattern of %s comes from the client: put r first and p second, and join nothing of r to a pattern", operator)}
-		}
-	}
-	return nil
-}
-
-// operand returns the tokens up to the next operator that binds less than + and
-// its like: what stands there belongs to the operand before it.
-func operand(tokens []govaluate.ExpressionToken) []govaluate.ExpressionToken {
-	depth := 0
-	for i, t := range tokens {
-		switch t.Kind {
-		case govaluate.CLAUSE:
-			depth++
-		case govaluate.CLAUSE_CLOSE:
-			depth--
-		case govaluate.LOGICALOP, govaluate.TERNARY, govaluate.SEPARATOR:
-			if depth == 0 {
-				return tokens[:i]
-			}
-		}
-		if depth < 0 {
-			return tokens[:i]
-		}
-	}
-	return tokens
-}
-
-// TakesPattern reports whether the second argument of a function is a pattern.
-func TakesPattern(name string) bool {
-	return isPatternFunction(name) || name == "ipMatch" || strings.HasPrefix(name, "keyGet")
+// takesPattern reports whether the second operand of a function is a pattern.
+func takesPattern(name string) bool {
+	return isPatternFunction(name) || name == "=~" || name == "!~" || name == "ipMatch" || strings.HasPrefix(name, "keyGet")
 }
 
 func endsOperand(k govaluate.TokenKind) bool {

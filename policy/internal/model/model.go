@@ -61,13 +61,14 @@ type Model struct {
 	Texts     []string          // of m, without quotes
 	Root      *Term             // of m, taken apart
 	Atoms     []*Atom           // of m, in order
-	Calls     []Call            // of m, in order
 	Evaluates bool              // m evaluates rules of the policy
 	// AsksPolicy says that m looks at p; otherwise Casbin evaluates it once,
 	// whatever the lines say.
 	AsksPolicy bool
 	Roles      map[string]int // role definitions (g, g2, …): how many fields each has
 	Warnings   []finding.Finding
+
+	subjects int // how often m asks r.sub
 }
 
 // PolicyField returns the column of a field of p, or -1.
@@ -363,14 +364,14 @@ func (p *modelParser) matcher(m *Model) {
 	if len(m.Roles) > 0 && strings.Contains(m.Matcher, "keyMatch(r_dom, p_dom)") {
 		p.Fail(s.line, "model-roles", "keyMatch(r.dom, p.dom) makes Casbin match the domains of roles as patterns, which is not supported: give links and lines the exact domain, or match it with another function")
 	}
-	for _, problem := range ExpressionProblems(m, m.Matcher, s.value, m.Evaluates) {
+	for _, problem := range expressionProblems(m, m.Matcher, s.value, true) {
 		p.Fail(s.line, "model-matcher", "%s", problem)
 	}
 	if p.Errors > 0 {
 		return
 	}
 	var err error
-	if m.Root, m.Atoms, m.Calls, err = ParseMatcher(m); err != nil { // it compiled before
+	if m.Root, m.Atoms, err = parseMatcher(m); err != nil { // it compiled before
 		p.Fail(s.line, "model-matcher", "cannot be compiled: %s", finding.Quoted(err.Error()))
 		return
 	}
@@ -382,19 +383,19 @@ func (p *modelParser) unused(line int, m *Model) {
 	if m.Evaluates {
 		return // a rule of the policy may ask it
 	}
-	uses := func(pattern string) bool { return regexp.MustCompile(`\b` + pattern).MatchString(m.Matcher) }
-	for _, name := range slices.Sorted(maps.Keys(m.Roles)) {
-		if !uses(name+`\s*\(`) && m.Effect != SubjectPriority {
-			p.Fail(line, "model-roles", "the matcher never asks %s(…), so its lines grant nothing: ask it, or remove it from [role_definition]", name)
+	for _, kind := range slices.Sorted(maps.Keys(m.Roles)) {
+		asked := slices.ContainsFunc(m.Root.Calls, func(c Call) bool { return c.Function == kind })
+		if !asked && m.Effect != SubjectPriority {
+			p.Fail(line, "model-roles", "the matcher never asks %s(…), so its lines grant nothing: ask it, or remove it from [role_definition]", kind)
 		}
 	}
 	for _, f := range m.Request {
-		if !uses("r_" + f + `\b`) {
+		if !m.Root.Asks(f) {
 			p.Warn(line, "model-unused", "the matcher never asks r.%s: it makes no difference", f)
 		}
 	}
-	for _, f := range m.Policy {
-		if !uses("p_"+f+`\b`) && f != "eft" && f != "priority" {
+	for column, f := range m.Policy {
+		if !slices.Contains(m.Root.Columns, column) && f != "eft" && f != "priority" {
 			p.Warn(line, "model-unused", "the matcher never asks p.%s: it makes no difference", f)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	casbinmodel "github.com/casbin/casbin/v2/model"
-	"github.com/casbin/casbin/v2/util"
 	"github.com/casbin/govaluate"
 )
 
@@ -49,7 +48,7 @@ func NewOutline(m *Model) *Outline {
 		for _, col := range c.Columns {
 			s.Asked[col]++
 		}
-		s.noteAction(c)
+		s.noteAction(m, c)
 		core, star := withoutStar(c)
 		if star {
 			s.Stars = append(s.Stars, c.Columns[0])
@@ -99,12 +98,22 @@ func (s *Outline) note(m *Model, a *Atom, star bool) {
 }
 
 // noteAction keeps a clause about which r.act alone decides, to try it.
-func (s *Outline) noteAction(c *Term) {
+func (s *Outline) noteAction(m *Model, c *Term) {
 	if len(c.Columns) != 1 || !slices.Equal(c.Requests, []string{"act"}) {
 		return
 	}
 	casbins := casbinmodel.LoadFunctionMap()
-	if expr, err := Compile(util.EscapeAssertion(c.Source), casbins.GetFunctions()); err == nil { // it asks neither g nor eval
+	functions := casbins.GetFunctions()
+	for _, call := range m.Root.Calls {
+		if _, ok := functions[call.Function]; !ok { // of a role, or eval
+			functions[call.Function] = func(...any) (any, error) { return nil, fmt.Errorf("%s is not to be had here", call.Function) }
+		}
+	}
+	compiler, err := m.Compiler(functions)
+	if err != nil {
+		return
+	}
+	if expr, err := compiler.Compile(&c.Part); err == nil {
 		s.Actions = append(s.Actions, ActionClause{c.Columns[0], expr})
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/casbin/govaluate"
 )
 
-// AsParsed returns tokens as they were before govaluate compiled the patterns
+// asParsed returns tokens as they were before govaluate compiled the patterns
 // among them: it refuses to take some of those again.
-func AsParsed(tokens []govaluate.ExpressionToken) []govaluate.ExpressionToken {
+func asParsed(tokens []govaluate.ExpressionToken) []govaluate.ExpressionToken {
 	tokens = slices.Clone(tokens)
 	for i, t := range tokens {
 		if pattern, ok := t.Value.(*regexp.Regexp); ok {
@@ -33,10 +33,46 @@ type Part struct {
 	Columns   []int    // those of p
 	Evaluates bool     // rules of the policy, which may ask for anything
 	Address   bool     // it asks ipMatch, which fails where the request has none
+	// Calls are the calls and the comparisons in it, however deep, in order.
+	Calls []Call
+	// What it is where it is one value, perhaps in parentheses: a field of r
+	// (or ""), a field of p (or -1), or a text.
+	Request string
+	Column  int
+	Text    string
+	IsText  bool
+	// Texts are what it may be as far as they stand in it: of "a" + "b" that is
+	// one, of (r.act == "x" ? "a" : "b") all three.
+	Texts []string
 }
 
 // Asks reports whether a part asks a field of r.
 func (p *Part) Asks(field string) bool { return slices.Contains(p.Requests, field) }
+
+// LooksAtLine reports whether a part asks anything of the policy: what does not
+// holds for every line, or for none.
+func (p *Part) LooksAtLine() bool { return len(p.Columns) > 0 || p.Evaluates }
+
+// A Call is one call of a function in a matcher, or in a rule of the policy, or
+// one comparison, however deep it stands there.
+type Call struct {
+	// Function is its name, or the operator of a comparison: ==, !=, =~, !~, <, in.
+	Function string
+	Operands []Part
+	at       int // its token
+}
+
+// IsComparison reports whether a call is r.sub == p.sub or r.sub != p.sub.
+func (c *Call) IsComparison() bool { return c.Function == "==" || c.Function == "!=" }
+
+// A RoleCall is a call of a role function: it asks whether a name has a role. In
+// g(r.sub, p.sub) the subject has a role that the line names; in g(p.act, r.act)
+// what the line names has the action for a role.
+type RoleCall struct {
+	Kind       string // of roles: g, g2, …
+	Name, Role *Part
+	Domain     *Part // nil where there is none
+}
 
 // A Term is a matcher taken apart at its &&, || and !. What is left between
 // them are atoms.
@@ -47,13 +83,55 @@ type Term struct {
 	Atom *Atom
 }
 
-// operands returns what an operator joins: the term alone where it is of
-// another.
-func (c *Term) operands(op Operator) []*Term {
-	if c.Op == op {
-		return c.Kids
+// Clauses are what must all hold: those that && joins.
+func (c *Term) Clauses() []*Term { return c.operands(And) }
+
+// Spared returns the values of a column for which a term never comes to a call:
+// what stands before it decides. In p.act == "*" || regexMatch(r.act, p.act) that
+// is "*".
+func (c *Term) Spared(call *Call, column int) []string {
+	var values []string
+	for i, kid := range c.Kids {
+		if call.at < kid.From || kid.To <= call.at {
+			continue
+		}
+		for _, before := range c.Kids[:i] {
+			if value, ok := before.decidedBy(column, c.Op == Or); ok {
+				values = append(values, value)
+			}
+		}
+		values = append(values, kid.Spared(call, column)...)
 	}
-	return []*Term{c}
+	return values
+}
+
+// decidedBy returns the value of a column for which a term comes out so, whatever
+// else is asked.
+func (c *Term) decidedBy(column int, holds bool) (value string, ok bool) {
+	switch {
+	case c.Op == Not:
+		return c.Kids[0].decidedBy(column, !holds)
+	case c.Op != Leaf || len(c.Atom.Operands) != 2 || c.Atom.Function != map[bool]string{true: "==", false: "!="}[holds]:
+		return "", false
+	}
+	left, right := &c.Atom.Operands[0], &c.Atom.Operands[1]
+	if left.Column != column {
+		left, right = right, left
+	}
+	return right.Text, left.Column == column && right.IsText
+}
+
+// operands returns what an operator joins, parentheses left out: the term alone
+// where it is of another.
+func (c *Term) operands(op Operator) []*Term {
+	if c.Op != op {
+		return []*Term{c}
+	}
+	var all []*Term
+	for _, kid := range c.Kids {
+		all = append(all, kid.operands(op)...)
+	}
+	return all
 }
 
 // An Operator joins terms.
@@ -66,21 +144,21 @@ const (
 	Not
 )
 
-// An Kind says what the index and the evaluator understand of an atom.
+// A Kind says what the index and the evaluator understand of an atom.
 type Kind uint8
 
 const (
-	// atomOpaque is left to govaluate, for each row.
+	// Opaque is left to govaluate, for each row.
 	Opaque Kind = iota
-	// atomRequest looks at the request only: govaluate, once a decision.
+	// RequestOnly looks at the request only: govaluate, once a decision.
 	RequestOnly
-	// atomEqual is r.x == p.y.
+	// Equal is r.x == p.y.
 	Equal
-	// atomConstant is p.y == "text".
+	// Constant is p.y == "text".
 	Constant
-	// atomRole is g(r.x, p.y), or with a domain g(r.x, p.y, r.z) or g(r.x, p.y, p.z).
+	// Role is g(r.x, p.y), or with a domain g(r.x, p.y, r.z) or g(r.x, p.y, p.z).
 	Role
-	// atomPattern is a function of Casbin's that matches r.x against the
+	// Pattern is a function of Casbin's that matches r.x against the
 	// pattern p.y, or r.x =~ p.y.
 	Pattern
 )
@@ -91,15 +169,15 @@ type Atom struct {
 	Part
 	Kind   Kind
 	Number int // counts the atoms of the matcher
-	// function is a call's, or one of ==, !=, =~ and !~; operands are what it
-	// takes, none where the atom is something else. Of atomPattern it is always
+	// Function is a call's, or one of ==, !=, =~ and !~; Operands are what it
+	// takes, none where the atom is something else. Of Pattern it is always
 	// a function of Casbin's.
 	Function string
 	Operands []Part
 	Request  int    // the field of r
 	Policy   int    // the field of p
-	Text     string // of atomConstant
-	// domain says where the third argument of atomRole comes from: a field of r or p.
+	Text     string // of Constant
+	// Domain says where the third argument of Role comes from: a field of r or p.
 	Domain      domainOrigin
 	DomainField int
 }
@@ -112,7 +190,7 @@ const (
 	DomainPolicy
 )
 
-// patternFunctions are those that take a path and a pattern.
+// isPatternFunction reports whether a function takes a path and a pattern.
 func isPatternFunction(name string) bool {
 	switch name {
 	case "keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "globMatch", "regexMatch":
@@ -127,69 +205,122 @@ func isPatternFunction(name string) bool {
 type matcherParser struct {
 	model  *Model
 	tokens []govaluate.ExpressionToken
+	depths []int          // of the tokens: how many parentheses are around it
 	names  map[int]string // of the functions, by their token
 	atoms  []*Atom
 }
 
-// A Call is one call of a function in a matcher, or in a rule of the policy,
-// however deep it stands there.
-type Call struct {
-	Function  string
-	Arguments []Part
-	// texts are what each argument is whoever asks ("a" + "b"), or else the
-	// literals in it.
-	Texts [][]string
-}
-
-// ParseMatcher takes the matcher of a definition apart, which must have been
-// found to compile. The atoms are returned in their order as well.
-func ParseMatcher(m *Model) (root *Term, atoms []*Atom, calls []Call, err error) {
+// parseMatcher takes the matcher of a model apart, which must have been found to
+// compile. The atoms are returned in their order as well.
+func parseMatcher(m *Model) (root *Term, atoms []*Atom, err error) {
 	p, err := newMatcherParser(m, m.Matcher, m.Evaluates)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
+	}
+	for _, t := range p.tokens {
+		if f := p.requestField(t); f >= 0 && m.Request[f] == "sub" {
+			m.subjects++
+		}
 	}
 	root = p.parse(0, len(p.tokens))
-	return root, p.atoms, p.calls(), nil
+	return root, p.atoms, nil
 }
 
-// SubruleCalls returns the calls in a rule of the policy, as it is written.
-func SubruleCalls(m *Model, rule string) ([]Call, error) {
+// ParseSubrule says what a rule of the policy asks, as it is written there.
+func ParseSubrule(m *Model, rule string) (Part, error) {
 	p, err := newMatcherParser(m, util.EscapeAssertion(rule), false)
 	if err != nil {
-		return nil, err
+		return Part{}, err
 	}
-	return p.calls(), nil
+	return p.part(0, len(p.tokens)), nil
 }
 
 func newMatcherParser(m *Model, expr string, mayEval bool) (*matcherParser, error) {
 	verdict := true
-	tokens, names, err := NamedTokens(expr, KnownFunctions(m, mayEval, &verdict))
+	tokens, names, err := namedTokens(expr, knownFunctions(m, mayEval, &verdict))
 	if err != nil {
 		return nil, err
 	}
-	return &matcherParser{model: m, tokens: tokens, names: names}, nil
+	p := &matcherParser{model: m, tokens: tokens, depths: make([]int, len(tokens)), names: names}
+	depth := 0
+	for k, t := range tokens {
+		if t.Kind == govaluate.CLAUSE_CLOSE {
+			depth--
+		}
+		p.depths[k] = depth
+		if t.Kind == govaluate.CLAUSE {
+			depth++
+		}
+	}
+	return p, nil
 }
 
-// calls returns every call, in the order of their functions.
-func (p *matcherParser) calls() []Call {
+// calls returns the calls and comparisons among tokens, in their order.
+func (p *matcherParser) calls(i, j int) []Call {
 	var calls []Call
-	for i := range p.tokens {
-		name, ok := p.names[i]
-		if !ok {
+	for k := i; k < j; k++ {
+		c := Call{at: k}
+		var spans [][2]int
+		switch t := p.tokens[k]; t.Kind {
+		case govaluate.FUNCTION:
+			c.Function, spans = p.names[k], p.arguments(k)
+		case govaluate.COMPARATOR:
+			c.Function, spans = fmt.Sprint(t.Value), [][2]int{{p.operandBefore(k), k}, {k + 1, p.operandBehind(k)}}
+		default:
 			continue
 		}
-		c := Call{Function: name}
-		for _, span := range argumentSpans(p.tokens, i) {
-			c.Arguments = append(c.Arguments, p.part(span[0], span[1]))
-			c.Texts = append(c.Texts, p.texts(span[0], span[1]))
+		for _, span := range spans {
+			c.Operands = append(c.Operands, p.part(span[0], span[1]))
 		}
 		calls = append(calls, c)
 	}
 	return calls
 }
 
-// texts returns the text that tokens are which ask nothing, or else the literals
-// among them.
+// operandBefore returns where the left operand of a comparison begins, and
+// operandBehind where its right one ends: whatever binds closer belongs to it.
+func (p *matcherParser) operandBefore(comparator int) int {
+	k := comparator
+	for k > 0 && !p.isBorder(k-1, p.depths[comparator]) {
+		k--
+	}
+	return k
+}
+
+func (p *matcherParser) operandBehind(comparator int) int {
+	k := comparator + 1
+	for k < len(p.tokens) && !p.isBorder(k, p.depths[comparator]) {
+		k++
+	}
+	return k
+}
+
+// isBorder reports whether a token ends an operand of a comparison at a depth.
+func (p *matcherParser) isBorder(k, depth int) bool {
+	switch p.tokens[k].Kind {
+	case govaluate.LOGICALOP, govaluate.TERNARY, govaluate.SEPARATOR, govaluate.COMPARATOR:
+		return p.depths[k] == depth
+	}
+	return p.depths[k] < depth
+}
+
+// arguments returns where the arguments of a function begin and end.
+func (p *matcherParser) arguments(function int) [][2]int {
+	end := p.closes(function+1, len(p.tokens))
+	if end < 0 {
+		return [][2]int{{}} // no call; it does not compile
+	}
+	var spans [][2]int
+	begin := function + 2
+	for k := begin; k < end; k++ {
+		if p.tokens[k].Kind == govaluate.SEPARATOR && p.depths[k] == p.depths[function]+1 {
+			spans, begin = append(spans, [2]int{begin, k}), k+1
+		}
+	}
+	return append(spans, [2]int{begin, end})
+}
+
+// texts are those of a part.
 func (p *matcherParser) texts(i, j int) []string {
 	var literals []string
 	asks := false
@@ -204,7 +335,7 @@ func (p *matcherParser) texts(i, j int) []string {
 	if asks || len(literals) < 2 {
 		return literals
 	}
-	expr, err := govaluate.NewEvaluableExpressionFromTokens(AsParsed(p.tokens[i:j]))
+	expr, err := govaluate.NewEvaluableExpressionFromTokens(asParsed(p.tokens[i:j]))
 	if err != nil {
 		return literals
 	}
@@ -214,14 +345,14 @@ func (p *matcherParser) texts(i, j int) []string {
 	return literals
 }
 
-// NamedTokens returns the tokens of an expression, and the names of its
+// namedTokens returns the tokens of an expression, and the names of its
 // functions by their token, which holds a function and not its name.
-func NamedTokens(expr string, functions map[string]govaluate.ExpressionFunction) ([]govaluate.ExpressionToken, map[int]string, error) {
+func namedTokens(expr string, functions map[string]govaluate.ExpressionFunction) ([]govaluate.ExpressionToken, map[int]string, error) {
 	tellers := map[string]govaluate.ExpressionFunction{}
 	for name := range functions {
 		tellers[name] = func(...any) (any, error) { return name, nil }
 	}
-	compiled, err := Compile(expr, tellers)
+	compiled, err := compile(expr, tellers)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -242,9 +373,7 @@ func NamedTokens(expr string, functions map[string]govaluate.ExpressionFunction)
 
 // parse reads the tokens from i up to j.
 func (p *matcherParser) parse(i, j int) *Term {
-	for j-i > 2 && p.closes(i, j) == j-1 {
-		i, j = i+1, j-1 // parentheses around everything
-	}
+	i, j = p.inside(i, j)
 	t := &Term{Part: p.part(i, j)}
 	ors, ok := p.split(i, j, "||")
 	ands, _ := p.split(i, j, "&&")
@@ -275,14 +404,10 @@ func (p *matcherParser) parseAll(spans [][2]int) []*Term {
 // parentheses. It is false where a ternary or a list swallows the whole, or an
 // operand is empty.
 func (p *matcherParser) split(i, j int, operator string) (spans [][2]int, ok bool) {
-	depth, begin := 0, i
+	begin := i
 	for k := i; k < j; k++ {
 		switch t := p.tokens[k]; {
-		case t.Kind == govaluate.CLAUSE:
-			depth++
-		case t.Kind == govaluate.CLAUSE_CLOSE:
-			depth--
-		case depth > 0:
+		case p.depths[k] > p.depths[i]:
 		case t.Kind == govaluate.TERNARY || t.Kind == govaluate.SEPARATOR:
 			return nil, false
 		case t.Kind == govaluate.LOGICALOP && t.Value == operator:
@@ -297,18 +422,12 @@ func (p *matcherParser) split(i, j int, operator string) (spans [][2]int, ok boo
 
 // closes returns the place of the parenthesis that closes the one at i, or -1.
 func (p *matcherParser) closes(i, j int) int {
-	if p.tokens[i].Kind != govaluate.CLAUSE {
+	if i >= j || p.tokens[i].Kind != govaluate.CLAUSE {
 		return -1
 	}
-	depth := 0
-	for k := i; k < j; k++ {
-		switch p.tokens[k].Kind {
-		case govaluate.CLAUSE:
-			depth++
-		case govaluate.CLAUSE_CLOSE:
-			if depth--; depth == 0 {
-				return k
-			}
+	for k := i + 1; k < j; k++ {
+		if p.depths[k] == p.depths[i] {
+			return k
 		}
 	}
 	return -1
@@ -330,7 +449,7 @@ func (p *matcherParser) isValue(i, j int) bool {
 
 // part describes the tokens from i up to j.
 func (p *matcherParser) part(i, j int) Part {
-	out := Part{From: i, To: j, Source: p.source(i, j)}
+	out := Part{From: i, To: j, Source: p.source(i, j), Column: -1, Calls: p.calls(i, j), Texts: p.texts(i, j)}
 	for k, t := range p.tokens[i:j] {
 		if f := p.requestField(t); f >= 0 && !out.Asks(p.model.Request[f]) {
 			out.Requests = append(out.Requests, p.model.Request[f])
@@ -341,7 +460,26 @@ func (p *matcherParser) part(i, j int) Part {
 		out.Evaluates = out.Evaluates || t.Kind == govaluate.FUNCTION && p.names[i+k] == "eval"
 		out.Address = out.Address || t.Kind == govaluate.FUNCTION && p.names[i+k] == "ipMatch"
 	}
+	if i, j = p.inside(i, j); j-i != 1 {
+		return out
+	}
+	t := p.tokens[i]
+	if f := p.requestField(t); f >= 0 {
+		out.Request = p.model.Request[f]
+	}
+	out.Column = p.policyField(t)
+	if t.Kind == govaluate.STRING {
+		out.Text, out.IsText = fmt.Sprint(t.Value), true
+	}
 	return out
+}
+
+// inside leaves out parentheses around everything.
+func (p *matcherParser) inside(i, j int) (int, int) {
+	for j-i > 2 && p.closes(i, j) == j-1 {
+		i, j = i+1, j-1
+	}
+	return i, j
 }
 
 // source writes tokens as a model has them.
@@ -375,32 +513,35 @@ func (p *matcherParser) source(i, j int) string {
 	return b.String()
 }
 
-// operands takes a call apart that has no parentheses inside, or a comparison of
-// two such operands. Of anything else there are none.
+// operands takes a call apart that has no parentheses inside, but around an
+// operand, or a comparison of two such operands. Of anything else there are none.
 func (p *matcherParser) operands(i, j int) (function string, operands []Part) {
-	call := p.tokens[i].Kind == govaluate.FUNCTION && p.closes(i+1, j) == j-1
-	if call {
-		function, i, j = p.names[i], i+2, j-1
-	}
-	for k := i; k < j; k++ {
-		switch t := p.tokens[k]; {
-		case t.Kind == govaluate.CLAUSE || t.Kind == govaluate.TERNARY || t.Kind == govaluate.SEPARATOR && !call:
+	var spans [][2]int
+	switch {
+	case p.tokens[i].Kind == govaluate.FUNCTION && p.closes(i+1, j) == j-1:
+		function, spans = p.names[i], p.arguments(i)
+	default:
+		k := slices.IndexFunc(p.tokens[i:j], func(t govaluate.ExpressionToken) bool {
+			return t.Kind == govaluate.COMPARATOR && slices.Contains([]string{"==", "!=", "=~", "!~"}, fmt.Sprint(t.Value))
+		}) + i
+		if k < i || p.operandBefore(k) != i || p.operandBehind(k) != j {
 			return "", nil
-		case t.Kind == govaluate.COMPARATOR && !call:
-			name, _ := t.Value.(string)
-			if function != "" || !slices.Contains([]string{"==", "!=", "=~", "!~"}, name) {
-				return "", nil
-			}
-			function = name
-			fallthrough
-		case t.Kind == govaluate.SEPARATOR:
-			operands, i = append(operands, p.part(i, k)), k+1
 		}
+		function, spans = fmt.Sprint(p.tokens[k].Value), [][2]int{{i, k}, {k + 1, j}}
 	}
-	if function == "" {
-		return "", nil
+	for _, span := range spans {
+		from, to := p.inside(span[0], span[1])
+		if to-from != 1 {
+			from, to = span[0], span[1]
+		}
+		if slices.ContainsFunc(p.tokens[from:to], func(t govaluate.ExpressionToken) bool {
+			return t.Kind == govaluate.CLAUSE || t.Kind == govaluate.TERNARY || t.Kind == govaluate.COMPARATOR
+		}) {
+			return "", nil
+		}
+		operands = append(operands, p.part(span[0], span[1]))
 	}
-	return function, append(operands, p.part(i, j))
+	return function, operands
 }
 
 // classify knows r.x == p.y, p.y == "text", r.x =~ p.y, f(r.x, p.y) and
@@ -446,10 +587,11 @@ func (p *matcherParser) classify(a *Atom) {
 
 // value returns the only token of an operand, or none.
 func (p *matcherParser) value(operand Part) govaluate.ExpressionToken {
-	if operand.To-operand.From != 1 {
+	i, j := p.inside(operand.From, operand.To)
+	if j-i != 1 {
 		return govaluate.ExpressionToken{}
 	}
-	return p.tokens[operand.From]
+	return p.tokens[i]
 }
 
 // requestField returns the column of a variable r_x, or -1.

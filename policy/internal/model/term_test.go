@@ -72,11 +72,10 @@ func TestMatchersAreTakenApart(t *testing.T) {
 			t.Errorf("%s: %v", tt.matcher, err)
 			continue
 		}
-		root, atoms, _, err := model.ParseMatcher(def)
-		if err != nil || outline(root) != tt.want {
-			t.Errorf("%s\n got %s, %v\nwant %s", tt.matcher, outline(root), err, tt.want)
+		if got := outline(def.Root); got != tt.want {
+			t.Errorf("%s\n got %s\nwant %s", tt.matcher, got, tt.want)
 		}
-		if !slices.IsSortedFunc(atoms, func(a, b *model.Atom) int { return a.Number - b.Number }) {
+		if !slices.IsSortedFunc(def.Atoms, func(a, b *model.Atom) int { return a.Number - b.Number }) {
 			t.Errorf("%s: the atoms are out of order", tt.matcher)
 		}
 	}
@@ -100,11 +99,7 @@ func TestConjunctions(t *testing.T) {
 			t.Errorf("%s: %v", tt.matcher, err)
 			continue
 		}
-		root, _, _, err := model.ParseMatcher(def)
-		if err != nil {
-			t.Fatal(err)
-		}
-		terms, ok := root.Conjunctions(false)
+		terms, ok := def.Root.Conjunctions(false)
 		if tooMany := len(tt.want) == 1 && tt.want[0] == ""; ok == tooMany {
 			t.Errorf("%s: %d terms, %t", tt.matcher, len(terms), ok)
 			continue

@@ -12,17 +12,17 @@ const DefaultDepth = 10
 // A Node is a name in a domain, as a role graph numbers it.
 type Node struct{ Name, Domain Symbol }
 
-// A Graph holds the links of one role definition. It is immutable: reading
+// A Graph holds the edges of one role definition. It is immutable: reading
 // it takes no lock, and nothing in it grows with what is asked.
 type Graph struct {
 	depth int
-	nodes []Node
+	Nodes []Node
 	ids   hashTable // of the nodes
-	first []int32   // the roles of node i are roles[first[i]:first[i+1]]
+	First []int32   // the roles of node i are roles[First[i]:First[i+1]]
 	roles []roleEnd
 }
 
-// A roleEnd is a node at the end of a link, with its name beside it.
+// A roleEnd is a node at the end of an edge, with its name beside it.
 type roleEnd struct {
 	node int32
 	name Symbol
@@ -36,9 +36,9 @@ func NewGraph(ls []Edge, depth int) *Graph {
 	for i, l := range ls {
 		from[i], to[i] = g.add(Node{l.Name, l.Domain}), g.add(Node{l.Role, l.Domain})
 	}
-	g.nodes = slices.Clip(g.nodes)
+	g.Nodes = slices.Clip(g.Nodes)
 	var order []int32
-	g.first, order = GroupBy(from, len(g.nodes))
+	g.First, order = GroupBy(from, len(g.Nodes))
 	g.roles = make([]roleEnd, len(ls))
 	for k, i := range order {
 		g.roles[k] = roleEnd{to[i], ls[i].Role}
@@ -69,18 +69,18 @@ func GroupBy(groups []int32, count int) (first, order []int32) {
 // with the group itself. Chains that run into a cycle are left out.
 func (g *Graph) Longest(syms *Symbols) int {
 	// Backwards, from the roles that have none of their own.
-	left := make([]int32, len(g.nodes))
-	ends, holders := make([]int32, len(g.roles)), make([]int32, len(g.roles)) // of each link
-	for i := range g.nodes {
-		left[i] = g.first[i+1] - g.first[i]
-		for k := g.first[i]; k < g.first[i+1]; k++ {
+	left := make([]int32, len(g.Nodes))
+	ends, holders := make([]int32, len(g.roles)), make([]int32, len(g.roles)) // of each edge
+	for i := range g.Nodes {
+		left[i] = g.First[i+1] - g.First[i]
+		for k := g.First[i]; k < g.First[i+1]; k++ {
 			ends[k], holders[k] = g.roles[k].node, int32(i)
 		}
 	}
-	first, order := GroupBy(ends, len(g.nodes))
-	height, longest := make([]int, len(g.nodes)), 0
+	first, order := GroupBy(ends, len(g.Nodes))
+	height, longest := make([]int, len(g.Nodes)), 0
 	var ready []int32
-	for i := range g.nodes {
+	for i := range g.Nodes {
 		if left[i] == 0 {
 			ready = append(ready, int32(i))
 		}
@@ -89,7 +89,7 @@ func (g *Graph) Longest(syms *Symbols) int {
 		role := ready[len(ready)-1]
 		ready = ready[:len(ready)-1]
 		chain := height[role]
-		if strings.HasPrefix(syms.Text(g.nodes[role].Name), "@") {
+		if strings.HasPrefix(syms.Text(g.Nodes[role].Name), "@") {
 			chain++
 		}
 		longest = max(longest, chain)
@@ -104,9 +104,9 @@ func (g *Graph) Longest(syms *Symbols) int {
 	return longest
 }
 
-// id returns the number of a node, or -1.
-func (g *Graph) id(n Node) int32 {
-	id, ok := g.ids.find(hashSymbols(n.Name, n.Domain), func(id uint32) bool { return g.nodes[id] == n })
+// ID returns the number of a node, or -1.
+func (g *Graph) ID(n Node) int32 {
+	id, ok := g.ids.find(hashSymbols(n.Name, n.Domain), func(id uint32) bool { return g.Nodes[id] == n })
 	if !ok {
 		return -1
 	}
@@ -114,11 +114,11 @@ func (g *Graph) id(n Node) int32 {
 }
 
 func (g *Graph) add(n Node) int32 {
-	id := g.id(n)
+	id := g.ID(n)
 	if id < 0 {
-		id = int32(len(g.nodes))
+		id = int32(len(g.Nodes))
 		g.ids.insert(hashSymbols(n.Name, n.Domain), uint32(id))
-		g.nodes = append(g.nodes, n)
+		g.Nodes = append(g.Nodes, n)
 	}
 	return id
 }
@@ -130,7 +130,7 @@ const NoSymbol = Symbol(1<<32 - 1)
 // the name that the walk started from.
 type reached struct {
 	Name   Symbol
-	node   int32 // -1 where no link begins or ends
+	node   int32 // -1 where no edge begins or ends
 	Parent int32
 }
 
@@ -141,25 +141,25 @@ type Walk struct {
 	Reached []reached
 	// symbols are the names among them that the policy has.
 	symbols []Symbol
-	seen    nameSet
+	seen    Set
 	// at is the place whose roles come next, end where the level of them ends
-	// that are level links away from the start.
+	// that are level edges away from the start.
 	at, end, level int
 }
 
-// Begin makes w a walk from a start, noSymbol where the policy does not have it,
-// which is the first name reached, each name
-// once. The groups count as roles of the start. Within the graph's depth,
-// Casbin's manager reaches the same names.
+// Begin makes w a walk from a start, NoSymbol where the policy does not have it.
+// The start is the first name reached, and each name is reached once. The groups
+// count as roles of the start. Within the graph's depth, Casbin's manager reaches
+// the same names.
 func (g *Graph) Begin(w *Walk, syms *Symbols, start Symbol, groups []string, domain Symbol) {
 	w.graph, w.Reached, w.symbols = g, w.Reached[:0], w.symbols[:0]
 	w.at, w.end, w.level = 0, 1, 0
-	w.seen.clear()
-	w.add(start, g.id(Node{start, domain}), -1)
+	w.seen.Clear()
+	w.add(start, g.ID(Node{start, domain}), -1)
 	if g.depth > 0 {
 		for _, group := range groups {
 			if s, ok := syms.Lookup(group); ok {
-				w.add(s, g.id(Node{s, domain}), 0)
+				w.add(s, g.ID(Node{s, domain}), 0)
 			}
 		}
 	}
@@ -177,7 +177,7 @@ func (w *Walk) step() bool {
 		return false
 	}
 	if id := w.Reached[w.at].node; id >= 0 {
-		for _, role := range w.graph.roles[w.graph.first[id]:w.graph.first[id+1]] {
+		for _, role := range w.graph.roles[w.graph.First[id]:w.graph.First[id+1]] {
 			w.add(role.name, role.node, int32(w.at))
 		}
 	}
@@ -194,7 +194,7 @@ func (w *Walk) All() []Symbol {
 
 // Has goes on until a name is reached, or to the end.
 func (w *Walk) Has(name Symbol) bool {
-	for !w.seen.has(name) {
+	for !w.seen.Has(name) {
 		if !w.step() {
 			return false
 		}
@@ -203,7 +203,7 @@ func (w *Walk) Has(name Symbol) bool {
 }
 
 func (w *Walk) add(name Symbol, node, parent int32) {
-	if !w.seen.add(name) {
+	if !w.seen.Add(name) {
 		return
 	}
 	w.Reached = append(w.Reached, reached{name, node, parent})
@@ -216,54 +216,4 @@ func (w *Walk) add(name Symbol, node, parent int32) {
 func (w *Walk) Find(name Symbol) int {
 	w.All()
 	return slices.IndexFunc(w.Reached, func(r reached) bool { return r.Name == name })
-}
-
-// A nameSet is a set that is cleared at no cost. Its memory is that of the
-// largest set that it held.
-type nameSet struct {
-	slots []uint64 // the round in the upper half, the symbol in the lower
-	round uint32
-	used  int
-}
-
-func (s *nameSet) clear() {
-	s.used = 0
-	if s.round++; s.round == 0 {
-		clear(s.slots)
-		s.round = 1
-	}
-}
-
-// slot returns the slot that holds a symbol, or would.
-func (s *nameSet) slot(name Symbol) int {
-	mask := len(s.slots) - 1
-	i := int(uint32(name)*0x9e3779b1>>7) & mask
-	for s.slots[i]>>32 == uint64(s.round) && uint32(s.slots[i]) != uint32(name) {
-		i = (i + 1) & mask
-	}
-	return i
-}
-
-// add reports whether the symbol was not there before.
-func (s *nameSet) add(name Symbol) bool {
-	if 2*(s.used+1) > len(s.slots) {
-		old := s.slots
-		s.slots = make([]uint64, max(64, 2*len(old)))
-		for _, slot := range old {
-			if slot>>32 == uint64(s.round) {
-				s.slots[s.slot(Symbol(slot))] = slot
-			}
-		}
-	}
-	slot, entry := &s.slots[s.slot(name)], uint64(s.round)<<32|uint64(name)
-	if *slot == entry {
-		return false
-	}
-	*slot = entry
-	s.used++
-	return true
-}
-
-func (s *nameSet) has(name Symbol) bool {
-	return len(s.slots) > 0 && s.slots[s.slot(name)] == uint64(s.round)<<32|uint64(name)
 }

@@ -1,9 +1,6 @@
 package table
 
 import (
-	"errors"
-	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -11,9 +8,6 @@ import (
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
 	"securefiles/policy/internal/pattern"
-
-	"github.com/casbin/casbin/v2/util"
-	"github.com/casbin/govaluate"
 )
 
 // refuseMeanings refuses lines that deny less, or allow more, than they seem
@@ -71,62 +65,32 @@ func ActionMessage(m *model.Model, col int, value string) string {
 	return field + " \"" + finding.Quoted(value) + "\" matches no request: requests are " + strings.Join(model.RequestActions(), ", ")
 }
 
-// patternOperand finds where an operator takes a pattern from a field of the
-// policy.
-var patternOperand = regexp.MustCompile(`[=!]~[\s(]*p_(\w+)`)
-
 // checkPatterns compiles every pattern and rule of the policy. Stock Casbin
 // would fail each request that reaches a bad one.
 func (l *loader) checkPatterns() {
-	verdict := true
-	tokens, names, err := model.NamedTokens(l.model.Matcher, model.KnownFunctions(l.model, l.model.Evaluates, &verdict))
-	if err != nil {
-		l.Fail(0, "pattern", "the matcher cannot be compiled: %s", finding.Escape(err.Error())) // it compiled before
-		return
+	for _, c := range l.model.Patterns() {
+		l.checkColumn(c.Column, "pattern", c.Spared, func(text string) error { return pattern.Check(c.Function, text) })
 	}
-	for i := range tokens {
-		if !model.TakesPattern(names[i]) || strings.HasPrefix(names[i], "keyGet") {
-			continue
-		}
-		operand := slices.DeleteFunc(slices.Concat(model.ArgumentsOf(tokens, i)[1:]...), func(t govaluate.ExpressionToken) bool {
-			return t.Kind == govaluate.CLAUSE || t.Kind == govaluate.CLAUSE_CLOSE
-		})
-		if len(operand) == 1 && operand[0].Kind == govaluate.VARIABLE {
-			field := strings.TrimPrefix(fmt.Sprint(operand[0].Value), "p_")
-			l.checkColumn(field, "pattern", func(text string) error { return pattern.Check(names[i], text) })
-		}
-	}
-	for _, operand := range patternOperand.FindAllStringSubmatch(l.model.Matcher, -1) {
-		l.checkColumn(operand[1], "pattern", func(text string) error { return pattern.Check("regexMatch", text) })
-	}
-	for _, call := range model.EvalCall.FindAllStringSubmatch(l.model.Matcher, -1) {
-		l.checkColumn(call[1], "rule", func(text string) error { return checkSubrule(l.model, text) })
+	for _, column := range l.model.Subrules() {
+		l.checkColumn(column, "rule", nil, l.model.CheckSubrule)
 	}
 }
 
-// checkColumn checks each value of a column once.
-func (l *loader) checkColumn(field, rule string, check func(string) error) {
-	col := l.model.PolicyField(field)
-	if col < 0 {
-		return
-	}
+// checkColumn checks each value of a column once, but for those that are spared.
+func (l *loader) checkColumn(column int, rule string, spared []string, check func(string) error) {
 	checked := make([]bool, l.out.Symbols.Len())
-	for row, s := range l.out.Rows.Cols[col] {
+	for _, text := range spared {
+		if s, ok := l.out.Symbols.Lookup(text); ok {
+			checked[s] = true
+		}
+	}
+	for row, s := range l.out.Rows.Cols[column] {
 		if checked[s] {
 			continue
 		}
 		checked[s] = true
 		if err := check(l.out.Symbols.Text(s)); err != nil {
-			l.Fail(int(l.out.Rows.Lines[row]), rule, "%s %q: %s", field, finding.Shorten(l.out.Symbols.Text(s)), finding.Escape(err.Error()))
+			l.Fail(int(l.out.Rows.Lines[row]), rule, "%s %q: %s", l.model.Policy[column], finding.Shorten(l.out.Symbols.Text(s)), finding.Escape(err.Error()))
 		}
 	}
-}
-
-// checkSubrule checks a rule of the policy as eval would evaluate it. A rule
-// cannot eval: it could go on for ever.
-func checkSubrule(m *model.Model, rule string) error {
-	if problems := model.ExpressionProblems(m, util.EscapeAssertion(rule), rule, false); len(problems) > 0 {
-		return errors.New(problems[0])
-	}
-	return nil
 }

@@ -47,25 +47,25 @@ func (l *loader) sortBySubject() {
 	// Casbin knows a name in a domain by this text.
 	key := func(name, domain Symbol) string { return t.Symbols.Text(domain) + "::" + t.Symbols.Text(name) }
 	parent := make(map[string]string)
-	for _, link := range t.Edges["g"] {
-		child, up := key(link.Name, link.Domain), key(link.Role, link.Domain)
+	for _, edge := range t.Edges["g"] {
+		child, up := key(edge.Name, edge.Domain), key(edge.Role, edge.Domain)
 		if _, ok := parent[child]; ok {
-			l.Fail(int(link.Line), "role-tree", "gives %q a second role: with subjectPriority roles must form a tree", finding.Shorten(t.Symbols.Text(link.Name)))
+			l.Fail(int(edge.Line), "role-tree", "gives %q a second role: with subjectPriority roles must form a tree", finding.Shorten(t.Symbols.Text(edge.Name)))
 			return
 		}
 		parent[child] = up
 	}
 	depth := make(map[string]int, len(parent))
-	for _, link := range t.Edges["g"] {
+	for _, edge := range t.Edges["g"] {
 		var below []string // names whose depth is not known yet, the lowest first
-		name := key(link.Name, link.Domain)
+		name := key(edge.Name, edge.Domain)
 		for {
 			up, ok := parent[name]
 			if _, known := depth[name]; known || !ok {
 				break
 			}
 			if len(below) > len(parent) {
-				l.Fail(int(link.Line), "role-tree", "is part of a cycle of roles: with subjectPriority roles must form a tree")
+				l.Fail(int(edge.Line), "role-tree", "is part of a cycle of roles: with subjectPriority roles must form a tree")
 				return
 			}
 			below, name = append(below, name), up

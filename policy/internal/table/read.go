@@ -42,12 +42,12 @@ func Read(ctx context.Context, file string, r io.Reader, m *model.Model) (*Table
 	l := &loader{
 		Report: finding.Report{File: file}, model: m,
 		eft: m.PolicyField("eft"), priority: m.PolicyField("priority"),
-		out:    &Table{Symbols: NewSymbols(), Rows: &Rows{Cols: make([][]Symbol, len(m.Policy))}, Edges: Edges{}},
-		linked: map[string]*hashTable{}, joined: map[string]uint32{},
+		out:   &Table{Symbols: NewSymbols(), Rows: &Rows{Cols: make([][]Symbol, len(m.Policy))}, Edges: Edges{}},
+		edges: map[string]*hashTable{}, joined: map[string]uint32{},
 	}
-	l.out.Symbols.Intern("") // the domain of links without one
+	l.out.Symbols.Intern("") // the domain of edges without one
 	for name := range m.Roles {
-		l.linked[name] = &hashTable{}
+		l.edges[name] = &hashTable{}
 	}
 	if err := l.read(ctx, r); err != nil {
 		return nil, nil, err
@@ -73,7 +73,7 @@ type loader struct {
 	row    []Symbol // of that line
 
 	rows   hashTable             // the rows so far, by their symbols
-	linked map[string]*hashTable // the links so far
+	edges  map[string]*hashTable // the edges so far
 	joined map[string]uint32     // fields joined by commas, where one holds a comma -> line
 }
 
@@ -347,13 +347,13 @@ func (l *loader) roleLine(kind string, fields [][]byte) {
 		return
 	}
 	l.out.Lines++
-	link := Edge{Name: l.out.Symbols.internBytes(fields[0]), Role: l.out.Symbols.internBytes(fields[1]), Line: l.number}
+	edge := Edge{Name: l.out.Symbols.internBytes(fields[0]), Role: l.out.Symbols.internBytes(fields[1]), Line: l.number}
 	if len(fields) == 3 {
-		link.Domain = l.out.Symbols.internBytes(fields[2])
+		edge.Domain = l.out.Symbols.internBytes(fields[2])
 	}
-	hash, known := hashSymbols(link.Name, link.Role, link.Domain), l.out.Edges[kind]
-	first, ok := l.linked[kind].find(hash, func(i uint32) bool {
-		return known[i].Name == link.Name && known[i].Role == link.Role && known[i].Domain == link.Domain
+	hash, known := hashSymbols(edge.Name, edge.Role, edge.Domain), l.out.Edges[kind]
+	first, ok := l.edges[kind].find(hash, func(i uint32) bool {
+		return known[i].Name == edge.Name && known[i].Role == edge.Role && known[i].Domain == edge.Domain
 	})
 	if ok {
 		l.duplicate(known[first].Line)
@@ -362,8 +362,8 @@ func (l *loader) roleLine(kind string, fields [][]byte) {
 	if l.swallowed(kind, fields) {
 		return
 	}
-	l.out.Edges[kind] = append(known, link)
-	l.linked[kind].insert(hash, uint32(len(known)))
+	l.out.Edges[kind] = append(known, edge)
+	l.edges[kind].insert(hash, uint32(len(known)))
 }
 
 func (l *loader) duplicate(first uint32) {
@@ -418,12 +418,12 @@ func (l *loader) unusedRoles() {
 	}
 	for _, kind := range slices.Sorted(maps.Keys(l.model.Roles)) {
 		passedOn := make([]bool, l.out.Symbols.Len())
-		for _, link := range l.out.Edges[kind] {
-			passedOn[link.Name] = true
+		for _, edge := range l.out.Edges[kind] {
+			passedOn[edge.Name] = true
 		}
-		for _, link := range l.out.Edges[kind] {
-			if !used[link.Role] && !passedOn[link.Role] {
-				l.Fail(int(link.Line), "role-unused", "no line uses the role %q, so this one grants nothing: is it misspelt, or are the two names the wrong way round?", finding.Shorten(l.out.Symbols.Text(link.Role)))
+		for _, edge := range l.out.Edges[kind] {
+			if !used[edge.Role] && !passedOn[edge.Role] {
+				l.Fail(int(edge.Line), "role-unused", "no line uses the role %q, so this one grants nothing: is it misspelt, or are the two names the wrong way round?", finding.Shorten(l.out.Symbols.Text(edge.Role)))
 			}
 		}
 	}

@@ -484,3 +484,30 @@ func TestPatternsAreFoundInMatchers(t *testing.T) {
 		}
 	}
 }
+
+// A value that never reaches a pattern function need not be a pattern of it.
+func TestPatternsThatAreSpared(t *testing.T) {
+	shape := world.Shape{Request: []string{"sub", "obj", "act", "ip"}, Policy: []string{"sub", "obj", "act", "net"}, Effect: world.AllowOverride}
+	for _, tt := range []struct {
+		matcher string
+		ok      bool
+	}{
+		{`(p.act == "*" || regexMatch(r.act, p.act)) && (p.net == "*" || ipMatch(r.ip, p.net))`, true},
+		{`p.act != "*" && regexMatch(r.act, p.act) && p.net != r.ip`, true},
+		{`(regexMatch(r.act, p.act) || p.act == "*") && p.net != r.ip`, false},
+		{`(p.act == "*" || regexMatch(r.act, p.act)) && regexMatch(r.act, p.act) && p.net != r.ip`, false},
+		{`(p.act == "any" || regexMatch(r.act, p.act)) && p.net != r.ip`, false},
+		{`(p.act == "*" || regexMatch(r.act, p.act)) && ipMatch(r.ip, p.net)`, false},
+	} {
+		m, err := model.Parse("model.conf", shape.Model("r.sub == p.sub && globMatch(r.obj, p.obj) && "+tt.matcher))
+		if err != nil {
+			t.Errorf("%s: %v", tt.matcher, err)
+			continue
+		}
+		_, _, err = Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a, *, *\np, alice, /a, re.d, 10.0.0.0/8\n"), m)
+		var refused *finding.LoadError
+		if (err == nil) != tt.ok || !tt.ok && (!errors.As(err, &refused) || refused.Findings[0].Rule != "pattern" || refused.Findings[0].Line != 1) {
+			t.Errorf("%s: %v", tt.matcher, err)
+		}
+	}
+}
