@@ -198,9 +198,8 @@ func (d *differ) findChanges() {
 	}
 }
 
-// linkTexts returns what each name is given, sorted: role, definition and
-// domain. They are joined by NUL, which no line
-// holds: the loader refuses control characters.
+// edgeTexts returns what each name is given, sorted: role, kind and domain. They
+// are joined by NUL, which no line holds: the loader refuses control characters.
 func (a *inquiry) edgeTexts() map[string][]string {
 	out := map[string][]string{}
 	text := a.version.Table.Symbols.Text

@@ -295,7 +295,7 @@ func (ev *Evaluator) hasRole(kind string, args []any) (any, error) {
 	return ev.Walk(kind, names[0], ev.Lookup(names[0]), domain).Has(role), nil
 }
 
-// Lookup returns the symbol of a name, or noSymbol.
+// Lookup returns the symbol of a name, or table.NoSymbol.
 func (e *Engine) Lookup(name string) table.Symbol {
 	if s, ok := e.Symbols.Lookup(name); ok {
 		return s
@@ -305,7 +305,7 @@ func (e *Engine) Lookup(name string) table.Symbol {
 
 func (ev *Evaluator) Lookup(name string) table.Symbol { return ev.engine.Lookup(name) }
 
-// symbol returns the symbol of a field of the request, or noSymbol.
+// symbol returns the symbol of a field of the request, or table.NoSymbol.
 func (ev *Evaluator) symbol(field int) table.Symbol {
 	if !ev.Found[field] {
 		ev.symbols[field], ev.Found[field] = ev.Lookup(ev.Request[field]), true
@@ -442,7 +442,7 @@ func (ev *Evaluator) atomHolds(a *model.Atom, whole bool) (bool, error) {
 	}
 }
 
-// text returns the text of a symbol, empty for noSymbol.
+// text returns the text of a symbol, empty for table.NoSymbol.
 func (ev *Evaluator) text(s table.Symbol) string {
 	if s == table.NoSymbol {
 		return ""

@@ -107,7 +107,7 @@ type valueIndex struct {
 	anchors *anchorIndex
 }
 
-func NewValueIndex(values int, column []table.Symbol, anchors *anchorIndex) *valueIndex {
+func newValueIndex(values int, column []table.Symbol, anchors *anchorIndex) *valueIndex {
 	x := &valueIndex{First: make([]uint32, values+1), Rows: make([]uint32, len(column)), anchors: anchors}
 	for _, value := range column {
 		x.First[value+1]++

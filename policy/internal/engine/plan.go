@@ -216,7 +216,7 @@ func (p *planner) anchorIndex(a *model.Atom) *anchorIndex {
 func (p *planner) valueIndex(field int, anchors *anchorIndex) *valueIndex {
 	on := valuesOn{field, anchors}
 	if p.values[on] == nil {
-		p.values[on] = NewValueIndex(p.engine.Symbols.Len(), p.engine.Rows.Cols[field], anchors)
+		p.values[on] = newValueIndex(p.engine.Symbols.Len(), p.engine.Rows.Cols[field], anchors)
 	}
 	return p.values[on]
 }

@@ -657,6 +657,7 @@ func (c *Term) Conjunctions(negate bool) ([][]Literal, bool) {
 	return product, true
 }
 
+// DescribeConjunction writes one term of a normal form, as a model has it.
 func DescribeConjunction(literals []Literal) string {
 	var parts []string
 	for _, l := range literals {

@@ -54,6 +54,7 @@ func isMeantAction(value string) bool {
 	return value == "*" || slices.ContainsFunc(model.RequestActions(), func(action string) bool { return strings.EqualFold(action, strings.TrimSpace(value)) })
 }
 
+// ActionMessage says what is wrong with an action that no request has.
 func ActionMessage(m *model.Model, col int, value string) string {
 	field := m.Policy[col]
 	switch {
