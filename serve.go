@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -73,9 +74,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	for _, w := range c.Warnings {
 		log.Warn(w)
 	}
-	if _, err := memlimit.Set(memlimit.WithLogger(log)); err != nil {
-		log.Debug("no memory limit was found", "error", err)
-	}
+	limitMemory(log, memlimit.FromCgroup)
 
 	ballast := make([]byte, ballastBytes)
 	defer runtime.KeepAlive(ballast)
@@ -656,4 +655,21 @@ func respond(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(v) // the client is gone: nothing is left to do
+}
+
+// limitMemory has the garbage collector heed the memory limit that provider
+// finds, unless GOMEMLIMIT or AUTOMEMLIMIT say otherwise. That there is none, or
+// none that can be read, is the rule outside containers: no matter for whoever
+// reads the log. A value of AUTOMEMLIMIT that means nothing is one.
+func limitMemory(log *slog.Logger, provider memlimit.Provider) {
+	asked := false
+	limit, err := memlimit.Set(memlimit.WithProvider(func() (uint64, error) { asked = true; return provider() }))
+	switch {
+	case err != nil && !asked:
+		log.Warn("the memory limit is not set: AUTOMEMLIMIT must be off, or a fraction in (0.0, 1.0]", "error", err)
+	case err != nil:
+		log.Debug("no memory limit was found", "error", err)
+	case limit != math.MaxInt64:
+		log.Info("memory limit", "GOMEMLIMIT", limit)
+	}
 }

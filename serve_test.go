@@ -2,18 +2,22 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sys/unix"
 
 	"securefiles/internal/config"
@@ -298,5 +302,46 @@ func TestBusySocketIsNotStale(t *testing.T) {
 	}
 	if _, err := os.Lstat(path); err != nil {
 		t.Error(err)
+	}
+}
+
+// Where no cgroup limits memory, nobody is alarmed; a limit is heeded and told
+// of; a setting that means nothing is told of.
+func TestMemoryLimit(t *testing.T) {
+	const none = math.MaxInt64
+	for name, row := range map[string]struct {
+		setting  string // AUTOMEMLIMIT
+		found    uint64
+		err      error
+		limit    int64
+		level    string // of what is logged
+		contains string
+	}{
+		"no cgroup":              {err: memlimit.ErrNoCgroup, limit: none, level: "DEBUG", contains: "process is not in cgroup"},
+		"no memory cgroup":       {err: errors.New("no usable cgroup v2 memory mount found"), limit: none, level: "DEBUG", contains: "no usable cgroup"},
+		"cgroup without a limit": {err: memlimit.ErrNoLimit, limit: none},
+		"a limit":                {found: 1e9, limit: 9e8, level: "INFO", contains: "GOMEMLIMIT=900000000"},
+		"half of it":             {setting: "0.5", found: 1 << 30, limit: 1 << 29, level: "INFO", contains: "GOMEMLIMIT=536870912"},
+		"switched off":           {setting: "off", found: 1 << 30, limit: none},
+		"nonsense":               {setting: "half", found: 1 << 30, limit: none, level: "WARN", contains: "AUTOMEMLIMIT: half"},
+		"more than all":          {setting: "90", found: 1 << 30, limit: none, level: "WARN", contains: "invalid ratio: 90"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := debug.SetMemoryLimit(none)
+			defer debug.SetMemoryLimit(before)
+			t.Setenv("GOMEMLIMIT", "") // to be restored
+			if err := os.Unsetenv("GOMEMLIMIT"); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("AUTOMEMLIMIT", cmp.Or(row.setting, "0.9"))
+			var logged bytes.Buffer
+			limitMemory(slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})), func() (uint64, error) { return row.found, row.err })
+			if got := debug.SetMemoryLimit(-1); got != row.limit {
+				t.Errorf("the limit is %d, want %d", got, row.limit)
+			}
+			if log := logged.String(); row.level == "" && log != "" || !strings.Contains(log, row.contains) || strings.Count(log, "level=") != strings.Count(log, "level="+row.level) {
+				t.Errorf("logged %s", log)
+			}
+		})
 	}
 }
