@@ -17,12 +17,14 @@ export PATH := $(PATH):/usr/sbin:/sbin
 build:
 	go build -trimpath -o bin/securefiles .
 
-demo: build
-	./scripts/install.sh nginx curl openssl
+demo:
+	./scripts/install.sh certificates nginx curl openssl
+	@$(MAKE) --no-print-directory build
 	./examples/demo/demo.sh
 
-test: lint
-	./scripts/install.sh nginx curl openssl django git zsh fish
+test:
+	./scripts/install.sh certificates cc nginx curl openssl django git zsh fish xmllint
+	@$(MAKE) --no-print-directory lint
 	go test -race -shuffle=on -timeout 12m ./...
 
 lint:
@@ -31,7 +33,7 @@ lint:
 	go tool staticcheck ./...
 
 bench:
-	./scripts/install.sh nginx curl openssl wrk
+	./scripts/install.sh certificates nginx curl openssl wrk
 	go test -run '^$$' -bench . -skip '^Benchmark(Decide|Stock|Alike|Load|Reload)$$' -benchmem ./...
 	./bench/policy.sh
 	./bench/endtoend.sh

@@ -1,20 +1,31 @@
 #!/usr/bin/env bash
 # Installs the Debian or Ubuntu packages that hold the given commands, if any
 # command is missing: install.sh nginx curl …
+# Three names are no commands: cc is a C compiler that finds its headers,
+# certificates are what Go needs to fetch modules, django is a module of python3.
 set -euo pipefail
 
 declare -A package=(
   [nginx]=nginx [curl]=curl [wrk]=wrk [htpasswd]=apache2-utils [openssl]=openssl [python3]=python3 [shellcheck]=shellcheck
-  [git]=git [zsh]=zsh [fish]=fish
-  [django]=python3-django # a module of Debian's own python3
+  [git]=git [zsh]=zsh [fish]=fish [xmllint]=libxml2-utils
+  [cc]="gcc libc6-dev"    # for the race detector
+  [certificates]=ca-certificates
+  [django]=python3-django # for Debian's own python3
 )
 have() {
-  if [[ $1 == django ]]; then /usr/bin/python3 -c 'import django' 2>/dev/null; else command -v "$1" >/dev/null; fi
+  case $1 in
+    cc) echo '#include <stdlib.h>' | ${CC:-gcc} -E - &>/dev/null ;;
+    certificates) [[ -n ${SSL_CERT_FILE:-}${SSL_CERT_DIR:-} ]] || compgen -G '/etc/ssl/certs/*' >/dev/null || compgen -G '/etc/ssl/*.pem' >/dev/null || compgen -G '/etc/pki/tls/certs/*' >/dev/null ;;
+    django) /usr/bin/python3 -c 'import django' 2>/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+  esac
 }
 missing=()
 had_nginx=$(command -v nginx || true)
 for command in "$@"; do
-  have "$command" || missing+=("${package[$command]:?no package is known for $command}")
+  packages=${package[$command]:?no package is known for $command}
+  # shellcheck disable=SC2206 # cc is two packages
+  have "$command" || missing+=($packages)
 done
 ((${#missing[@]})) || exit 0
 
