@@ -96,10 +96,10 @@ done
 
 authorization="Authorization: Basic $(printf alice:alice | base64)"
 for v in "${variants[@]}"; do
-  for ((i = 0; ; i++)); do
+  for ((deadline = SECONDS + 60; ; )); do
     size=$(curl -s -H "$authorization" "${url[$v]}" | wc -c) || true
     ((size == 1024)) && break
-    ((i < 300)) || { echo "$v does not serve the file: $(tail -n 2 "$dir"/*.log "$dir/nginx-$v"/logs/*)" >&2; exit 1; }
+    ((SECONDS < deadline)) || { echo "$v does not serve the file: $(tail -n 2 "$dir"/*.log "$dir/nginx-$v"/logs/*)" >&2; exit 1; }
     sleep 0.1
   done
 done

@@ -99,10 +99,10 @@ EOF
 done
 
 for s in "${sources[@]}"; do
-  for ((i = 0; ; i++)); do
+  for ((deadline = SECONDS + 60; ; )); do
     size=$(curl -sf -H "${credentials[$s]}" "${url[$s]}" | wc -c) || true
     ((size == 1024)) && break
-    ((i < 100)) || { echo "$s does not serve the file: $(cat "$dir/$s.log" "$dir/nginx-$s"/logs/*)" >&2; exit 1; }
+    ((SECONDS < deadline)) || { echo "$s does not serve the file: $(cat "$dir/$s.log" "$dir/nginx-$s"/logs/*)" >&2; exit 1; }
     sleep 0.1
   done
 done

@@ -94,7 +94,7 @@ func TestDemo(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "policy.csv"), policyBefore, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for refused := false; !refused; {
 		code, err := run(fmt.Sprintf("curl -o /dev/null -s -w '%%{http_code}' -u bob:bob http://%s/downloads/project/plan.txt", web))
 		if refused = code == "404" && err == nil; !refused && time.Now().After(deadline) {

@@ -21,6 +21,13 @@ import (
 	"time"
 )
 
+// patience is how long a test waits for what a process does. A machine with
+// other work to do takes its time; a test that passes does not wait.
+const patience = time.Minute
+
+// slack is what such a machine may add to what must happen within some time.
+const slack = 10 * time.Second
+
 // binary is the service, built once.
 var binary string
 
@@ -310,7 +317,7 @@ func (s *site) printedConf() string {
 // eventually polls until a condition holds, or fails the test.
 func (s *site) eventually(what string, holds func() bool) {
 	s.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !holds() {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("it never came about that %s\n%s", what, tail(s.log.String()))
@@ -357,7 +364,7 @@ type reply struct {
 // client follows no redirect, decodes nothing, and reuses connections.
 func newClient() *http.Client {
 	return &http.Client{
-		Timeout:       10 * time.Second,
+		Timeout:       patience,
 		Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -436,12 +443,12 @@ func (s *site) metric(series string) string {
 // raw sends bytes to an address and reads one response. Nothing else touches
 // the bytes on their way.
 func raw(address, method string, request []byte) (*reply, error) {
-	conn, err := net.DialTimeout("tcp", address, 2*time.Second)
+	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close() //nolint:errcheck // one request a connection
-	if err := conn.SetDeadline(time.Now().Add(4 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
 	if _, err := conn.Write(request); err != nil {

@@ -345,7 +345,7 @@ func TestTermDrains(t *testing.T) {
 		if err != nil {
 			t.Errorf("it ended with %v", err)
 		}
-	case <-time.After(15 * time.Second):
+	case <-time.After(patience):
 		t.Error("it does not end")
 	}
 	clients.end(t)
