@@ -60,7 +60,7 @@ const (
         underscores_in_headers on;
         ignore_invalid_headers off;
         if_modified_since before;
-        limit_rate 0;
+        limit_rate 1k;
         location = /sorry { auth_request off; return 200 "SORRY"; }
         location = /always { internal; return 204; }
         location ~ \.(?:txt|html|gz)$ { auth_request off; root FILES; return 200 "HIJACKED"; }

@@ -1,0 +1,965 @@
+package integration_test
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A jealous server is hostile in other ways than hostileServer: every directive
+// here would turn a yes into a no, keep what it should not, or stand in the
+// place of what the service says.
+const jealousServer = `
+        auth_request /never;
+        set $securefiles_location $uri;
+        root LOCKED;
+        disable_symlinks on;
+        proxy_store STORE/$request_id;
+        proxy_http_version 1.0;
+        proxy_buffers 3 4k;
+        proxy_busy_buffers_size 8k;
+        proxy_next_upstream error timeout http_403;
+        proxy_next_upstream_tries 1;
+        proxy_next_upstream_timeout 1s;
+        large_client_header_buffers 4 4m;
+        location = /never { internal; return 403; }
+`
+
+// A snippet is what `securefiles nginx` prints, in both halves.
+type snippet struct{ http, server string }
+
+// printSnippet prints the snippet of a configuration in which every line of the
+// templates has a part.
+func printSnippet(t *testing.T, dir, service string) snippet {
+	t.Helper()
+	files := filepath.Join(dir, "link") // the root may be reached through a link
+	config := fmt.Sprintf(`listen: %s
+policy: {file: policy.csv}
+proxy_secret_file: secret
+login_url: /login/
+identity:
+  - certificate: {subject: uri, groups: ou}
+  - {header: X-Remote-User, groups_header: X-Remote-Groups, nginx_value: $gateway_user}
+downloads:
+  - {name: main, root: %s, url: /downloads/, internal: /protected/}
+  - {name: media, root: %s, url: /media/, internal: /protected-media/, insecure_follow_symlinks: true}
+`, service, files, files)
+	file := filepath.Join(dir, "securefiles.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	half := func(flags ...string) string {
+		s := &site{t: t, dir: dir}
+		out, err := s.command(binary, append([]string{"nginx", "--config", file}, flags...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("securefiles nginx: %v\n%s", err, out)
+		}
+		return string(out)
+	}
+	return snippet{half("--http"), half()}
+}
+
+// A mutant is the snippet without one of its lines, or without a word of one.
+type mutant struct {
+	name string
+	snippet
+}
+
+var (
+	comment   = regexp.MustCompile(`\s+#.*$`)
+	codes     = regexp.MustCompile(` \d{3}\b`)
+	emptyRow  = regexp.MustCompile(`"" [^;]+; default`)
+	guardRow  = regexp.MustCompile(`SUCCESS (\S+); default "";`)
+	fromWords = regexp.MustCompile(` from=\S+;`)
+)
+
+// mutants takes each directive away, and each block; of directives that hold
+// several things, each of these. What the second download repeats counts once.
+func (s snippet) mutants() []mutant {
+	var all []mutant
+	seen := map[string]bool{}
+	half := func(text string, put func(string) snippet) {
+		lines := strings.SplitAfter(text, "\n")
+		block := ""
+		for i := 0; i < len(lines); i++ {
+			from, statement := i, ""
+			for ; i < len(lines); i++ { // a directive may take several lines
+				code := comment.ReplaceAllString(strings.TrimSuffix(lines[i], "\n"), "")
+				if strings.HasPrefix(strings.TrimSpace(code), "#") {
+					code = ""
+				}
+				statement += code + "\n"
+				if end := strings.TrimSpace(statement); end == "" || strings.HasSuffix(end, ";") || strings.HasSuffix(end, "{") || strings.HasSuffix(end, "}") {
+					break
+				}
+			}
+			name := strings.Join(strings.Fields(statement), " ")
+			if name == "" || name == "}" {
+				continue
+			}
+			to := i + 1
+			if strings.HasSuffix(name, "{") { // a block, to its end
+				block = name
+				for to < len(lines) && lines[to] != "}\n" {
+					to++
+				}
+				to++
+			} else if !strings.HasPrefix(statement, " ") {
+				block = ""
+			}
+			key := strings.NewReplacer("protected-media", "protected", "/media/", "/downloads/", "media", "main").Replace(block + name)
+			if seen[key] {
+				continue
+			}
+			seen[key] = true
+			add := func(what, instead string) {
+				all = append(all, mutant{strings.TrimPrefix(block+" "+what, name+" "), put(strings.Join(lines[:from], "") + instead + strings.Join(lines[to:], ""))})
+			}
+			add(name, "")
+			whole := strings.Join(lines[from:to], "")
+			word := func(word, instead string) { add(name+", without "+word, strings.Replace(whole, word, instead, 1)) }
+			switch {
+			case strings.HasPrefix(name, "location ^~"):
+				word("^~", "")
+			case strings.HasPrefix(name, "add_header") && strings.Contains(name, "always"):
+				word(" always;", ";")
+			case strings.HasPrefix(name, "log_format"):
+				word("escape=json", "")
+			case strings.HasPrefix(name, "error_page") && len(codes.FindAllString(name, -1)) > 1:
+				for _, code := range codes.FindAllString(name, -1) {
+					word(code, "")
+				}
+			case strings.HasPrefix(name, "disable_symlinks on"):
+				word(fromWords.FindString(name), ";")
+			case emptyRow.MatchString(name):
+				word(strings.TrimSuffix(emptyRow.FindString(name), "default"), "")
+			case guardRow.MatchString(name):
+				m := guardRow.FindStringSubmatch(name)
+				word(m[0], "default "+m[1]+";")
+			}
+		}
+	}
+	half(s.http, func(text string) snippet { return snippet{text, s.server} })
+	half(s.server, func(text string) snippet { return snippet{s.http, text} })
+	return all
+}
+
+// A scribe stands where the service does. It answers as the query of the asked
+// URI says (?status=…&Header=value, or `stale` to hang up on a connection that was used
+// before), and keeps what it was asked.
+type scribe struct {
+	listener net.Listener
+	mu       sync.Mutex
+	last     []question
+	conns    int
+}
+
+type question struct {
+	conn   int    // by number
+	line   string // method, target, protocol, host
+	header http.Header
+}
+
+func newScribe(t *testing.T) *scribe {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &scribe{listener: l}
+	t.Cleanup(func() { _ = l.Close() }) // the test is over
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.conns++
+			n := s.conns
+			s.mu.Unlock()
+			go s.serve(conn, n)
+		}
+	}()
+	return s
+}
+
+func (s *scribe) address() string { return s.listener.Addr().String() }
+
+func (s *scribe) serve(conn net.Conn, n int) {
+	defer conn.Close() //nolint:errcheck // nginx may have closed it
+	from := bufio.NewReader(conn)
+	for used := false; ; used = true {
+		r, err := http.ReadRequest(from)
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		q := question{conn: n, line: fmt.Sprint("no request: ", err)}
+		if err == nil {
+			q.line, q.header = r.Method+" "+r.RequestURI+" "+r.Proto+" "+r.Host, r.Header
+		}
+		s.mu.Lock()
+		s.last = append(s.last, q)
+		s.mu.Unlock()
+		if err != nil {
+			return
+		}
+		_, query, _ := strings.Cut(r.Header.Get("X-Original-URI"), "?")
+		say, _ := url.ParseQuery(query) // a test wrote it
+		if say.Get("stale") != "" && used {
+			return
+		}
+		status := cmp.Or(say.Get("status"), "403")
+		var b strings.Builder
+		fmt.Fprintf(&b, "HTTP/1.1 %s Said\r\n", status)
+		if status == "200" {
+			b.WriteString("Content-Length: 4\r\n")
+		} else if status != "204" && status != "304" {
+			b.WriteString("Content-Length: 0\r\n")
+		}
+		for name, values := range say {
+			if name != "status" && name != "stale" {
+				fmt.Fprintf(&b, "%s: %s\r\n", name, values[0])
+			}
+		}
+		b.WriteString("\r\n")
+		if status == "200" && r.Method != http.MethodHead {
+			b.WriteString("yes\n")
+		}
+		if _, err := io.WriteString(conn, b.String()); err != nil {
+			return
+		}
+	}
+}
+
+// take returns what was asked since it was called last.
+func (s *scribe) take() []question {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.last
+	s.last = nil
+	return q
+}
+
+// A rig is what all stands share: files, certificates, another application.
+type rig struct {
+	t        *testing.T
+	dir      string
+	other    string // address of an application that hands over what it is asked to
+	clients  *authority
+	stranger *authority
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	g := &rig{t: t, dir: publicDir(t), clients: newAuthority(t, "clients"), stranger: newAuthority(t, "strangers")}
+	s := &site{t: t, dir: g.dir}
+	for name, text := range someFiles() {
+		s.write(filepath.Join("files", name), text)
+	}
+	s.write("files/project/plan.txt.gz", "CANARY DENY another file\n")
+	s.write("files/project/ssi.html", ssiPage)
+	s.write("files/large.bin", strings.Repeat("large\n", 64<<10/6))
+	s.write("outside.txt", "outside\n")
+	s.write("policy.csv", "p, alice, /**, read, allow\n")
+	s.write("secret", strings.Repeat("s", 32)+"\n")
+	for link, target := range map[string]string{"link": "files", "files/link.txt": "../outside.txt"} {
+		if err := os.Symlink(target, filepath.Join(g.dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := newKey(t)
+	servers := newAuthority(t, "servers")
+	cert := servers.issue(&x509.Certificate{DNSNames: []string{"localhost"}}, key)
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("server.pem", pemOf("CERTIFICATE", cert.Leaf.Raw))
+	s.write("server.key", pemOf("EC PRIVATE KEY", der))
+	s.write("clients.pem", pemOf("CERTIFICATE", g.clients.cert.Raw))
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // whatever it is
+		w.Header().Set("X-Accel-Redirect", r.URL.Query().Get("to"))
+	}))
+	t.Cleanup(other.Close)
+	g.other = strings.TrimPrefix(other.URL, "http://")
+	return g
+}
+
+const ssiPage = `<!--#include virtual="/protected/private/secret.txt" --><!--#echo var="document_uri" -->` + "\n"
+
+// A stand is nginx with a snippet in four servers, in front of a scribe.
+type stand struct {
+	rig                             *rig
+	dir                             string
+	plain, hostile, jealous, secure string // addresses of the servers
+	scribe                          *scribe
+}
+
+// stand starts one. An error says that nginx does not take the configuration.
+func (g *rig) stand(t *testing.T, p snippet, upstream *scribe) (*stand, error) {
+	t.Helper()
+	dir, err := os.MkdirTemp(g.dir, "stand")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &stand{rig: g, dir: dir, scribe: upstream}
+	for _, sub := range []string{"run", "logs", "store", "locked"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, mode := range map[string]os.FileMode{"": 0o755, "store": 0o777, "locked": 0} {
+		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var servers strings.Builder
+	for address, more := range map[*string]string{
+		&b.plain:   "",
+		&b.hostile: strings.NewReplacer("FILES", filepath.Join(g.dir, "link"), "OTHER", g.other, "PAGES", g.dir).Replace(hostileServer),
+		&b.jealous: strings.NewReplacer("LOCKED", filepath.Join(dir, "locked"), "STORE", filepath.Join(dir, "store")).Replace(jealousServer),
+		&b.secure: strings.ReplaceAll("ssl_certificate DIR/server.pem; ssl_certificate_key DIR/server.key; ssl_client_certificate DIR/clients.pem; ssl_verify_client optional_no_ca;",
+			"DIR", g.dir),
+	} {
+		*address = freeAddress(t)
+		listen := *address
+		if address == &b.secure {
+			listen += " ssl"
+		}
+		fmt.Fprintf(&servers, "server { listen %s; server_name localhost; set $gateway_user carol; %s\n%s\n}\n", listen, more, p.server)
+	}
+	conf := fmt.Sprintf(`worker_processes 1; pid run/nginx.pid; error_log logs/error.log error; events {}
+http {
+client_body_temp_path run/client_body; proxy_temp_path run/proxy; fastcgi_temp_path run/fastcgi; uwsgi_temp_path run/uwsgi; scgi_temp_path run/scgi;
+types { text/plain txt; text/html html; }
+proxy_cache_path %s/cache keys_zone=hostile:1m;
+%s
+access_log logs/delivery.log securefiles_delivery;
+%s}
+`, dir, p.http, servers.String())
+	for name, text := range map[string]string{"nginx.conf": conf, "securefiles-secret.conf": `proxy_set_header X-Securefiles-Proxy-Secret "` + strings.Repeat("s", 32) + "\";\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := (&site{t: t, dir: dir}).command("nginx", "-p", dir, "-e", "logs/error.log", "-c", filepath.Join(dir, "nginx.conf"), "-g", "daemon off;")
+	var out bytes.Buffer
+	cmd.Stderr = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(gone) }() // its output says why
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may be gone
+		<-gone
+	})
+	for deadline := time.Now().Add(patience); ; {
+		conn, err := net.Dial("tcp", b.plain)
+		if err == nil {
+			return b, conn.Close()
+		}
+		select {
+		case <-gone:
+			if strings.Contains(out.String(), "Address already in use") {
+				return g.stand(t, p, upstream) // somebody took a free one
+			}
+			return nil, fmt.Errorf("nginx: %s", strings.TrimSpace(out.String()))
+		case <-time.After(time.Millisecond): // between polls
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nginx does not listen: %s", out.String())
+		}
+	}
+}
+
+// errors is nginx's error log.
+func (b *stand) errors() string {
+	text, _ := os.ReadFile(filepath.Join(b.dir, "logs/error.log")) // there may be none
+	return string(text)
+}
+
+// An answer is what came back, and what the service was asked meanwhile.
+type answer struct {
+	reply
+	asked []question
+	took  time.Duration
+}
+
+// Whatever the service does, its answer comes within this time: two attempts
+// of two seconds at most.
+const soon = 4*time.Second + slack
+
+// ask sends a request and reads all that comes, until nginx hangs up: then the
+// request is in its log.
+func (b *stand) ask(address, request string) (answer, error) {
+	b.scribe.take()
+	begin := time.Now()
+	conn, err := net.DialTimeout("tcp", address, patience)
+	if err != nil {
+		return answer{}, err
+	}
+	return b.converse(conn, request, begin)
+}
+
+func (b *stand) converse(conn net.Conn, request string, begin time.Time) (answer, error) {
+	defer conn.Close() //nolint:errcheck // one request a connection
+	if err := conn.SetDeadline(time.Now().Add(soon)); err != nil {
+		return answer{}, err
+	}
+	if _, err := io.WriteString(conn, request); err != nil {
+		return answer{}, err
+	}
+	text, err := io.ReadAll(conn)
+	if err != nil && len(text) == 0 {
+		return answer{}, err
+	}
+	method, _, _ := strings.Cut(request, " ")
+	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(text)), &http.Request{Method: method})
+	if err != nil {
+		return answer{}, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{reply{resp.StatusCode, resp.Header, string(body)}, b.scribe.take(), time.Since(begin)}, nil
+}
+
+// about is a request for a path of which the service says something.
+func about(method, path string, say said, headers ...string) string {
+	q := url.Values{}
+	for name, value := range say {
+		q.Set(name, value)
+	}
+	return method + " " + path + "?" + q.Encode() + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + strings.Join(append(headers, ""), "\r\n") + "\r\n"
+}
+
+// get asks for a path of which the service says something.
+func (b *stand) get(address, path string, say said, headers ...string) (answer, error) {
+	return b.ask(address, about("GET", path, say, headers...))
+}
+
+// said is what the scribe is to answer: a status, headers, and more.
+type said map[string]string
+
+func allowed(location string, more ...string) said {
+	s := said{"status": "204", "X-Securefiles-Location": location, "X-Securefiles-Disposition": `attachment; filename="a"`,
+		"X-Securefiles-Decision": "7:policy.csv:3", "X-Securefiles-Reason": "policy", "X-Securefiles-User": "alice"}
+	for i := 0; i < len(more); i += 2 {
+		s[more[i]] = more[i+1]
+	}
+	return s
+}
+
+const (
+	planPath     = "/downloads/project/plan.txt"
+	planLocation = "/protected/project/plan.txt"
+)
+
+// expect says in what an answer is not what it should be. A header that is
+// expected to be empty must not be there.
+func (a answer) expect(status int, body string, header said) error {
+	var wrong []string
+	if a.status != status || body != "" && a.body != body {
+		wrong = append(wrong, fmt.Sprintf("status %d %q, want %d %q", a.status, a.body[:min(len(a.body), 200)], status, body))
+	}
+	for name, want := range header {
+		if got := strings.Join(a.header.Values(name), "|"); got != want && (want != "…" || got == "") {
+			wrong = append(wrong, fmt.Sprintf("%s is %q, want %q", name, got, want))
+		}
+	}
+	if breach := breach(&a.reply, "/nowhere"); breach != "" {
+		wrong = append(wrong, breach)
+	}
+	if a.body == sorry || a.body == hijacked {
+		wrong = append(wrong, "somebody else answers: "+a.body)
+	}
+	if wrong != nil {
+		return errors.New(strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+// A row is one thing that the snippet does. It says what is wrong, if anything.
+type row struct {
+	name  string
+	check func(b *stand) error
+}
+
+// snippetRows are what the snippet does, each asked of a running nginx.
+var snippetRows = []row{
+	{"an allowed file is served, with what the service says of it and no more", func(b *stand) error {
+		const disposition = `attachment; filename="a"`
+		before := b.errors()
+		for _, server := range []string{b.plain, b.hostile, b.jealous} {
+			a, err := b.get(server, planPath, allowed(planLocation, "Set-Cookie", "a=b", "X-Accel-Limit-Rate", "1", "Retry-After", "9"), "Accept-Encoding: gzip")
+			if err != nil {
+				return err
+			}
+			if err := a.expect(200, "0123456789\n", said{"Content-Disposition": disposition, "Cache-Control": "private, no-store", "Expires": "",
+				"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff", "Content-Encoding": "", "X-Request-ID": "…", "Retry-After": ""}); err != nil {
+				return err
+			}
+			if len(a.asked) != 1 || a.asked[0].header.Get("X-Request-ID") != a.header.Get("X-Request-ID") {
+				return fmt.Errorf("the service was asked %v about request %s", a.asked, a.header.Get("X-Request-ID"))
+			}
+			a, err = b.get(server, planPath, allowed(planLocation, "X-Securefiles-Cache-Control", "no-cache", "X-Securefiles-CSP", "sandbox"))
+			if err := errors.Join(err, a.expect(200, "0123456789\n", said{"Cache-Control": "no-cache", "Content-Security-Policy": "sandbox"})); err != nil {
+				return err
+			}
+		}
+		if now := b.errors(); now != before {
+			return fmt.Errorf("nginx logs an error: %s", strings.TrimPrefix(now, before))
+		}
+		return nil
+	}},
+	{"a large file in a server with a limit of its own is not slowed down", func(b *stand) error {
+		a, err := b.get(b.hostile, "/downloads/large.bin", allowed("/protected/large.bin"))
+		return errors.Join(err, a.expect(200, strings.Repeat("large\n", 64<<10/6), nil))
+	}},
+	{"the question holds what the service needs, and nothing that a client chooses", func(b *stand) error {
+		for _, server := range []string{b.plain, b.hostile, b.jealous} {
+			for _, method := range []string{"GET", "HEAD"} {
+				for _, client := range [][]string{nil, {"X-Original-URI: /downloads/x", "X-Remote-User: mallory", "X-Remote-Groups: staff", "X-Securefiles-Proxy-Secret: x", "Range: bytes=0-1",
+					"X-Securefiles-Client-Dn: CN=mallory", "X-Securefiles-Client-Verify: SUCCESS", "X-Other: x", "Accept-Encoding: gzip", "Content-Length: 1", "", "x"}} {
+					request := about(method, planPath, said{"status": "403"}, append([]string{"Authorization: Basic eA==", "Cookie: a=b", "Accept: text/html"}, client...)...)
+					target := strings.Fields(request)[1]
+					a, err := b.ask(server, request)
+					if err != nil {
+						return err
+					}
+					want := http.Header{"X-Original-Uri": {target}, "X-Original-Method": {method}, "X-Original-Scheme": {"http"}, "X-Real-Ip": {"127.0.0.1"},
+						"Authorization": {"Basic eA=="}, "Cookie": {"a=b"}, "Accept": {"text/html"}, "X-Remote-User": {"carol"},
+						"X-Securefiles-Proxy-Secret": {strings.Repeat("s", 32)}}
+					if len(a.asked) != 1 || a.asked[0].line != "GET /authorize HTTP/1.1 localhost" {
+						return fmt.Errorf("%s: the service was asked %v", method, a.asked)
+					}
+					got := a.asked[0].header
+					if id := got.Get("X-Request-ID"); id == "" || id != a.header.Get("X-Request-ID") {
+						return fmt.Errorf("%s: request id %q, and %q for the client", method, id, a.header.Get("X-Request-ID"))
+					}
+					got.Del("X-Request-ID")
+					if !maps.EqualFunc(got, want, slices.Equal) {
+						return fmt.Errorf("%s: the question is %v, want %v", method, got, want)
+					}
+				}
+			}
+		}
+		return nil
+	}},
+	{"a verified certificate is told of, another one is not", func(b *stand) error {
+		for _, row := range []struct {
+			by                *authority
+			verified, subject string
+		}{{b.rig.clients, "SUCCESS", "CN=alice"}, {b.rig.stranger, "FAILED:unable to verify the first certificate", ""}} {
+			cert := row.by.client(pkix.Name{CommonName: "alice"}, nil)
+			begin := time.Now()
+			plain, err := net.DialTimeout("tcp", b.secure, patience)
+			if err != nil {
+				return err
+			}
+			b.scribe.take()
+			conn := tls.Client(plain, &tls.Config{InsecureSkipVerify: true, //nolint:gosec // nginx is the test's own
+				GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }})
+			a, err := b.converse(conn, about("GET", planPath, allowed(planLocation)), begin)
+			if err != nil {
+				return err
+			}
+			if len(a.asked) != 1 {
+				return fmt.Errorf("asked %v", a.asked)
+			}
+			h := a.asked[0].header
+			if h.Get("X-Securefiles-Client-Verify") != row.verified || h.Get("X-Securefiles-Client-Dn") != row.subject || (h.Get("X-Securefiles-Client-Certificate") != "") != (row.subject != "") ||
+				h.Get("X-Original-Scheme") != "https" {
+				return fmt.Errorf("%s: the question is %v", row.verified, h)
+			}
+		}
+		return nil
+	}},
+	{"questions share a connection", func(b *stand) error {
+		var conns []int
+		for range 3 {
+			a, err := b.get(b.jealous, planPath, allowed(planLocation))
+			if err != nil || len(a.asked) != 1 {
+				return fmt.Errorf("asked %v, %v", a.asked, err)
+			}
+			conns = append(conns, a.asked[0].conn)
+		}
+		if conns[0] != conns[1] || conns[1] != conns[2] {
+			return fmt.Errorf("three questions came over the connections %v", conns)
+		}
+		return nil
+	}},
+	{"a question that finds its connection closed is asked again", func(b *stand) error {
+		for range 3 {
+			a, err := b.get(b.hostile, planPath, allowed(planLocation, "stale", "1"))
+			if err := errors.Join(err, a.expect(200, "0123456789\n", nil)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{"downloads are GET and HEAD, without a body", func(b *stand) error {
+		for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS", "MKCOL"} {
+			for _, server := range []string{b.plain, b.hostile} {
+				if a, err := b.ask(server, about(method, planPath, allowed(planLocation), "Content-Length: 0")); err != nil || a.status != 405 || len(a.asked) != 0 {
+					return fmt.Errorf("%s: %+v, %v", method, a, err)
+				}
+			}
+		}
+		a, err := b.ask(b.plain, about("GET", planPath, allowed(planLocation), "Content-Length: 5", "", "hello"))
+		if err != nil || a.status != 413 {
+			return fmt.Errorf("GET with a body: %+v, %v", a, err)
+		}
+		a, err = b.ask(b.plain, about("HEAD", planPath, allowed(planLocation)))
+		return errors.Join(err, a.expect(200, "", said{"Content-Length": "11"}))
+	}},
+	{"what another application hands over to the question's location is no question with a body", func(b *stand) error {
+		const body = "GET /authorize HTTP/1.1\r\nHost: smuggled\r\n\r\n"
+		a, err := b.ask(b.hostile, fmt.Sprintf("POST /other/?to=/_securefiles HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+		if err != nil {
+			return err
+		}
+		for _, q := range a.asked {
+			if !strings.HasSuffix(q.line, " localhost") {
+				return fmt.Errorf("the service was asked %q", q.line)
+			}
+		}
+		return nil
+	}},
+	{"only one file below the internal prefix can be opened", func(b *stand) error {
+		for _, location := range []string{"", "plan.txt", "/", "/protected", "/protected/", "/protectedx/a", "/etc/passwd", planPath, "//protected/project/plan.txt", "/protected//project/plan.txt",
+			"/protected/./project/plan.txt", "/protected/project/../project/plan.txt", "/protected/..", "/protected/project/..", "/protected/../outside.txt", "/protected/project/plan.txt\x01",
+			"/protected-media/project/plan.txt", "@securefiles_allowed_main", "http://localhost/protected/project/plan.txt"} {
+			for _, server := range []string{b.plain, b.hostile, b.jealous} {
+				a, err := b.get(server, planPath, said{"status": "204", "X-Securefiles-Location": location})
+				if err := errors.Join(err, a.expect(503, "", said{"Retry-After": "5", "Cache-Control": "no-store", "X-Request-ID": "…"})); err != nil {
+					return fmt.Errorf("location %q: %w", location, err)
+				}
+			}
+		}
+		return nil
+	}},
+	{"what is no regular file below the root is missing", func(b *stand) error {
+		for _, name := range []string{"project", "project/", "project/sub", "project/sub/", "missing.txt", "link.txt", "missing/link.txt"} {
+			for _, server := range []string{b.plain, b.hostile, b.jealous} {
+				a, err := b.get(server, planPath, allowed("/protected/"+name))
+				if err := errors.Join(err, a.expect(404, "", said{"Cache-Control": "no-store", "X-Request-ID": "…", "Location": "", "Content-Disposition": ""})); err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+			}
+		}
+		return nil
+	}},
+	{"where links may be followed they are, whatever is inherited", func(b *stand) error {
+		a, err := b.get(b.jealous, "/media/link.txt", allowed("/protected-media/link.txt"))
+		return errors.Join(err, a.expect(200, "outside\n", nil))
+	}},
+	{"a page is served as it stands", func(b *stand) error {
+		a, err := b.get(b.hostile, "/downloads/project/ssi.html", allowed("/protected/project/ssi.html"))
+		return errors.Join(err, a.expect(200, ssiPage, said{"Content-Type": "text/html"}))
+	}},
+	{"an error of the file's own has the headers too", func(b *stand) error {
+		a, err := b.get(b.plain, planPath, allowed(planLocation), `If-Match: "x"`)
+		return errors.Join(err, a.expect(412, "", said{"X-Content-Type-Options": "nosniff", "X-Request-ID": "…"}))
+	}},
+	{"the internal locations are for nobody outside", func(b *stand) error {
+		for _, server := range []string{b.plain, b.hostile, b.jealous} {
+			for _, target := range []string{planLocation, "/_securefiles"} {
+				a, err := b.ask(server, "GET "+target+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+				if err := errors.Join(err, a.expect(404, "", nil)); err != nil || len(a.asked) != 0 {
+					return fmt.Errorf("%s: asked %v: %v", target, a.asked, err)
+				}
+			}
+		}
+		for _, target := range []string{planLocation, "/protected/private/secret.txt"} {
+			a, err := b.ask(b.hostile, "GET /other/?to="+target+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+			if err := errors.Join(err, a.expect(404, "", nil)); err != nil {
+				return fmt.Errorf("handed over %s: %w", target, err)
+			}
+		}
+		return nil
+	}},
+	{"the service's status reaches the client, with what belongs to it", func(b *stand) error {
+		native := map[string]int{"301": 302, "302": 302, "303": 302, "307": 302, "400": 400, "401": 401, "404": 404, "410": 410, "429": 429, "431": 400, "451": 451}
+		for _, status := range strings.Fields("300 301 302 303 304 307 308 400 401 402 403 404 405 406 409 410 413 418 421 422 423 425 428 429 431 451 500 502 503 504 599") {
+			want, ok := native[status]
+			switch {
+			case ok:
+			case status < "413" || status > "418" && status < "500":
+				want = 403
+			default:
+				want = 503
+			}
+			for _, server := range []string{b.plain, b.hostile, b.jealous} {
+				for range 2 { // a cache would answer the second
+					say := allowed(planLocation, "status", status, "Location", "/login/?next=x", "WWW-Authenticate", "Basic", "Retry-After", "17", "X-Accel-Redirect", "/protected/private/secret.txt",
+						"X-Accel-Expires", "3600", "Set-Cookie", "a=b")
+					header := said{"Cache-Control": "no-store", "X-Request-ID": "…", "Expires": "", "Content-Disposition": "", "Location": "", "WWW-Authenticate": "", "Retry-After": "17"}
+					switch want {
+					case 302:
+						header["Location"] = "/login/?next=x"
+					case 401:
+						header["WWW-Authenticate"], header["Retry-After"] = "Basic", ""
+					}
+					a, err := b.get(server, planPath, say)
+					if err := errors.Join(err, a.expect(want, "", header)); err != nil {
+						return fmt.Errorf("%s: %w", status, err)
+					}
+				}
+			}
+		}
+		return nil
+	}},
+	{"an answer that keeps nginx waiting no longer names no time", func(b *stand) error {
+		a, err := b.get(b.plain, planPath, said{"status": "503"})
+		if err := errors.Join(err, a.expect(503, "", said{"Retry-After": "5"})); err != nil {
+			return err
+		}
+		a, err = b.get(b.plain, planPath, said{"status": "429"})
+		return errors.Join(err, a.expect(429, "", said{"Retry-After": ""}))
+	}},
+	{"headers of 12 KiB are taken", func(b *stand) error {
+		a, err := b.get(b.jealous, planPath, allowed(planLocation, "X-Securefiles-Disposition", strings.Repeat("x", 6<<10), "X-Filler", strings.Repeat("x", 1<<10), "X-Filler-2", strings.Repeat("x", 4<<10)))
+		return errors.Join(err, a.expect(200, "0123456789\n", nil))
+	}},
+	{"no answer of the service is kept", func(b *stand) error {
+		for _, server := range []string{b.hostile, b.jealous} {
+			for range 2 {
+				a, err := b.get(server, planPath, allowed(planLocation, "status", "200", "Cache-Control", "max-age=600"))
+				if err := errors.Join(err, a.expect(200, "0123456789\n", nil)); err != nil || len(a.asked) != 1 {
+					return fmt.Errorf("asked %v: %v", a.asked, err)
+				}
+			}
+		}
+		kept, err := os.ReadDir(filepath.Join(b.dir, "store"))
+		if len(kept) != 0 {
+			return fmt.Errorf("%d answers are stored", len(kept))
+		}
+		return err
+	}},
+	{"the delivery is in the log, whatever was asked for", func(b *stand) error {
+		const raw = `/downloads/a"b\c'd`
+		for _, row := range []struct {
+			say    said
+			status string
+			bytes  float64
+		}{{allowed(planLocation), "206", 4}, {said{"status": "403", "X-Securefiles-Reason": "policy", "X-Securefiles-User": `al"ice\`, "X-Securefiles-Decision": "7:-"}, "403", -1}} {
+			request := about("GET", raw, row.say, "Range: bytes=2-5")
+			a, err := b.ask(b.plain, request)
+			if err != nil {
+				return err
+			}
+			text, err := os.ReadFile(filepath.Join(b.dir, "logs/delivery.log"))
+			if err != nil {
+				return err
+			}
+			lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+			var d map[string]any
+			if err := json.Unmarshal([]byte(lines[len(lines)-1]), &d); err != nil {
+				return fmt.Errorf("%w: %s", err, lines[len(lines)-1])
+			}
+			for name, want := range map[string]any{
+				"request_id": a.header.Get("X-Request-ID"), "decision": row.say["X-Securefiles-Decision"], "reason": "policy", "user": row.say["X-Securefiles-User"], "client": "127.0.0.1", "method": "GET",
+				"uri": strings.Fields(request)[1], "protocol": "HTTP/1.1", "status": row.status, "range": "bytes=2-5", "completion": "OK", "location": row.say["X-Securefiles-Location"],
+				"service_status": row.say["status"], "content_length": a.header.Get("Content-Length"),
+			} {
+				if d[name] != want {
+					return fmt.Errorf("the log's %s is %v, want %v", name, d[name], want)
+				}
+			}
+			if n := d["body_bytes"]; row.bytes >= 0 && n != row.bytes {
+				return fmt.Errorf("the log's body_bytes is %v, want %v", n, row.bytes)
+			}
+		}
+		return nil
+	}},
+	{"the service sets the pace", func(b *stand) error {
+		// The first second is free, the rest takes one or two more.
+		a, err := b.get(b.plain, "/downloads/large.bin", allowed("/protected/large.bin", "X-Securefiles-Limit-Rate", "25000"))
+		if err := errors.Join(err, a.expect(200, strings.Repeat("large\n", 64<<10/6), nil)); err != nil {
+			return err
+		}
+		if a.took < 900*time.Millisecond {
+			return fmt.Errorf("64 KiB at 25000 bytes a second came within %v", a.took)
+		}
+		return nil
+	}},
+}
+
+// rowsApart are what the snippet does about a service that is slow or away, and
+// where it is changed: each with an nginx of its own.
+var rowsApart = []struct {
+	name  string
+	first func(t *testing.T) string // the address of the service, instead of the scribe's
+	spare bool                      // the scribe is asked when that fails
+	edit  func(server string) string
+	check func(b *stand) error
+}{
+	{name: "whoever lets the client's headers through still has it choose no groups", edit: func(server string) string {
+		return strings.Replace(server, "proxy_pass_request_headers off;", "proxy_pass_request_headers on;", 1)
+	}, check: func(b *stand) error {
+		a, err := b.get(b.plain, planPath, nil, "X-Remote-User: mallory", "X-Remote-Groups: staff", "X-Other: x")
+		if err != nil || len(a.asked) != 1 || a.asked[0].header.Get("X-Remote-User") != "carol" || a.asked[0].header.Get("X-Remote-Groups") != "" {
+			return fmt.Errorf("asked %v, %v", a.asked, err)
+		}
+		return nil
+	}},
+	{name: "a service that accepts and does not answer is waited for two seconds", first: silent, check: func(b *stand) error {
+		return b.unavailable(about("GET", planPath, nil))
+	}},
+	{name: "a service that does not accept is waited for a second", first: fullQueue, check: func(b *stand) error {
+		return b.unavailable(about("GET", planPath, nil))
+	}},
+	{name: "a service that does not read is waited for two seconds", first: silent, check: func(b *stand) error {
+		long := "Cookie: " + strings.Repeat("x", 4<<20-1<<10) // more than the kernel takes for it
+		return b.unavailable(about("GET", planPath, nil, long, long, long))
+	}},
+	{name: "a second service is asked when the first is away", first: freeAddress, spare: true, check: func(b *stand) error {
+		a, err := b.get(b.jealous, planPath, allowed(planLocation))
+		return errors.Join(err, a.expect(200, "0123456789\n", nil))
+	}},
+	{name: "a second service is asked when the first does not answer", first: silent, spare: true, check: func(b *stand) error {
+		a, err := b.get(b.jealous, planPath, allowed(planLocation))
+		return errors.Join(err, a.expect(200, "0123456789\n", nil))
+	}},
+}
+
+// unavailable asks for a file, which must soon be told to be unavailable.
+func (b *stand) unavailable(request string) error {
+	a, err := b.ask(b.jealous, request)
+	return errors.Join(err, a.expect(503, "", said{"Retry-After": "5"}))
+}
+
+// silent is a listener that accepts connections and reads nothing.
+func silent(t *testing.T) string {
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	return answering(t, func(conn net.Conn) { <-hang; _ = conn.Close() })
+}
+
+// fullQueue is a listener that accepts no more connections.
+func fullQueue(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) }) // the test is over
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
+	for {
+		conn, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
+		if err != nil {
+			return address
+		}
+		t.Cleanup(func() { _ = conn.Close() }) // it is held until here
+	}
+}
+
+const printedService = "127.0.0.1:9180"
+
+// faults returns what rows find wrong with a snippet: everything, or the first.
+func (g *rig) faults(t *testing.T, p snippet, everything bool) (found []string) {
+	t.Helper()
+	note := func(name string, err error) (goOn bool) {
+		if err != nil {
+			found = append(found, name+": "+err.Error())
+		}
+		return err == nil || everything
+	}
+	with := func(p snippet, first string, s *scribe) *stand {
+		p.http = strings.Replace(p.http, "server "+printedService+";", "server "+first+";", 1)
+		b, err := g.stand(t, p, s)
+		if err != nil {
+			note("it starts", err)
+			return nil
+		}
+		return b
+	}
+	s := newScribe(t)
+	b := with(p, s.address(), s)
+	if b == nil {
+		return found
+	}
+	for _, row := range snippetRows {
+		if !note(row.name, row.check(b)) {
+			return found
+		}
+	}
+	for _, row := range rowsApart {
+		s, changed := newScribe(t), p
+		first := s.address()
+		if row.first != nil {
+			first = row.first(t)
+		}
+		if row.spare {
+			changed.http = strings.Replace(p.http, "# server 127.0.0.1:9190 backup;", "server "+s.address()+" backup;", 1)
+		}
+		if row.edit != nil {
+			changed.server = row.edit(p.server)
+		}
+		if b := with(changed, first, s); b == nil || !note(row.name, row.check(b)) {
+			return found
+		}
+	}
+	return found
+}
+
+// Each line of the snippet is there for something that nginx then does: without
+// it a row fails, in a friendly server or in one that inherits the worst.
+func TestEveryLineOfTheSnippetIsNeeded(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	whole := printSnippet(t, g.dir, printedService)
+	if found := g.faults(t, whole, true); len(found) > 0 {
+		t.Fatalf("the snippet as it is:\n%s", strings.Join(found, "\n"))
+	}
+	mutants := whole.mutants()
+	if len(mutants) < 100 {
+		t.Fatalf("%d lines and words only", len(mutants))
+	}
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			found := g.faults(t, m.snippet, false)
+			if len(found) == 0 {
+				t.Error("nothing notices that it is gone")
+			} else {
+				t.Log(found[0])
+			}
+		})
+	}
+}
