@@ -25,7 +25,7 @@ demo:
 test:
 	./scripts/install.sh certificates cc nginx curl openssl django git zsh fish xmllint
 	@$(MAKE) --no-print-directory lint
-	go test -race -shuffle=on -timeout 12m ./...
+	go test -race -shuffle=on -timeout 30m ./...
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
