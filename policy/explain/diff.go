@@ -125,7 +125,10 @@ type changeKey struct {
 }
 
 // A pattern is one of a policy, with what compares it to a path.
-type pathPattern struct{ function, text string }
+type pathPattern struct {
+	compares pattern.Func
+	text     string
+}
 
 // findChanges finds the lines and the edges that only one side has.
 func (d *differ) findChanges() {
@@ -227,11 +230,13 @@ func (a *inquiry) patternOf(row int) []pathPattern {
 				// Something else: take each field of p that it asks for a pattern.
 				for _, col := range cl.Columns {
 					value := a.version.Table.Symbols.Text(a.version.Table.Rows.Cols[col][row])
-					out = append(out, pathPattern{"==", value}, pathPattern{"globMatch", value}, pathPattern{"keyMatch2", value})
+					for _, f := range pattern.Guesses() {
+						out = append(out, pathPattern{f, value})
+					}
 				}
 				continue
 			}
-			out = append(out, pathPattern{pc.Function, a.version.Table.Symbols.Text(a.version.Table.Rows.Cols[pc.Col][row])})
+			out = append(out, pathPattern{pc.Func, a.version.Table.Symbols.Text(a.version.Table.Rows.Cols[pc.Col][row])})
 		}
 	}
 	return out
@@ -320,7 +325,7 @@ func (d *differ) findProbes() {
 func (d *differ) samples(p pathPattern) []string {
 	paths, ok := d.sampled[p]
 	if !ok {
-		paths = pattern.Samples(p.function, p.text)
+		paths = p.compares.Samples(p.text)
 		d.sampled[p] = paths
 	}
 	return paths
@@ -356,19 +361,11 @@ func (d *differ) meet(p, q pathPattern) []string {
 
 // matches reports whether a path matches a pattern of one of the policies, as
 // that policy decides it.
-func (d *differ) matches(p pathPattern, path string) (ok bool) {
-	defer func() {
-		if recover() != nil { // not a pattern of this function
-			ok = false
-		}
-	}()
-	if p.function == "==" {
-		return path == p.text
-	}
+func (d *differ) matches(p pathPattern, path string) bool {
 	for _, a := range d.sides {
 		if sym, known := a.version.Table.Symbols.Lookup(p.text); known {
-			ok, err := a.version.Engine.Patterns.Match(p.function, path, p.text, uint32(sym))
-			return ok && err == nil
+			ok, err := a.version.Engine.Patterns.Match(p.compares, path, p.text, uint32(sym))
+			return ok && err == nil // an error says that it is no pattern of this function
 		}
 	}
 	return false

@@ -133,9 +133,9 @@ func What(ctx context.Context, s *policy.Store, q authz.Query) (*Holdings, error
 		g := Grant{Pattern: "any path", Line: a.line(reached.row)}
 		tries := []string{"/x"}
 		switch cl := reached.clause; {
-		case cl != nil && reached.path.Function != "":
+		case cl != nil && reached.path.Func != pattern.Func{}:
 			g.Pattern = e.Symbols.Text(e.Rows.Cols[reached.path.Col][reached.row])
-			tries = pattern.Samples(reached.path.Function, g.Pattern)
+			tries = reached.path.Func.Samples(g.Pattern)
 		case cl != nil:
 			g.Pattern, tries = cl.Source, nil
 		}

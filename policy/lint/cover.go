@@ -118,9 +118,9 @@ func (s *coverSearch) home(row int) uint64 {
 		return s.key('=', "")
 	}
 	text := s.text(s.obj, row)
-	prefix, whole := pattern.LiteralPrefix(s.shape.Function, text)
+	prefix, whole := s.shape.Func.Literal(text)
 	switch dir, tree := strings.CutSuffix(text, "/**"); {
-	case whole || s.shape.Function == "regexMatch":
+	case whole || !s.shape.Func.CoversOthers():
 		return s.key('=', text)
 	case tree && dir == prefix: // of globMatch: the directory itself, too
 		return s.key('/', dir+"/")
@@ -162,7 +162,7 @@ func (s *coverSearch) deniesEverything(row int) bool {
 	if s.model.Effect != model.AllowAndDeny || s.allows(row) || s.sub < 0 || s.obj < 0 || !s.shape.Role {
 		return false
 	}
-	if !s.roles.everybody(s.at(s.sub, row)) || !pattern.CoversEverything(s.shape.Function, s.text(s.obj, row)) {
+	if !s.roles.everybody(s.at(s.sub, row)) || !s.shape.Func.CoversEverything(s.text(s.obj, row)) {
 		return false
 	}
 	for _, col := range s.same {
@@ -241,10 +241,10 @@ func (s *coverSearch) find(object string, is func(row int) bool) int {
 		return s.look(s.key('=', ""), is)
 	}
 	row := s.look(s.key('=', object), is)
-	if row >= 0 || s.shape.Function == "==" || s.shape.Function == "regexMatch" {
+	if row >= 0 || !s.shape.Func.CoversOthers() {
 		return row
 	}
-	prefix, _ := pattern.LiteralPrefix(s.shape.Function, object)
+	prefix, _ := s.shape.Func.Literal(object)
 	prefix += "/"
 	var h maphash.Hash
 	h.SetSeed(s.seed)
@@ -305,10 +305,10 @@ func (s *coverSearch) lintLevel(row int) {
 		return
 	}
 	rest, what := dir, "the directory itself, which can be listed or shared"
-	switch s.shape.Function {
-	case "globMatch":
+	switch s.shape.Func.StarDepth() {
+	case pattern.OneLevel:
 		rest, what = dir+"/**", "what is deeper"
-	case "keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5":
+	case pattern.AnyDepth:
 		for _, a := range s.shape.Actions {
 			if text := s.text(a.Column, row); !a.Accepts("list", text) && !a.Accepts("share", text) {
 				return
@@ -327,14 +327,14 @@ func (s *coverSearch) lintLevel(row int) {
 		return s.sub < 0 || s.supers.Has(s.at(s.sub, other)) || s.roles.everybody(s.at(s.sub, row))
 	}
 	allow := s.find(rest, func(other int) bool {
-		return s.allows(other) && meets(other) && pattern.Covers(s.shape.Function, s.text(s.obj, other), rest)
+		return s.allows(other) && meets(other) && s.shape.Func.Covers(s.text(s.obj, other), rest)
 	})
 	if allow < 0 {
 		return
 	}
 	deny := s.find(rest, func(other int) bool {
 		text := s.text(s.obj, other)
-		return !s.allows(other) && meets(other) && (pattern.Covers(s.shape.Function, text, rest) || strings.HasPrefix(text, dir+"/*/"))
+		return !s.allows(other) && meets(other) && (s.shape.Func.Covers(text, rest) || strings.HasPrefix(text, dir+"/*/"))
 	})
 	if deny < 0 {
 		s.warn(s.table.Rows.Lines[row], s.obj+1, "pattern-level", "%s %q denies one part only: line %d allows %s", s.model.Policy[s.obj], finding.Shorten(s.text(s.obj, row)), s.table.Rows.Lines[allow], what)
@@ -392,7 +392,7 @@ func (s *coverSearch) coversRest(a, b int) bool {
 			return false
 		}
 	}
-	return s.obj < 0 || s.at(s.obj, a) == s.at(s.obj, b) || pattern.Covers(s.shape.Function, s.text(s.obj, a), s.text(s.obj, b))
+	return s.obj < 0 || s.at(s.obj, a) == s.at(s.obj, b) || s.shape.Func.Covers(s.text(s.obj, a), s.text(s.obj, b))
 }
 
 // tell reports a row that another one makes pointless.

@@ -10,7 +10,6 @@ import (
 	"securefiles/authz"
 	"securefiles/policy"
 	"securefiles/policy/internal/finding"
-	"securefiles/policy/internal/pattern"
 	"securefiles/policy/internal/table"
 
 	"golang.org/x/text/unicode/norm"
@@ -43,7 +42,7 @@ func (l *linter) lintPatterns() {
 	rows := l.table.Rows
 	for row := range rows.Len() {
 		text := l.text(col, row)
-		for _, p := range pattern.Problems(l.shape.Function, text, true) {
+		for _, p := range l.shape.Func.Problems(text, true) {
 			l.warn(rows.Lines[row], col+1, p.Rule, "%s %q: %s", l.model.Policy[col], finding.Shorten(text), p.Message)
 		}
 		for _, d := range l.check.opts.Downloads {
@@ -52,7 +51,7 @@ func (l *linter) lintPatterns() {
 					l.model.Policy[col], finding.Shorten(text), d.URL, d.Name, strings.TrimSuffix(d.URL, "/"))
 			}
 		}
-		if l.shape.Role && l.allows(row) && pattern.CoversEverything(l.shape.Function, text) && l.roles.everybody(rows.Cols[l.shape.Subject][row]) {
+		if l.shape.Role && l.allows(row) && l.shape.Func.CoversEverything(text) && l.roles.everybody(rows.Cols[l.shape.Subject][row]) {
 			l.warn(rows.Lines[row], 0, "open-to-anyone", "lets everybody have everything, without credentials too: name the part that is public, or say %s", authz.GroupAuthenticated)
 		}
 	}
@@ -340,7 +339,7 @@ func (l *linter) lintPaths() {
 	told := map[uint64]bool{} // spellings
 	for row := range l.table.Rows.Len() {
 		text := l.text(col, row)
-		prefix, whole := pattern.LiteralPrefix(l.shape.Function, text)
+		prefix, whole := l.shape.Func.Literal(text)
 		if whole || strings.HasPrefix(text, prefix+"/") { // it ends where a name does
 			prefix += "/"
 		}

@@ -37,6 +37,15 @@ func stockMatch(function, text, pattern string) (matched bool) {
 	}
 }
 
+// named returns the function of a name that there is.
+func named(name string) pattern.Func {
+	f, ok := pattern.ByName(name)
+	if !ok {
+		panic("no function is called " + name)
+	}
+	return f
+}
+
 func indexedFunctions() []string {
 	return []string{"keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "globMatch", "regexMatch"}
 }
@@ -102,10 +111,10 @@ func TestAnchorsOfTrickyPatterns(t *testing.T) {
 			continue
 		}
 		if !found(tt.function, tt.text, tt.pattern) {
-			t.Errorf("%s: %s(%q, %q) matches and is not found: %+v", tt.name, tt.function, tt.text, tt.pattern, pattern.AnchorsOf(tt.function, tt.pattern))
+			t.Errorf("%s: %s(%q, %q) matches and is not found: %+v", tt.name, tt.function, tt.text, tt.pattern, named(tt.function).Anchors(tt.pattern))
 		}
 		var m pattern.Cache
-		if ok, err := m.Match(tt.function, tt.text, tt.pattern, 0); !ok || err != nil {
+		if ok, err := m.Match(named(tt.function), tt.text, tt.pattern, 0); !ok || err != nil {
 			t.Errorf("%s: %s(%q, %q) matches for Casbin, not for us: %v", tt.name, tt.function, tt.text, tt.pattern, err)
 		}
 	}
@@ -130,7 +139,7 @@ func TestAnchorsSayEnough(t *testing.T) {
 		{"regexMatch", "^/a/.*[.]pdf$", pattern.Anchors{Prefix: "/a/", Suffix: "pdf"}},
 		{"regexMatch", "^/a$", pattern.Anchors{Prefix: "/a", Exact: true}},
 	} {
-		if got := pattern.AnchorsOf(tt.function, tt.pattern); got != tt.want {
+		if got := named(tt.function).Anchors(tt.pattern); got != tt.want {
 			t.Errorf("%s %q: %+v, want %+v", tt.function, tt.pattern, got, tt.want)
 		}
 	}
@@ -178,7 +187,7 @@ func drawTricky(t *rapid.T, function string) (pattern, text string) {
 }
 
 // compilable reports whether the loader would take the pattern.
-func compilable(function, text string) bool { return pattern.Check(function, text) == nil }
+func compilable(function, text string) bool { return named(function).Check(text) == nil }
 
 // What a pattern matches is found by its anchors, and our matching is Casbin's.
 func checkAnchors(t *rapid.T) {
@@ -189,11 +198,11 @@ func checkAnchors(t *rapid.T) {
 	}
 	want := stockMatch(function, text, p)
 	if want && !found(function, text, p) {
-		t.Fatalf("%s(%q, %q) matches and is not found: %+v", function, text, p, pattern.AnchorsOf(function, p))
+		t.Fatalf("%s(%q, %q) matches and is not found: %+v", function, text, p, named(function).Anchors(p))
 	}
 	var m pattern.Cache
 	for range 2 { // the second time from memory
-		got, err := m.Match(function, text, p, 0)
+		got, err := m.Match(named(function), text, p, 0)
 		if err != nil || got != want {
 			t.Fatalf("%s(%q, %q): Casbin %t, ours %t, %v", function, text, p, want, got, err)
 		}

@@ -223,29 +223,34 @@ func (ev *Evaluator) compile(p *model.Part) (*govaluate.EvaluableExpression, err
 	return ev.compiler.Compile(p)
 }
 
-// functions are Casbin's own, and those that see the evaluator's query.
+// functions are Casbin's own, and those that see the evaluator's query or what
+// has been compiled already.
 func (ev *Evaluator) functions() map[string]govaluate.ExpressionFunction {
 	casbins := casbinmodel.LoadFunctionMap()
 	functions := casbins.GetFunctions()
 	for name := range ev.engine.Model.Roles {
 		functions[name] = func(args ...any) (any, error) { return ev.hasRole(name, args) }
 	}
-	functions["keyMatch4"] = ev.keyMatch4
+	for name, casbins := range functions {
+		if f, ok := pattern.ByName(name); ok {
+			functions[name] = func(args ...any) (any, error) { return ev.match(f, casbins, args) }
+		}
+	}
 	functions["eval"] = func(args ...any) (any, error) { return ev.evalSubrule(functions, args) }
 	return functions
 }
 
-// keyMatch4 is Casbin's, which would remember each pattern of the policy for
-// ever.
-func (ev *Evaluator) keyMatch4(args ...any) (any, error) {
+// match is a function of Casbin's, which would compile each pattern of the policy
+// in each row, or remember all of them for ever, as keyMatch4 does.
+func (ev *Evaluator) match(f pattern.Func, casbins govaluate.ExpressionFunction, args []any) (any, error) {
 	if len(args) == 2 {
 		text, isText := args[0].(string)
 		pattern, isPattern := args[1].(string)
 		if id := ev.Lookup(pattern); isText && isPattern && id != table.NoSymbol {
-			return ev.engine.Patterns.Match("keyMatch4", text, pattern, uint32(id))
+			return ev.engine.Patterns.Match(f, text, pattern, uint32(id))
 		}
 	}
-	return util.KeyMatch4Func(args...)
+	return casbins(args...)
 }
 
 // Get returns a parameter of the matcher: r_sub, p_obj. It is govaluate's.
@@ -425,7 +430,7 @@ func (ev *Evaluator) atomHolds(a *model.Atom, whole bool) (bool, error) {
 	case model.Constant:
 		return value == e.constants[a.Number] && value != table.NoSymbol || value == table.NoSymbol && a.Text == "", nil
 	case model.Pattern:
-		return e.Patterns.Match(a.Function, ev.Request[a.Request], ev.text(value), uint32(value))
+		return e.Patterns.Match(a.Func, ev.Request[a.Request], ev.text(value), uint32(value))
 	default: // atomRole
 		name := ev.Request[a.Request]
 		if value == table.NoSymbol {

@@ -25,7 +25,7 @@ type anchorIndex struct {
 
 // newAnchorIndex gives each row the one of its pattern's anchors that fewer rows
 // share.
-func newAnchorIndex(syms *table.Symbols, column []table.Symbol, function string) *anchorIndex {
+func newAnchorIndex(syms *table.Symbols, column []table.Symbol, compares pattern.Func) *anchorIndex {
 	x := &anchorIndex{keysOf: anchorKeys{seed: maphash.MakeSeed()}}
 	prefixes, suffixes := make([]anchorKey, len(column)), make([]anchorKey, len(column))
 	// How many rows share a key, more or less.
@@ -35,7 +35,7 @@ func newAnchorIndex(syms *table.Symbols, column []table.Symbol, function string)
 		if row > 0 && s == column[row-1] {
 			prefixes[row], suffixes[row] = prefixes[row-1], suffixes[row-1]
 		} else {
-			prefixes[row], suffixes[row] = x.keysOf.add(pattern.AnchorsOf(function, syms.Text(s)))
+			prefixes[row], suffixes[row] = x.keysOf.add(compares.Anchors(syms.Text(s)))
 		}
 		*count(prefixes[row])++
 		if suffixes[row] != prefixes[row] {

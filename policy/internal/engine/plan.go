@@ -3,9 +3,9 @@ package engine
 import (
 	"net"
 	"slices"
-	"strings"
 
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pattern"
 	"securefiles/policy/internal/table"
 )
 
@@ -81,7 +81,7 @@ type planner struct {
 }
 
 type anchorsOn struct {
-	function string
+	compares pattern.Func
 	field    int
 }
 
@@ -206,9 +206,9 @@ func domainOf(a *model.Atom, literals []model.Literal) (field int, ok bool) {
 }
 
 func (p *planner) anchorIndex(a *model.Atom) *anchorIndex {
-	on := anchorsOn{a.Function, a.Policy}
+	on := anchorsOn{a.Func, a.Policy}
 	if p.anchors[on] == nil {
-		p.anchors[on] = newAnchorIndex(p.engine.Symbols, p.engine.Rows.Cols[a.Policy], a.Function)
+		p.anchors[on] = newAnchorIndex(p.engine.Symbols, p.engine.Rows.Cols[a.Policy], a.Func)
 	}
 	return p.anchors[on]
 }
@@ -301,10 +301,7 @@ func (ev *Evaluator) find(c *conjunction) {
 	ev.keys.reset()
 	byPattern := 0
 	if c.anchors != nil {
-		text := ev.Request[c.pattern.Request]
-		if c.pattern.Function == "keyMatch5" {
-			text, _, _ = strings.Cut(text, "?")
-		}
+		text := c.pattern.Func.Reads(ev.Request[c.pattern.Request])
 		if ev.keys.fill(c.anchors, text); len(ev.keys.keys) == 0 {
 			return
 		}

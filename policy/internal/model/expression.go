@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"securefiles/policy/internal/finding"
+	"securefiles/policy/internal/pattern"
 
 	casbinmodel "github.com/casbin/casbin/v2/model"
 	"github.com/casbin/casbin/v2/util"
@@ -271,7 +272,8 @@ const evalProblem = "eval takes one field of p: anything else could come from th
 
 // takesPattern reports whether the second operand of a function is a pattern.
 func takesPattern(name string) bool {
-	return isPatternFunction(name) || name == "=~" || name == "!~" || name == "ipMatch" || strings.HasPrefix(name, "keyGet")
+	_, ok := pattern.Checker(name)
+	return ok || name == "!~" || strings.HasPrefix(name, "keyGet")
 }
 
 func endsOperand(k govaluate.TokenKind) bool {

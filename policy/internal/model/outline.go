@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"securefiles/policy/internal/pattern"
+
 	casbinmodel "github.com/casbin/casbin/v2/model"
 	"github.com/casbin/govaluate"
 )
@@ -29,8 +31,8 @@ type Outline struct {
 	// role says that the subject is reached by way of g, asksDomain that g is
 	// asked within a domain, inDomain that this is the line's own.
 	Role, AsksDomain, InDomain bool
-	// function matches the object: one of Casbin's, or "==".
-	Function string
+	// Func matches the object.
+	Func pattern.Func
 	// actions hold the columns of the policy that r.act alone decides about.
 	Actions []ActionClause
 }
@@ -86,12 +88,12 @@ func (s *Outline) note(m *Model, a *Atom, star bool) {
 	case asksG && (a.Domain == DomainNone || inDomain): // otherwise another domain counts than the request's
 		s.Subject, s.Role = a.Policy, true
 	case a.Kind == Pattern && request(a.Request, "obj"):
-		s.Object, s.Function = a.Policy, a.Function
+		s.Object, s.Func = a.Policy, a.Func
 	case a.Kind != Equal:
 	case request(a.Request, "sub"):
 		s.Subject, s.Role = a.Policy, false
 	case request(a.Request, "obj"):
-		s.Object, s.Function = a.Policy, "=="
+		s.Object, s.Func = a.Policy, a.Func
 	case request(a.Request, "dom"):
 		s.Domain = a.Policy
 	}

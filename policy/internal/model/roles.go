@@ -1,6 +1,10 @@
 package model
 
-import "slices"
+import (
+	"slices"
+
+	"securefiles/policy/internal/pattern"
+)
 
 // Alternatives are the ways in which a line can match: those that || joins.
 func (m *Model) Alternatives() []*Term { return m.Root.operands(Or) }
@@ -124,14 +128,11 @@ func (m *Model) Patterns() []PatternColumn {
 	for i := range m.Root.Calls {
 		c := &m.Root.Calls[i]
 		function := c.Function
-		switch {
-		case c.Function == "=~" || c.Function == "!~":
+		if function == "=~" || function == "!~" {
 			function = "regexMatch"
-		case !isPatternFunction(c.Function) && c.Function != "ipMatch":
-			continue
 		}
-		if len(c.Operands) == 2 && c.Operands[1].Column >= 0 {
-			out = append(out, PatternColumn{function, c.Operands[1].Column, m.Root.Spared(c, c.Operands[1].Column)})
+		if check, ok := pattern.Checker(function); ok && len(c.Operands) == 2 && c.Operands[1].Column >= 0 {
+			out = append(out, PatternColumn{function, c.Operands[1].Column, m.Root.Spared(c, c.Operands[1].Column), check})
 		}
 	}
 	return out
@@ -143,6 +144,7 @@ type PatternColumn struct {
 	Function string
 	Column   int
 	Spared   []string
+	Check    func(text string) error // says why a text is no pattern
 }
 
 // Subrules are the columns that hold rules which the matcher evaluates.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"securefiles/policy/internal/finding"
+	"securefiles/policy/internal/pattern"
 
 	"github.com/casbin/casbin/v2/util"
 	"github.com/casbin/govaluate"
@@ -170,13 +171,13 @@ type Atom struct {
 	Kind   Kind
 	Number int // counts the atoms of the matcher
 	// Function is a call's, or one of ==, !=, =~ and !~; Operands are what it
-	// takes, none where the atom is something else. Of Pattern it is always
-	// a function of Casbin's.
+	// takes, none where the atom is something else.
 	Function string
 	Operands []Part
-	Request  int    // the field of r
-	Policy   int    // the field of p
-	Text     string // of Constant
+	Func     pattern.Func // of Equal and Pattern
+	Request  int          // the field of r
+	Policy   int          // the field of p
+	Text     string       // of Constant
 	// Domain says where the third argument of Role comes from: a field of r or p.
 	Domain      domainOrigin
 	DomainField int
@@ -189,15 +190,6 @@ const (
 	DomainRequest
 	DomainPolicy
 )
-
-// isPatternFunction reports whether a function takes a path and a pattern.
-func isPatternFunction(name string) bool {
-	switch name {
-	case "keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "globMatch", "regexMatch":
-		return true
-	}
-	return false
-}
 
 // A matcherParser splits the tokens of a matcher at its operators, in the order
 // in which govaluate binds them: ! to one value, && before ||, everything else
@@ -563,16 +555,15 @@ func (p *matcherParser) classify(a *Atom) {
 		return
 	}
 	_, isRole := p.model.Roles[a.Function]
+	compares, isPattern := pattern.ByName(a.Function)
 	switch {
 	case a.Function == "==" && left.Kind == govaluate.STRING:
 		a.Kind, a.Text = Constant, fmt.Sprint(left.Value)
 	case a.Request < 0:
 	case a.Function == "==":
-		a.Kind = Equal
-	case a.Function == "=~":
-		a.Kind, a.Function = Pattern, "regexMatch"
-	case isPatternFunction(a.Function) && len(a.Operands) == 2:
-		a.Kind = Pattern
+		a.Kind, a.Func = Equal, compares
+	case isPattern && len(a.Operands) == 2:
+		a.Kind, a.Func = Pattern, compares
 	case isRole && len(a.Operands) == 2:
 		a.Kind = Role
 	case isRole && len(a.Operands) == 3:

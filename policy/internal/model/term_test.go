@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pattern"
 	"securefiles/policy/internal/world"
 )
 
@@ -119,12 +120,19 @@ func TestConjunctions(t *testing.T) {
 
 func TestPathClauses(t *testing.T) {
 	shape := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Roles: []string{"g = _, _"}, Effect: world.AllowAndDeny}
+	named := func(name string) pattern.Func {
+		f, ok := pattern.ByName(name)
+		if !ok {
+			t.Fatalf("no function is called %s", name)
+		}
+		return f
+	}
 	for matcher, want := range map[string]model.PathClause{
-		"globMatch(r.obj, p.obj)":          {"globMatch", 1},
-		"(r.obj =~ p.obj)":                 {"regexMatch", 1},
-		"r.obj == p.obj":                   {"==", 1},
-		"p.sub == r.obj":                   {"==", 0},
-		"g(r.obj, p.obj)":                  {"==", 1},
+		"globMatch(r.obj, p.obj)":          {named("globMatch"), 1},
+		"(r.obj =~ p.obj)":                 {named("regexMatch"), 1},
+		"r.obj == p.obj":                   {named("=="), 1},
+		"p.sub == r.obj":                   {named("=="), 0},
+		"g(r.obj, p.obj)":                  {named("=="), 1},
 		"g(r.sub, p.sub)":                  {},
 		"keyMatch(r.act, p.act)":           {},
 		"r.obj != p.obj":                   {},
@@ -138,7 +146,7 @@ func TestPathClauses(t *testing.T) {
 			t.Errorf("%s: %v", matcher, err)
 			continue
 		}
-		if got, ok := def.PathClauseOf(def.Root); got != want || ok != (want.Function != "") {
+		if got, ok := def.PathClauseOf(def.Root); got != want || ok != (want.Func != pattern.Func{}) {
 			t.Errorf("%s: %v, %t", matcher, got, ok)
 		}
 	}

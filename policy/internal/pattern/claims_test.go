@@ -10,6 +10,15 @@ import (
 	"github.com/casbin/casbin/v2/util"
 )
 
+// named returns the function of a name that there is.
+func named(t interface{ Fatalf(string, ...any) }, name string) Func {
+	f, ok := ByName(name)
+	if !ok {
+		t.Fatalf("no function is called %s", name)
+	}
+	return f
+}
+
 // lintFunctions are those that may match an object.
 func lintFunctions() []string {
 	return []string{"==", "keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "globMatch", "regexMatch"}
@@ -114,22 +123,26 @@ func tryPatterns(t *testing.T, seed uint64, claims map[string]int) {
 		}
 	}
 	for _, function := range lintFunctions() {
+		f := named(t, function)
 		for _, pattern := range append([]string{a, b}, paths...) {
-			for _, p := range lookAtPattern(function, pattern, true) {
+			for _, p := range f.lookAt(pattern, true) {
 				bad := p.Allow == finding.SeverityError || p.Deny == finding.SeverityError
-				if isPlainPath(function, pattern, false) || bad && isPlainPath(function, pattern, true) {
+				if f.of.isPlain(pattern, false) || bad && f.of.isPlain(pattern, true) {
 					t.Fatalf("%s %q is called plain, but %s", function, pattern, p.Message)
 				}
 			}
-			if isPlainPath(function, pattern, false) {
+			if f.of.isPlain(pattern, false) {
 				claims["plain "+function]++
 			}
 		}
-		if function != "==" && function != "keyMatch" && (Check(function, a) != nil || Check(function, b) != nil) {
+		if f.Check(a) != nil || f.Check(b) != nil {
 			continue
 		}
-		impossible, everything, cover := unmatchable(function, a) != "", CoversEverything(function, a), Covers(function, a, b)
-		prefix, whole := LiteralPrefix(function, a)
+		impossible, everything, cover := f.of.unmatchable(a) != "", f.CoversEverything(a), f.Covers(a, b)
+		if cover && a != b && !f.CoversOthers() {
+			t.Fatalf("%s: %q covers %q, and is said to cover itself alone", function, a, b)
+		}
+		prefix, whole := f.Literal(a)
 		for _, path := range paths {
 			byA, okA := matchPattern(function, path, a)
 			byB, okB := matchPattern(function, path, b)
@@ -193,7 +206,7 @@ func TestPatternsThatMayMatch(t *testing.T) {
 		if matches, ok := matchPattern(tt.function, tt.path, tt.pattern); !matches || !ok {
 			t.Errorf("%s %q does not match %q: mend this test", tt.function, tt.pattern, tt.path)
 		}
-		if why := unmatchable(tt.function, tt.pattern); why != "" {
+		if why := named(t, tt.function).of.unmatchable(tt.pattern); why != "" {
 			t.Errorf("%s %q: %s", tt.function, tt.pattern, why)
 		}
 	}

@@ -29,7 +29,7 @@ func TestSamplePaths(t *testing.T) {
 		{"regexMatch", "c$", "/c /x/c /xc"},
 		{"regexMatch", "^/[0-9]{4}/", "/0000/x"},
 	} {
-		got := strings.Join(Samples(tt.function, tt.pattern), " ")
+		got := strings.Join(named(t, tt.function).Samples(tt.pattern), " ")
 		if tt.function == "regexMatch" {
 			for _, path := range strings.Fields(tt.want) {
 				if !slices.Contains(strings.Fields(got), path) {
@@ -54,7 +54,7 @@ func FuzzSamplePaths(f *testing.F) {
 			return
 		}
 		for _, function := range []string{"==", "keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "globMatch", "regexMatch"} {
-			paths := Samples(function, pattern)
+			paths := named(t, function).Samples(pattern)
 			if len(paths) > maxSamples {
 				t.Fatalf("%d samples", len(paths))
 			}

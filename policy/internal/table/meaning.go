@@ -7,7 +7,6 @@ import (
 	"securefiles/authz"
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
-	"securefiles/policy/internal/pattern"
 )
 
 // refuseMeanings refuses lines that deny less, or allow more, than they seem
@@ -18,7 +17,7 @@ func (l *loader) refuseMeanings() {
 	denies := func(row int) bool { return l.eft >= 0 && l.out.Symbols.Text(rows.Cols[l.eft][row]) == "deny" }
 	if col := shape.Object; col >= 0 {
 		for row, s := range rows.Cols[col] {
-			for _, p := range pattern.Problems(shape.Function, l.out.Symbols.Text(s), false) {
+			for _, p := range shape.Func.Problems(l.out.Symbols.Text(s), false) {
 				if denies(row) && p.Deny == finding.SeverityError || !denies(row) && p.Allow == finding.SeverityError {
 					l.Fail(int(rows.Lines[row]), p.Rule, "%s %q: %s", l.model.Policy[col], finding.Shorten(l.out.Symbols.Text(s)), p.Message)
 				}
@@ -70,7 +69,7 @@ func ActionMessage(m *model.Model, col int, value string) string {
 // would fail each request that reaches a bad one.
 func (l *loader) checkPatterns() {
 	for _, c := range l.model.Patterns() {
-		l.checkColumn(c.Column, "pattern", c.Spared, func(text string) error { return pattern.Check(c.Function, text) })
+		l.checkColumn(c.Column, "pattern", c.Spared, c.Check)
 	}
 	for _, column := range l.model.Subrules() {
 		l.checkColumn(column, "rule", nil, l.model.CheckSubrule)

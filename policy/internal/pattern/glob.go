@@ -1,0 +1,274 @@
+package pattern
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"securefiles/policy/internal/finding"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"github.com/casbin/casbin/v2/util"
+)
+
+// glob is globMatch.
+type glob struct{ traits }
+
+// globSpecial are the characters that a glob reads in a way of its own.
+const globSpecial = `*?[{\`
+
+func (*glob) match(_ *Cache, text, pattern string, _ uint32) (bool, error) {
+	return util.GlobMatch(text, pattern)
+}
+
+// maxWays is how many patterns the braces of a glob may stand for. globMatch
+// tries one after another, from where they begin.
+const maxWays = 1024
+
+// check refuses what globMatch cannot read. It reads a pattern as far as a
+// path matches, and looks for the rest of a class or of braces as if it stood
+// alone, so that some brackets in a class fail for some paths.
+func (*glob) check(pattern string) error {
+	if !doublestar.ValidatePattern(pattern) {
+		return errors.New("is not a pattern: a [, { or \\ is not closed; put \\ before it to mean it literally")
+	}
+	class, braces, ways := false, []int(nil), 1
+	for i := 0; i < len(pattern); i++ {
+		c := pattern[i]
+		switch {
+		case c == '\\':
+			i++
+		case class && (strings.IndexByte("[{}", c) >= 0 || c == ',' && len(braces) > 0):
+			return fmt.Errorf("has a %q inside [ ], which fails for some paths: put \\ before it", c)
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c == '{':
+			braces = append(braces, 1)
+		case c == ',' && len(braces) > 0:
+			braces[len(braces)-1]++
+		case c == '}' && len(braces) > 0:
+			if ways *= braces[len(braces)-1]; ways > maxWays {
+				return fmt.Errorf("stands for over %d patterns by its braces, and each could be tried: write several lines", maxWays)
+			}
+			braces = braces[:len(braces)-1]
+		}
+	}
+	return nil
+}
+
+// anchors leave out a slash beside what is no letter: a ** between slashes stands
+// for no directory at all too, so it need not be there. /a/** matches /a.
+func (*glob) anchors(pattern string) Anchors {
+	first := strings.IndexAny(pattern, globSpecial)
+	if first < 0 {
+		return literalAnchors(pattern, true)
+	}
+	prefix := strings.TrimSuffix(pattern[:first], "/")
+	last := strings.LastIndexAny(pattern, `*?[]{}\`)
+	suffix := pattern[last+1:]
+	if pattern[last] == '\\' { // the character behind it is not what it seems
+		_, size := utf8.DecodeRuneInString(suffix)
+		suffix = suffix[size:]
+	}
+	suffix = strings.TrimPrefix(suffix, "/")
+	return Anchors{Prefix: prefix[:validPrefix(prefix)], Suffix: suffix[validSuffix(suffix):]}
+}
+
+func (*glob) literal(pattern string) (string, bool) {
+	first := strings.IndexAny(pattern, globSpecial)
+	if first < 0 {
+		return pattern, true
+	}
+	prefix := pattern[:first]
+	if pattern[first] == '{' || strings.HasPrefix(pattern[first:], "**") {
+		prefix = strings.TrimSuffix(prefix, "/") // /a/** covers /a
+	}
+	return prefix, false
+}
+
+func (g *glob) covers(a, b string) bool {
+	prefix, whole := g.literal(b)
+	if dir, ok := strings.CutSuffix(a, "/**"); ok && !strings.ContainsAny(dir, globSpecial) {
+		return strings.HasPrefix(prefix, dir+"/") || b == dir || dir == "" && strings.HasPrefix(b, "/")
+	}
+	if dir, ok := strings.CutSuffix(a, "/*"); ok && !strings.ContainsAny(dir, globSpecial) {
+		name, ok := strings.CutPrefix(b, dir+"/")
+		return ok && name != "" && !strings.ContainsAny(name, `/[{\`) && !strings.Contains(name, "**")
+	}
+	if !whole || g.check(a) != nil {
+		return false
+	}
+	ok, err := g.match(nil, b, a, 0)
+	return ok && err == nil
+}
+
+func (*glob) coversEverything(pattern string) bool { return pattern == "/**" || pattern == "**" }
+
+func (*glob) isPlain(pattern string, _ bool) bool {
+	if strings.HasSuffix(pattern, "/**") {
+		return isPlainTree(pattern, "/**", true, false)
+	}
+	return isPlainTree(pattern, "/*", true, false)
+}
+
+func (*glob) samples(pattern string) []string { return sampleGlob(pattern) }
+
+// sampleGlob fills in a pattern of globMatch.
+func sampleGlob(pattern string) []string {
+	out := []string{""}
+	add := func(texts ...string) {
+		var next []string
+		for _, o := range out {
+			for _, t := range texts {
+				if len(next) < maxSamples {
+					next = append(next, o+t)
+				}
+			}
+		}
+		out = next
+	}
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\' && i+1 < len(pattern):
+			i++
+			add(pattern[i : i+1])
+		case strings.HasPrefix(pattern[i:], "/**/"): // no level at all, too
+			add("/", "/x/", "/x/y/")
+			i += len("/**/") - 1
+		case pattern[i:] == "/**":
+			add("/x", "/x/y", "")
+			i = len(pattern)
+		case strings.HasPrefix(pattern[i:], "**"):
+			add("x")
+			i++
+		case c == '*' || c == '?':
+			add("x")
+		case c == '[':
+			end := i + 1
+			for end < len(pattern) && pattern[end] != ']' {
+				if pattern[end] == '\\' {
+					end++
+				}
+				end++
+			}
+			texts := []string{"x", "0", "_"}
+			for _, first := range strings.TrimLeft(pattern[i+1:min(end, len(pattern))], `^!\`) {
+				texts = append([]string{string(first)}, texts...)
+				break
+			}
+			add(texts...)
+			i = end
+		case c == '{':
+			end, alternatives := braces(pattern, i)
+			var texts []string
+			for _, a := range alternatives {
+				texts = append(texts, sampleGlob(a)...)
+			}
+			add(texts...)
+			i = end
+		default:
+			add(pattern[i : i+1])
+		}
+	}
+	return out
+}
+
+// braces returns where the braces that begin at i end, and what they hold.
+func braces(pattern string, i int) (end int, alternatives []string) {
+	depth, start := 0, i+1
+	for j := i; j < len(pattern); j++ {
+		switch pattern[j] {
+		case '\\':
+			j++
+		case '{':
+			depth++
+		case ',':
+			if depth == 1 {
+				alternatives, start = append(alternatives, pattern[start:j]), j+1
+			}
+		case '}':
+			if depth--; depth == 0 {
+				return j, append(alternatives, pattern[start:j])
+			}
+		}
+	}
+	return len(pattern), append(alternatives, pattern[start:])
+}
+
+func (*glob) problems(pattern string, all bool) []Problem {
+	var found []Problem
+	if all {
+		found = append(escapeProblems(pattern), queryProblems(pattern)...)
+	}
+	if strings.Contains(pattern, `\`) && plainEscape.MatchString(pattern) {
+		found = append(found, tooNarrow("pattern-backslash", `globMatch passes over a \ before a letter, and no path has one: separate directories by /`))
+	}
+	if strings.ContainsRune(pattern, '{') {
+		return found // alternatives may hold anything
+	}
+	if strings.Contains(pattern, "[") && plainClass.MatchString(pattern) {
+		found = append(found, tooNarrow("pattern-brackets", `globMatch reads [ ] as one of the characters inside, so the pattern does not cover a name with these brackets: write \[ and \]`))
+	}
+	if strings.Count(pattern, "**") == 0 {
+		return found
+	}
+	for segment := range strings.SplitSeq(pattern, "/") {
+		if i := strings.Index(segment, "**"); i >= 0 && strings.Trim(segment, "*") != "" && !strings.ContainsAny(segment, `\[`) {
+			found = append(found, tooNarrow("pattern-double-star", "** is any depth only between slashes, in %q it stays on one level: write **/%s", finding.Shorten(segment), finding.Quoted(strings.ReplaceAll(segment, "**", "*"))))
+			break
+		}
+	}
+	return found
+}
+
+// unmatchable looks at each segment as far as no class, no alternative and no
+// escape comes.
+func (*glob) unmatchable(pattern string) string {
+	if i := strings.Index(pattern, `\\`); i >= 0 && !strings.ContainsAny(pattern[:i], `[{\`) {
+		return "no path has a backslash"
+	}
+	segments := strings.Split(pattern, "/")
+	if i := strings.IndexAny(pattern, `[{\`); i >= 0 {
+		segments = strings.Split(pattern[:i], "/")
+		segments = segments[:len(segments)-1]
+	}
+	if len(segments) == 0 {
+		return ""
+	}
+	if strings.Trim(segments[0], "*") != "" || segments[0] == "" && pattern == "" {
+		return "every path begins with a slash"
+	}
+	if len(segments) == 1 && pattern == segments[0] && pattern != "**" {
+		return "every path begins with a slash, which * does not cover"
+	}
+	whole := len(segments) == strings.Count(pattern, "/")+1
+	for i, segment := range segments[1:] {
+		if segments[i] == "**" && segment == "" {
+			return "" // ** takes such a slash in
+		}
+		last := whole && i == len(segments)-2
+		if why := badGlobSegment(segment, last); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+func badGlobSegment(segment string, last bool) string {
+	star := strings.IndexAny(segment, "*?")
+	if star < 0 {
+		return badSegment(segment, last, true)
+	}
+	if why := badSegment(segment[:star], last, false); why != "" {
+		return why
+	}
+	rest := segment[strings.LastIndexAny(segment, "*?")+1:]
+	if rest != strings.TrimRightFunc(rest, unicode.IsSpace) {
+		return "no segment ends with a blank"
+	}
+	return ""
+}

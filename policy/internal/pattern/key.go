@@ -1,0 +1,460 @@
+package pattern
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"securefiles/policy/internal/finding"
+
+	"github.com/casbin/casbin/v2/util"
+)
+
+// firstStar is keyMatch, which looks at nothing behind the first *.
+type firstStar struct{ traits }
+
+func (*firstStar) match(_ *Cache, text, pattern string, _ uint32) (bool, error) {
+	return util.KeyMatch(text, pattern), nil
+}
+func (*firstStar) check(string) error                  { return nil } // any text is a pattern
+func (k *firstStar) anchors(pattern string) Anchors    { return literalAnchors(k.literal(pattern)) }
+func (k *firstStar) unmatchable(pattern string) string { return noPathBegins(k.literal(pattern)) }
+func (*firstStar) isPlain(pattern string, _ bool) bool {
+	return isPlainTree(pattern, "/*", true, false)
+}
+
+func (*firstStar) literal(pattern string) (string, bool) {
+	before, _, star := strings.Cut(pattern, "*")
+	return before, !star
+}
+
+func (k *firstStar) samples(pattern string) []string {
+	before, whole := k.literal(pattern)
+	if whole {
+		return []string{before}
+	}
+	return []string{before + "x", before + "x/y", strings.TrimSuffix(before, "/")}
+}
+
+func (k *firstStar) covers(a, b string) bool {
+	before, whole := k.literal(a)
+	other, _ := k.literal(b)
+	return !whole && strings.HasPrefix(other, before)
+}
+
+func (*firstStar) coversEverything(pattern string) bool {
+	return pattern == "*" || strings.HasPrefix(pattern, "/*")
+}
+
+func (*firstStar) problems(pattern string, all bool) []Problem {
+	var found []Problem
+	if all {
+		found = append(escapeProblems(pattern), queryProblems(pattern)...)
+	}
+	star := strings.IndexByte(pattern, '*')
+	if star >= 0 && strings.Trim(pattern[star:], "*") != "" {
+		found = append(found, tooWide("pattern-rest", "keyMatch takes everything after the first * for covered, so %q counts for nothing: end the pattern with the *, or use globMatch in the model", finding.Shorten(pattern[star+1:])))
+	}
+	if star > 0 && pattern[star-1] != '/' {
+		found = append(found, unusual("pattern-prefix", "the * also covers what goes on after the name, such as %q: write %q for what is below it", finding.Shorten(pattern[:star]+"x/y"), finding.Shorten(pattern[:star]+"/*")))
+	}
+	return found
+}
+
+// keys are keyMatch2 to keyMatch5. They make a regular expression of a pattern
+// without escaping it: /* becomes /.*, a name the rest of a segment.
+type keys struct {
+	traits
+	begins byte // a name: : up to the next slash, { up to the last } before it
+	same   bool // keyMatch4: where a name stands twice, so must what it stands for
+	cuts   bool // keyMatch5: passes over a query
+}
+
+// What keyMatch2 and its like take for names, as Casbin has it.
+var (
+	colonName = regexp.MustCompile(`:[^/]+`)
+	braceName = regexp.MustCompile(`\{([^/]+)\}`)
+)
+
+func (k *keys) names() *regexp.Regexp {
+	if k.begins == ':' {
+		return colonName
+	}
+	return braceName
+}
+
+func (k *keys) reads(text string) string {
+	if k.cuts {
+		text, _, _ = strings.Cut(text, "?")
+	}
+	return text
+}
+
+func (k *keys) match(m *Cache, text, pattern string, id uint32) (bool, error) {
+	text = k.reads(text)
+	if !k.same && isPlainKey(pattern, k.begins) && isPlainText(text) {
+		return matchPlainKey(text, pattern, k.begins), nil
+	}
+	e := m.recall(k.name, id)
+	if e == nil {
+		var err error
+		if e, err = k.compile(pattern); err != nil {
+			return false, err
+		}
+		e.pattern = id
+		m.keep(e)
+	}
+	if k.same {
+		return e.sameNamesMatch(text)
+	}
+	return e.regex.MatchString(text), nil
+}
+
+// compile makes the regular expression that Casbin makes of a pattern.
+func (k *keys) compile(pattern string) (*expression, error) {
+	e, value := &expression{function: k.name}, "[^/]+"
+	if k.same {
+		value = "([^/]+)"
+		for _, name := range braceName.FindAllStringSubmatch(pattern, -1) {
+			e.names = append(e.names, name[1])
+		}
+	}
+	text := k.names().ReplaceAllString(strings.ReplaceAll(pattern, "/*", "/.*"), value)
+	var err error
+	if e.regex, err = regexp.Compile("^" + text + "$"); err != nil {
+		return nil, fmt.Errorf("cannot be compiled, %s reads it as a regular expression: %w", k.name, err)
+	}
+	return e, nil
+}
+
+// check compiles a pattern, but for a plain one: most are, and a million would
+// take long. Of keyMatch4 Casbin panics where more is captured than its braces.
+func (k *keys) check(pattern string) error {
+	if isPlainKey(pattern, k.begins) {
+		return nil
+	}
+	e, err := k.compile(pattern)
+	if err == nil && k.same && e.regex.NumSubexp() != len(e.names) {
+		err = errors.New("( counts as a name to keyMatch4: put \\ before it to mean it literally")
+	}
+	return err
+}
+
+// sameNamesMatch matches as keyMatch4 does: where a name stands twice, so must
+// what it stands for. Casbin's own remembers each pattern for ever.
+func (e *expression) sameNamesMatch(text string) (bool, error) {
+	groups := e.regex.FindStringSubmatch(text)
+	if groups == nil {
+		return false, nil
+	}
+	if len(groups) != len(e.names)+1 {
+		return false, fmt.Errorf("keyMatch4 finds %d values for %d names", len(groups)-1, len(e.names))
+	}
+	for i, name := range e.names {
+		if groups[slices.Index(e.names, name)+1] != groups[i+1] {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// isPlainText reports whether no character is one that regular expressions read
+// in a way of their own.
+func isPlainText(text string) bool {
+	ascii := true
+	for i := range len(text) {
+		if text[i] == '\n' {
+			return false
+		}
+		ascii = ascii && text[i] < utf8.RuneSelf
+	}
+	return ascii || utf8.ValidString(text)
+}
+
+// isPlainKey reports whether a pattern of keyMatch2 and its like holds
+// nothing but letters, dots, names that fill the rest of a segment, and stars
+// that begin one.
+func isPlainKey(pattern string, name byte) bool {
+	if validPrefix(pattern) != len(pattern) {
+		return false
+	}
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '*':
+			if i == 0 || pattern[i-1] != '/' {
+				return false
+			}
+		case c == name && name == ':':
+			if i+1 < len(pattern) && pattern[i+1] != '/' {
+				i = segmentEnd(pattern, i) - 1
+			}
+		case c == name: // a brace
+			end := segmentEnd(pattern, i)
+			if end-i < 3 || pattern[end-1] != '}' {
+				return false
+			}
+			i = end - 1
+		case c < ' ' || isRegexMeta(c):
+			return false
+		}
+	}
+	return true
+}
+
+// segmentEnd returns where the segment of i ends.
+func segmentEnd(s string, i int) int {
+	if slash := strings.IndexByte(s[i:], '/'); slash >= 0 {
+		return i + slash
+	}
+	return len(s)
+}
+
+// matchPlainKey matches as keyMatch2 does: a dot is any character, a name at
+// least one up to the next slash, a star any number of any. Only the last star
+// is ever tried again: what stands before it matches as early as it can, and
+// nothing could come of matching it later.
+func matchPlainKey(text, pattern string, name byte) bool {
+	at, i := 0, 0          // in text and pattern
+	starAt, star := -1, -1 // where the last star's part begins
+	for {
+		matched := true
+		switch {
+		case i == len(pattern):
+			if at == len(text) {
+				return true
+			}
+			matched = false
+		case pattern[i] == '*':
+			i++
+			star, starAt = i, at
+		case pattern[i] == name && i+1 < len(pattern) && pattern[i+1] != '/':
+			end := segmentEnd(text, at)
+			matched = end > at
+			at, i = end, segmentEnd(pattern, i)
+		case at == len(text):
+			return false // the rest of the pattern wants more, and a later start leaves less
+		case pattern[i] == '.':
+			_, size := utf8.DecodeRuneInString(text[at:])
+			at, i = at+size, i+1
+		default:
+			matched = pattern[i] == text[at]
+			at, i = at+1, i+1
+		}
+		if matched {
+			continue
+		}
+		if star < 0 || starAt == len(text) {
+			return false
+		}
+		_, size := utf8.DecodeRuneInString(text[starAt:])
+		starAt += size
+		at, i = starAt, star
+	}
+}
+
+func (k *keys) anchors(pattern string) Anchors {
+	form := regexForm{begins: true, ends: true, slashStar: true}
+	if k.begins == ':' {
+		form.name = ':'
+	}
+	return regexAnchors(pattern, form)
+}
+
+func (k *keys) literal(pattern string) (string, bool) {
+	prefix, whole := regexLiteral(pattern, k.begins)
+	return prefix, whole && !k.cuts // many paths are the same without a query
+}
+
+// samples fill in /*, which stands for any depth.
+func (k *keys) samples(pattern string) []string {
+	pattern = k.names().ReplaceAllString(pattern, "x")
+	if !strings.Contains(pattern, "*") {
+		return []string{pattern}
+	}
+	return []string{strings.ReplaceAll(pattern, "*", "x"), strings.ReplaceAll(pattern, "*", "x/y"), strings.ReplaceAll(pattern, "/*", "")}
+}
+
+func (k *keys) covers(a, b string) bool {
+	prefix, whole := k.literal(b)
+	if dir, ok := strings.CutSuffix(a, "/*"); ok && isNamePath(dir) {
+		return strings.HasPrefix(prefix, dir+"/")
+	}
+	if !whole || !isNamePath(b) {
+		return false
+	}
+	ok, err := k.match(nil, b, a, 0)
+	return ok && err == nil
+}
+
+// isNamePath reports whether a pattern holds nothing but /*, ASCII letters and
+// digits, and what often stands between them in a file's name.
+func isNamePath(pattern string) bool {
+	for i := range len(pattern) {
+		c := pattern[i]
+		if c == '*' && i > 0 && pattern[i-1] == '/' {
+			continue
+		}
+		if !isNameByte(c) && strings.IndexByte("/. ,", c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (*keys) coversEverything(pattern string) bool {
+	return pattern == "/*" || pattern == "/.*" || pattern == ".*"
+}
+
+func (k *keys) isPlain(pattern string, dots bool) bool {
+	return isPlainTree(pattern, "/*", dots, k.begins == ':')
+}
+
+func (k *keys) unmatchable(pattern string) string { return noPathBegins(k.literal(pattern)) }
+
+func (k *keys) problems(pattern string, all bool) []Problem {
+	var found []Problem
+	add := func(p Problem) { found = append(found, p) }
+	if all {
+		found = append(escapeProblems(pattern), queryProblems(pattern)...)
+	}
+	text, rest := k.withoutNames(pattern)
+	if rest != "" {
+		add(tooWide("pattern-rest", "%s reads all of %q as one name, which covers the whole of a directory or file name", k.name, finding.Shorten(rest)))
+	}
+	if !strings.ContainsAny(text, `|()[]*+?^$\{}:`) {
+		if all && wildDot(text) >= 0 {
+			add(unusual("pattern-dot", `%s reads . as any character: write \. to mean a dot`, k.name))
+		}
+		return found
+	}
+	brackets := false
+	if i := alternation(text); i >= 0 {
+		p := tooWide("pattern-alternative", "%s reads it as the two halves around |, the first covering all that begins with it and the second all that ends with it: write two lines", k.name)
+		p.Deny = finding.SeverityError
+		add(p)
+	}
+	if m := plainGroup.FindString(text); m != "" {
+		brackets = true
+		add(tooNarrow("pattern-brackets", `%s reads (…) as a group, so the pattern does not cover a name with these brackets: write \( and \)`, k.name))
+	}
+	if m := plainClass.FindString(text); m != "" {
+		brackets = true
+		add(tooNarrow("pattern-brackets", `%s reads [ ] as one of the characters inside, so the pattern does not cover a name with these brackets: write \[ and \]`, k.name))
+	}
+	if m := letterStar.FindString(text); m != "" {
+		add(tooNarrow("pattern-star", "%s reads %q as any number of %q: only /* stands for everything below", k.name, m, m[:1]))
+	}
+	if i := k.metacharacter(text, brackets); i >= 0 {
+		c := text[i : i+1]
+		escaped := `\` + c
+		if strings.Contains(":{}", c) { // an escape would not keep it from being a name
+			escaped = fmt.Sprintf(`\x%x`, c)
+		}
+		add(unusual("pattern-metacharacter", `%s reads %q as part of a pattern: write %s to mean the character`, k.name, c, escaped))
+	}
+	if i := wildDot(text); i >= 0 {
+		add(unusual("pattern-dot", `%s reads . as any character: write \. to mean a dot`, k.name))
+	}
+	return found
+}
+
+// withoutNames puts an underscore in the place of each name and of each /*. The
+// rest is a name that goes further than it seems to; empty where none does.
+func (k *keys) withoutNames(pattern string) (text, rest string) {
+	var b strings.Builder
+	for i := 0; i < len(pattern); i++ {
+		segment := pattern[i:]
+		if n := strings.IndexByte(segment, '/'); n > 0 {
+			segment = segment[:n]
+		}
+		length := 0
+		switch {
+		case i > 0 && pattern[i-1] == '/' && segment[0] == '*':
+			length = 1
+		case k.begins == ':' && segment[0] == ':' && i > 0 && pattern[i-1] == '/' && len(segment) > 1:
+			length = len(segment)
+			if strings.Trim(segment[1:], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" {
+				rest = segment
+			}
+		case k.begins == '{' && segment[0] == '{':
+			if n := strings.LastIndexByte(segment, '}'); n > 1 {
+				length = n + 1
+				if strings.IndexByte(segment[:n], '}') >= 0 {
+					rest = segment[:length]
+				}
+			}
+		}
+		if length == 0 {
+			b.WriteByte(pattern[i])
+			continue
+		}
+		b.WriteByte('_')
+		i += length - 1
+	}
+	return b.String(), rest
+}
+
+// alternation returns where a | stands outside brackets, or -1.
+func alternation(pattern string) int {
+	depth, class := 0, false
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\':
+			i++
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c == '(':
+			depth++
+		case c == ')':
+			depth--
+		case c == '|' && depth == 0:
+			return i
+		}
+	}
+	return -1
+}
+
+// metacharacter returns where one stands that no other rule tells of, or -1.
+func (k *keys) metacharacter(pattern string, brackets bool) int {
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; c {
+		case '\\':
+			i++
+		case '(', ')', '[', ']':
+			if !brackets {
+				return i
+			}
+		case '+', '?', '^', '$', '{', '}':
+			return i
+		case ':':
+			if k.begins == ':' && i+1 < len(pattern) && pattern[i+1] != '/' { // in the middle of a segment
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// wildDot returns where a dot stands that is neither escaped nor repeated, or
+// -1.
+func wildDot(pattern string) int {
+	class := false
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\':
+			i++
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c == '.' && (i+1 == len(pattern) || strings.IndexByte("*+?{", pattern[i+1]) < 0):
+			return i
+		}
+	}
+	return -1
+}
