@@ -95,7 +95,8 @@ func (k *keys) reads(text string) string {
 
 func (k *keys) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 	text = k.reads(text)
-	if !k.same && isPlainKey(pattern, k.begins) && isPlainText(text) {
+	sameTwice := k.same && strings.Count(pattern, "{") > 1
+	if !sameTwice && isPlainKey(pattern, k.begins) && isPlainText(text) {
 		return matchPlainKey(text, pattern, k.begins), nil
 	}
 	e := m.recall(k.name, id)

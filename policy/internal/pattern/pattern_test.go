@@ -79,8 +79,8 @@ func TestKeyMatch4PanicsOnGroups(t *testing.T) {
 func TestPlainKeysMatchAsCasbinSays(t *testing.T) {
 	matched := 0
 	rapid.Check(t, func(t *rapid.T) {
-		function := rapid.SampledFrom([]string{"keyMatch2", "keyMatch3", "keyMatch5"}).Draw(t, "function")
-		name := map[string]string{"keyMatch2": ":id", "keyMatch3": "x{id}", "keyMatch5": "{id}"}[function]
+		function := rapid.SampledFrom([]string{"keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5"}).Draw(t, "function")
+		name := map[string]string{"keyMatch2": ":id", "keyMatch3": "x{id}", "keyMatch4": "{id}", "keyMatch5": "{id}"}[function]
 		var p, x strings.Builder
 		for range rapid.IntRange(1, 5).Draw(t, "segments") {
 			p.WriteByte('/')
