@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"securefiles/pathguard"
 	"securefiles/policy/internal/finding"
 
 	"github.com/casbin/casbin/v2/util"
@@ -118,7 +119,7 @@ func tryPatterns(t *testing.T, seed uint64, claims map[string]int) {
 	}
 	// A pattern is often a path that it matches.
 	for _, p := range []string{a, b} {
-		if p = strings.NewReplacer("**", "a", "*", "b", `\`, "").Replace(p); strings.HasPrefix(p, "/") && canonical(p) {
+		if p = strings.NewReplacer("**", "a", "*", "b", `\`, "").Replace(p); accepted(p) {
 			paths = append(paths, p, p+"/a", p+"/a/b", p+"a")
 		}
 	}
@@ -174,13 +175,46 @@ func tryPatterns(t *testing.T, seed uint64, claims map[string]int) {
 	}
 }
 
-func canonical(path string) bool {
-	for s := range strings.SplitSeq(path[1:], "/") {
-		if s == "" || s == "." || s == ".." || strings.TrimSpace(s) != s || strings.ContainsAny(s, "\\\t") {
-			return false
+// accepted asks pathguard, which is what no request gets past.
+func accepted(path string) bool {
+	_, err := pathguard.New(path)
+	return err == nil
+}
+
+// What is called no path is none to pathguard, limits included.
+func TestPathguardRefusesWhatNoPathHas(t *testing.T) {
+	long := strings.Repeat("/"+strings.Repeat("n", maxName), maxObject/(maxName+1))
+	for _, tt := range []struct {
+		path string
+		fine bool
+	}{
+		{"/a/b", true},
+		{"/a/.b", true},
+		{"/a/b.", true},
+		{"/a b/...", true},
+		{"/" + strings.Repeat("n", maxName), true},
+		{"/" + strings.Repeat("n", maxName+1), false},
+		{long, true},
+		{long + "/n", false},
+		{"/a//b", false},
+		{"/a/", false},
+		{"/a/./b", false},
+		{"/a/..", false},
+		{"/a/b\\c", false},
+		{"/a/b\tc", false},
+		{"/a/b\u0085c", false},
+		{"/a/ b", false},
+		{"/a /b", false},
+		{"/a/\u00a0b", false},
+		{"a/b", false},
+	} {
+		if why := noPathBegins(tt.path, true); (why == "") != tt.fine {
+			t.Errorf("%.40q: %q", tt.path, why)
+		}
+		if accepted(tt.path) != tt.fine {
+			t.Errorf("%.40q: pathguard takes it: %t", tt.path, !tt.fine)
 		}
 	}
-	return true
 }
 
 // Where doubt is, nothing is said.
