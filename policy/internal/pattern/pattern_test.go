@@ -116,3 +116,56 @@ func TestPlainKeysMatchAsCasbinSays(t *testing.T) {
 		t.Errorf("only %d matches", matched)
 	}
 }
+
+func TestFunctionsHaveOneName(t *testing.T) {
+	for name, want := range map[string]string{"=~": "regexMatch", "==": "==", "globMatch": "globMatch", "keyMatch4": "keyMatch4"} {
+		if f := named(t, name); f.String() != want || f != named(t, want) {
+			t.Errorf("%s is %s", name, f)
+		}
+	}
+	for _, name := range []string{"", "!=", "!~", "g", "ipMatch", "keyGet2", "KeyMatch", "keyMatch6"} {
+		if f, ok := ByName(name); ok || f.String() != "" {
+			t.Errorf("%q is a function: %s", name, f)
+		}
+	}
+	if named(t, "keyMatch3") == named(t, "keyMatch4") || Equal() != named(t, "==") {
+		t.Error("functions are the same that are not, or are not that are")
+	}
+}
+
+// Casbin panics on such a pattern, in whichever request comes to it.
+func TestPatternsThatCannotBeCompiledAreErrors(t *testing.T) {
+	for function, pattern := range map[string]string{"keyMatch2": "/a(", "keyMatch3": "/a(", "keyMatch4": "/a(", "keyMatch5": "/a(", "regexMatch": "/a("} {
+		f := named(t, function)
+		want := f.Check(pattern)
+		if want == nil {
+			t.Fatalf("%s takes %q: mend this test", function, pattern)
+		}
+		if _, ok := matchPattern(function, "/a", pattern); ok {
+			t.Errorf("%s(%q) does not fail: mend this test", function, pattern)
+		}
+		var m Cache
+		for range 2 {
+			if ok, err := m.Match(f, "/a", pattern, 0); ok || err == nil || err.Error() != want.Error() {
+				t.Errorf("%s(%q): %t, %v, and not: %v", function, pattern, ok, err, want)
+			}
+		}
+		if f.Covers(pattern, "/a") {
+			t.Errorf("%s(%q) covers something", function, pattern)
+		}
+	}
+}
+
+// A decision compares many patterns, and leaves nothing to the collector.
+func TestMatchingAllocatesNothing(t *testing.T) {
+	for function, pattern := range map[string]string{"==": "/a/b", "keyMatch": "/a/*", "keyMatch2": "/a/:x", "keyMatch3": "/a/{x}", "keyMatch4": "/{x}/b", "keyMatch5": "/a/*", "globMatch": "/a/**", "regexMatch": "^/a/"} {
+		f, m := named(t, function), new(Cache)
+		if n := testing.AllocsPerRun(100, func() {
+			if ok, err := m.Match(f, "/a/b", pattern, 3); !ok || err != nil {
+				t.Fatalf("%s: %t, %v", function, ok, err)
+			}
+		}); n != 0 {
+			t.Errorf("%s allocates %v times", function, n)
+		}
+	}
+}
