@@ -133,6 +133,35 @@ func TestFunctionsHaveOneName(t *testing.T) {
 	}
 }
 
+// One cache has the patterns of all functions: what takes turns in a place of it,
+// and what two functions read in two ways.
+func TestCacheTellsPatternsApart(t *testing.T) {
+	var m Cache
+	for range 2 {
+		for _, tt := range []struct {
+			function, text, pattern string
+			id                      uint32
+			want                    bool
+		}{
+			{"keyMatch4", "/1/1", "/{a}/{a}", 3, true},
+			{"keyMatch4", "/1/2", "/{a}/{a}", 3, false},
+			{"keyMatch3", "/1/2", "/{a}/{a}", 3, true},
+			{"keyMatch4", "/1/2", "/{a}/{b}", 3 + 1024, true},
+			{"keyMatch2", "/b", "/(a|b)", 5, true},
+			{"regexMatch", "/x/b/y", "/(a|b)", 5, true},
+			{"keyMatch2", "/x/b/y", "/(a|b)", 5, false},
+			{"regexMatch", "/x/b/y", "/(a|c)", 5 + 1024, false},
+		} {
+			if got, err := m.Match(named(t, tt.function), tt.text, tt.pattern, tt.id); err != nil || got != tt.want {
+				t.Errorf("%s(%q, %q) is %t, %v", tt.function, tt.text, tt.pattern, got, err)
+			}
+			if stock, ok := matchPattern(tt.function, tt.text, tt.pattern); !ok || stock != tt.want {
+				t.Errorf("%s(%q, %q) is %t to Casbin: mend this test", tt.function, tt.text, tt.pattern, stock)
+			}
+		}
+	}
+}
+
 // Casbin panics on such a pattern, in whichever request comes to it.
 func TestPatternsThatCannotBeCompiledAreErrors(t *testing.T) {
 	for function, pattern := range map[string]string{"keyMatch2": "/a(", "keyMatch3": "/a(", "keyMatch4": "/a(", "keyMatch5": "/a(", "regexMatch": "/a("} {
