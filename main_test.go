@@ -84,7 +84,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/policy/internal/finding": nil,
 		"securefiles/policy/internal/pattern": {"securefiles/pathguard", "securefiles/policy/internal/finding"},
 		"securefiles/policy/internal/model":   {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/pattern"},
-		"securefiles/policy/internal/table":   {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model", "securefiles/policy/internal/pattern"},
+		"securefiles/policy/internal/table":   {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model"},
 		"securefiles/policy/internal/engine":  {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model", "securefiles/policy/internal/pattern", "securefiles/policy/internal/table"},
 		"securefiles/policy/explain":          policyRooms,
 		"securefiles/policy/lint":             policyRooms,
