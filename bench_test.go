@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"securefiles/authz"
+	"securefiles/internal/frontend"
 	"securefiles/internal/identity"
 	"securefiles/internal/metrics"
 	"securefiles/policy"
@@ -37,12 +38,11 @@ func BenchmarkAuthorize(b *testing.B) {
 				b.Fatal(err)
 			}
 			counters := metrics.New("", "", []string{"main"}, []string{"header"}, func() metrics.Policy { return metrics.Policy{} })
-			guard, err := authz.New([]*authz.Download{{Name: "main", URL: "/downloads/", Internal: "/protected/"}},
-				identity.Chain{header}, store, &authz.Options{Observe: counters.Observe})
+			downloads, err := authz.NewDownloads(&authz.Download{Name: "main", URL: "/downloads/", Internal: "/protected/"})
 			if err != nil {
 				b.Fatal(err)
 			}
-			routes := decisionRoutes(guard, counters, nil)
+			routes := testRoutes(b, downloads, identity.Chain{header}, store, counters, &frontend.Options{Observe: counters.Observe})
 			r := httptest.NewRequest(http.MethodGet, "/authorize", nil)
 			r.Header.Set("X-Original-URI", "/downloads/u/7/report.pdf")
 			r.Header.Set("X-Original-Method", "GET")

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"securefiles/authz"
 	"securefiles/internal/config"
 	"securefiles/pathguard"
 	"securefiles/policy"
@@ -60,10 +61,10 @@ func (cmd *diffCommand) Run(ctx context.Context, env environment, all *commands)
 		}
 	}
 	if cmd.Action == nil {
-		cmd.Action = []string{"read", "list", "share"}
+		cmd.Action = authz.Actions()
 	}
 	for _, a := range cmd.Action {
-		action, err := actionOf(a)
+		action, err := authz.ParseAction(a)
 		if err != nil {
 			return err
 		}
@@ -129,6 +130,10 @@ func readPaths(file string, downloads []config.Download) (paths []string, err er
 		}
 		defer in.Close() //nolint:errcheck // read-only
 	}
+	guarded, err := guardedDownloads(downloads)
+	if err != nil {
+		return nil, err
+	}
 	var problems []error
 	lines := bufio.NewScanner(in)
 	for number := 1; lines.Scan(); number++ {
@@ -136,7 +141,7 @@ func readPaths(file string, downloads []config.Download) (paths []string, err er
 		if strings.TrimSpace(text) == "" || text[0] == '#' {
 			continue
 		}
-		_, path, err := findPath(&config.Config{Downloads: downloads}, downloads[0].Name, text)
+		_, path, err := guarded.Ask(downloads[0].Name, text)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s:%d: error: %w", file, number, err))
 			continue

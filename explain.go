@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,15 +12,12 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
 
 	"securefiles/authz"
 	"securefiles/internal/config"
-	"securefiles/internal/identity"
-	"securefiles/pathguard"
 	"securefiles/policy"
 	"securefiles/policy/explain"
 )
@@ -39,108 +34,42 @@ type question struct {
 	Host     string   `placeholder:"NAME" help:"The host asked, for models that ask for it." json:"host"`
 }
 
-// errPath says that the path of a question is refused before policy is asked.
-var errPath = errors.New("the path is refused before policy is asked")
-
 // query builds what the service would ask policy.
-func (q *question) query(c *config.Config) (authz.Query, error) {
-	download, path, err := findPath(c, q.Download, q.Path)
+func (q *question) query(downloads *authz.Downloads) (authz.Query, error) {
+	var asked authz.Question
+	var err error
+	if asked.Download, asked.Path, err = downloads.Ask(q.Download, q.Path); err != nil {
+		return authz.Query{}, err
+	}
+	principal, err := authz.NewPrincipal(q.Subject, q.Groups)
 	if err != nil {
 		return authz.Query{}, err
 	}
-	principal, err := principalOf(q.Subject, q.Groups)
-	if err != nil {
-		return authz.Query{}, err
-	}
-	action, err := actionOf(q.Action)
-	if err != nil {
+	if asked.Action, err = authz.ParseAction(q.Action); err != nil {
 		return authz.Query{}, err
 	}
 	if q.IP != "" {
-		ip, err := netip.ParseAddr(q.IP)
-		if err != nil {
+		if asked.IP, err = netip.ParseAddr(q.IP); err != nil {
 			return authz.Query{}, fmt.Errorf("ip %q is not an address", q.IP)
 		}
-		q.IP = ip.Unmap().WithZone("").String()
 	}
-	return authz.Query{
-		Principal: principal, Object: path.String(), Action: action,
-		Domain: download, IP: q.IP, Host: q.Host,
-	}, nil
+	asked.Host = q.Host
+	return asked.Query(principal), nil
 }
 
-// principalOf returns whom the service would ask for: a subject with its groups,
-// the built-in ones among them.
-func principalOf(subject string, groups []string) (authz.Principal, error) {
-	if subject == authz.Anonymous {
-		if len(groups) > 0 {
-			return authz.Principal{}, errors.New("anonymous has no groups beside @anyone: leave them out")
-		}
-		return authz.AnonymousPrincipal(), nil
-	}
-	if err := identity.ValidSubject(subject); err != nil {
-		return authz.Principal{}, fmt.Errorf("subject %q: %w", subject, err)
-	}
-	principal := authz.Principal{Subject: subject}
-	for _, g := range groups {
-		name := strings.TrimPrefix(g, "@")
-		if err := identity.ValidSubject(name); err != nil && name != authz.Anonymous { // a group may be called so
-			return authz.Principal{}, fmt.Errorf("group %q: %w", g, err)
-		}
-		principal.Groups = append(principal.Groups, "@"+name)
-	}
-	return principal.WithBuiltinGroups(), nil
-}
-
-func actionOf(action string) (string, error) {
-	switch action {
-	case "":
-		return authz.ActionRead, nil
-	case authz.ActionRead, authz.ActionList, authz.ActionShare:
-		return action, nil
-	}
-	return "", fmt.Errorf("action %q must be one of read, list, share", action)
-}
-
-// findPath reads a path as people write it: a public URL path, percent-encoded,
-// or the path below a download, as policies have it.
-func findPath(c *config.Config, download, text string) (string, pathguard.Path, error) {
-	for _, d := range c.Downloads {
-		path, err := pathguard.Parse(text, d.URL)
-		if errors.Is(err, pathguard.ErrOutside) {
-			continue
-		}
-		if err != nil {
-			return "", pathguard.Path{}, fmt.Errorf("path %q: %w: %w", text, errPath, err)
-		}
-		return d.Name, path, nil
-	}
-	path, err := pathguard.New(text)
-	if err != nil {
-		return "", pathguard.Path{}, fmt.Errorf("path %q: %w: %w", text, errPath, err)
-	}
-	var names []string
-	for _, d := range c.Downloads {
-		if d.Name == download || download == "" && len(c.Downloads) == 1 {
-			return d.Name, path, nil
-		}
-		names = append(names, d.Name)
-	}
-	if download != "" {
-		return "", pathguard.Path{}, fmt.Errorf("there is no download %q: there are %s", download, strings.Join(names, ", "))
-	}
-	return "", pathguard.Path{}, fmt.Errorf("path %q: say which download with --download, or write its URL", text)
-}
-
-// openPolicy opens the policy of the configuration.
-func (c *commands) openPolicy(ctx context.Context, env environment) (*config.Config, *policy.Store, error) {
+// openPolicy opens the policy of the configuration, and what it is about.
+func (c *commands) openPolicy(ctx context.Context, env environment) (*authz.Downloads, *policy.Store, error) {
 	conf, err := c.load(env)
+	if err != nil {
+		return nil, nil, err
+	}
+	downloads, err := guardedDownloads(conf.Downloads)
 	if err != nil {
 		return nil, nil, err
 	}
 	source, opts := policySource(conf)
 	store, err := policy.Open(ctx, source, opts)
-	return conf, store, err
+	return downloads, store, err
 }
 
 type explainCommand struct {
@@ -154,11 +83,11 @@ func (explainCommand) Help() string {
 }
 
 func (cmd *explainCommand) Run(ctx context.Context, env environment, all *commands) error {
-	c, store, err := all.openPolicy(ctx, env)
+	downloads, store, err := all.openPolicy(ctx, env)
 	if err != nil {
 		return err
 	}
-	query, err := cmd.query(c)
+	query, err := cmd.query(downloads)
 	if err != nil {
 		return err
 	}
@@ -170,7 +99,7 @@ func (cmd *explainCommand) Run(ctx context.Context, env environment, all *comman
 		err = writeJSON(env.stdout, x)
 	} else {
 		err = x.Render(env.stdout, painter(env))
-		for _, hint := range hints(c, x) {
+		for _, hint := range hints(downloads, x) {
 			fmt.Fprintln(env.stdout, "hint:", hint)
 		}
 	}
@@ -184,9 +113,9 @@ func (cmd *explainCommand) Run(ctx context.Context, env environment, all *comman
 }
 
 // hints name mistakes that a policy alone does not show.
-func hints(c *config.Config, x *explain.Explanation) []string {
+func hints(downloads *authz.Downloads, x *explain.Explanation) []string {
 	var out []string
-	for _, d := range c.Downloads {
+	for _, d := range downloads.All() {
 		for _, l := range x.Nearest {
 			if strings.Contains(l.Text, ", "+d.URL) {
 				out = append(out, fmt.Sprintf("%s:%d begins with %s, the url of download %s: in a policy paths begin below it, so leave %s out",
@@ -213,71 +142,50 @@ func painter(env environment) func(explain.Style, string) string {
 
 // Bounds of POST /explain.
 const (
-	minAdminToken   = 32
 	maxExplainBody  = 64 << 10
 	explainDeadline = 8 * time.Second // before the server's write timeout
 )
 
 // An adminToken guards what the admin listener reveals of policy and identity.
 // Without a token, nothing is revealed.
-type adminToken struct {
-	file   string
-	digest atomic.Pointer[[sha256.Size]byte]
-}
+type adminToken struct{ *secret }
 
 // newAdminToken reads the configured token; it is nil where none is configured.
-func newAdminToken(c *config.Config, environ []string, log *slog.Logger) (*adminToken, error) {
-	if text, ok := lookup(environ, config.AdminTokenVariable); ok {
-		t := &adminToken{}
-		return t, t.set(text)
+func newAdminToken(ctx context.Context, c *config.Config, environ []string, log *slog.Logger) (*adminToken, error) {
+	s, err := newSecret(ctx, "admin token", "admin_token_file", c.AdminTokenFile, config.AdminTokenVariable, environ)
+	if s == nil || err != nil {
+		return nil, err
 	}
-	if c.AdminTokenFile == "" {
-		return nil, nil
-	}
-	t := &adminToken{file: c.AdminTokenFile}
-	return t, t.reload(log)
+	warnIfOthersRead(log, "the admin token", s.file)
+	return &adminToken{s}, nil
 }
 
 // reload reads the file again. Until it can be read, no token is right.
-func (t *adminToken) reload(log *slog.Logger) error {
-	if t == nil || t.file == "" {
+func (t *adminToken) reload(ctx context.Context, log *slog.Logger) error {
+	if t == nil {
 		return nil
 	}
-	t.digest.Store(nil)
 	warnIfOthersRead(log, "the admin token", t.file)
-	text, err := os.ReadFile(t.file)
+	err := t.Reload(ctx)
 	if err != nil {
-		return fmt.Errorf("read admin_token_file: %w", err)
+		t.forget()
 	}
-	return t.set(string(text))
+	return err
 }
 
 // warnIfOthersRead tells of a secret that any user of the machine can read.
 func warnIfOthersRead(log *slog.Logger, what, file string) {
-	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 { // an error is told of by whoever reads it
-		log.Warn("others may read "+what+": chmod o= the file", "file", file, "mode", info.Mode().Perm().String())
+	if mode := othersRead(file); mode != "" {
+		log.Warn("others may read "+what+": chmod o= the file", "file", file, "mode", mode)
 	}
 }
 
-func (t *adminToken) set(text string) error {
-	text = strings.TrimRight(text, "\r\n")
-	if len(text) < minAdminToken {
-		return fmt.Errorf("the admin token is shorter than %d bytes: make one with `openssl rand -hex 32`", minAdminToken)
-	}
-	digest := sha256.Sum256([]byte(text))
-	t.digest.Store(&digest)
-	return nil
-}
-
-// require lets only requests pass that carry the token (RFC 6750). Digests are
-// compared, so the time taken tells nothing of either.
+// require lets only requests pass that carry the token (RFC 6750).
 func (t *adminToken) require(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		values, want := r.Header["Authorization"], t.digest.Load()
-		if len(values) == 1 && want != nil {
+		if values := r.Header["Authorization"]; len(values) == 1 {
 			scheme, token, _ := strings.Cut(values[0], " ")
-			got := sha256.Sum256([]byte(token))
-			if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
+			if strings.EqualFold(scheme, "Bearer") && t.Is(token) {
 				next.ServeHTTP(w, r)
 				return
 			}
@@ -316,7 +224,7 @@ func (s *service) explain(w http.ResponseWriter, r *http.Request) {
 		respond(w, http.StatusBadRequest, problem{"not a question: " + err.Error()})
 		return
 	}
-	query, err := q.query(s.config)
+	query, err := q.query(s.downloads)
 	if err != nil {
 		respond(w, http.StatusBadRequest, problem{err.Error()})
 		return

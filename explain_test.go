@@ -18,7 +18,9 @@ import (
 
 	"securefiles/authz"
 	"securefiles/internal/config"
+	"securefiles/internal/frontend"
 	"securefiles/internal/identity"
+	"securefiles/internal/metrics"
 	"securefiles/policy"
 	"securefiles/policy/explain"
 )
@@ -45,12 +47,30 @@ func testService(t testing.TB, model, csv string) (*service, http.Handler) {
 		t.Fatalf("%v\n%s", err, csv)
 	}
 	log := slog.New(slog.DiscardHandler)
-	token, err := newAdminToken(c, nil, log)
+	token, err := newAdminToken(t.Context(), c, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{log: log, config: c, store: store, counters: testCounters(), token: token}
+	downloads, err := guardedDownloads(c.Downloads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{log: log, downloads: downloads, store: store, counters: testCounters(), token: token}
 	return s, s.adminRoutes(build{})
+}
+
+// testRoutes is what nginx reaches, over these parts.
+func testRoutes(t testing.TB, downloads *authz.Downloads, who authz.Authenticator, policy authz.Decider, counters *metrics.Metrics, opts *frontend.Options) http.Handler {
+	t.Helper()
+	guard, err := authz.New(downloads, who, policy, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front, err := frontend.NewAuthRequest(guard, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decisionRoutes(front, counters)
 }
 
 // post asks POST /explain.
@@ -140,15 +160,15 @@ func TestAdminTokenIsReadAgain(t *testing.T) {
 	var logged bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&logged, nil))
 	c := &config.Config{AdminTokenFile: file}
-	if _, err := newAdminToken(c, nil, log); err == nil {
+	if _, err := newAdminToken(t.Context(), c, nil, log); err == nil {
 		t.Error("a missing file was accepted")
 	}
 	writeFile(t, file, "short\n")
-	if _, err := newAdminToken(c, nil, log); err == nil || !strings.Contains(err.Error(), "shorter than 32 bytes") {
+	if _, err := newAdminToken(t.Context(), c, nil, log); err == nil || !strings.Contains(err.Error(), "shorter than 32 bytes") {
 		t.Errorf("a short token: %v", err)
 	}
 	writeFile(t, file, testToken+"\n")
-	token, err := newAdminToken(c, nil, log)
+	token, err := newAdminToken(t.Context(), c, nil, log)
 	if err != nil || logged.Len() > 0 {
 		t.Fatalf("%v, logged %s", err, &logged)
 	}
@@ -161,27 +181,27 @@ func TestAdminTokenIsReadAgain(t *testing.T) {
 	}
 	next := strings.Repeat("n", 40)
 	writeFile(t, file, next)
-	if err := token.reload(log); err != nil || opens(testToken) || !opens(next) {
+	if err := token.reload(t.Context(), log); err != nil || opens(testToken) || !opens(next) {
 		t.Errorf("after a change: %v, old %t, new %t", err, opens(testToken), opens(next))
 	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := token.reload(log); err == nil || opens(next) || opens("") {
+	if err := token.reload(t.Context(), log); err == nil || opens(next) || opens("") {
 		t.Errorf("without its file the token opens: %v", err)
 	}
 	writeFile(t, file, next)
 	if err := os.Chmod(file, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := token.reload(log); err != nil || !opens(next) || !strings.Contains(logged.String(), "others may read") {
+	if err := token.reload(t.Context(), log); err != nil || !opens(next) || !strings.Contains(logged.String(), "others may read") {
 		t.Errorf("back again, for others to read: %v, logged %s", err, &logged)
 	}
-	fromEnvironment, err := newAdminToken(c, []string{"SECUREFILES_ADMIN_TOKEN=" + strings.Repeat("e", 32)}, log)
-	if err != nil || fromEnvironment.reload(log) != nil {
+	fromEnvironment, err := newAdminToken(t.Context(), c, []string{"SECUREFILES_ADMIN_TOKEN=" + strings.Repeat("e", 32)}, log)
+	if err != nil || fromEnvironment.reload(t.Context(), log) != nil {
 		t.Error(err)
 	}
-	if none, err := newAdminToken(&config.Config{}, nil, log); none != nil || err != nil || none.reload(log) != nil {
+	if none, err := newAdminToken(t.Context(), &config.Config{}, nil, log); none != nil || err != nil || none.reload(t.Context(), log) != nil {
 		t.Errorf("none configured: %v, %v", none, err)
 	}
 }
@@ -206,11 +226,7 @@ func TestExplainAndTheServiceAgree(t *testing.T) {
 		model := models[n%len(models)]
 		csv := randomCSV(pick, model)
 		s, admin := testService(t, model, csv)
-		guard, err := authz.New([]*authz.Download{{Name: "main", URL: "/downloads/", Internal: "/protected/"}}, identity.Chain{header}, s.store, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		routes := decisionRoutes(guard, s.counters, nil)
+		routes := testRoutes(t, s.downloads, identity.Chain{header}, s.store, s.counters, nil)
 		for range each {
 			subject, group := pick("u0", "u1", "u2", "u3", "stranger", "r0", "anonymous"), pick("", "", "g0", "g1")
 			path := "/downloads" + pick("/a", "/b", "/a/b", "/a/c", "/a/b/c", "/b/c", "/caf%C3%A9")
@@ -313,7 +329,7 @@ func TestDocumentedExplainOverHTTP(t *testing.T) {
 	server := httptest.NewServer(routes)
 	defer server.Close()
 	run := exec.Command("sh", "-c", strings.ReplaceAll(string(command[1]), "http://127.0.0.1:9181", server.URL))
-	run.Dir = filepath.Dir(s.config.AdminTokenFile)
+	run.Dir = filepath.Dir(s.token.file)
 	out, err := run.Output()
 	if err != nil || !strings.Contains(string(out), `"decision":"g1:policy.csv:1"`) {
 		t.Errorf("%v: %s", err, out)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"os"
@@ -94,6 +95,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/policy/internal/storetest": {"securefiles/authz", "securefiles/policy", "securefiles/policy/internal/world"},
 
 		"securefiles/internal/config":   nil,
+		"securefiles/internal/frontend": {"securefiles/authz", "securefiles/pathguard"},
 		"securefiles/internal/identity": {"securefiles/authz"},
 		"securefiles/internal/metrics":  {"securefiles/authz"},
 		"securefiles/internal/nginx":    nil,
@@ -183,6 +185,44 @@ func TestEveryPackageHasOneComment(t *testing.T) {
 		if sources > 0 && comments != 1 {
 			t.Errorf("%s has %d package comments", dir, comments)
 		}
+	}
+}
+
+// What decides knows the names of no web server: net/http is there for the type
+// of headers, and no header of an exchange is named.
+func TestAuthzKnowsNoWebServer(t *testing.T) {
+	files, err := filepath.Glob("authz/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	types := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.SelectorExpr:
+				if of, ok := n.X.(*ast.Ident); ok && of.Name == "http" {
+					types++
+					if n.Sel.Name != "Header" {
+						t.Errorf("%s uses http.%s", file, n.Sel.Name)
+					}
+				}
+			case *ast.BasicLit:
+				if n.Kind == token.STRING && strings.HasPrefix(strings.ToLower(n.Value), `"x-`) {
+					t.Errorf("%s names the header %s", file, n.Value)
+				}
+			}
+			return true
+		})
+	}
+	if types == 0 {
+		t.Error("http.Header is not used any more: mend this test")
 	}
 }
 

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +27,7 @@ import (
 
 	"securefiles/authz"
 	"securefiles/internal/config"
+	"securefiles/internal/frontend"
 	"securefiles/internal/identity"
 	"securefiles/internal/metrics"
 	"securefiles/internal/watch"
@@ -41,14 +40,12 @@ import (
 // Authorization and some 24 KiB of cookies; it closes idle connections after a
 // minute, and must be the one to close them.
 const (
-	maxHeaderBytes    = 64 << 10
-	readTimeout       = 5 * time.Second
-	writeTimeout      = 10 * time.Second
-	idleTimeout       = 2 * time.Minute
-	adminIdleTimeout  = 10 * time.Second // whoever forgets to close does not keep others out for long
-	maxConcurrent     = 1024
-	minProxySecret    = 32
-	proxySecretHeader = "X-Securefiles-Proxy-Secret"
+	maxHeaderBytes   = 64 << 10
+	readTimeout      = 5 * time.Second
+	writeTimeout     = 10 * time.Second
+	idleTimeout      = 2 * time.Minute
+	adminIdleTimeout = 10 * time.Second // whoever forgets to close does not keep others out for long
+	maxConcurrent    = 1024
 )
 
 // ballastBytes are allocated and never touched, so they take no memory. They
@@ -79,8 +76,8 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	ballast := make([]byte, ballastBytes)
 	defer runtime.KeepAlive(ballast)
 
-	source, opts := policySource(c)
-	store, err := policy.Open(ctx, source, opts)
+	source, policyOptions := policySource(c)
+	store, err := policy.Open(ctx, source, policyOptions)
 	if err != nil {
 		return err
 	}
@@ -93,7 +90,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	if err := loadKeys(ctx, log, callers.keys); err != nil {
 		return err
 	}
-	secret, err := proxySecret(c, env.environ, log)
+	secret, err := proxySecret(ctx, c, env.environ, log)
 	if err != nil {
 		return err
 	}
@@ -106,8 +103,11 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	}
 
 	info := buildInfo()
-	downloads, names := guardedDownloads(c)
-	counters := metrics.New(info.Version, info.Commit, names, callers.names, func() metrics.Policy {
+	downloads, err := guardedDownloads(c.Downloads)
+	if err != nil {
+		return err
+	}
+	counters := metrics.New(info.Version, info.Commit, downloads.Names(), callers.names, func() metrics.Policy {
 		s := store.Status()
 		return metrics.Policy{Lines: s.Lines, Generation: s.Generation, LoadedAt: s.LoadedAt, Stale: s.Stale, Indexed: s.Indexed, LargestBucket: s.LargestBucket}
 	})
@@ -121,23 +121,29 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	if err != nil {
 		return err
 	}
-	guard, err := authz.New(downloads, callers.chain, shadow, &authz.Options{
-		Challenge: callers.challenge, LoginURL: c.LoginURL, Observe: counters.Observe, Logger: log,
-	})
+	guard, err := authz.New(downloads, callers.chain, shadow, &authz.Options{Challenge: callers.challenge, LoginURL: c.LoginURL})
+	if err != nil {
+		return err
+	}
+	opts := &frontend.Options{MaxConcurrent: maxConcurrent, Observe: counters.Observe, Logger: log}
+	if secret != nil {
+		opts.Secret = secret.Is
+	}
+	front, err := frontend.NewAuthRequest(guard, opts)
 	if err != nil {
 		return err
 	}
 
-	token, err := newAdminToken(c, env.environ, log)
+	token, err := newAdminToken(ctx, c, env.environ, log)
 	if err != nil {
 		return err
 	}
-	s := &service{log: log, config: c, store: store, counters: counters, callers: callers, token: token}
+	s := &service{log: log, downloads: downloads, store: store, counters: counters, callers: callers, token: token}
 	nginxListener, adminListener, err := openListeners(c)
 	if err != nil {
 		return err
 	}
-	nginxServer := newServer(decisionRoutes(guard, counters, secret), log)
+	nginxServer := newServer(decisionRoutes(front, counters), log)
 	adminServer := newServer(s.adminRoutes(info), log)
 	adminServer.IdleTimeout = adminIdleTimeout
 	log.Info("serving", "listen", nginxListener.Addr().String(), "admin", adminListener.Addr().String(), "version", info.Version)
@@ -338,8 +344,9 @@ func openSession(c *config.Session, log *slog.Logger) (*identity.Session, error)
 	return session, nil
 }
 
-func guardedDownloads(c *config.Config) (downloads []*authz.Download, names []string) {
-	for _, d := range c.Downloads {
+func guardedDownloads(list []config.Download) (*authz.Downloads, error) {
+	var downloads []*authz.Download
+	for _, d := range list {
 		kind := pathguard.Attachment
 		if d.Disposition == "inline" {
 			kind = pathguard.Inline
@@ -348,48 +355,18 @@ func guardedDownloads(c *config.Config) (downloads []*authz.Download, names []st
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Disposition: kind,
 			DenyStatus: d.DenyStatus, CacheControl: d.CacheControl, CSP: d.CSP,
 		})
-		names = append(names, d.Name)
 	}
-	return downloads, names
+	return authz.NewDownloads(downloads...)
 }
 
 // decisionRoutes is what nginx reaches: one route, no shortcut.
-func decisionRoutes(guard http.Handler, counters *metrics.Metrics, secret []byte) http.Handler {
+func decisionRoutes(front *frontend.AuthRequest, counters *metrics.Metrics) http.Handler {
 	r := chi.NewRouter()
 	r.Use(counters.InFlight)
-	r.Use(middleware.ThrottleWithOpts(middleware.ThrottleOpts{
-		Limit: maxConcurrent, StatusCode: http.StatusServiceUnavailable,
-		RetryAfterFn: func(bool) time.Duration { return 5 * time.Second },
-	}))
-	if secret != nil {
-		r.Use(requireSecret(secret))
-	}
-	r.Method(http.MethodGet, "/authorize", guard)
-	empty := func(status int) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
-	}
-	r.NotFound(empty(http.StatusNotFound))
-	r.MethodNotAllowed(empty(http.StatusMethodNotAllowed))
+	r.Method(http.MethodGet, "/authorize", front)
+	r.NotFound(front.NotFound)
+	r.MethodNotAllowed(front.MethodNotAllowed)
 	return r
-}
-
-// requireSecret lets only requests pass that carry the secret once. Digests
-// are compared, so the time taken tells nothing of either.
-func requireSecret(secret []byte) func(http.Handler) http.Handler {
-	want := sha256.Sum256(secret)
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			values := r.Header[proxySecretHeader]
-			if len(values) == 1 {
-				got := sha256.Sum256([]byte(values[0]))
-				if subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
-					next.ServeHTTP(w, r)
-					return
-				}
-			}
-			w.WriteHeader(http.StatusForbidden)
-		})
-	}
 }
 
 // proxySecretWanted reports whether nginx must send the proxy secret.
@@ -398,25 +375,14 @@ func proxySecretWanted(c *config.Config, environ []string) bool {
 	return c.ProxySecretFile != "" || inEnvironment
 }
 
-// proxySecret returns the secret, or nil where none is configured.
-func proxySecret(c *config.Config, environ []string, log *slog.Logger) ([]byte, error) {
-	if !proxySecretWanted(c, environ) {
-		return nil, nil
+// proxySecret returns the secret that nginx must send, or nil.
+func proxySecret(ctx context.Context, c *config.Config, environ []string, log *slog.Logger) (*secret, error) {
+	s, err := newSecret(ctx, "proxy secret", "proxy_secret_file", c.ProxySecretFile, config.ProxySecretVariable, environ)
+	if s == nil || err != nil {
+		return nil, err
 	}
-	text, ok := lookup(environ, config.ProxySecretVariable)
-	if !ok {
-		warnIfOthersRead(log, "the proxy secret", c.ProxySecretFile)
-		b, err := os.ReadFile(c.ProxySecretFile)
-		if err != nil {
-			return nil, fmt.Errorf("read proxy_secret_file: %w", err)
-		}
-		text = string(b)
-	}
-	text = strings.TrimRight(text, "\r\n")
-	if len(text) < minProxySecret {
-		return nil, fmt.Errorf("the proxy secret is shorter than %d bytes: make one with `openssl rand -hex 32`", minProxySecret)
-	}
-	return []byte(text), nil
+	warnIfOthersRead(log, "the proxy secret", s.file)
+	return s, nil
 }
 
 func lookup(environ []string, name string) (string, bool) {
@@ -449,13 +415,13 @@ func serve(server *http.Server, l net.Listener) error {
 
 // service is what lives from start to stop.
 type service struct {
-	log      *slog.Logger
-	config   *config.Config
-	store    *policy.Store
-	counters *metrics.Metrics
-	callers  *callers
-	token    *adminToken // nil where none is configured
-	stopping atomic.Bool
+	log       *slog.Logger
+	downloads *authz.Downloads
+	store     *policy.Store
+	counters  *metrics.Metrics
+	callers   *callers
+	token     *adminToken // nil where none is configured
+	stopping  atomic.Bool
 }
 
 // reloadOnChange watches the files that decisions depend on.
@@ -500,7 +466,7 @@ func (s *service) reloadOnHangup(ctx context.Context) error {
 			for _, k := range s.callers.keys {
 				s.reloadKeys(ctx, k)
 			}
-			if err := s.token.reload(s.log); err != nil {
+			if err := s.token.reload(ctx, s.log); err != nil {
 				s.log.Error("no admin token is accepted until it is mended", "error", err)
 			}
 			notify(s.log, daemon.SdNotifyReady)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -20,7 +21,10 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sys/unix"
 
+	"securefiles/authz"
 	"securefiles/internal/config"
+	"securefiles/internal/frontend"
+	"securefiles/internal/identity"
 	"securefiles/internal/metrics"
 )
 
@@ -33,8 +37,7 @@ func testCounters() *metrics.Metrics {
 // let in everywhere), CVE-2022-24797 (metrics on the public listener).
 func TestDecisionListenerHasOneRoute(t *testing.T) {
 	asked := 0
-	guard := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked++; w.WriteHeader(http.StatusNoContent) })
-	routes := decisionRoutes(guard, testCounters(), nil)
+	routes := guardRoutes(t, func() { asked++ }, &frontend.Options{})
 	for _, row := range []struct {
 		method, target string
 		status         int
@@ -61,6 +64,8 @@ func TestDecisionListenerHasOneRoute(t *testing.T) {
 			before := asked
 			r := httptest.NewRequest(row.method, row.target, nil)
 			r.Header.Set("User-Agent", agent)
+			r.Header.Set("X-Original-URI", "/downloads/a")
+			r.Header.Set("X-Original-Method", "GET")
 			w := httptest.NewRecorder()
 			routes.ServeHTTP(w, r)
 			if w.Code != row.status || w.Body.Len() != 0 || (asked > before) != (row.status == 204) {
@@ -70,10 +75,31 @@ func TestDecisionListenerHasOneRoute(t *testing.T) {
 	}
 }
 
+// guardRoutes is what nginx reaches, over a guard that lets everybody have
+// everything and tells when it is asked.
+func guardRoutes(t *testing.T, asked func(), opts *frontend.Options) http.Handler {
+	t.Helper()
+	downloads, err := guardedDownloads(config.Default().Downloads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testRoutes(t, downloads, identity.Chain{}, everything(asked), testCounters(), opts)
+}
+
+type everything func()
+
+func (e everything) Decide(context.Context, authz.Query) (authz.Decision, error) {
+	e()
+	return authz.Decision{Effect: authz.Allow, Generation: 1, File: "policy.csv", Line: 1}, nil
+}
+
 func TestOnlyTheProxySecretOpensTheListener(t *testing.T) {
-	secret := strings.Repeat("s", 32)
-	guard := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	routes := decisionRoutes(guard, testCounters(), []byte(secret))
+	text := strings.Repeat("s", 32)
+	secret, err := newSecret(t.Context(), "proxy secret", "proxy_secret_file", "", "SECRET", []string{"SECRET=" + text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes := guardRoutes(t, func() {}, &frontend.Options{Secret: secret.Is})
 	for _, row := range []struct {
 		name   string
 		values []string
@@ -82,14 +108,16 @@ func TestOnlyTheProxySecretOpensTheListener(t *testing.T) {
 		{"none", nil, 403},
 		{"empty", []string{""}, 403},
 		{"wrong", []string{strings.Repeat("t", 32)}, 403},
-		{"a prefix", []string{secret[:31]}, 403},
-		{"one byte more", []string{secret + "s"}, 403},
-		{"twice", []string{secret, secret}, 403},
-		{"right", []string{secret}, 204},
+		{"a prefix", []string{text[:31]}, 403},
+		{"one byte more", []string{text + "s"}, 403},
+		{"twice", []string{text, text}, 403},
+		{"right", []string{text}, 204},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/authorize", nil)
+		r.Header.Set("X-Original-URI", "/downloads/a")
+		r.Header.Set("X-Original-Method", "GET")
 		if row.values != nil {
-			r.Header[proxySecretHeader] = row.values
+			r.Header["X-Securefiles-Proxy-Secret"] = row.values
 		}
 		w := httptest.NewRecorder()
 		routes.ServeHTTP(w, r)
@@ -102,6 +130,10 @@ func TestOnlyTheProxySecretOpensTheListener(t *testing.T) {
 func TestProxySecretIsReadFromFileOrEnvironment(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(file, []byte(strings.Repeat("f", 32)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	fromFile := &config.Config{ProxySecretFile: file}
@@ -118,31 +150,57 @@ func TestProxySecretIsReadFromFileOrEnvironment(t *testing.T) {
 		{"too short", &config.Config{}, []string{"SECUREFILES_PROXY_SECRET=short"}, "", true},
 		{"empty in the environment", &config.Config{}, []string{"SECUREFILES_PROXY_SECRET="}, "", true},
 		{"file is gone", &config.Config{ProxySecretFile: file + ".none"}, nil, "", true},
+		{"a pipe", &config.Config{ProxySecretFile: pipe}, nil, "", true},
 	} {
-		got, err := proxySecret(row.c, row.environ, slog.New(slog.DiscardHandler))
-		if string(got) != row.want || (err != nil) != row.refused {
-			t.Errorf("%s: got %q, %v", row.name, got, err)
+		got, err := proxySecret(t.Context(), row.c, row.environ, slog.New(slog.DiscardHandler))
+		if (err != nil) != row.refused || (got != nil) != (row.want != "") || got != nil && (!got.Is(row.want) || got.Is(row.want+"x") || got.Is("")) {
+			t.Errorf("%s: got %v, %v", row.name, got, err)
 		}
+	}
+}
+
+// After a change that cannot be read, the last secret stays.
+func TestSecretOutlivesAFileThatCannotBeRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	one, two := strings.Repeat("1", 32), strings.Repeat("2", 32)
+	writeFile(t, file, one)
+	s, err := newSecret(t.Context(), "proxy secret", "proxy_secret_file", file, "SECRET", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, file, "short")
+	if err := s.Reload(t.Context()); err == nil || !s.Is(one) || s.Is("short") {
+		t.Errorf("a short one: %v", err)
+	}
+	writeFile(t, file, two)
+	if err := s.Reload(t.Context()); err != nil || s.Is(one) || !s.Is(two) {
+		t.Errorf("another one: %v", err)
 	}
 }
 
 // S12: more requests than may be served at once are turned away, not queued.
 func TestCrowdIsTurnedAway(t *testing.T) {
 	release, entered := make(chan struct{}), make(chan struct{}, maxConcurrent)
-	guard := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-release })
-	routes := decisionRoutes(guard, testCounters(), nil)
+	routes := guardRoutes(t, func() { entered <- struct{}{}; <-release }, &frontend.Options{MaxConcurrent: maxConcurrent})
+	ask := func() *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodGet, "/authorize", nil)
+		r.Header.Set("X-Original-URI", "/downloads/a")
+		r.Header.Set("X-Original-Method", "GET")
+		w := httptest.NewRecorder()
+		routes.ServeHTTP(w, r)
+		return w
+	}
 	done := make(chan struct{}, maxConcurrent)
 	for range maxConcurrent {
 		go func() {
-			routes.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/authorize", nil))
+			ask()
 			done <- struct{}{}
 		}()
 	}
 	for range maxConcurrent {
 		<-entered
 	}
-	w := httptest.NewRecorder()
-	routes.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/authorize", nil))
+	w := ask()
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
 		t.Errorf("status %d, headers %v", w.Code, w.Header())
 	}

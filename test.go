@@ -61,11 +61,11 @@ func (cmd *testCommand) Run(ctx context.Context, env environment, all *commands)
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}
-	c, store, err := all.openPolicy(ctx, env)
+	downloads, store, err := all.openPolicy(ctx, env)
 	if err != nil {
 		return err
 	}
-	t := &tester{config: c, store: store}
+	t := &tester{downloads: downloads, store: store}
 	if cmd.Coverage || cmd.CoverageMin > 0 {
 		t.coverage = explain.NewCoverage(store)
 	}
@@ -181,9 +181,9 @@ func (c *coverage) tooSmall() bool { return c != nil && c.Percent < c.Minimum }
 
 // A tester asks one policy.
 type tester struct {
-	config   *config.Config
-	store    *policy.Store
-	coverage *explain.Coverage // nil where nobody asks for it
+	downloads *authz.Downloads
+	store     *policy.Store
+	coverage  *explain.Coverage // nil where nobody asks for it
 }
 
 // run asks one case. The error says that the case cannot be asked.
@@ -199,8 +199,8 @@ func (t *tester) run(ctx context.Context, c *config.Case) (*caseResult, error) {
 	begin := time.Now()
 	defer func() { r.took = time.Since(begin) }()
 	ask := question{Subject: c.Subject, Groups: c.Groups, Path: c.Path, Action: action, Download: c.Download, IP: c.IP, Host: c.Host}
-	q, err := ask.query(t.config)
-	if errors.Is(err, errPath) {
+	q, err := ask.query(t.downloads)
+	if errors.Is(err, authz.ErrPath) {
 		r.refused(c, err)
 		return r, nil
 	}

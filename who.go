@@ -9,7 +9,6 @@ import (
 	"text/tabwriter"
 
 	"securefiles/authz"
-	"securefiles/internal/config"
 	"securefiles/policy/explain"
 )
 
@@ -36,12 +35,12 @@ func (whoCommand) Help() string {
 }
 
 func (cmd *whoCommand) Run(ctx context.Context, env environment, all *commands) error {
-	c, store, err := all.openPolicy(ctx, env)
+	downloads, store, err := all.openPolicy(ctx, env)
 	if err != nil {
 		return err
 	}
 	ask := question{Subject: authz.Anonymous, Path: cmd.Path, Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host}
-	query, err := ask.query(c)
+	query, err := ask.query(downloads)
 	if err != nil {
 		return err
 	}
@@ -177,11 +176,11 @@ func (whatCommand) Help() string {
 }
 
 func (cmd *whatCommand) Run(ctx context.Context, env environment, all *commands) error {
-	c, store, err := all.openPolicy(ctx, env)
+	downloads, store, err := all.openPolicy(ctx, env)
 	if err != nil {
 		return err
 	}
-	query, err := cmd.query(c)
+	query, err := cmd.query(downloads)
 	if err != nil {
 		return err
 	}
@@ -206,16 +205,16 @@ func (cmd *whatCommand) Run(ctx context.Context, env environment, all *commands)
 }
 
 // query builds what the service would ask, for no path yet.
-func (cmd *whatCommand) query(c *config.Config) (authz.Query, error) {
+func (cmd *whatCommand) query(downloads *authz.Downloads) (authz.Query, error) {
 	ask := question{Subject: cmd.Subject, Groups: cmd.Groups, Path: "/x", Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host}
 	group := strings.HasPrefix(cmd.Subject, "@")
 	if group { // the policy makes an unnamed user of it
 		ask.Subject = strings.TrimPrefix(cmd.Subject, "@")
 	}
-	if cmd.Download == "" && len(c.Downloads) > 1 {
+	if cmd.Download == "" && len(downloads.All()) > 1 {
 		return authz.Query{}, errors.New("there are several downloads: say which with --download")
 	}
-	q, err := ask.query(c)
+	q, err := ask.query(downloads)
 	if group {
 		q.Principal.Subject = cmd.Subject
 	}

@@ -52,31 +52,24 @@ type testimonial struct {
 
 // introduce asks the sources as the service does. The policy, which may be nil,
 // has its say on names that it reserves.
-func (c *callers) introduce(ctx context.Context, r *http.Request, conf *config.Config, store authz.Decider) *introduction {
+func (c *callers) introduce(ctx context.Context, q *authz.Question, store authz.Decider) *introduction {
 	out := &introduction{}
 	for i, name := range c.names {
 		out.Sources = append(out.Sources, testimonial{Source: name, Place: c.places[i], Result: resultNotAsked})
 	}
-	p, err := c.chain.Trace(ctx, r, func(i int, _ authz.Principal, err error) {
+	p, err := authz.Identify(ctx, c.chain.Traced(func(i int, err error) {
 		out.Sources[i].Result, out.Sources[i].Problem = resultOf(err)
-	})
+	}), q)
+	if err == nil && store != nil {
+		_, err = store.Decide(ctx, q.Query(p))
+		if !errors.Is(err, authz.ErrReservedSubject) { // of the policy, only names matter here
+			err = nil
+		}
+	}
 	out.Result, out.Problem = resultOf(err)
-	switch out.Result {
-	case resultNothing:
-		out.Result = resultAnonymous
-		p = authz.AnonymousPrincipal()
-	case resultAccepted:
-		p = p.WithBuiltinGroups()
-	default:
-		return out
-	}
 	out.Subject, out.Groups, out.Source = p.Subject, p.Groups, p.Source
-	if store == nil {
-		return out
-	}
-	_, err = store.Decide(ctx, authz.Query{Principal: p, Object: "/", Action: authz.ActionRead, Domain: conf.Downloads[0].Name})
-	if errors.Is(err, authz.ErrReservedSubject) {
-		out.Result, out.Problem = resultRefused, err.Error()
+	if p.IsAnonymous() {
+		out.Result = resultAnonymous
 	}
 	return out
 }
@@ -91,6 +84,8 @@ func resultOf(err error) (result, problem string) {
 		return resultNothing, ""
 	case errors.As(err, &bad):
 		return resultRefused, bad.Problem
+	case errors.Is(err, authz.ErrReservedSubject):
+		return resultRefused, err.Error()
 	default:
 		return resultUnavailable, err.Error()
 	}
@@ -129,7 +124,7 @@ func (i *introduction) Render(w io.Writer) error {
 
 // readRequest reads a request as a server does: whole (GET /path HTTP/1.1 and
 // header lines), or header lines alone. Its error quotes nothing.
-func readRequest(text []byte) (*http.Request, error) {
+func readRequest(text []byte) (*authz.Question, error) {
 	first, _, _ := bytes.Cut(text, []byte("\n"))
 	if !bytes.Contains(first, []byte(" HTTP/1.")) {
 		text = slices.Concat([]byte("GET / HTTP/1.1\r\n"), text)
@@ -139,7 +134,7 @@ func readRequest(text []byte) (*http.Request, error) {
 	if err != nil {
 		return nil, errors.New("not a request: give `GET /path HTTP/1.1` and header lines `Name: value`, or header lines alone")
 	}
-	return r, nil
+	return &authz.Question{Method: r.Method, Target: r.RequestURI, Host: r.Host, Action: authz.ActionRead, Header: r.Header}, nil
 }
 
 type whoamiCommand struct {
@@ -159,10 +154,15 @@ func (cmd *whoamiCommand) Run(ctx context.Context, env environment, all *command
 	if err != nil {
 		return err
 	}
-	r, err := cmd.request()
+	q, err := cmd.request()
 	if err != nil {
 		return err
 	}
+	downloads, err := guardedDownloads(c.Downloads)
+	if err != nil {
+		return err
+	}
+	q.Download = downloads.All()[0]
 	log := newLogger(env.stderr, config.Log{Format: c.Log.Format, Level: "error"})
 	callers, err := openIdentity(c, log)
 	if err != nil {
@@ -178,7 +178,7 @@ func (cmd *whoamiCommand) Run(ctx context.Context, env environment, all *command
 	} else {
 		fmt.Fprintln(env.stderr, "securefiles: the policy cannot be read, so whether the user is named like a role of it is not looked at: see `securefiles check`")
 	}
-	answer := callers.introduce(ctx, r, c, decider)
+	answer := callers.introduce(ctx, q, decider)
 	if cmd.JSON {
 		err = writeJSON(env.stdout, answer)
 	} else {
@@ -194,7 +194,7 @@ func (cmd *whoamiCommand) Run(ctx context.Context, env environment, all *command
 }
 
 // request puts the request together.
-func (cmd *whoamiCommand) request() (*http.Request, error) {
+func (cmd *whoamiCommand) request() (*authz.Question, error) {
 	var text []byte
 	if cmd.Request != "" {
 		in := os.Stdin
@@ -238,5 +238,6 @@ func (s *service) whoami(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), explainDeadline)
 	defer cancel()
-	respond(w, http.StatusOK, s.callers.introduce(ctx, asked, s.config, s.store))
+	asked.Download = s.downloads.All()[0]
+	respond(w, http.StatusOK, s.callers.introduce(ctx, asked, s.store))
 }

@@ -12,33 +12,29 @@ import (
 	"strings"
 	"testing"
 
-	"securefiles/authz"
 	"securefiles/internal/config"
 )
 
 const bobsHash = "bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS\n"
 
-// testWhoami returns the admin routes and the guard of one service.
-func testWhoami(t *testing.T) (s *service, admin http.Handler, guard *authz.Guard) {
+// testWhoami returns the admin routes, and what nginx reaches, of one service.
+func testWhoami(t *testing.T) (s *service, admin http.Handler, nginx http.Handler) {
 	t.Helper()
 	s, _ = testService(t, "", "p, @authenticated, /**, read, allow\np, editor, /**, read, allow\ng, carol, editor\n")
-	s.config.Identity = []config.Identity{
+	c := &config.Config{Identity: []config.Identity{
 		{Header: "X-Remote-User", GroupsHeader: "X-Remote-Groups"},
 		{Htpasswd: writeFile(t, filepath.Join(t.TempDir(), "users"), bobsHash)},
 		{JWT: &config.JWT{Issuer: "https://127.0.0.1:1", Audience: []string{"files"}}}, // nobody is there
-	}
+	}}
 	var err error
-	if s.callers, err = openIdentity(s.config, slog.New(slog.DiscardHandler)); err != nil {
+	if s.callers, err = openIdentity(c, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	if err := loadKeys(t.Context(), s.log, s.callers.keys); err != nil {
 		t.Fatal(err)
 	}
-	downloads, _ := guardedDownloads(s.config)
-	if guard, err = authz.New(downloads, s.callers.chain, s.store, nil); err != nil {
-		t.Fatal(err)
-	}
-	return s, s.adminRoutes(build{}), guard
+	nginx = testRoutes(t, s.downloads, s.callers.chain, s.store, s.counters, nil)
+	return s, s.adminRoutes(build{}), nginx
 }
 
 func askWhoami(h http.Handler, authorization, body string) *httptest.ResponseRecorder {
@@ -52,7 +48,7 @@ func askWhoami(h http.Handler, authorization, body string) *httptest.ResponseRec
 // What whoami says is what the service does with the same request; and nothing
 // that it says could be used to log in.
 func TestWhoamiAndTheServiceAgree(t *testing.T) {
-	_, admin, guard := testWhoami(t)
+	_, admin, nginx := testWhoami(t)
 	for _, row := range []struct {
 		name, request, result, subject, source string
 		status                                 int // the service's
@@ -93,14 +89,16 @@ func TestWhoamiAndTheServiceAgree(t *testing.T) {
 					}
 				}
 			}
-			r, err := readRequest([]byte(row.request))
+			asked, err := readRequest([]byte(row.request))
 			if err != nil {
 				t.Fatal(err)
 			}
+			r := httptest.NewRequest(http.MethodGet, "/authorize", nil)
+			r.Header = asked.Header
 			r.Header.Set("X-Original-URI", "/downloads/a")
 			r.Header.Set("X-Original-Method", "GET")
 			answer := httptest.NewRecorder()
-			guard.ServeHTTP(answer, r)
+			nginx.ServeHTTP(answer, r)
 			if answer.Code != row.status {
 				t.Errorf("the service answers %d, want %d", answer.Code, row.status)
 			}
@@ -152,7 +150,7 @@ func TestDocumentedWhoamiOverHTTP(t *testing.T) {
 	s, admin, _ := testWhoami(t)
 	server := httptest.NewServer(admin)
 	defer server.Close()
-	dir := filepath.Dir(s.config.AdminTokenFile)
+	dir := filepath.Dir(s.token.file)
 	writeFile(t, filepath.Join(dir, "admin-token"), testToken+"\n")
 	writeFile(t, filepath.Join(dir, "request.txt"), "GET /downloads/a HTTP/1.1\r\nHost: x\r\nX-Remote-User: alice\r\n\r\n")
 	run := exec.Command("sh", "-c", strings.ReplaceAll(string(command), "http://127.0.0.1:9181", server.URL))

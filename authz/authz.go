@@ -1,23 +1,25 @@
-// Package authz answers nginx's question about one download: may this caller
-// have this file?
+// Package authz decides the question about one download: may this caller have
+// this file?
 //
-// A [Guard] asks its parts in a fixed order ([Guard.Check] holds the list):
-// the path, the caller, the policy. [Guard.ServeHTTP] turns the outcome into
-// the headers that nginx obeys. The parts are the interfaces below, each
-// declared here because it is called here, each with one method.
+// A front end makes a [Question] of what its web server says, and that server's
+// answer of the [Outcome]; this package knows the headers of none. A [Guard]
+// asks its parts in a fixed order ([Guard.Check] holds the list): the path, the
+// caller, the policy. The parts are the interfaces below, each declared here
+// because it is called here, each with one method. Whatever else asks who a
+// caller is or what policy says takes the same steps: [Downloads.Ask],
+// [Identify], [Question.Query], [ReasonOf].
 //
 // The zero value of every type in this package denies. An error beside an
 // allow is a deny.
 //
-// authz does not protect against a configuration of nginx that never asks; the
-// snippet that `securefiles nginx` prints does.
+// authz does not protect against a web server that never asks, or that vouches
+// for what a client said; the snippet that `securefiles nginx` prints does.
 package authz
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 )
 
 // Names and groups that the service itself gives out. Policies may use them;
@@ -29,16 +31,6 @@ const (
 	GroupAnyone = "@anyone"
 	// GroupAuthenticated is a group of every request with a verified subject.
 	GroupAuthenticated = "@authenticated"
-)
-
-// Actions that a request can ask for.
-const (
-	// ActionRead is a download.
-	ActionRead = "read"
-	// ActionList is a directory listing.
-	ActionList = "list"
-	// ActionShare is the making of a link.
-	ActionShare = "share"
 )
 
 // A Principal is who asks. The zero Principal is nobody and is refused.
@@ -98,7 +90,7 @@ type Authenticator interface {
 	// request ends with 503). One that is ErrReservedSubject too says that
 	// the credentials are right and the name that they give is not to be had
 	// (403): to log in again would not help.
-	Authenticate(context.Context, *http.Request) (Principal, error)
+	Authenticate(context.Context, *Question) (Principal, error)
 }
 
 // A Query is what policy is asked about.

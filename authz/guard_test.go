@@ -1,26 +1,22 @@
 package authz
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
-	"strings"
+	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"securefiles/pathguard"
 )
 
-type fakeIdentity func(*http.Request) (Principal, error)
+type fakeIdentity func(*Question) (Principal, error)
 
-func (f fakeIdentity) Authenticate(_ context.Context, r *http.Request) (Principal, error) {
-	return f(r)
+func (f fakeIdentity) Authenticate(_ context.Context, q *Question) (Principal, error) {
+	return f(q)
 }
 
 type fakePolicy func(Query) (Decision, error)
@@ -28,7 +24,7 @@ type fakePolicy func(Query) (Decision, error)
 func (f fakePolicy) Decide(_ context.Context, q Query) (Decision, error) { return f(q) }
 
 var (
-	anonymous = fakeIdentity(func(*http.Request) (Principal, error) { return Principal{}, ErrNoCredentials })
+	anonymous = fakeIdentity(func(*Question) (Principal, error) { return Principal{}, ErrNoCredentials })
 	allowAll  = fakePolicy(func(Query) (Decision, error) {
 		return Decision{Effect: Allow, Generation: 3, File: "policy.csv", Line: 17}, nil
 	})
@@ -36,7 +32,7 @@ var (
 )
 
 func known(subject string, groups ...string) fakeIdentity {
-	return func(*http.Request) (Principal, error) {
+	return func(*Question) (Principal, error) {
 		return Principal{Subject: subject, Groups: groups, Source: "fake"}, nil
 	}
 }
@@ -45,65 +41,35 @@ func testDownload() *Download {
 	return &Download{Name: "main", URL: "/downloads/", Internal: "/protected/", CacheControl: "private, no-store", CSP: "sandbox"}
 }
 
-// ask returns the answer to a question as the snippet puts it; edit changes it.
-func ask(t *testing.T, identity Authenticator, policy Decider, edit func(*http.Request)) (*http.Response, *Outcome) {
+func testDownloads(t testing.TB) *Downloads {
 	t.Helper()
-	var seen *Outcome
-	g, err := New([]*Download{testDownload()}, identity, policy, &Options{
-		Challenge: `Basic realm="downloads"`,
-		Observe:   func(o *Outcome, _ time.Duration) { seen = o },
-	})
+	d, err := NewDownloads(testDownload())
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := httptest.NewRecorder()
-	r := nginxAsks("/downloads/a/b.txt")
-	if edit != nil {
-		edit(r)
-	}
-	g.ServeHTTP(w, r)
-	return w.Result(), seen
+	return d
 }
 
-func nginxAsks(target string) *http.Request {
-	r := httptest.NewRequest(http.MethodGet, "/authorize", nil)
-	r.Header.Set("X-Original-URI", target)
-	r.Header.Set("X-Original-Method", "GET")
-	r.Header.Set("X-Real-IP", "192.0.2.1")
-	return r
+func newTestGuard(t testing.TB, identity Authenticator, policy Decider, opts *Options) *Guard {
+	t.Helper()
+	g, err := New(testDownloads(t), identity, policy, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
 }
 
-func TestAllowTellsNginxEverything(t *testing.T) {
-	resp, out := ask(t, known("alice"), allowAll, nil)
-	want := http.Header{
-		"X-Securefiles-Location":      {"/protected/a/b.txt"},
-		"X-Securefiles-Disposition":   {pathguard.Disposition(pathguard.Attachment, "b.txt")},
-		"X-Securefiles-Cache-Control": {"private, no-store"},
-		"X-Securefiles-Csp":           {"sandbox"},
-		"X-Securefiles-Limit-Rate":    {"0"},
-		"X-Securefiles-Decision":      {"g3:policy.csv:17"},
-		"X-Securefiles-User":          {"alice"},
-		"X-Securefiles-Reason":        {"policy"},
-	}
-	if resp.StatusCode != http.StatusNoContent {
-		t.Errorf("status %d, want 204", resp.StatusCode)
-	}
-	if diff := cmp.Diff(want, resp.Header); diff != "" {
-		t.Errorf("headers differ (-want +got):\n%s", diff)
-	}
-	if !out.Allowed() {
-		t.Error("the observer saw a denial")
-	}
+// question is one as a front end puts it.
+func question(target string) *Question {
+	return &Question{Method: "GET", Target: target, Host: "localhost", Action: ActionRead, IP: netip.MustParseAddr("192.0.2.1"), Header: http.Header{}}
 }
 
-func TestPolicyIsAskedExactlyWhatNginxWillOpen(t *testing.T) {
+func TestPolicyIsAskedExactlyWhatWillBeOpened(t *testing.T) {
 	var got Query
 	policy := fakePolicy(func(q Query) (Decision, error) { got = q; return Decision{}, nil })
-	ask(t, known("alice", "@staff"), policy, func(r *http.Request) {
-		r.Header.Set("X-Original-URI", "/downloads/caf%C3%A9/100%25.txt?download=1")
-		r.Header.Set("X-Real-IP", "::ffff:192.0.2.7")
-		r.Host = "files.example.org"
-	})
+	q := question("/downloads/caf%C3%A9/100%25.txt?download=1")
+	q.IP, q.Host = netip.MustParseAddr("::ffff:192.0.2.7"), "files.example.org"
+	out := newTestGuard(t, known("alice", "@staff"), policy, nil).Check(t.Context(), q)
 	want := Query{
 		Principal: Principal{Subject: "alice", Groups: []string{"@staff", GroupAnyone, GroupAuthenticated}, Source: "fake"},
 		Object:    "/café/100%.txt", Action: "read", Domain: "main", IP: "192.0.2.7", Host: "files.example.org",
@@ -111,89 +77,119 @@ func TestPolicyIsAskedExactlyWhatNginxWillOpen(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("query differs (-want +got):\n%s", diff)
 	}
+	if out.Question != q || q.Path.String() != got.Object || q.Download.Name != got.Domain {
+		t.Errorf("the outcome is of another question: %+v", out)
+	}
+	q = question("/downloads/a")
+	q.IP = netip.MustParseAddr("fe80::1%eth0")
+	newTestGuard(t, known("alice"), policy, nil).Check(t.Context(), q)
+	if got.IP != "fe80::1" {
+		t.Errorf("the address is %q", got.IP)
+	}
+	q.IP = netip.Addr{}
+	newTestGuard(t, known("alice"), policy, nil).Check(t.Context(), q)
+	if got.IP != "" {
+		t.Errorf("no address is %q", got.IP)
+	}
 }
 
-func TestEveryRefusalHasItsStatusAndReason(t *testing.T) {
-	header := func(name string, values ...string) func(*http.Request) {
-		return func(r *http.Request) { r.Header[http.CanonicalHeaderKey(name)] = values }
+func TestAllowCarriesAllThatCameOfIt(t *testing.T) {
+	q := question("/downloads/a/b.txt")
+	out := newTestGuard(t, known("alice"), allowAll, &Options{Challenge: "Basic", LoginURL: "/login/"}).Check(t.Context(), q)
+	if !out.Allowed() || out.Reason != ReasonPolicy || out.Source != "fake" || out.Decision.String() != "g3:policy.csv:17" ||
+		out.Question != q || out.Download().Name != "main" || q.Path.String() != "/a/b.txt" || out.Challenge != "" || out.Login != "" {
+		t.Errorf("got %+v", out)
 	}
+}
+
+func TestEveryRefusalHasItsReason(t *testing.T) {
+	target := func(s string) func(*Question) { return func(q *Question) { q.Target = s } }
+	method := func(s string) func(*Question) { return func(q *Question) { q.Method = s } }
 	fails := func(err error) fakeIdentity {
-		return func(*http.Request) (Principal, error) { return Principal{Subject: "alice"}, err }
+		return func(*Question) (Principal, error) { return Principal{Subject: "alice"}, err }
 	}
 	bad := &CredentialsError{Source: "fake", Problem: "wrong password", Challenge: `Basic realm="x"`}
 	for _, row := range []struct {
 		name     string
 		identity Authenticator
 		policy   Decider
-		edit     func(*http.Request)
-		status   int
+		edit     func(*Question)
 		reason   Reason
 	}{
-		// S1: one header, once.
-		{"no target", known("alice"), allowAll, header("X-Original-URI"), 400, ReasonRequest},
-		{"empty target", known("alice"), allowAll, header("X-Original-URI", ""), 400, ReasonRequest},
-		{"two targets", known("alice"), allowAll, header("X-Original-URI", "/downloads/a", "/downloads/b"), 400, ReasonRequest},
-		{"the same target twice", known("alice"), allowAll, header("X-Original-URI", "/downloads/a", "/downloads/a"), 400, ReasonRequest},
-		{"no method", known("alice"), allowAll, header("X-Original-Method"), 400, ReasonRequest},
-		{"two methods", known("alice"), allowAll, header("X-Original-Method", "GET", "POST"), 400, ReasonRequest},
-		{"two addresses", known("alice"), allowAll, header("X-Real-IP", "192.0.2.1", "127.0.0.1"), 400, ReasonRequest},
-		{"POST", known("alice"), allowAll, header("X-Original-Method", "POST"), 403, ReasonMethod},
-		{"DELETE", known("alice"), allowAll, header("X-Original-Method", "DELETE"), 403, ReasonMethod},
-		{"lower-case get", known("alice"), allowAll, header("X-Original-Method", "get"), 403, ReasonMethod},
+		{"the zero question", known("alice"), allowAll, func(q *Question) { *q = Question{} }, ReasonMethod},
+		{"no target", known("alice"), allowAll, target(""), ReasonPath},
+		{"POST", known("alice"), allowAll, method("POST"), ReasonMethod},
+		{"DELETE", known("alice"), allowAll, method("DELETE"), ReasonMethod},
+		{"lower-case get", known("alice"), allowAll, method("get"), ReasonMethod},
+		{"no method", known("alice"), allowAll, method(""), ReasonMethod},
 		// S3: the canonical form only, before anyone is identified.
-		{"outside every download", known("alice"), allowAll, header("X-Original-URI", "/other/a.txt"), 400, ReasonPath},
-		{"the prefix itself", known("alice"), allowAll, header("X-Original-URI", "/downloads/"), 400, ReasonPath},
-		{"dot dot", known("alice"), allowAll, header("X-Original-URI", "/downloads/../etc/passwd"), 400, ReasonPath},
-		{"encoded slash", known("alice"), allowAll, header("X-Original-URI", "/downloads/a%2fb"), 400, ReasonPath},
-		{"a bad path beats bad credentials", fails(bad), allowAll, header("X-Original-URI", "/downloads//a"), 400, ReasonPath},
+		{"outside every download", known("alice"), allowAll, target("/other/a.txt"), ReasonPath},
+		{"the prefix itself", known("alice"), allowAll, target("/downloads/"), ReasonPath},
+		{"dot dot", known("alice"), allowAll, target("/downloads/../etc/passwd"), ReasonPath},
+		{"encoded slash", known("alice"), allowAll, target("/downloads/a%2fb"), ReasonPath},
+		{"a bad path beats bad credentials", fails(bad), allowAll, target("/downloads//a"), ReasonPath},
 		// S21: bad credentials end it.
-		{"wrong password", fails(bad), allowAll, nil, 401, ReasonCredentials},
-		{"identity unavailable", fails(errors.New("backend down")), allowAll, nil, 503, ReasonUnavailable},
-		{"a source cannot tell", fails(&UnavailableError{Source: "fake", Err: errors.New("down")}), allowAll, nil, 503, ReasonUnavailable},
-		{"right credentials of a name that is not to be had", fails(fmt.Errorf("%w: %w", ErrReservedSubject, bad)), allowAll, nil, 403, ReasonSubject},
-		{"a source vouches for nobody", known(""), allowAll, nil, 403, ReasonSubject},
-		{"a source vouches for anonymous", known("anonymous"), allowAll, nil, 403, ReasonSubject},
-		{"a source vouches for a group", known("@staff"), allowAll, nil, 403, ReasonSubject},
-		{"anonymous, refused", anonymous, denyAll, nil, 401, ReasonAnonymous},
-		{"known, no line", known("alice"), denyAll, nil, 404, ReasonDefaultDeny},
+		{"wrong password", fails(bad), allowAll, nil, ReasonCredentials},
+		{"identity unavailable", fails(errors.New("backend down")), allowAll, nil, ReasonUnavailable},
+		{"a source cannot tell", fails(&UnavailableError{Source: "fake", Err: errors.New("down")}), allowAll, nil, ReasonUnavailable},
+		{"right credentials of a name that is not to be had", fails(fmt.Errorf("%w: %w", ErrReservedSubject, bad)), allowAll, nil, ReasonSubject},
+		{"a source vouches for nobody", known(""), allowAll, nil, ReasonSubject},
+		{"a source vouches for anonymous", known("anonymous"), allowAll, nil, ReasonSubject},
+		{"a source vouches for a group", known("@staff"), allowAll, nil, ReasonSubject},
+		{"a source vouches for a name that cannot be told from another", known("alice\u200b"), allowAll, nil, ReasonSubject},
+		{"a source gives a role", known("alice", "@staff", "admin"), allowAll, nil, ReasonSubject},
+		{"a source gives a built-in group", known("alice", "@anyone"), allowAll, nil, ReasonSubject},
+		{"a source gives a group without a name", known("alice", "@"), allowAll, nil, ReasonSubject},
+		{"anonymous, refused", anonymous, denyAll, nil, ReasonAnonymous},
+		{"known, no line", known("alice"), denyAll, nil, ReasonDefaultDeny},
 		{"known, a deny line", known("alice"), fakePolicy(func(Query) (Decision, error) {
 			return Decision{Generation: 1, File: "p.csv", Line: 4}, nil
-		}), nil, 404, ReasonPolicy},
+		}), nil, ReasonPolicy},
+		{"anonymous, a deny line", anonymous, fakePolicy(func(Query) (Decision, error) {
+			return Decision{Generation: 1, File: "p.csv", Line: 4}, nil
+		}), nil, ReasonAnonymous},
 		// S10: errors beside an allow, panics, unknown values, zero values.
-		{"zero decision", known("alice"), fakePolicy(func(Query) (Decision, error) { return Decision{}, nil }), nil, 404, ReasonDefaultDeny},
-		{"unknown effect", known("alice"), fakePolicy(func(Query) (Decision, error) { return Decision{Effect: 7, Line: 1}, nil }), nil, 404, ReasonPolicy},
+		{"zero decision", known("alice"), fakePolicy(func(Query) (Decision, error) { return Decision{}, nil }), nil, ReasonDefaultDeny},
+		{"unknown effect", known("alice"), fakePolicy(func(Query) (Decision, error) { return Decision{Effect: 7, Line: 1}, nil }), nil, ReasonPolicy},
 		{"allow beside an error", known("alice"), fakePolicy(func(Query) (Decision, error) {
 			return Decision{Effect: Allow, Line: 1}, errors.New("half of the policy is gone")
-		}), nil, 503, ReasonUnavailable},
+		}), nil, ReasonUnavailable},
 		{"policy knows the subject as a role", known("admin"), fakePolicy(func(Query) (Decision, error) {
 			return Decision{Effect: Allow}, ErrReservedSubject
-		}), nil, 403, ReasonSubject},
-		{"policy panics", known("alice"), fakePolicy(func(Query) (Decision, error) { panic("bug") }), nil, 503, ReasonUnavailable},
-		{"identity panics", fakeIdentity(func(*http.Request) (Principal, error) { panic("bug") }), allowAll, nil, 503, ReasonUnavailable},
+		}), nil, ReasonSubject},
+		{"policy panics", known("alice"), fakePolicy(func(Query) (Decision, error) { panic("bug") }), nil, ReasonUnavailable},
+		{"identity panics", fakeIdentity(func(*Question) (Principal, error) { panic("bug") }), allowAll, nil, ReasonUnavailable},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			resp, out := ask(t, row.identity, row.policy, row.edit)
-			if resp.StatusCode != row.status || out.Reason != row.reason {
-				t.Errorf("got %d %s (%v), want %d %s", resp.StatusCode, out.Reason, out.Err, row.status, row.reason)
+			asked := false
+			identity := fakeIdentity(func(q *Question) (Principal, error) {
+				asked = true
+				return row.identity.Authenticate(t.Context(), q)
+			})
+			q := question("/downloads/a/b.txt")
+			if row.edit != nil {
+				row.edit(q)
 			}
-			if got := resp.Header.Get("X-Securefiles-Reason"); got != string(row.reason) {
-				t.Errorf("reason header %q", got)
+			out := newTestGuard(t, identity, row.policy, &Options{Challenge: `Basic realm="downloads"`}).Check(t.Context(), q)
+			if out.Reason != row.reason {
+				t.Errorf("got %s (%v), want %s", out.Reason, out.Err, row.reason)
 			}
-			if resp.Header.Get("X-Securefiles-Location") != "" || out.Allowed() || out.Decision.Effect == Allow {
-				t.Errorf("a denial names a file or counts as an allow: %v %+v", resp.Header, out)
+			if out.Allowed() || out.Decision.Effect == Allow {
+				t.Errorf("a denial counts as an allow: %+v", out)
 			}
-			if row.status == 401 && resp.Header.Get("WWW-Authenticate") == "" {
-				t.Error("401 without a challenge")
+			if out.Question != q {
+				t.Errorf("the outcome is of another question: %+v", out.Question)
 			}
-			if row.status == 503 && resp.Header.Get("Retry-After") == "" {
-				t.Error("503 without Retry-After")
+			if early := row.reason == ReasonMethod || row.reason == ReasonPath; asked == early {
+				t.Errorf("somebody was asked who it is: %t", asked)
 			}
-			for name := range resp.Header {
-				if strings.HasPrefix(name, "X-Accel") {
-					t.Errorf("%s would be obeyed inside the subrequest", name)
-				}
+			if refused := row.reason == ReasonAnonymous || row.reason == ReasonCredentials; refused != (out.Challenge != "") {
+				t.Errorf("the challenge is %q", out.Challenge)
 			}
 		})
+	}
+	if out := newTestGuard(t, known("alice"), allowAll, nil).Check(t.Context(), nil); out.Allowed() || out.Reason != ReasonUnavailable {
+		t.Errorf("no question: %+v", out)
 	}
 }
 
@@ -202,24 +198,50 @@ func TestOutcomeNamesTheSourceThatDecided(t *testing.T) {
 	for _, err := range []error{
 		bad, &UnavailableError{Source: "fake", Err: errors.New("down")}, fmt.Errorf("%w: %w", ErrReservedSubject, bad),
 	} {
-		_, out := ask(t, fakeIdentity(func(*http.Request) (Principal, error) { return Principal{}, err }), allowAll, nil)
+		out := newTestGuard(t, fakeIdentity(func(*Question) (Principal, error) { return Principal{}, err }), allowAll, nil).Check(t.Context(), question("/downloads/a"))
 		if out.Source != "fake" {
 			t.Errorf("%v: source %q", err, out.Source)
 		}
 	}
+	if out := newTestGuard(t, known("@staff"), allowAll, nil).Check(t.Context(), question("/downloads/a")); out.Source != "fake" {
+		t.Errorf("a name that is not to be had: source %q", out.Source)
+	}
 }
 
-func TestDenyStatusSaysNoWhereConfigured(t *testing.T) {
-	d := testDownload()
-	d.DenyStatus = http.StatusForbidden
-	g, err := New([]*Download{d}, known("alice"), denyAll, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := httptest.NewRecorder()
-	g.ServeHTTP(w, nginxAsks("/downloads/a.txt"))
-	if w.Code != http.StatusForbidden {
-		t.Errorf("got %d, want 403", w.Code)
+// Each who may ask goes the same way. One who is allowed is enough; where nobody
+// is, the last one's answer stands.
+func TestCandidatesAreTriedUntilOneIsAllowed(t *testing.T) {
+	onlyAlice := fakePolicy(func(q Query) (Decision, error) {
+		if q.Principal.Subject == "alice" {
+			return Decision{Effect: Allow, Generation: 1, File: "p.csv", Line: 1}, nil
+		}
+		return Decision{Generation: 1}, nil
+	})
+	bad := fakeIdentity(func(*Question) (Principal, error) {
+		return Principal{}, &CredentialsError{Source: "fake", Problem: "wrong"}
+	})
+	panics := fakeIdentity(func(*Question) (Principal, error) { panic("asked") })
+	for _, row := range []struct {
+		name       string
+		candidates []Authenticator
+		reason     Reason
+		subject    string
+		allowed    bool
+	}{
+		{"the first is allowed", []Authenticator{known("alice"), panics}, ReasonPolicy, "alice", true},
+		{"wrong credentials do not end it", []Authenticator{bad, known("alice")}, ReasonPolicy, "alice", true},
+		{"nor does one whom policy refuses", []Authenticator{known("bob"), known("alice")}, ReasonPolicy, "alice", true},
+		{"the last one's answer stands", []Authenticator{bad, known("bob")}, ReasonDefaultDeny, "bob", false},
+		{"wrong credentials of the last", []Authenticator{known("bob"), bad}, ReasonCredentials, "", false},
+		{"each must have a name that it may have", []Authenticator{bad, known("@staff")}, ReasonSubject, "", false},
+		{"nobody", nil, ReasonUnavailable, "", false},
+	} {
+		g := newTestGuard(t, anonymous, onlyAlice, nil)
+		g.candidates = row.candidates
+		out := g.Check(t.Context(), question("/downloads/a"))
+		if out.Reason != row.reason || out.Principal.Subject != row.subject || out.Allowed() != row.allowed {
+			t.Errorf("%s: %s %q, want %s %q (%v)", row.name, out.Reason, out.Principal.Subject, row.reason, row.subject, out.Err)
+		}
 	}
 }
 
@@ -229,27 +251,31 @@ func TestOutcomeNeedsEveryPieceToAllow(t *testing.T) { // S10
 		t.Fatal(err)
 	}
 	whole := func() *Outcome {
-		return &Outcome{Reason: ReasonPolicy, Download: testDownload(), Path: path, Principal: Principal{Subject: "alice"}, Decision: Decision{Effect: Allow}}
+		return &Outcome{
+			Question: &Question{Download: testDownload(), Path: path}, Reason: ReasonPolicy,
+			Principal: Principal{Subject: "alice"}, Decision: Decision{Effect: Allow},
+		}
 	}
 	if !whole().Allowed() {
 		t.Fatal("a whole outcome is refused")
 	}
 	for name, remove := range map[string]func(*Outcome){
+		"question":  func(o *Outcome) { o.Question = nil },
 		"reason":    func(o *Outcome) { o.Reason = "" },
-		"download":  func(o *Outcome) { o.Download = nil },
-		"path":      func(o *Outcome) { o.Path = pathguard.Path{} },
+		"download":  func(o *Outcome) { o.Question.Download = nil },
+		"path":      func(o *Outcome) { o.Question.Path = pathguard.Path{} },
 		"principal": func(o *Outcome) { o.Principal = Principal{} },
 		"decision":  func(o *Outcome) { o.Decision = Decision{} },
 		"error":     func(o *Outcome) { o.Err = errors.New("x") },
 	} {
 		o := whole()
 		remove(o)
-		if o.Allowed() || o.status() == http.StatusNoContent {
+		if o.Allowed() {
 			t.Errorf("allowed without its %s", name)
 		}
 	}
-	if got := new(Outcome).status(); got != http.StatusServiceUnavailable {
-		t.Errorf("the zero outcome is answered with %d", got)
+	if new(Outcome).Allowed() || new(Outcome).Download() != nil {
+		t.Error("the zero outcome allows")
 	}
 }
 
@@ -263,72 +289,88 @@ func TestNewRefusesDownloadsThatContainEachOther(t *testing.T) {
 		{Name: "b", URL: "/b", Internal: "/p/"},
 		{Name: "b", URL: "/", Internal: "/p/"},
 	} {
-		if _, err := New([]*Download{a, b}, anonymous, denyAll, nil); err == nil {
+		if _, err := NewDownloads(a, b); err == nil {
 			t.Errorf("accepted %+v", b)
 		}
 	}
-	if _, err := New(nil, anonymous, denyAll, nil); err == nil {
+	if _, err := NewDownloads(); err == nil {
 		t.Error("accepted no download")
 	}
-	if _, err := New([]*Download{a}, nil, denyAll, nil); err == nil {
-		t.Error("accepted no identity")
-	}
-}
-
-// S14: what a client sends is escaped in the log.
-func TestLogEscapesWhatTheClientSent(t *testing.T) {
-	var buf bytes.Buffer
-	g, err := New([]*Download{testDownload()}, known("alice"), denyAll, &Options{
-		Logger: slog.New(slog.NewJSONHandler(&buf, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := nginxAsks("/downloads/%E2%80%AEgpj.exe?secret=1")
-	r.Header.Set("Authorization", "Basic c2VjcmV0")
-	g.ServeHTTP(httptest.NewRecorder(), r)
-	line := buf.String()
-	if !strings.Contains(line, `"url":"/downloads/%E2%80%AEgpj.exe"`) || strings.Contains(line, "secret") || strings.Contains(line, "c2VjcmV0") {
-		t.Errorf("log line: %s", line)
-	}
-}
-
-// While something is down, the log is told of some requests and counts the rest.
-func TestLogIsNotFlooded(t *testing.T) {
-	var buf bytes.Buffer
-	now := time.Unix(1700000000, 0)
-	down := fakeIdentity(func(*http.Request) (Principal, error) { return Principal{}, errors.New("away") })
-	g, err := New([]*Download{testDownload()}, down, denyAll, &Options{
-		Logger: slog.New(slog.NewJSONHandler(&buf, nil)), Now: func() time.Time { return now },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ask := func(n int) {
-		for range n {
-			g.ServeHTTP(httptest.NewRecorder(), nginxAsks("/downloads/a.txt"))
+	for _, missing := range []struct {
+		downloads *Downloads
+		identity  Authenticator
+		policy    Decider
+	}{{nil, anonymous, denyAll}, {testDownloads(t), nil, denyAll}, {testDownloads(t), anonymous, nil}} {
+		if _, err := New(missing.downloads, missing.identity, missing.policy, nil); err == nil {
+			t.Errorf("accepted %+v", missing)
 		}
 	}
-	ask(100)
-	if n := strings.Count(buf.String(), "\n"); n != complaintsASecond {
-		t.Errorf("100 requests in a second made %d lines", n)
-	}
-	buf.Reset()
-	now = now.Add(time.Second)
-	ask(2)
-	if lines := strings.Split(buf.String(), "\n"); len(lines) != 3 || !strings.Contains(lines[0], `"left_out":90`) || strings.Contains(lines[1], "left_out") {
-		t.Errorf("a second later: %s", buf.String())
+}
+
+// A path as people write it is found as a request's is.
+func TestAskFindsThePathThatARequestWouldHave(t *testing.T) {
+	one, two := testDownload(), &Download{Name: "media", URL: "/media/", Internal: "/m/"}
+	for _, row := range []struct {
+		name     string
+		several  bool
+		download string
+		text     string
+		want     string // download and path
+		err      string
+	}{
+		{"a URL", true, "", "/media/caf%C3%A9", "media /café", ""},
+		{"a URL, whatever download is named", true, "main", "/media/a", "media /a", ""},
+		{"the path below the only one", false, "", "/a b", "main /a b", ""},
+		{"the path below one of several", true, "media", "/a", "media /a", ""},
+		{"of which nobody says", true, "", "/a", "", `path "/a": say which download with --download, or write its URL`},
+		{"a download that is not there", true, "other", "/a", "", `there is no download "other": there are main, media`},
+		{"a bad URL", true, "", "/media/../a", "", ErrPath.Error()},
+		{"a bad path", false, "", "/a/", "", ErrPath.Error()},
+	} {
+		list := []*Download{one}
+		if row.several {
+			list = append(list, two)
+		}
+		downloads, err := NewDownloads(list...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, path, err := downloads.Ask(row.download, row.text)
+		switch {
+		case row.want != "" && (err != nil || d.Name+" "+path.String() != row.want):
+			t.Errorf("%s: %v %v, %v", row.name, d, path, err)
+		case row.err == ErrPath.Error() && !errors.Is(err, ErrPath), row.err != ErrPath.Error() && row.want == "" && message(err) != row.err:
+			t.Errorf("%s: %v", row.name, err)
+		}
 	}
 }
 
-func BenchmarkAuthorize(b *testing.B) {
-	g, err := New([]*Download{testDownload()}, known("alice", "@staff"), allowAll, nil)
-	if err != nil {
-		b.Fatal(err)
+func TestNewPrincipalIsWhomTheServiceAsksFor(t *testing.T) {
+	for _, row := range []struct {
+		subject string
+		groups  []string
+		want    []string
+		err     string
+	}{
+		{"alice", []string{"staff", "@sales"}, []string{"@staff", "@sales", "@anyone", "@authenticated"}, ""},
+		{"alice", nil, []string{"@anyone", "@authenticated"}, ""},
+		{"alice", []string{"anonymous"}, []string{"@anonymous", "@anyone", "@authenticated"}, ""},
+		{"anonymous", nil, []string{"@anyone"}, ""},
+		{"anonymous", []string{"staff"}, nil, "anonymous has no groups beside @anyone: leave them out"},
+		{"@staff", nil, nil, `subject "@staff": begins with @, which marks groups`},
+		{"alice", []string{"@@staff"}, nil, `group "@@staff": begins with @, which marks groups`},
+	} {
+		p, err := NewPrincipal(row.subject, row.groups)
+		if message(err) != row.err || !cmp.Equal(p.Groups, row.want) {
+			t.Errorf("%q %q: %q, %v", row.subject, row.groups, p.Groups, err)
+		}
 	}
-	r := nginxAsks("/downloads/project/plan.pdf")
+}
+
+func BenchmarkCheck(b *testing.B) {
+	g := newTestGuard(b, known("alice", "@staff"), allowAll, nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		g.ServeHTTP(httptest.NewRecorder(), r)
+		g.Check(b.Context(), question("/downloads/project/plan.pdf"))
 	}
 }

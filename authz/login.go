@@ -2,7 +2,6 @@ package authz
 
 import (
 	"errors"
-	"net/http"
 	"net/url"
 	"strings"
 
@@ -86,14 +85,15 @@ func escapeQuery(query string) string {
 }
 
 // offerLogin sends a person with a browser to the login page instead of
-// answering 401. A program gets 401, and so does a request with an
-// Authorization header: a browser would send it again after the login, and be
-// sent there for ever.
-func (g *Guard) offerLogin(r *http.Request, q question, out *Outcome) *Outcome {
+// refusing. A program is refused, and so is a request with an Authorization
+// header: a browser would send it again after the login, and be sent there for
+// ever.
+func (g *Guard) offerLogin(out *Outcome) *Outcome {
+	q := out.Question
 	refused := out.Reason == ReasonAnonymous || out.Reason == ReasonCredentials
-	if refused && g.login != (loginPage{}) && q.method == http.MethodGet &&
-		len(r.Header["Authorization"]) == 0 && acceptsHTML(r.Header["Accept"]) {
-		out.Login = g.login.location(out.Download, out.Path, q.target)
+	if refused && g.login != (loginPage{}) && q.Method == "GET" &&
+		len(q.Header["Authorization"]) == 0 && acceptsHTML(q.Header["Accept"]) {
+		out.Login = g.login.location(q.Download, q.Path, q.Target)
 	}
 	return out
 }

@@ -3,7 +3,6 @@ package authz
 import (
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -12,99 +11,82 @@ import (
 const browserAccept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 // askLogin puts a question as a browser makes nginx put it.
-func askLogin(t *testing.T, loginURL string, identity Authenticator, edit func(*http.Request)) *http.Response {
+func askLogin(t testing.TB, loginURL string, identity Authenticator, edit func(*Question)) *Outcome {
 	t.Helper()
-	g, err := New([]*Download{testDownload()}, identity, denyAll, &Options{LoginURL: loginURL, Challenge: `Basic realm="x"`})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := nginxAsks("/downloads/a/b.txt")
-	r.Header.Set("Accept", browserAccept)
+	g := newTestGuard(t, identity, denyAll, &Options{LoginURL: loginURL, Challenge: `Basic realm="x"`})
+	q := question("/downloads/a/b.txt")
+	q.Header.Set("Accept", browserAccept)
 	if edit != nil {
-		edit(r)
+		edit(q)
 	}
-	w := httptest.NewRecorder()
-	g.ServeHTTP(w, r)
-	return w.Result()
+	return g.Check(t.Context(), q)
 }
 
 func TestBrowsersAreSentToLogIn(t *testing.T) {
 	fails := func(err error) fakeIdentity {
-		return func(*http.Request) (Principal, error) { return Principal{}, err }
+		return func(*Question) (Principal, error) { return Principal{}, err }
 	}
 	bad := fails(&CredentialsError{Source: "fake", Problem: "expired"})
-	set := func(name string, values ...string) func(*http.Request) {
-		return func(r *http.Request) { r.Header[http.CanonicalHeaderKey(name)] = values }
+	set := func(name string, values ...string) func(*Question) {
+		return func(q *Question) { q.Header[http.CanonicalHeaderKey(name)] = values }
 	}
 	for _, row := range []struct {
 		name     string
 		login    string
 		identity Authenticator
-		edit     func(*http.Request)
-		status   int
+		edit     func(*Question)
+		reason   Reason
 		location string
 	}{
-		{"nobody", "/login/", anonymous, nil, 302, "/login/?next=%2Fdownloads%2Fa%2Fb.txt"},
-		{"an expired session", "/login/", bad, nil, 302, "/login/?next=%2Fdownloads%2Fa%2Fb.txt"},
-		{"with a query", "/login/", anonymous, set("X-Original-URI", "/downloads/a/b.txt?v=1&w=%2F"), 302, "/login/?next=%2Fdownloads%2Fa%2Fb.txt%3Fv%3D1%26w%3D%252F"},
-		{"raw bytes", "/login/", anonymous, set("X-Original-URI", "/downloads/\xc3\xa9"), 302, "/login/?next=%2Fdownloads%2F%25C3%25A9"},
-		{"a query that is none", "/login/", anonymous, set("X-Original-URI", "/downloads/a?\\<\xff>&b=%zz+1"), 302, "/login/?next=%2Fdownloads%2Fa%3F%255C%253C%25FF%253E%26b%3D%25zz%2B1"},
-		{"a query too long", "/login/", anonymous, set("X-Original-URI", "/downloads/a?"+strings.Repeat("x", 4096)), 302, "/login/?next=%2Fdownloads%2Fa"},
-		{"a path too long", "/login/", anonymous, set("X-Original-URI", "/downloads/"+strings.Repeat("é/", 1000)+"a"), 302, "/login/?next=%2F"},
-		{"a login page with a query", "/login?a=b", anonymous, nil, 302, "/login?a=b&next=%2Fdownloads%2Fa%2Fb.txt"},
-		{"another parameter", "/oauth2/start?rd={next}", anonymous, nil, 302, "/oauth2/start?rd=%2Fdownloads%2Fa%2Fb.txt"},
-		{"another site", "https://auth.example.org/?rd=https://files.example.org{next}&rm=GET", anonymous, nil, 302, "https://auth.example.org/?rd=https://files.example.org%2Fdownloads%2Fa%2Fb.txt&rm=GET"},
-		{"text/html alone", "/login/", anonymous, set("Accept", "Text/HTML ; q=0.1"), 302, "/login/?next=%2Fdownloads%2Fa%2Fb.txt"},
-		{"text/html at the end", "/login/", anonymous, set("Accept", "image/png,text/html"), 302, "/login/?next=%2Fdownloads%2Fa%2Fb.txt"},
-		{"no login page", "", anonymous, nil, 401, ""},
-		{"anything", "/login/", anonymous, set("Accept", "*/*"), 401, ""},
-		{"JSON", "/login/", anonymous, set("Accept", "application/json"), 401, ""},
-		{"a picture", "/login/", anonymous, set("Accept", "image/avif,image/webp,*/*;q=0.8"), 401, ""},
-		{"a type that begins with it", "/login/", anonymous, set("Accept", "text/html5"), 401, ""},
-		{"no Accept", "/login/", anonymous, set("Accept"), 401, ""},
-		{"HEAD", "/login/", anonymous, set("X-Original-Method", "HEAD"), 401, ""},
-		{"with Authorization", "/login/", bad, set("Authorization", "Basic YTpi"), 401, ""},
-		{"POST", "/login/", anonymous, set("X-Original-Method", "POST"), 403, ""},
-		{"a bad path", "/login/", anonymous, set("X-Original-URI", "/downloads//a"), 400, ""},
-		{"nobody can tell", "/login/", fails(errors.New("down")), nil, 503, ""},
-		{"a name that is not to be had", "/login/", fails(ErrReservedSubject), nil, 403, ""},
-		{"a known user", "/login/", known("alice"), nil, 404, ""},
+		{"nobody", "/login/", anonymous, nil, ReasonAnonymous, "/login/?next=%2Fdownloads%2Fa%2Fb.txt"},
+		{"an expired session", "/login/", bad, nil, ReasonCredentials, "/login/?next=%2Fdownloads%2Fa%2Fb.txt"},
+		{"with a query", "/login/", anonymous, func(q *Question) { q.Target = "/downloads/a/b.txt?v=1&w=%2F" }, ReasonAnonymous, "/login/?next=%2Fdownloads%2Fa%2Fb.txt%3Fv%3D1%26w%3D%252F"},
+		{"raw bytes", "/login/", anonymous, func(q *Question) { q.Target = "/downloads/\xc3\xa9" }, ReasonAnonymous, "/login/?next=%2Fdownloads%2F%25C3%25A9"},
+		{"a query that is none", "/login/", anonymous, func(q *Question) { q.Target = "/downloads/a?\\<\xff>&b=%zz+1" }, ReasonAnonymous, "/login/?next=%2Fdownloads%2Fa%3F%255C%253C%25FF%253E%26b%3D%25zz%2B1"},
+		{"a query too long", "/login/", anonymous, func(q *Question) { q.Target = "/downloads/a?" + strings.Repeat("x", 4096) }, ReasonAnonymous, "/login/?next=%2Fdownloads%2Fa"},
+		{"a path too long", "/login/", anonymous, func(q *Question) { q.Target = "/downloads/" + strings.Repeat("é/", 1000) + "a" }, ReasonAnonymous, "/login/?next=%2F"},
+		{"a login page with a query", "/login?a=b", anonymous, nil, ReasonAnonymous, "/login?a=b&next=%2Fdownloads%2Fa%2Fb.txt"},
+		{"another parameter", "/oauth2/start?rd={next}", anonymous, nil, ReasonAnonymous, "/oauth2/start?rd=%2Fdownloads%2Fa%2Fb.txt"},
+		{"another site", "https://auth.example.org/?rd=https://files.example.org{next}&rm=GET", anonymous, nil, ReasonAnonymous, "https://auth.example.org/?rd=https://files.example.org%2Fdownloads%2Fa%2Fb.txt&rm=GET"},
+		{"text/html alone", "/login/", anonymous, set("Accept", "Text/HTML ; q=0.1"), ReasonAnonymous, "/login/?next=%2Fdownloads%2Fa%2Fb.txt"},
+		{"text/html at the end", "/login/", anonymous, set("Accept", "image/png,text/html"), ReasonAnonymous, "/login/?next=%2Fdownloads%2Fa%2Fb.txt"},
+		{"no login page", "", anonymous, nil, ReasonAnonymous, ""},
+		{"anything", "/login/", anonymous, set("Accept", "*/*"), ReasonAnonymous, ""},
+		{"JSON", "/login/", anonymous, set("Accept", "application/json"), ReasonAnonymous, ""},
+		{"a picture", "/login/", anonymous, set("Accept", "image/avif,image/webp,*/*;q=0.8"), ReasonAnonymous, ""},
+		{"a type that begins with it", "/login/", anonymous, set("Accept", "text/html5"), ReasonAnonymous, ""},
+		{"no Accept", "/login/", anonymous, set("Accept"), ReasonAnonymous, ""},
+		{"HEAD", "/login/", anonymous, func(q *Question) { q.Method = "HEAD" }, ReasonAnonymous, ""},
+		{"with Authorization", "/login/", bad, set("Authorization", "Basic YTpi"), ReasonCredentials, ""},
+		{"POST", "/login/", anonymous, func(q *Question) { q.Method = "POST" }, ReasonMethod, ""},
+		{"a bad path", "/login/", anonymous, func(q *Question) { q.Target = "/downloads//a" }, ReasonPath, ""},
+		{"nobody can tell", "/login/", fails(errors.New("down")), nil, ReasonUnavailable, ""},
+		{"a name that is not to be had", "/login/", fails(ErrReservedSubject), nil, ReasonSubject, ""},
+		{"a known user", "/login/", known("alice"), nil, ReasonDefaultDeny, ""},
 	} {
-		resp := askLogin(t, row.login, row.identity, row.edit)
-		if resp.StatusCode != row.status || resp.Header.Get("Location") != row.location {
-			t.Errorf("%s: %d %q, want %d %q", row.name, resp.StatusCode, resp.Header.Get("Location"), row.status, row.location)
-		}
-		if resp.Header.Get("X-Securefiles-Location") != "" || (resp.StatusCode == 302) != (resp.Header.Get("WWW-Authenticate") == "" && row.location != "") {
-			t.Errorf("%s: headers %v", row.name, resp.Header)
+		out := askLogin(t, row.login, row.identity, row.edit)
+		if out.Reason != row.reason || out.Login != row.location || out.Allowed() {
+			t.Errorf("%s: %s %q, want %s %q", row.name, out.Reason, out.Login, row.reason, row.location)
 		}
 	}
 }
 
 func TestLoginIsForTheRefusedAlone(t *testing.T) {
-	for _, identity := range []Authenticator{known("alice"), fakeIdentity(func(*http.Request) (Principal, error) { return Principal{}, errors.New("down") })} {
-		g, err := New([]*Download{testDownload()}, identity, denyAll, &Options{LoginURL: "/login/"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := nginxAsks("/downloads/a")
-		r.Header.Set("Accept", browserAccept)
-		if out := g.Check(t.Context(), r); out.Login != "" {
+	for _, identity := range []Authenticator{known("alice"), fakeIdentity(func(*Question) (Principal, error) { return Principal{}, errors.New("down") })} {
+		if out := askLogin(t, "/login/", identity, nil); out.Login != "" {
 			t.Errorf("%s: sent to %q", out.Reason, out.Login)
 		}
-	}
-	if out := (&Outcome{Reason: ReasonUnavailable, Login: "/login/"}); out.status() != http.StatusServiceUnavailable {
-		t.Errorf("got %d", out.status())
 	}
 }
 
 // Whatever a client asks for, the login page gets a path on this site.
 func TestLoginIsNoOpenRedirect(t *testing.T) {
 	for _, target := range hostileTargets {
-		resp := askLogin(t, "/login/", anonymous, func(r *http.Request) { r.Header["X-Original-Uri"] = []string{target} })
-		if resp.StatusCode == http.StatusFound {
-			checkLocation(t, target, resp.Header.Get("Location"))
-		} else if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Location") != "" {
-			t.Errorf("%q: %d %q", target, resp.StatusCode, resp.Header.Get("Location"))
+		out := askLogin(t, "/login/", anonymous, func(q *Question) { q.Target = target })
+		if out.Reason == ReasonAnonymous && out.Login != "" {
+			checkLocation(t, target, out.Login)
+		} else if out.Reason != ReasonPath || out.Login != "" {
+			t.Errorf("%q: %s %q", target, out.Reason, out.Login)
 		}
 	}
 }
@@ -151,15 +133,11 @@ func FuzzLoginLocation(f *testing.F) {
 	for _, seed := range hostileTargets {
 		f.Add(seed)
 	}
-	g, err := New([]*Download{testDownload()}, anonymous, denyAll, &Options{LoginURL: "/login/"})
-	if err != nil {
-		f.Fatal(err)
-	}
+	g := newTestGuard(f, anonymous, denyAll, &Options{LoginURL: "/login/"})
 	f.Fuzz(func(t *testing.T, target string) {
-		r := nginxAsks("/downloads/a")
-		r.Header["X-Original-Uri"] = []string{target}
-		r.Header.Set("Accept", browserAccept)
-		if out := g.Check(t.Context(), r); out.Login != "" {
+		q := question(target)
+		q.Header.Set("Accept", browserAccept)
+		if out := g.Check(t.Context(), q); out.Login != "" {
 			checkLocation(t, target, out.Login)
 		} else if out.Reason == ReasonAnonymous {
 			t.Fatalf("%q: an anonymous browser is not sent to log in", target)
@@ -173,7 +151,7 @@ func TestLoginURLsThatCannotBe(t *testing.T) {
 		"/login\r\nX: y", "/log in", "/login#next", "/\\evil.example", "/login/{next}", "/login?a={next}&b={next}", "/login?a={other}", "https://{next}/?a=b", "/login\xff",
 		"/downloads/login", "/downloads/login?next={next}",
 	} {
-		if _, err := New([]*Download{testDownload()}, anonymous, denyAll, &Options{LoginURL: bad}); err == nil {
+		if _, err := New(testDownloads(t), anonymous, denyAll, &Options{LoginURL: bad}); err == nil {
 			t.Errorf("accepted %q", bad)
 		}
 	}

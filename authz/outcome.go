@@ -1,10 +1,8 @@
 package authz
 
 import (
-	"net/http"
+	"strconv"
 	"time"
-
-	"securefiles/pathguard"
 )
 
 // A Reason says in one word why a request ended as it did. The list is closed:
@@ -27,7 +25,7 @@ const (
 	ReasonPath Reason = "path"
 	// ReasonMethod: neither GET nor HEAD.
 	ReasonMethod Reason = "method"
-	// ReasonRequest: nginx did not ask as the snippet makes it ask.
+	// ReasonRequest: the web server did not ask as its snippet makes it ask.
 	ReasonRequest Reason = "request"
 	// ReasonUnavailable: no answer could be worked out.
 	ReasonUnavailable Reason = "unavailable"
@@ -42,63 +40,69 @@ func Reasons() []Reason {
 	}
 }
 
-// An Outcome is all that came of one request. The zero Outcome is a denial
-// without a reason, which is answered with 503.
+// A Page names a page of the service that is shown to a person, from a closed
+// list that the web server's snippet knows.
+type Page string
+
+// An Outcome is all that came of one question: enough to answer it, to count it
+// and to keep a record of it. The zero Outcome is a denial without a reason.
 type Outcome struct {
-	Reason Reason
-	// Download is nil when the path belongs to none.
-	Download  *Download
-	Path      pathguard.Path
+	// Question is what was asked. It is nil in the zero Outcome alone.
+	Question  *Question
+	Reason    Reason
 	Principal Principal
 	Decision  Decision
 	// Source names the identity source that accepted or refused the
 	// credentials; empty where none found any.
 	Source string
-	// Challenge is the WWW-Authenticate value for a 401, if a scheme applies.
+	// Challenge is the WWW-Authenticate value for a caller who is not known, if
+	// a scheme applies.
 	Challenge string
-	// Login is where a browser is sent to log in; empty means 401. It counts
-	// for ReasonAnonymous and ReasonCredentials alone.
+	// Login is where a browser is sent to log in; empty means that it is
+	// refused. It counts for ReasonAnonymous and ReasonCredentials alone.
 	Login string
+	// Page is the page that goes with a denial; empty means none. What is
+	// allowed is a file, and has no page.
+	Page Page
 	// Err is for the operator: it never reaches the client.
 	Err error
 }
 
-// Allowed reports whether nginx may open the file. Every piece must say so: a
-// decision alone is not enough.
-func (o *Outcome) Allowed() bool {
-	return o.Reason == ReasonPolicy && o.Decision.Effect == Allow && o.Err == nil &&
-		o.Download != nil && !o.Path.IsZero() && o.Principal.Subject != ""
+// Refuse returns the outcome of a question that ends before anyone has been
+// asked. The error is for the operator.
+func Refuse(q *Question, reason Reason, err error) *Outcome {
+	return &Outcome{Question: q, Reason: reason, Err: err}
 }
 
-// retryAfter is what a client is told to wait when the service could not
-// decide, in seconds.
-const retryAfter = "5"
+// Download returns the download that was asked for, or nil.
+func (o *Outcome) Download() *Download {
+	if o.Question == nil {
+		return nil
+	}
+	return o.Question.Download
+}
 
-// status returns the status that the client must get; nginx carries it there.
-// This is the reply table.
-func (o *Outcome) status() int {
-	if o.Allowed() {
-		return http.StatusNoContent
-	}
-	switch o.Reason {
-	case ReasonPolicy, ReasonDefaultDeny:
-		if o.Download != nil && o.Download.DenyStatus == http.StatusForbidden {
-			return http.StatusForbidden
-		}
-		return http.StatusNotFound
-	case ReasonAnonymous, ReasonCredentials:
-		if o.Login != "" {
-			return http.StatusFound
-		}
-		return http.StatusUnauthorized
-	case ReasonSubject, ReasonMethod:
-		return http.StatusForbidden
-	case ReasonPath, ReasonRequest:
-		return http.StatusBadRequest
-	default:
-		return http.StatusServiceUnavailable
-	}
+// Allowed reports whether the web server may open the file. Every piece must say
+// so: a decision alone is not enough.
+func (o *Outcome) Allowed() bool {
+	return o.Reason == ReasonPolicy && o.Decision.Effect == Allow && o.Err == nil &&
+		o.Download() != nil && !o.Question.Path.IsZero() && o.Principal.Subject != ""
 }
 
 // An Observer is told of every outcome and how long it took.
 type Observer func(*Outcome, time.Duration)
+
+// String returns the decision as logs show it: `g42:policy.csv:17`, or `g42:-`
+// where no line decided.
+func (d Decision) String() string {
+	b := make([]byte, 0, 32)
+	b = append(b, 'g')
+	b = strconv.AppendUint(b, d.Generation, 10)
+	if d.Line == 0 {
+		return string(append(b, ":-"...))
+	}
+	b = append(b, ':')
+	b = append(b, d.File...)
+	b = append(b, ':')
+	return string(strconv.AppendInt(b, int64(d.Line), 10))
+}

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/http"
 	"runtime"
 	"slices"
 	"strconv"
@@ -169,12 +168,12 @@ func (b *Basic) Reload(ctx context.Context) error {
 //
 // The context plays no part: a check may serve several requests, and all
 // waiting is bounded.
-func (b *Basic) Authenticate(_ context.Context, r *http.Request) (authz.Principal, error) {
+func (b *Basic) Authenticate(_ context.Context, q *authz.Question) (authz.Principal, error) {
 	u := b.users.Load()
 	if u == nil {
 		return authz.Principal{}, &authz.UnavailableError{Source: sourceBasic, Err: errors.New("no htpasswd file is loaded")}
 	}
-	value, err := onlyValue(r.Header, "Authorization")
+	value, err := onlyValue(q.Header, "Authorization")
 	if err != nil {
 		return b.refuse(err)
 	}
@@ -259,7 +258,7 @@ func parseBasic(value string) (user, password string, err error) {
 	if !found {
 		return "", "", errors.New("the credentials have no colon")
 	}
-	if err := ValidSubject(user); err != nil {
+	if err := authz.ValidSubject(user); err != nil {
 		return "", "", fmt.Errorf("the user %w", err)
 	}
 	switch {

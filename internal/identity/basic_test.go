@@ -641,7 +641,7 @@ func FuzzBasicHeader(f *testing.F) {
 		if !strings.EqualFold(scheme, "basic") || strings.TrimLeft(blob, " ") != base64.StdEncoding.EncodeToString([]byte(user+":"+password)) {
 			t.Fatalf("%q became %q and %q", value, user, password)
 		}
-		if ValidSubject(user) != nil || strings.Contains(user, ":") || password == "" || len(password) > 72 || strings.ContainsAny(password, "\x00\r\n") {
+		if authz.ValidSubject(user) != nil || strings.Contains(user, ":") || password == "" || len(password) > 72 || strings.ContainsAny(password, "\x00\r\n") {
 			t.Fatalf("accepted %q and %q", user, password)
 		}
 		// net/http reads the same where it reads anything.

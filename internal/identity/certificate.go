@@ -94,8 +94,8 @@ func (c *Certificate) needsDN() bool { return c.isDN() || c.opts.Groups != "" }
 // Authenticate returns the subject of the certificate. A client that showed
 // none is authz.ErrNoCredentials. A certificate that nginx has not verified, or
 // whose names are not what the options ask for, is an *authz.CredentialsError.
-func (c *Certificate) Authenticate(_ context.Context, r *http.Request) (authz.Principal, error) {
-	verify, err := onlyValue(r.Header, HeaderVerify)
+func (c *Certificate) Authenticate(_ context.Context, q *authz.Question) (authz.Principal, error) {
+	verify, err := onlyValue(q.Header, HeaderVerify)
 	if err != nil {
 		return c.refuse(err)
 	}
@@ -106,7 +106,7 @@ func (c *Certificate) Authenticate(_ context.Context, r *http.Request) (authz.Pr
 	default: // FAILED:reason
 		return c.refuse(errors.New("nginx has not verified the certificate"))
 	}
-	p, err := c.principal(r.Header)
+	p, err := c.principal(q.Header)
 	if err != nil {
 		return c.refuse(err)
 	}
@@ -144,7 +144,7 @@ func (c *Certificate) principal(h http.Header) (authz.Principal, error) {
 	if err != nil {
 		return authz.Principal{}, err
 	}
-	if err := ValidSubject(subject); err != nil {
+	if err := authz.ValidSubject(subject); err != nil {
 		return authz.Principal{}, fmt.Errorf("the subject %w", err)
 	}
 	p := authz.Principal{Subject: subject, Source: sourceCertificate}

@@ -29,13 +29,16 @@ func onlyCookie(h http.Header, name string) (string, error) {
 	return value, nil
 }
 
+// maxCookieName bounds the name of a cookie, in bytes.
+const maxCookieName = 256
+
 // ValidCookieName says why a cookie cannot be read by that name, or returns
 // nil. The message is a predicate.
 func ValidCookieName(name string) error {
 	isToken := func(r rune) bool { // RFC 6265 section 4.1.1
 		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 	}
-	if name == "" || len(name) > maxNameBytes || strings.ContainsFunc(name, func(r rune) bool { return !isToken(r) }) {
+	if name == "" || len(name) > maxCookieName || strings.ContainsFunc(name, func(r rune) bool { return !isToken(r) }) {
 		return errors.New("is not a cookie's name: letters, digits, -, _ and others of RFC 6265")
 	}
 	return nil

@@ -26,9 +26,9 @@ func ExampleChain() {
 	chain := identity.Chain{certificate, passwords}
 
 	ask := func(name, value string) {
-		r := &http.Request{Header: http.Header{}}
-		r.Header.Set(name, value)
-		who, err := chain.Authenticate(context.Background(), r)
+		q := &authz.Question{Header: http.Header{}}
+		q.Header.Set(name, value)
+		who, err := chain.Authenticate(context.Background(), q)
 		fmt.Println(who.Subject, who.Groups, who.Source, err)
 	}
 	ask("X-Remote-User", "CN=alice,O=Example")
@@ -52,14 +52,14 @@ func ExampleCertificate() {
 		fmt.Println(err)
 		return
 	}
-	r := &http.Request{Header: http.Header{}}
-	r.Header.Set(identity.HeaderVerify, "SUCCESS")
-	r.Header.Set(identity.HeaderDN, `CN=alice,OU=staff,O=Example\, Inc.`)
-	who, err := certificates.Authenticate(context.Background(), r)
+	q := &authz.Question{Header: http.Header{}}
+	q.Header.Set(identity.HeaderVerify, "SUCCESS")
+	q.Header.Set(identity.HeaderDN, `CN=alice,OU=staff,O=Example\, Inc.`)
+	who, err := certificates.Authenticate(context.Background(), q)
 	fmt.Println(who.Subject, who.Groups, err)
 
-	r.Header.Set(identity.HeaderVerify, "FAILED:certificate has expired")
-	_, err = certificates.Authenticate(context.Background(), r)
+	q.Header.Set(identity.HeaderVerify, "FAILED:certificate has expired")
+	_, err = certificates.Authenticate(context.Background(), q)
 	fmt.Println(err)
 	// Output:
 	// alice [@staff] <nil>
@@ -87,8 +87,8 @@ func ExampleJWT() {
 		"eyJhbGciOiJFZERTQSIsImtpZCI6IjEifQ.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUub3JnIiwiYXVkIjoiZmlsZXMiLCJzdWIiOiJhbGljZSIsImV4cCI6MjUzNDAyMzAwNzk5LCJyZWFsbV9hY2Nlc3MiOnsicm9sZXMiOlsic3RhZmYiXX19.GV_cQiC_2VdjENDjkbDT2QieQqnQEF28VqJuugiCwQ6QJsDuDPcRlu-I9DQUvT7AMgaBR29qrzkW5rFlKZcmDA",
 		"eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.",
 	} {
-		r := &http.Request{Header: http.Header{"Authorization": {"Bearer " + token}}}
-		who, err := tokens.Authenticate(context.Background(), r)
+		q := &authz.Question{Header: http.Header{"Authorization": {"Bearer " + token}}}
+		who, err := tokens.Authenticate(context.Background(), q)
 		fmt.Println(who.Subject, who.Groups, err)
 	}
 	// Output:
@@ -105,9 +105,9 @@ func ExampleBasic_Challenge() {
 	}
 	fmt.Println(passwords.Challenge())
 
-	r := &http.Request{Header: http.Header{}}
-	r.SetBasicAuth("alice", "a guess")
-	_, err = passwords.Authenticate(context.Background(), r)
+	q := &authz.Question{Header: http.Header{}}
+	q.Header.Set("Authorization", "Basic YWxpY2U6YSBndWVzcw==") // alice, with a guess
+	_, err = passwords.Authenticate(context.Background(), q)
 	var refused *authz.CredentialsError
 	fmt.Println(errors.As(err, &refused), refused.Challenge)
 	// Output:
@@ -140,20 +140,12 @@ func ExampleSession() {
 		return
 	}
 	for _, cookie := range []string{"theme=dark; sessionid=abc", "sessionid=stale", "theme=dark"} {
-		r := &http.Request{Header: http.Header{"Cookie": {cookie}}}
-		who, err := sessions.Authenticate(context.Background(), r)
+		q := &authz.Question{Header: http.Header{"Cookie": {cookie}}}
+		who, err := sessions.Authenticate(context.Background(), q)
 		fmt.Println(who.Subject, who.Groups, err)
 	}
 	// Output:
 	// alice [@staff] <nil>
 	//  [] session: the application does not know the session
 	//  [] no credentials
-}
-
-func ExampleValidSubject() {
-	fmt.Println(identity.ValidSubject("alice@example.org"))
-	fmt.Println(identity.ValidSubject("alice\u202e"))
-	// Output:
-	// <nil>
-	// holds a character that cannot be seen
 }

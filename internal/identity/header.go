@@ -58,18 +58,18 @@ func NewHeader(opts HeaderOptions) (*Header, error) {
 // nothing. A second value, also under another spelling that some server folds
 // into the same name, is an *authz.CredentialsError: it came past nginx. So is
 // a subject that ValidSubject refuses and a list of groups that does not parse.
-func (h *Header) Authenticate(_ context.Context, r *http.Request) (authz.Principal, error) {
-	subject, err := onlyValue(r.Header, h.subject)
+func (h *Header) Authenticate(_ context.Context, q *authz.Question) (authz.Principal, error) {
+	subject, err := onlyValue(q.Header, h.subject)
 	if err != nil {
 		return h.refuse(err)
 	}
 	if subject == "" {
 		return authz.Principal{}, authz.ErrNoCredentials
 	}
-	if err := ValidSubject(subject); err != nil {
+	if err := authz.ValidSubject(subject); err != nil {
 		return h.refuse(fmt.Errorf("the subject %w", err))
 	}
-	list, err := onlyValue(r.Header, h.groups)
+	list, err := onlyValue(q.Header, h.groups)
 	if err != nil {
 		return h.refuse(err)
 	}

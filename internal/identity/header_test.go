@@ -14,14 +14,14 @@ import (
 )
 
 // request reads a request with these header lines as a server reads it.
-func request(t testing.TB, lines ...string) *http.Request {
+func request(t testing.TB, lines ...string) *authz.Question {
 	t.Helper()
 	text := "GET /authorize HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(append(lines, "\r\n"), "\r\n")
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
 	if err != nil {
 		t.Fatalf("not a request that a server reads: %v", err)
 	}
-	return r
+	return &authz.Question{Header: r.Header}
 }
 
 func newTestHeader(t testing.TB) *Header {
@@ -166,7 +166,7 @@ func wantRefused(t *testing.T, got authz.Principal, err error, want authz.Creden
 // net/http drops nothing and folds only case, but nothing here relies on it:
 // a request made by hand may hold any key.
 func TestHeaderOfAnUncanonicalRequest(t *testing.T) {
-	r := &http.Request{Header: http.Header{"X-Remote-User": {"alice"}, "x-remote-user": {"admin"}}}
+	r := &authz.Question{Header: http.Header{"X-Remote-User": {"alice"}, "x-remote-user": {"admin"}}}
 	got, err := newTestHeader(t).Authenticate(t.Context(), r)
 	wantRefused(t, got, err, authz.CredentialsError{Source: "header", Problem: "X-Remote-User came more than once"})
 }
@@ -212,7 +212,7 @@ func FuzzHeader(f *testing.F) {
 	f.Add("\xff", strings.Repeat("g,", 300))
 	h := newTestHeader(f)
 	f.Fuzz(func(t *testing.T, subject, groups string) {
-		r := &http.Request{Header: http.Header{"X-Remote-User": {subject}, "X-Remote-Groups": {groups}}}
+		r := &authz.Question{Header: http.Header{"X-Remote-User": {subject}, "X-Remote-Groups": {groups}}}
 		p, err := h.Authenticate(t.Context(), r)
 		if err != nil {
 			if p.Subject != "" || p.Groups != nil {
@@ -220,11 +220,11 @@ func FuzzHeader(f *testing.F) {
 			}
 			return
 		}
-		if p.Subject != subject || ValidSubject(subject) != nil || len(p.Groups) > 256 {
+		if p.Subject != subject || authz.ValidSubject(subject) != nil || len(p.Groups) > 256 {
 			t.Fatalf("%q became %v", subject, p)
 		}
 		for _, g := range p.Groups {
-			if g[0] != '@' || ValidSubject(g[1:]) != nil && g != "@anonymous" || !strings.Contains(groups, g[1:]) || strings.Contains(g, ",") {
+			if g[0] != '@' || authz.ValidSubject(g[1:]) != nil && g != "@anonymous" || !strings.Contains(groups, g[1:]) || strings.Contains(g, ",") {
 				t.Fatalf("%q became the group %q", groups, g)
 			}
 		}

@@ -72,7 +72,7 @@ func TestHostileCredentials(t *testing.T) {
 		}
 		names[row.name] = true
 		t.Run(row.name, func(t *testing.T) {
-			r := &http.Request{Header: row.header}
+			r := &authz.Question{Header: row.header}
 			if row.header == nil {
 				r = request(t, row.lines...)
 			}

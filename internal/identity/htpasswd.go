@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/tg123/go-htpasswd"
+
+	"securefiles/authz"
 )
 
 // Limits of an htpasswd file.
@@ -184,7 +186,7 @@ func parseLine(line string) (user, hash string, err error) {
 	if !found {
 		return "", "", errors.New("no colon: a line is user:hash, as `htpasswd -B` writes it")
 	}
-	if err := ValidSubject(user); err != nil {
+	if err := authz.ValidSubject(user); err != nil {
 		return "", "", fmt.Errorf("the user %w: rename or remove it", err)
 	}
 	hash, _, _ = strings.Cut(rest, ":")

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"securefiles/authz"
 )
 
 func TestUsers(t *testing.T) {
@@ -247,7 +249,7 @@ func FuzzUsers(f *testing.F) {
 		// Whatever is accepted reads the same when it is written plainly.
 		var plain strings.Builder
 		for name, a := range u.accounts {
-			if ValidSubject(name) != nil || strings.ContainsAny(name, ":\n") || !strings.HasPrefix(a.hash, "$") {
+			if authz.ValidSubject(name) != nil || strings.ContainsAny(name, ":\n") || !strings.HasPrefix(a.hash, "$") {
 				t.Fatalf("accepted user %q with hash %q", name, a.hash)
 			}
 			fmt.Fprintf(&plain, "%s:%s\n", name, a.hash)

@@ -15,10 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"securefiles/authz"
 )
@@ -30,16 +27,24 @@ type Chain []authz.Authenticator
 
 // Authenticate returns what the first source says that finds credentials, or
 // authz.ErrNoCredentials if none does.
-func (c Chain) Authenticate(ctx context.Context, r *http.Request) (authz.Principal, error) {
-	return c.Trace(ctx, r, func(int, authz.Principal, error) {})
+func (c Chain) Authenticate(ctx context.Context, q *authz.Question) (authz.Principal, error) {
+	return c.Traced(func(int, error) {}).Authenticate(ctx, q)
 }
 
-// Trace is Authenticate, and tells saw what each source said that was asked, by
-// its place in the chain.
-func (c Chain) Trace(ctx context.Context, r *http.Request, saw func(int, authz.Principal, error)) (authz.Principal, error) {
-	for i, source := range c {
-		p, err := source.Authenticate(ctx, r)
-		saw(i, p, err)
+// Traced returns the chain as it is, but it tells saw how each source ended that
+// was asked, by its place in the chain.
+func (c Chain) Traced(saw func(i int, err error)) authz.Authenticator { return traced{c, saw} }
+
+type traced struct {
+	chain Chain
+	saw   func(int, error)
+}
+
+// Authenticate is Chain's.
+func (t traced) Authenticate(ctx context.Context, q *authz.Question) (authz.Principal, error) {
+	for i, source := range t.chain {
+		p, err := source.Authenticate(ctx, q)
+		t.saw(i, err)
 		if errors.Is(err, authz.ErrNoCredentials) {
 			continue
 		}
@@ -86,44 +91,6 @@ func isSchemeRune(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-'
 }
 
-// maxNameBytes bounds subjects and groups.
-const maxNameBytes = 256
-
-// ValidSubject says why a source may not vouch for the subject, or returns
-// nil. The message is a predicate (`is empty`) and quotes nothing.
-//
-// A subject is 1 to 256 bytes of UTF-8 in printable characters and inner
-// blanks. What cannot be seen is refused (control, format, bidirectional and
-// zero-width characters, blanks other than U+0020): two subjects must not
-// differ in that alone. It does not begin with `@`, which marks groups,
-// and is not `anonymous`. Subjects are compared byte for byte: no case folding
-// and no Unicode normalisation, here or in policy.
-func ValidSubject(subject string) error {
-	if subject == authz.Anonymous {
-		return errors.New("is the name of callers without credentials")
-	}
-	return validName(subject)
-}
-
-// validName checks what subjects and groups have in common.
-func validName(name string) error {
-	switch {
-	case name == "":
-		return errors.New("is empty")
-	case len(name) > maxNameBytes:
-		return errors.New("is longer than 256 bytes")
-	case !utf8.ValidString(name):
-		return errors.New("is not valid UTF-8")
-	case name[0] == '@':
-		return errors.New("begins with @, which marks groups")
-	case name[0] == ' ' || name[len(name)-1] == ' ':
-		return errors.New("begins or ends with a blank")
-	case strings.ContainsFunc(name, isUnseen):
-		return errors.New("holds a character that cannot be seen")
-	}
-	return nil
-}
-
 // maxGroups bounds the groups of one request.
 const maxGroups = 256
 
@@ -137,22 +104,10 @@ func groupNames(names []string) ([]string, error) {
 	}
 	var groups []string
 	for _, name := range names {
-		if err := validName(name); err != nil {
+		if err := authz.ValidGroup(name); err != nil {
 			return nil, fmt.Errorf("a group %w", err)
 		}
-		group := "@" + name
-		if group == authz.GroupAnyone || group == authz.GroupAuthenticated {
-			return nil, errors.New("a group is one that the service gives out itself")
-		}
-		groups = append(groups, group)
+		groups = append(groups, "@"+name)
 	}
 	return groups, nil
-}
-
-// isUnseen reports whether r shows nothing. Go's IsPrint refuses
-// control and format characters and every blank but U+0020; the tables add
-// letters and marks that Unicode asks renderers to ignore (Hangul fillers,
-// U+034F, variation selectors).
-func isUnseen(r rune) bool {
-	return !unicode.IsPrint(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }

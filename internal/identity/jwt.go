@@ -128,8 +128,8 @@ func (j *JWT) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "jwt of %s", j.keys.o
 // came twice or is not accepted is an *authz.CredentialsError. An
 // *authz.UnavailableError says that it could not be told, because the issuer
 // cannot be asked for its keys.
-func (j *JWT) Authenticate(ctx context.Context, r *http.Request) (authz.Principal, error) {
-	token, err := j.token(r.Header)
+func (j *JWT) Authenticate(ctx context.Context, q *authz.Question) (authz.Principal, error) {
+	token, err := j.token(q.Header)
 	if errors.Is(err, authz.ErrNoCredentials) {
 		return authz.Principal{}, authz.ErrNoCredentials
 	}
@@ -309,7 +309,7 @@ func (j *JWT) accept(payload []byte) (verified, error) {
 	if claims["email_verified"] != true && j.opts.SubjectClaim == "email" {
 		return verified{}, wrong("the issuer has not verified the email (email_verified)")
 	}
-	if err := validClaim(subject, ValidSubject); err != nil {
+	if err := validClaim(subject, authz.ValidSubject); err != nil {
 		return verified{}, wrong("the subject " + err.Error())
 	}
 	groups, err := j.groups(claims)
@@ -418,7 +418,7 @@ func (j *JWT) groups(claims map[string]any) ([]string, error) {
 		if !ok {
 			return nil, errors.New("a group is no text")
 		}
-		if err := validClaim(name, validName); err != nil {
+		if err := validClaim(name, authz.ValidGroup); err != nil {
 			return nil, fmt.Errorf("a group %w", err)
 		}
 		names = append(names, name)

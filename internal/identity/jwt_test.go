@@ -429,7 +429,7 @@ func FuzzJWT(f *testing.F) {
 			{bearer, http.Header{"Authorization": {"Bearer " + credentials}}, credentials},
 			{cookie, http.Header{"Cookie": {cookies}}, cookies},
 		} {
-			p, err := ask.source.Authenticate(t.Context(), &http.Request{Header: ask.header})
+			p, err := ask.source.Authenticate(t.Context(), &authz.Question{Header: ask.header})
 			if err == nil {
 				if p.Subject != "alice" || p.Source != "jwt" || len(p.Groups) != 2 {
 					t.Fatalf("%q became %+v", ask.text, p)

@@ -344,8 +344,8 @@ func weigh(_ digest, a answer) uint32 {
 //
 // The call serves every request that waits for it: ctx ends the wait, not the
 // call.
-func (s *Session) Authenticate(ctx context.Context, r *http.Request) (authz.Principal, error) {
-	values, err := s.credentials(r.Header)
+func (s *Session) Authenticate(ctx context.Context, q *authz.Question) (authz.Principal, error) {
+	values, err := s.credentials(q.Header)
 	if errors.Is(err, authz.ErrNoCredentials) {
 		return authz.Principal{}, authz.ErrNoCredentials
 	}
@@ -578,7 +578,7 @@ func readHeaders(h http.Header, subjectHeader, groupsHeader string) (authz.Princ
 	if err != nil {
 		return authz.Principal{}, fmt.Errorf("in the answer, %w", err)
 	}
-	if err := ValidSubject(subject); err != nil {
+	if err := authz.ValidSubject(subject); err != nil {
 		return authz.Principal{}, &unfitError{"the subject " + err.Error()}
 	}
 	groups, err := parseGroups(list)
@@ -625,11 +625,11 @@ func readJSON(text []byte, subjectPath, groupsPath string) (authz.Principal, err
 		if names[i], ok = item.(string); !ok {
 			return authz.Principal{}, errors.New("a group in the answer is not a string")
 		}
-		if err := validClaim(names[i], validName); err != nil {
+		if err := validClaim(names[i], authz.ValidGroup); err != nil {
 			return authz.Principal{}, &unfitError{"a group " + err.Error()}
 		}
 	}
-	if err := validClaim(subject, ValidSubject); err != nil {
+	if err := validClaim(subject, authz.ValidSubject); err != nil {
 		return authz.Principal{}, &unfitError{"the subject " + err.Error()}
 	}
 	groups, err := groupNames(names)

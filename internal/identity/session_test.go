@@ -65,10 +65,10 @@ func answerJSON(text string) http.HandlerFunc {
 	}
 }
 
-func withCookie(value string) *http.Request { return withHeader("Cookie", value) }
+func withCookie(value string) *authz.Question { return withHeader("Cookie", value) }
 
-func withHeader(name string, values ...string) *http.Request {
-	return &http.Request{Header: http.Header{http.CanonicalHeaderKey(name): values}}
+func withHeader(name string, values ...string) *authz.Question {
+	return &authz.Question{Header: http.Header{http.CanonicalHeaderKey(name): values}}
 }
 
 // verdict says in one word how an attempt ended.
@@ -128,7 +128,7 @@ func TestSessionHostileCredentials(t *testing.T) {
 	s := newSession(t, app, func(o *SessionOptions) { o.Headers = []string{"Authorization", "X-Session-Token"} })
 	for _, row := range []struct {
 		name    string
-		request *http.Request
+		request *authz.Question
 		problem string
 	}{
 		{"two cookies of one name", withCookie("sessionid=alices; sessionid=bobs"), "the cookie came more than once"},
@@ -138,9 +138,9 @@ func TestSessionHostileCredentials(t *testing.T) {
 		{"one without a sign first", withCookie("sessionid; sessionid=alices"), "the cookie came more than once"},
 		{"a tab between two", withCookie("sessionid=alices;\tsessionid=bobs"), "the cookie came more than once"},
 		{"two Cookie headers", withHeader("Cookie", "a=b", "sessionid=alices"), "Cookie came more than once"},
-		{"a Cookie header of another case", &http.Request{Header: http.Header{"Cookie": {"sessionid=alices"}, "cookie": {"sessionid=bobs"}}}, "Cookie came more than once"},
+		{"a Cookie header of another case", &authz.Question{Header: http.Header{"Cookie": {"sessionid=alices"}, "cookie": {"sessionid=bobs"}}}, "Cookie came more than once"},
 		{"an oversized cookie", withCookie("sessionid=" + strings.Repeat("a", 16<<10+1)), "the cookies and headers are longer than 16384 bytes"},
-		{"oversized in all", &http.Request{Header: http.Header{"Cookie": {"sessionid=" + strings.Repeat("a", 9000)}, "X-Session-Token": {strings.Repeat("b", 9000)}}}, "the cookies and headers are longer than 16384 bytes"},
+		{"oversized in all", &authz.Question{Header: http.Header{"Cookie": {"sessionid=" + strings.Repeat("a", 9000)}, "X-Session-Token": {strings.Repeat("b", 9000)}}}, "the cookies and headers are longer than 16384 bytes"},
 		{"CR LF", withCookie("sessionid=alices\r\nX-Admin: 1"), "a cookie or header is not printable ASCII"},
 		{"LF", withCookie("sessionid=alices\nHost: x"), "a cookie or header is not printable ASCII"},
 		{"NUL", withCookie("sessionid=alices\x00"), "a cookie or header is not printable ASCII"},
@@ -149,7 +149,7 @@ func TestSessionHostileCredentials(t *testing.T) {
 		{"a letter beyond ASCII", withCookie("sessionid=alicés"), "a cookie or header is not printable ASCII"},
 		{"a no-break space in front", withCookie("sessionid=\xa0alices"), "a cookie or header is not printable ASCII"},
 		{"a token twice", withHeader("X-Session-Token", "a", "b"), "X-Session-Token came more than once"},
-		{"a token with an underscore beside it", &http.Request{Header: http.Header{"X-Session-Token": {"a"}, "X_session_token": {"b"}}}, "X-Session-Token came more than once"},
+		{"a token with an underscore beside it", &authz.Question{Header: http.Header{"X-Session-Token": {"a"}, "X_session_token": {"b"}}}, "X-Session-Token came more than once"},
 		{"a token with CR LF", withHeader("X-Session-Token", "a\r\nX-Admin: 1"), "a cookie or header is not printable ASCII"},
 		{"two Authorization headers", withHeader("Authorization", "Bearer a", "Bearer b"), "Authorization came more than once"},
 	} {
@@ -859,11 +859,11 @@ func FuzzSessionAnswer(f *testing.F) {
 			}
 			return
 		}
-		if ValidSubject(p.Subject) != nil || len(p.Groups) > maxGroups {
+		if authz.ValidSubject(p.Subject) != nil || len(p.Groups) > maxGroups {
 			t.Fatalf("accepted %+v", p)
 		}
 		for _, g := range p.Groups {
-			if g[0] != '@' || validName(g[1:]) != nil || g == "@anyone" || g == "@authenticated" {
+			if g[0] != '@' || authz.ValidGroup(g[1:]) != nil || g == "@anyone" || g == "@authenticated" {
 				t.Fatalf("accepted group %q", g)
 			}
 		}

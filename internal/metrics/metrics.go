@@ -201,8 +201,8 @@ func (m *Metrics) seed(downloads, sources []string) {
 // Observe counts one outcome. It is an authz.Observer.
 func (m *Metrics) Observe(out *authz.Outcome, took time.Duration) {
 	download := noDownload
-	if out.Download != nil {
-		download = out.Download.Name
+	if d := out.Download(); d != nil {
+		download = d.Name
 	}
 	decision := "deny"
 	if out.Allowed() {

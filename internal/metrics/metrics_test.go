@@ -29,13 +29,13 @@ func newTestMetrics() *Metrics {
 
 func TestOutcomesAreCountedUnderTheirLabels(t *testing.T) {
 	m := newTestMetrics()
-	main := &authz.Download{Name: "main"}
+	main := &authz.Question{Download: &authz.Download{Name: "main"}}
 	alice := authz.Principal{Subject: "alice"}
-	m.Observe(&authz.Outcome{Reason: authz.ReasonDefaultDeny, Download: main, Principal: alice, Source: "htpasswd"}, 30*time.Microsecond)
-	m.Observe(&authz.Outcome{Reason: authz.ReasonCredentials, Download: main, Source: "htpasswd"}, time.Second)
-	m.Observe(&authz.Outcome{Reason: authz.ReasonAnonymous, Download: main, Principal: authz.AnonymousPrincipal()}, time.Second)
+	m.Observe(&authz.Outcome{Reason: authz.ReasonDefaultDeny, Question: main, Principal: alice, Source: "htpasswd"}, 30*time.Microsecond)
+	m.Observe(&authz.Outcome{Reason: authz.ReasonCredentials, Question: main, Source: "htpasswd"}, time.Second)
+	m.Observe(&authz.Outcome{Reason: authz.ReasonAnonymous, Question: main, Principal: authz.AnonymousPrincipal()}, time.Second)
 	m.Observe(&authz.Outcome{Reason: authz.ReasonPath}, time.Second)
-	m.Observe(&authz.Outcome{Reason: authz.ReasonUnavailable, Download: main}, time.Second)
+	m.Observe(&authz.Outcome{Reason: authz.ReasonUnavailable, Question: main}, time.Second)
 	m.ObserveReload(nil, time.Second)
 	m.ObserveReload(errors.New("bad"), time.Second)
 	body, _ := scrape(t, m, "")
@@ -124,7 +124,7 @@ func TestNoClientByteBecomesALabel(t *testing.T) {
 	for i := range 1000 {
 		for _, reason := range authz.Reasons() {
 			m.Observe(&authz.Outcome{
-				Reason: reason, Download: &authz.Download{Name: "main"},
+				Reason: reason, Question: &authz.Question{Download: &authz.Download{Name: "main"}},
 				Principal: authz.Principal{Subject: fmt.Sprintf("user%d", i)}, Source: "htpasswd",
 			}, time.Microsecond)
 		}

@@ -1,0 +1,263 @@
+// Package frontend speaks for the service to web servers: it makes an
+// [authz.Question] of what a server says, and that server's answer of the
+// [authz.Outcome].
+//
+// [AuthRequest] is for nginx's auth_request. Each front end has one reply table,
+// from a reason to a status, and everything that it answers comes from there: a
+// refusal of the listener's own is an outcome too, counted and logged like the
+// others.
+//
+// frontend does not protect against a web server that hands on what a client
+// wrote into the headers of the exchange, nor against whoever reaches the
+// listener in its place where no secret is asked for.
+package frontend
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"securefiles/authz"
+	"securefiles/pathguard"
+)
+
+// The headers of the exchange with nginx, in canonical form. The snippet
+// overwrites each request header, whatever the client sent.
+const (
+	headerURI    = "X-Original-Uri"
+	headerMethod = "X-Original-Method"
+	headerRange  = "X-Original-Range"
+	headerIP     = "X-Real-Ip"
+	headerID     = "X-Request-Id"
+	headerSecret = "X-Securefiles-Proxy-Secret"
+
+	headerLocation     = "X-Securefiles-Location"
+	headerDisposition  = "X-Securefiles-Disposition"
+	headerCacheControl = "X-Securefiles-Cache-Control"
+	headerLimitRate    = "X-Securefiles-Limit-Rate"
+	headerCSP          = "X-Securefiles-Csp"
+	headerDecision     = "X-Securefiles-Decision"
+	headerUser         = "X-Securefiles-User"
+	headerReason       = "X-Securefiles-Reason"
+	headerPage         = "X-Securefiles-Page"
+)
+
+// retryAfter is what a client is told to wait when the service could not
+// decide, in seconds.
+const retryAfter = "5"
+
+// Options are what a front end can do without.
+type Options struct {
+	// Secret reports whether a text is the secret that the web server shares
+	// with the service; nil asks for none.
+	Secret func(text string) bool
+	// MaxConcurrent bounds the questions that are answered at a time; more are
+	// refused. Zero means no bound.
+	MaxConcurrent int
+	// Observe is told of every outcome.
+	Observe authz.Observer
+	// Logger gets what an operator must know: outcomes that point at a
+	// broken set-up, and each decision at debug level.
+	Logger *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// An AuthRequest answers nginx's auth_request. It is safe for concurrent use.
+type AuthRequest struct {
+	guard   *authz.Guard
+	opts    Options
+	places  chan struct{} // one for each question that is being answered; nil for no bound
+	journal journal
+}
+
+// NewAuthRequest returns the front end for what the guard guards.
+func NewAuthRequest(guard *authz.Guard, opts *Options) (*AuthRequest, error) {
+	if guard == nil {
+		return nil, errors.New("a front end needs a guard")
+	}
+	a := &AuthRequest{guard: guard}
+	if opts != nil {
+		a.opts = *opts
+	}
+	if a.opts.MaxConcurrent > 0 {
+		a.places = make(chan struct{}, a.opts.MaxConcurrent)
+	}
+	if a.opts.Observe == nil {
+		a.opts.Observe = func(*authz.Outcome, time.Duration) {}
+	}
+	if a.opts.Now == nil {
+		a.opts.Now = time.Now
+	}
+	a.journal.log = cmp.Or(a.opts.Logger, slog.New(slog.DiscardHandler))
+	return a, nil
+}
+
+// ServeHTTP answers nginx's question.
+func (a *AuthRequest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := &authz.Question{Time: a.opts.Now()}
+	if a.places != nil {
+		select {
+		case a.places <- struct{}{}:
+			defer func() { <-a.places }()
+		default:
+			a.reply(w, r, authz.Refuse(q, authz.ReasonUnavailable, fmt.Errorf("more than %d questions at a time", cap(a.places))))
+			return
+		}
+	}
+	if err := a.read(q, r); err != nil {
+		a.reply(w, r, authz.Refuse(q, authz.ReasonRequest, err))
+		return
+	}
+	a.reply(w, r, a.guard.Check(r.Context(), q))
+}
+
+// NotFound answers a request for anything but the question, and
+// MethodNotAllowed one for the question by another method than GET.
+func (a *AuthRequest) NotFound(w http.ResponseWriter, r *http.Request) {
+	a.refuseRoute(w, r, http.StatusNotFound, "asked for something else than GET /authorize")
+}
+
+// MethodNotAllowed is described at NotFound.
+func (a *AuthRequest) MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
+	a.refuseRoute(w, r, http.StatusMethodNotAllowed, "asked for /authorize by another method than GET")
+}
+
+func (a *AuthRequest) refuseRoute(w http.ResponseWriter, r *http.Request, status int, problem string) {
+	q := &authz.Question{Time: a.opts.Now()}
+	a.reply(w, r, authz.Refuse(q, authz.ReasonRequest, &misuseError{status, problem + ": is proxy_pass in nginx as `securefiles nginx` prints it?"}))
+}
+
+// A misuseError says that whoever asks is not nginx with its snippet, and has a
+// status of its own.
+type misuseError struct {
+	status  int
+	problem string
+}
+
+func (e *misuseError) Error() string { return e.problem }
+
+// read takes nginx's headers apart. Each must be there once: a second value
+// means that somebody other than the snippet wrote one.
+func (a *AuthRequest) read(q *authz.Question, r *http.Request) error {
+	q.Host, q.Action, q.Header = r.Host, authz.ActionRead, r.Header
+	q.ID, q.Range = r.Header.Get(headerID), r.Header.Get(headerRange)
+	if a.opts.Secret != nil {
+		if values := r.Header[headerSecret]; len(values) != 1 || !a.opts.Secret(values[0]) {
+			return &misuseError{http.StatusForbidden, "the proxy secret is missing or wrong: set X-Securefiles-Proxy-Secret in nginx to what proxy_secret_file holds"}
+		}
+	}
+	var err error
+	if q.Target, err = single(r.Header, headerURI); err != nil {
+		return fmt.Errorf("%w: set X-Original-URI to $request_uri in nginx", err)
+	}
+	if q.Method, err = single(r.Header, headerMethod); err != nil {
+		return fmt.Errorf("%w: set X-Original-Method to $request_method in nginx", err)
+	}
+	switch len(r.Header[headerIP]) {
+	case 0: // not sent: a policy that asks for the address will not match
+	case 1:
+		// nginx behind a unix socket has no address to tell ("unix:").
+		q.IP, _ = netip.ParseAddr(r.Header[headerIP][0])
+	default:
+		return errors.New("X-Real-IP came more than once: set it to $remote_addr in nginx")
+	}
+	return nil
+}
+
+// single returns the one value of a header.
+func single(h http.Header, name string) (string, error) {
+	values := h[name]
+	switch {
+	case len(values) == 0 || values[0] == "":
+		return "", fmt.Errorf("%s is missing or empty", name)
+	case len(values) > 1:
+		return "", fmt.Errorf("%s came more than once", name)
+	}
+	return values[0], nil
+}
+
+// reply answers, counts and logs an outcome.
+func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, out *authz.Outcome) {
+	status := statusOf(out)
+	write(w.Header(), out, status)
+	w.WriteHeader(status)
+	now := a.opts.Now()
+	a.opts.Observe(out, now.Sub(out.Question.Time))
+	a.journal.write(r.Context(), out, status, now)
+}
+
+// statusOf returns the status that the client must get; nginx carries it there.
+// This is the reply table.
+func statusOf(out *authz.Outcome) int {
+	if out.Allowed() {
+		return http.StatusNoContent
+	}
+	switch out.Reason {
+	case authz.ReasonPolicy, authz.ReasonDefaultDeny:
+		if d := out.Download(); d != nil && d.DenyStatus == http.StatusForbidden {
+			return http.StatusForbidden
+		}
+		return http.StatusNotFound
+	case authz.ReasonAnonymous, authz.ReasonCredentials:
+		if out.Login != "" {
+			return http.StatusFound
+		}
+		return http.StatusUnauthorized
+	case authz.ReasonSubject, authz.ReasonMethod:
+		return http.StatusForbidden
+	case authz.ReasonPath:
+		return http.StatusBadRequest
+	case authz.ReasonRequest:
+		var misuse *misuseError
+		if errors.As(out.Err, &misuse) {
+			return misuse.status
+		}
+		return http.StatusBadRequest
+	default:
+		return http.StatusServiceUnavailable
+	}
+}
+
+// write sets the headers that nginx acts on. The keys are in canonical form,
+// so they are set without net/http's own canonicalisation, and all values come
+// from one array.
+func write(h http.Header, out *authz.Outcome, status int) {
+	values := make([]string, 0, 8)
+	set := func(name, value string) {
+		n := len(values)
+		values = append(values, value)
+		h[name] = values[n : n+1 : n+1]
+	}
+	set(headerReason, string(out.Reason))
+	if out.Principal.Subject != "" {
+		set(headerUser, out.Principal.Subject)
+	}
+	if out.Decision.Generation != 0 {
+		set(headerDecision, out.Decision.String())
+	}
+	if out.Page != "" && status != http.StatusNoContent {
+		set(headerPage, string(out.Page))
+	}
+	switch status {
+	case http.StatusNoContent:
+		d, path := out.Question.Download, out.Question.Path
+		set(headerLocation, path.Location(d.Internal))
+		set(headerDisposition, pathguard.Disposition(d.Disposition, path.Base()))
+		set(headerCacheControl, d.CacheControl)
+		set(headerCSP, d.CSP)
+		set(headerLimitRate, "0")
+	case http.StatusFound:
+		set("Location", out.Login)
+	case http.StatusUnauthorized:
+		if out.Challenge != "" {
+			set("Www-Authenticate", out.Challenge)
+		}
+	case http.StatusServiceUnavailable:
+		set("Retry-After", retryAfter)
+	}
+}
