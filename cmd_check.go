@@ -99,51 +99,44 @@ func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *
 	for _, warning := range c.Warnings {
 		add(policy.SeverityWarning, c.File, "config", warning)
 	}
-	for _, id := range c.Identity {
-		if j := id.JWT; j != nil && j.JWKSFile != "" {
-			keys, err := identity.NewKeys(identity.KeysOptions{Issuer: j.Issuer, File: j.JWKSFile, Algorithms: j.Algorithms})
-			if err == nil {
-				err = keys.Refresh(ctx)
-			}
-			if err != nil {
-				add(policy.SeverityError, j.JWKSFile, "jwks", err.Error())
-			}
-		}
-		if id.Session != nil {
-			if _, err := openSession(id.Session, slog.New(slog.DiscardHandler)); err != nil {
-				add(policy.SeverityError, c.File, "session", err.Error())
-			}
-		}
-		if id.Htpasswd == "" {
-			check.OnlyUsers = false // others can name anybody
-			continue
-		}
-		basic, err := identity.NewBasic(id.Htpasswd, nil)
-		if err != nil {
-			check.OnlyUsers = false
-			for _, problem := range unjoin(err) {
-				var wrong *identity.LineError
-				if !errors.As(problem, &wrong) {
-					add(policy.SeverityError, id.Htpasswd, "htpasswd", problem.Error())
-					continue
+	sources, err := makeSources(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	for _, source := range sources {
+		if source.Reload != nil && len(source.Files) > 0 {
+			if err := source.Reload(ctx); err != nil {
+				check.OnlyUsers = false // nobody knows who there is
+				for _, problem := range unjoin(err) {
+					add(policy.SeverityError, source.Files[0], source.Rule, problem.Error())
+					var wrong *identity.LineError
+					if errors.As(problem, &wrong) {
+						last := &findings[len(findings)-1]
+						last.File, last.Line, last.Message = wrong.File, wrong.Line, wrong.Err.Error()
+					}
 				}
-				add(policy.SeverityError, wrong.File, "htpasswd", wrong.Err.Error())
-				findings[len(findings)-1].Line = wrong.Line
+				continue
 			}
+		}
+		if source.Users == nil {
+			check.OnlyUsers = false // it can name anybody
+		} else {
+			for name, line := range source.Users() {
+				check.Users = append(check.Users, lint.User{Name: name, File: source.Files[0], Line: line})
+			}
+		}
+		if source.Notes == nil {
 			continue
 		}
-		for name, line := range basic.Users() {
-			check.Users = append(check.Users, lint.User{Name: name, File: id.Htpasswd, Line: line})
+		notes, err := source.Notes()
+		if err != nil {
+			return nil, err
 		}
-		for _, cost := range basic.Costs() {
-			took, err := cost.Measure()
-			if err != nil {
-				return nil, err
-			}
-			fmt.Fprintf(env.stderr, "%s: %s: one check takes %s of a core here\n", id.Htpasswd, cost, took.Round(100*time.Microsecond))
-			if cost.IsWeak() {
-				add(policy.SeverityWarning, id.Htpasswd, "htpasswd-cost",
-					fmt.Sprintf("%s: quick to guess for whoever gets hold of the file: set the passwords again with `htpasswd -B -C 12 FILE USER`", cost))
+		for _, note := range notes {
+			if note.Rule == "" {
+				fmt.Fprintf(env.stderr, "%s: %s\n", note.File, note.Message)
+			} else {
+				add(policy.SeverityWarning, note.File, note.Rule, note.Message)
 			}
 		}
 	}

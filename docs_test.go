@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,7 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"securefiles/authz"
-	"securefiles/internal/metrics"
+	"securefiles/internal/config"
 )
 
 // documents are the texts that users read.
@@ -128,8 +129,15 @@ func TestDocumentedLinksLeadSomewhere(t *testing.T) {
 func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	counters := testCounters()
 	counters.Observe(&authz.Outcome{}, 0)
-	counters.RegisterKeys(func() metrics.Keys { return metrics.Keys{} })
-	counters.RegisterSessions(func() metrics.Sessions { return metrics.Sessions{} })
+	c, err := config.Load("internal/config/testdata/valid-full.yaml", nil) // a source of each kind
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, err := makeSources(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	countSources(counters, sources)
 	w := httptest.NewRecorder()
 	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	exists := map[string]bool{}

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -31,7 +32,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"securefiles/internal/config"
-	"securefiles/internal/identity"
 	"securefiles/internal/nginx"
 	"securefiles/policy"
 )
@@ -180,27 +180,16 @@ func (cmd *nginxCommand) Run(env environment, all *commands) error {
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks,
 		})
 	}
-	for _, id := range c.Identity {
-		if id.Header != "" {
-			snippet.Identity = append(snippet.Identity, nginx.Header{Name: id.Header, Value: id.NginxValue})
-		}
-		if id.Certificate != nil {
-			c, err := openCertificate(id.Certificate)
-			if err != nil {
-				return err
-			}
-			for _, name := range c.Headers() {
-				snippet.Identity = append(snippet.Identity, nginx.Header{Name: name, Value: map[string]string{
-					identity.HeaderVerify: "$ssl_client_verify", identity.HeaderDN: "$ssl_client_s_dn", identity.HeaderCertificate: "$ssl_client_escaped_cert",
-				}[name]})
-			}
-		}
-		if id.GroupsHeader != "" {
-			snippet.Identity = append(snippet.Identity, nginx.Header{Name: id.GroupsHeader, Value: id.NginxGroupsValue})
-		}
-		if id.Session != nil {
-			for _, name := range id.Session.Headers {
-				snippet.Identity = append(snippet.Identity, nginx.FromClient(name))
+	sources, err := makeSources(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	for _, source := range sources {
+		for _, h := range source.Headers {
+			if h.FromClient {
+				snippet.Identity = append(snippet.Identity, nginx.FromClient(h.Name))
+			} else {
+				snippet.Identity = append(snippet.Identity, nginx.Header{Name: h.Name, Value: h.Value})
 			}
 		}
 	}

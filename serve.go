@@ -83,12 +83,16 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	}
 	logPolicy(log, store)
 
-	callers, err := openIdentity(c, log)
+	sources, err := openSources(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	if err := loadKeys(ctx, log, callers.keys); err != nil {
-		return err
+	sources.Ask(ctx)
+	for _, source := range sources {
+		logSource(log, source)
+		if source.Secret {
+			warnIfOthersRead(log, "the secret that tokens are signed with", source.Files[0])
+		}
 	}
 	secret, err := proxySecret(ctx, c, env.environ, log)
 	if err != nil {
@@ -107,21 +111,16 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	if err != nil {
 		return err
 	}
-	counters := metrics.New(info.Version, info.Commit, downloads.Names(), callers.names, func() metrics.Policy {
+	counters := metrics.New(info.Version, info.Commit, downloads.Names(), sources.Names(), func() metrics.Policy {
 		s := store.Status()
 		return metrics.Policy{Lines: s.Lines, Generation: s.Generation, LoadedAt: s.LoadedAt, Stale: s.Stale, Indexed: s.Indexed, LargestBucket: s.LargestBucket}
 	})
-	if len(callers.keys) > 0 {
-		counters.RegisterKeys(callers.keysState)
-	}
-	if len(callers.sessions) > 0 {
-		counters.RegisterSessions(callers.sessionState)
-	}
+	countSources(counters, sources)
 	shadow, err := shadow.New(store, c.Policy.ShadowShare)
 	if err != nil {
 		return err
 	}
-	guard, err := authz.New(downloads, callers.chain, shadow, &authz.Options{Challenge: callers.challenge, LoginURL: c.LoginURL})
+	guard, err := authz.New(downloads, sources.Chain(), shadow, &authz.Options{Challenge: sources.Challenge(), LoginURL: c.LoginURL})
 	if err != nil {
 		return err
 	}
@@ -138,7 +137,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	if err != nil {
 		return err
 	}
-	s := &service{log: log, downloads: downloads, store: store, counters: counters, callers: callers, token: token}
+	s := &service{log: log, downloads: downloads, store: store, counters: counters, sources: sources, token: token}
 	nginxListener, adminListener, err := openListeners(c)
 	if err != nil {
 		return err
@@ -170,178 +169,6 @@ func newLogger(w io.Writer, c config.Log) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, opts))
 	}
 	return slog.New(slog.NewTextHandler(w, opts))
-}
-
-// callers is the configured identity.
-type callers struct {
-	chain     identity.Chain
-	names     []string // of the sources, for metrics
-	places    []string // where each looks, for people
-	basic     []*identity.Basic
-	keys      []*identity.Keys // one an issuer, however many sources use it
-	sessions  []*identity.Session
-	challenge string
-}
-
-func openIdentity(c *config.Config, log *slog.Logger) (*callers, error) {
-	out := &callers{}
-	for _, id := range c.Identity {
-		switch {
-		case id.Header != "":
-			header, err := identity.NewHeader(identity.HeaderOptions{Header: id.Header, GroupsHeader: id.GroupsHeader})
-			if err != nil {
-				return nil, fmt.Errorf("identity from header %s: %w", id.Header, err)
-			}
-			out.add("header", id.Header, header)
-		case id.Htpasswd != "":
-			basic, err := identity.NewBasic(id.Htpasswd, &identity.BasicOptions{Realm: id.Realm, Remember: time.Duration(id.Remember)})
-			if err != nil {
-				return nil, fmt.Errorf("identity from htpasswd: %w", err)
-			}
-			out.add("htpasswd", "Authorization: Basic, users of "+id.Htpasswd, basic)
-			out.basic = append(out.basic, basic)
-			out.challenge = basic.Challenge() // a browser's password prompt goes before all else
-		case id.JWT != nil:
-			token, err := out.openJWT(id.JWT)
-			if err != nil {
-				return nil, fmt.Errorf("identity from jwt of %s: %w", id.JWT.Issuer, err)
-			}
-			if slices.ContainsFunc(id.JWT.Algorithms, func(a string) bool { return strings.HasPrefix(a, "HS") }) {
-				warnIfOthersRead(log, "the secret that tokens are signed with", id.JWT.JWKSFile)
-			}
-			out.add("jwt", tokenPlace(id.JWT)+", issuer "+id.JWT.Issuer, token)
-			if out.challenge == "" {
-				out.challenge = token.Challenge()
-			}
-		case id.Certificate != nil:
-			certificate, err := openCertificate(id.Certificate)
-			if err != nil {
-				return nil, err
-			}
-			out.add("certificate", "what nginx says of the client's certificate", certificate)
-		default:
-			session, err := openSession(id.Session, log)
-			if err != nil {
-				return nil, err
-			}
-			out.add("session", strings.Join(append(slices.Clone(id.Session.Headers), id.Session.Cookies...), ", ")+", asked of the application", session)
-			out.sessions = append(out.sessions, session)
-		}
-	}
-	return out, nil
-}
-
-func (c *callers) add(name, place string, source authz.Authenticator) {
-	c.chain = append(c.chain, source)
-	c.names = append(c.names, name)
-	c.places = append(c.places, place)
-}
-
-func tokenPlace(j *config.JWT) string {
-	if j.Cookie != "" {
-		return "cookie " + j.Cookie
-	}
-	return "Authorization: Bearer"
-}
-
-func openCertificate(c *config.Certificate) (*identity.Certificate, error) {
-	certificate, err := identity.NewCertificate(identity.CertificateOptions{Subject: c.Subject, Groups: c.Groups})
-	if err != nil {
-		return nil, fmt.Errorf("identity from certificate: %w", err)
-	}
-	return certificate, nil
-}
-
-// openJWT makes a source of tokens. Sources of one issuer share its keys, so
-// that it is asked once for all.
-func (c *callers) openJWT(j *config.JWT) (*identity.JWT, error) {
-	keys, err := identity.NewKeys(identity.KeysOptions{
-		Issuer: j.Issuer, URL: j.JWKSURL, File: j.JWKSFile, Algorithms: j.Algorithms,
-		Refresh: time.Duration(j.Refresh), Timeout: time.Duration(j.Timeout),
-	})
-	if err != nil {
-		return nil, err
-	}
-	if i := slices.IndexFunc(c.keys, keys.SameSource); i >= 0 {
-		keys = c.keys[i]
-	} else {
-		c.keys = append(c.keys, keys)
-	}
-	return identity.NewJWT(keys, identity.JWTOptions{
-		Audiences: j.Audience, Cookie: j.Cookie, SubjectClaim: j.SubjectClaim, GroupsClaim: j.GroupsClaim, Leeway: time.Duration(j.Leeway),
-	})
-}
-
-// loadKeys loads the keys of issuers before the first request comes. Those of
-// a file must be right. An issuer may be down: its tokens get 503 until it is
-// back.
-func loadKeys(ctx context.Context, log *slog.Logger, all []*identity.Keys) error {
-	for _, keys := range all {
-		if err := keys.Refresh(ctx); err != nil && keys.File() != "" {
-			return fmt.Errorf("keys of %s: %w", keys.Issuer(), err)
-		}
-		logKeys(log, keys)
-	}
-	return nil
-}
-
-func logKeys(log *slog.Logger, keys *identity.Keys) {
-	status := keys.Status()
-	switch {
-	case status.Err != nil && status.Generation == 0:
-		log.Warn("no keys of an issuer: its tokens are answered with 503 until it can be asked", "issuer", keys.Issuer(), "error", status.Err)
-	case status.Err != nil:
-		log.Warn("keys refused, the last good ones go on serving", "issuer", keys.Issuer(), "error", status.Err)
-	default:
-		log.Info("keys loaded", "issuer", keys.Issuer(), "keys", status.Keys, "generation", status.Generation, "skipped", strings.Join(status.Skipped, "; "))
-	}
-}
-
-// keysState sums up the issuers of tokens.
-func (c *callers) keysState() metrics.Keys {
-	var sum metrics.Keys
-	for _, k := range c.keys {
-		status := k.Status()
-		sum.Loaded += status.Loaded
-		sum.Failed += status.Failed
-		if status.Err != nil {
-			sum.Stale++
-		}
-	}
-	return sum
-}
-
-// sessionState sums up the sources that ask applications.
-func (c *callers) sessionState() metrics.Sessions {
-	var sum metrics.Sessions
-	for _, s := range c.sessions {
-		stats := s.Stats()
-		sum.Known += stats.Known
-		sum.Refused += stats.Refused
-		sum.Failed += stats.Failed
-		sum.Open = sum.Open || stats.Open
-	}
-	return sum
-}
-
-func openSession(c *config.Session, log *slog.Logger) (*identity.Session, error) {
-	session, err := identity.NewSession(identity.SessionOptions{
-		URL: c.URL, Socket: c.Socket, Cookies: c.Cookies, Headers: c.Headers, Send: c.Send,
-		SubjectHeader: c.SubjectHeader, GroupsHeader: c.GroupsHeader, SubjectPath: c.SubjectPath, GroupsPath: c.GroupsPath,
-		Timeout: time.Duration(c.Timeout), Remember: time.Duration(c.Remember), RememberRefused: time.Duration(c.RememberRefused),
-		CAFile: c.CAFile, MaxCalls: c.MaxCalls,
-		OnBreaker: func(open bool) {
-			if open {
-				log.Error("the application does not answer: sessions that are not remembered get 503", "url", c.URL)
-			} else {
-				log.Info("the application answers again", "url", c.URL)
-			}
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("identity from session: %w", err)
-	}
-	return session, nil
 }
 
 func guardedDownloads(list []config.Download) (*authz.Downloads, error) {
@@ -419,7 +246,7 @@ type service struct {
 	downloads *authz.Downloads
 	store     *policy.Store
 	counters  *metrics.Metrics
-	callers   *callers
+	sources   identity.Sources
 	token     *adminToken // nil where none is configured
 	stopping  atomic.Bool
 }
@@ -431,19 +258,18 @@ func (s *service) reloadOnChange(ctx context.Context, c *config.Config) error {
 	group.Go(func() error {
 		return watch.Files(ctx, source.Names(), func() { s.reloadPolicy(ctx) })
 	})
-	for _, b := range s.callers.basic {
-		group.Go(func() error {
-			return watch.Files(ctx, []string{b.File()}, func() { s.reloadUsers(ctx, b) })
-		})
-	}
-	for _, k := range s.callers.keys {
-		group.Go(func() error {
-			if k.File() == "" {
-				generation := k.Status().Generation
-				return k.Run(ctx, func(err error) { generation = s.keysLoaded(k, generation, err) })
-			}
-			return watch.Files(ctx, []string{k.File()}, func() { s.reloadKeys(ctx, k) })
-		})
+	for _, source := range s.sources {
+		if source.Run != nil {
+			generation := source.State().Generation
+			group.Go(func() error {
+				return source.Run(ctx, func(err error) { generation = s.sourceLoaded(source, generation, err) })
+			})
+		}
+		if source.Reload != nil && len(source.Files) > 0 {
+			group.Go(func() error {
+				return watch.Files(ctx, source.Files, func() { s.reloadSource(ctx, source) })
+			})
+		}
 	}
 	return group.Wait()
 }
@@ -460,11 +286,10 @@ func (s *service) reloadOnHangup(ctx context.Context) error {
 		case <-hangup:
 			notify(s.log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
 			s.reloadPolicy(ctx)
-			for _, b := range s.callers.basic {
-				s.reloadUsers(ctx, b)
-			}
-			for _, k := range s.callers.keys {
-				s.reloadKeys(ctx, k)
+			for _, source := range s.sources {
+				if source.Reload != nil {
+					s.reloadSource(ctx, source)
+				}
 			}
 			if err := s.token.reload(ctx, s.log); err != nil {
 				s.log.Error("no admin token is accepted until it is mended", "error", err)
@@ -514,25 +339,17 @@ func logPolicy(log *slog.Logger, store *policy.Store) {
 	}
 }
 
-func (s *service) reloadUsers(ctx context.Context, b *identity.Basic) {
-	if err := b.Reload(ctx); err != nil {
-		s.log.Error("users refused, the last good version goes on serving", "error", err)
-		return
-	}
-	s.log.Info("users loaded", "file", b.File())
+func (s *service) reloadSource(ctx context.Context, source *identity.Source) {
+	generation := source.State().Generation
+	s.sourceLoaded(source, generation, source.Reload(ctx))
 }
 
-func (s *service) reloadKeys(ctx context.Context, k *identity.Keys) {
-	generation := k.Status().Generation
-	s.keysLoaded(k, generation, k.Refresh(ctx))
-}
-
-// keysLoaded tells of an attempt to load keys, unless nothing has changed. It
-// returns the generation that serves now.
-func (s *service) keysLoaded(k *identity.Keys, before uint64, err error) uint64 {
-	now := k.Status().Generation
+// sourceLoaded tells of an attempt to load what a source holds, unless nothing has
+// changed. It returns the generation that serves now.
+func (s *service) sourceLoaded(source *identity.Source, before uint64, err error) uint64 {
+	now := source.State().Generation
 	if err != nil || now != before {
-		logKeys(s.log, k)
+		logSource(s.log, source)
 	}
 	return now
 }

@@ -14,113 +14,13 @@ import (
 
 	"securefiles/authz"
 	"securefiles/internal/config"
+	"securefiles/internal/identity"
 	"securefiles/policy"
 )
 
 // maxRequest bounds the request that whoami reads, in bytes: what the service
 // takes from nginx.
 const maxRequest = maxHeaderBytes
-
-// How an attempt to find out who asks can end; of a source, or of all.
-const (
-	resultAccepted    = "accepted"    // this is the caller
-	resultRefused     = "refused"     // credentials are there, and wrong: 401, or 403 for a role's name
-	resultUnavailable = "unavailable" // credentials are there, and nobody can tell: 503
-	resultNothing     = "nothing"     // no credentials of this kind
-	resultNotAsked    = "not asked"   // an earlier source decided
-	resultAnonymous   = "anonymous"   // no source found credentials
-)
-
-// An introduction says who asks with a request, and how that came about. It
-// holds names and reasons, and nothing that could be used to log in.
-type introduction struct {
-	Result  string        `json:"result"`
-	Subject string        `json:"subject,omitempty"`
-	Groups  []string      `json:"groups,omitempty"`
-	Source  string        `json:"source,omitempty"`
-	Problem string        `json:"problem,omitempty"`
-	Sources []testimonial `json:"sources"`
-}
-
-// A testimonial is what one source said.
-type testimonial struct {
-	Source  string `json:"source"`
-	Place   string `json:"place"` // where it looks
-	Result  string `json:"result"`
-	Problem string `json:"problem,omitempty"`
-}
-
-// introduce asks the sources as the service does. The policy, which may be nil,
-// has its say on names that it reserves.
-func (c *callers) introduce(ctx context.Context, q *authz.Question, store authz.Decider) *introduction {
-	out := &introduction{}
-	for i, name := range c.names {
-		out.Sources = append(out.Sources, testimonial{Source: name, Place: c.places[i], Result: resultNotAsked})
-	}
-	p, err := authz.Identify(ctx, c.chain.Traced(func(i int, err error) {
-		out.Sources[i].Result, out.Sources[i].Problem = resultOf(err)
-	}), q)
-	if err == nil && store != nil {
-		_, err = store.Decide(ctx, q.Query(p))
-		if !errors.Is(err, authz.ErrReservedSubject) { // of the policy, only names matter here
-			err = nil
-		}
-	}
-	out.Result, out.Problem = resultOf(err)
-	out.Subject, out.Groups, out.Source = p.Subject, p.Groups, p.Source
-	if p.IsAnonymous() {
-		out.Result = resultAnonymous
-	}
-	return out
-}
-
-// resultOf puts what a source said into words.
-func resultOf(err error) (result, problem string) {
-	var bad *authz.CredentialsError
-	switch {
-	case err == nil:
-		return resultAccepted, ""
-	case errors.Is(err, authz.ErrNoCredentials):
-		return resultNothing, ""
-	case errors.As(err, &bad):
-		return resultRefused, bad.Problem
-	case errors.Is(err, authz.ErrReservedSubject):
-		return resultRefused, err.Error()
-	default:
-		return resultUnavailable, err.Error()
-	}
-}
-
-// Render writes the introduction for people, the outcome first.
-func (i *introduction) Render(w io.Writer) error {
-	var b strings.Builder
-	b.WriteString(i.Result)
-	switch {
-	case i.Result == resultAnonymous:
-		b.WriteString(": no source finds credentials")
-	case i.Subject != "":
-		fmt.Fprintf(&b, ": %s", i.Subject)
-	}
-	if i.Source != "" {
-		fmt.Fprintf(&b, ", by %s", i.Source)
-	}
-	if i.Problem != "" {
-		fmt.Fprintf(&b, ": %s", i.Problem)
-	}
-	b.WriteString("\n")
-	if len(i.Groups) > 0 {
-		fmt.Fprintf(&b, "groups: %s\n", strings.Join(i.Groups, ", "))
-	}
-	for n, s := range i.Sources {
-		fmt.Fprintf(&b, "%d. %s (%s): %s", n+1, s.Source, s.Place, s.Result)
-		if s.Problem != "" {
-			fmt.Fprintf(&b, ": %s", s.Problem)
-		}
-		b.WriteString("\n")
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
 
 // readRequest reads a request as a server does: whole (GET /path HTTP/1.1 and
 // header lines), or header lines alone. Its error quotes nothing.
@@ -164,13 +64,11 @@ func (cmd *whoamiCommand) Run(ctx context.Context, env environment, all *command
 	}
 	q.Download = downloads.All()[0]
 	log := newLogger(env.stderr, config.Log{Format: c.Log.Format, Level: "error"})
-	callers, err := openIdentity(c, log)
+	sources, err := openSources(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	if err := loadKeys(ctx, log, callers.keys); err != nil {
-		return err
-	}
+	sources.Ask(ctx)
 	var decider authz.Decider
 	source, opts := policySource(c)
 	if store, err := policy.Open(ctx, source, opts); err == nil {
@@ -178,7 +76,7 @@ func (cmd *whoamiCommand) Run(ctx context.Context, env environment, all *command
 	} else {
 		fmt.Fprintln(env.stderr, "securefiles: the policy cannot be read, so whether the user is named like a role of it is not looked at: see `securefiles check`")
 	}
-	answer := callers.introduce(ctx, q, decider)
+	answer := sources.Whoami(ctx, q, decider)
 	if cmd.JSON {
 		err = writeJSON(env.stdout, answer)
 	} else {
@@ -187,7 +85,7 @@ func (cmd *whoamiCommand) Run(ctx context.Context, env environment, all *command
 	if err != nil {
 		return err
 	}
-	if answer.Result != resultAccepted {
+	if answer.Result != identity.ResultAccepted {
 		return errNo
 	}
 	return nil
@@ -239,5 +137,5 @@ func (s *service) whoami(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), explainDeadline)
 	defer cancel()
 	asked.Download = s.downloads.All()[0]
-	respond(w, http.StatusOK, s.callers.introduce(ctx, asked, s.store))
+	respond(w, http.StatusOK, s.sources.Whoami(ctx, asked, s.store))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"testing"
 
 	"securefiles/internal/config"
+	"securefiles/internal/identity"
 )
 
 const bobsHash = "bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS\n"
@@ -27,13 +27,11 @@ func testWhoami(t *testing.T) (s *service, admin http.Handler, nginx http.Handle
 		{JWT: &config.JWT{Issuer: "https://127.0.0.1:1", Audience: []string{"files"}}}, // nobody is there
 	}}
 	var err error
-	if s.callers, err = openIdentity(c, slog.New(slog.DiscardHandler)); err != nil {
+	if s.sources, err = openSources(t.Context(), c, s.log); err != nil {
 		t.Fatal(err)
 	}
-	if err := loadKeys(t.Context(), s.log, s.callers.keys); err != nil {
-		t.Fatal(err)
-	}
-	nginx = testRoutes(t, s.downloads, s.callers.chain, s.store, s.counters, nil)
+	s.sources.Ask(t.Context())
+	nginx = testRoutes(t, s.downloads, s.sources.Chain(), s.store, s.counters, nil)
 	return s, s.adminRoutes(build{}), nginx
 }
 
@@ -65,7 +63,7 @@ func TestWhoamiAndTheServiceAgree(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			w := askWhoami(admin, "Bearer "+testToken, row.request)
-			var got introduction
+			var got identity.Whoami
 			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != http.StatusOK {
 				t.Fatalf("status %d, %v: %s", w.Code, err, w.Body)
 			}
@@ -74,7 +72,7 @@ func TestWhoamiAndTheServiceAgree(t *testing.T) {
 			}
 			decided := ""
 			for _, s := range got.Sources {
-				if s.Result != resultNothing && s.Result != resultNotAsked {
+				if s.Result != identity.ResultNothing && s.Result != identity.ResultNotAsked {
 					decided += s.Source
 				}
 			}

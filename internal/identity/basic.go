@@ -69,6 +69,7 @@ type Basic struct {
 
 	reloading sync.Mutex // one reload at a time, so that the latest read wins
 	users     atomic.Pointer[users]
+	failed    atomic.Pointer[error] // why the last reload did, or nil
 
 	secret *secret
 	// remembered maps the digest of verified credentials to when they must
@@ -84,6 +85,61 @@ type Basic struct {
 // NewBasic loads the file. Its error lists each wrong line as `file:line:
 // message`.
 func NewBasic(file string, opts *BasicOptions) (*Basic, error) {
+	b, err := newBasic(file, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.Reload(context.Background()); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// NewBasicSource returns one as NewBasic does, that has yet to load its file,
+// with all that others need to know of it.
+func NewBasicSource(file string, opts *BasicOptions) (*Source, error) {
+	b, err := newBasic(file, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{
+		Authenticator: b, Name: sourceBasic, Place: "Authorization: Basic, users of " + file, Reads: []string{"Authorization: Basic"},
+		Challenge: b.challenge, Files: []string{file}, Holds: "users", Rule: "htpasswd",
+		Reload: b.Reload, State: b.state, Users: b.Users, Notes: b.notes,
+	}, nil
+}
+
+// state is what a Source tells of it.
+func (b *Basic) state() State {
+	s := State{Of: b.file}
+	if err := b.failed.Load(); err != nil {
+		s.Err = *err
+	}
+	if u := b.users.Load(); u != nil {
+		s.Generation, s.Detail = u.generation, fmt.Sprintf("%d users", len(u.accounts))
+	}
+	return s
+}
+
+// notes are what checks cost here, and which are too cheap.
+func (b *Basic) notes() ([]Note, error) {
+	var notes []Note
+	for _, cost := range b.Costs() {
+		took, err := cost.Measure()
+		if err != nil {
+			return nil, err
+		}
+		notes = append(notes, Note{b.file, "", fmt.Sprintf("%s: one check takes %s of a core here", cost, took.Round(100*time.Microsecond))})
+		if cost.IsWeak() {
+			notes = append(notes, Note{b.file, "htpasswd-cost",
+				fmt.Sprintf("%s: quick to guess for whoever gets hold of the file: set the passwords again with `htpasswd -B -C 12 FILE USER`", cost)})
+		}
+	}
+	return notes, nil
+}
+
+// newBasic has yet to load its file.
+func newBasic(file string, opts *BasicOptions) (*Basic, error) {
 	var o BasicOptions
 	if opts != nil {
 		o = *opts
@@ -105,7 +161,7 @@ func NewBasic(file string, opts *BasicOptions) (*Basic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the cache of verified credentials: %w", err)
 	}
-	b := &Basic{
+	return &Basic{
 		file:       file,
 		challenge:  `Basic realm="` + o.Realm + `", charset="UTF-8"`,
 		remember:   o.Remember,
@@ -114,15 +170,8 @@ func NewBasic(file string, opts *BasicOptions) (*Basic, error) {
 		secret:     newSecret(),
 		gate:       newGate(max(1, runtime.GOMAXPROCS(0)/2), maxWaiting),
 		crowd:      make(crowd, maxLogins),
-	}
-	if err := b.Reload(context.Background()); err != nil {
-		return nil, err
-	}
-	return b, nil
+	}, nil
 }
-
-// File returns the file's name, for whoever watches it.
-func (b *Basic) File() string { return b.file }
 
 // Costs returns what checks of the file's passwords cost, the commonest first.
 // It is empty for a file without users.
@@ -139,9 +188,16 @@ func (b *Basic) Challenge() string { return b.challenge }
 // Reload reads the file again and forgets all verified credentials. After an
 // error, the last good version goes on serving, remembered credentials
 // included: a removed user stays until the file is mended.
-func (b *Basic) Reload(ctx context.Context) error {
+func (b *Basic) Reload(ctx context.Context) (err error) {
 	b.reloading.Lock()
 	defer b.reloading.Unlock()
+	defer func() {
+		if err != nil {
+			b.failed.Store(&err)
+		} else {
+			b.failed.Store(nil)
+		}
+	}()
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("read users: %w", err)
 	}

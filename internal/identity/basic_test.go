@@ -63,8 +63,8 @@ func TestBasic(t *testing.T) {
 			t.Errorf("%s: got %v, %v, want %s", test.name, p, err, test.subject)
 		}
 	}
-	if b.File() != usersFile || b.Challenge() != challenge {
-		t.Errorf("got file %s and challenge %s", b.File(), b.Challenge())
+	if b.file != usersFile || b.Challenge() != challenge {
+		t.Errorf("got file %s and challenge %s", b.file, b.Challenge())
 	}
 }
 

@@ -76,16 +76,24 @@ func NewCertificate(opts CertificateOptions) (*Certificate, error) {
 	return &Certificate{opts}, nil
 }
 
-// Headers returns the headers that nginx must send.
-func (c *Certificate) Headers() []string {
-	headers := []string{HeaderVerify}
+// NewCertificateSource returns NewCertificate's with all that others need to
+// know of it.
+func NewCertificateSource(opts CertificateOptions) (*Source, error) {
+	c, err := NewCertificate(opts)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{
+		Authenticator: c, Name: sourceCertificate, Place: "what nginx says of the client's certificate", Reads: []string{HeaderVerify},
+		Headers: []RequestHeader{{Name: HeaderVerify, Value: "$ssl_client_verify"}},
+	}
 	if c.needsDN() {
-		headers = append(headers, HeaderDN)
+		s.Headers = append(s.Headers, RequestHeader{Name: HeaderDN, Value: "$ssl_client_s_dn"})
 	}
 	if !c.isDN() {
-		headers = append(headers, HeaderCertificate)
+		s.Headers = append(s.Headers, RequestHeader{Name: HeaderCertificate, Value: "$ssl_client_escaped_cert"})
 	}
-	return headers
+	return s, nil
 }
 
 func (c *Certificate) isDN() bool    { return c.opts.Subject == SubjectCN || c.opts.Subject == SubjectDN }

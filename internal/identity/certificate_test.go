@@ -76,7 +76,7 @@ func TestCertificate(t *testing.T) {
 		{"a URI and units", CertificateOptions{Subject: "uri", Groups: "ou"}, append(dn("OU=staff"), cert[1]), "spiffe://example.org/alice", []string{"@staff"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c, err := NewCertificate(test.opts)
+			c, err := NewCertificateSource(test.opts)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,8 +86,8 @@ func TestCertificate(t *testing.T) {
 			}
 			// What it reads is what it asks nginx for.
 			for _, line := range test.lines {
-				if name, _, _ := strings.Cut(line, ":"); !slices.Contains(c.Headers(), name) {
-					t.Errorf("%s is not among %q", name, c.Headers())
+				if name, _, _ := strings.Cut(line, ":"); !slices.ContainsFunc(c.Headers, func(h RequestHeader) bool { return h.Name == name }) {
+					t.Errorf("%s is not among %+v", name, c.Headers)
 				}
 			}
 		})

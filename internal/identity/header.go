@@ -24,6 +24,10 @@ type HeaderOptions struct {
 	// without the leading `@`; empty for none. A group that holds a comma,
 	// as an LDAP name does, cannot be sent.
 	GroupsHeader string
+	// Value and GroupsValue are the web server's variables that hold the two,
+	// for the configuration that is printed for it: `$ssl_client_s_dn`. Empty
+	// means none: the header is cleared there.
+	Value, GroupsValue string
 }
 
 // A Header takes the subject from a request header that nginx has set. It
@@ -51,6 +55,22 @@ func NewHeader(opts HeaderOptions) (*Header, error) {
 		return nil, fmt.Errorf("groups header %q is the header of the subject: use two", opts.GroupsHeader)
 	}
 	return h, nil
+}
+
+// NewHeaderSource returns NewHeader's with all that others need to know of it.
+func NewHeaderSource(opts HeaderOptions) (*Source, error) {
+	h, err := NewHeader(opts)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{
+		Authenticator: h, Name: sourceHeader, Place: opts.Header, Reads: []string{h.subject},
+		Headers: []RequestHeader{{Name: opts.Header, Value: opts.Value}},
+	}
+	if h.groups != "" {
+		s.Headers = append(s.Headers, RequestHeader{Name: opts.GroupsHeader, Value: opts.GroupsValue})
+	}
+	return s, nil
 }
 
 // Authenticate returns the subject and groups of the headers. No header, or an

@@ -1,10 +1,12 @@
 // Package identity finds out who asks for a download.
 //
-// Each source is an [authz.Authenticator]: [Header] takes the word of nginx,
-// [Basic] checks a password against an htpasswd file, [JWT] a signed token
-// against an issuer's [Keys], [Session] asks an application who is logged in. A
-// [Chain] asks them in order. A source tells three things apart, as authz asks of it: not mine,
-// mine and wrong, could not tell.
+// Each source is an [authz.Authenticator]: [Header] takes the word of nginx, and
+// [Certificate] what it says of a client's certificate; [Basic] checks a password
+// against an htpasswd file, [JWT] a signed token against an issuer's [Keys];
+// [Session] asks an application who is logged in. A source tells three things
+// apart, as authz asks of it: not mine, mine and wrong, could not tell. [Sources]
+// is the list of them, each a [Source] with all that the rest of the service
+// needs to know; a [Chain] asks them in order.
 //
 // identity does not protect against whoever reaches the listener without
 // nginx: they can write any header. It does not protect against guessing: a
@@ -54,6 +56,14 @@ func (t traced) Authenticate(ctx context.Context, q *authz.Question) (authz.Prin
 		return p, nil
 	}
 	return authz.Principal{}, authz.ErrNoCredentials
+}
+
+// truth is a truth as a number.
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // A wrong says what is wrong with credentials, for the operator's log: it

@@ -117,6 +117,39 @@ func NewJWT(keys *Keys, opts JWTOptions) (*JWT, error) {
 	return j, nil
 }
 
+// NewJWTSource returns a source of tokens, with all that others need to know of
+// it. Sources of one issuer share its keys, so that it is asked once for all: the
+// earlier ones tell which there are.
+func NewJWTSource(earlier Sources, issuer KeysOptions, opts JWTOptions) (*Source, error) {
+	keys, err := NewKeys(issuer)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{
+		Name: sourceJWT, Place: "Authorization: Bearer, issuer " + issuer.Issuer, Reads: []string{"Authorization: Bearer"}, Rule: "jwks", keys: keys,
+	}
+	if opts.Cookie != "" {
+		s.Place, s.Reads = "cookie "+opts.Cookie+", issuer "+issuer.Issuer, []string{"Cookie: " + opts.Cookie}
+	}
+	if i := slices.IndexFunc(earlier, func(e *Source) bool { return e.keys != nil && e.keys.SameSource(keys) }); i >= 0 {
+		s.keys = earlier[i].keys
+	} else {
+		s.Holds, s.Reload, s.State, s.Metrics = "keys", keys.Refresh, keys.state, keys.metrics()
+		if issuer.File != "" {
+			s.Files = []string{issuer.File}
+			s.Secret = slices.ContainsFunc(keys.opts.Algorithms, func(a string) bool { return slices.Contains(symmetricAlgorithms, a) })
+		} else {
+			s.Run = keys.Run
+		}
+	}
+	token, err := NewJWT(s.keys, opts)
+	if err != nil {
+		return nil, err
+	}
+	s.Authenticator, s.Challenge = token, token.Challenge()
+	return s, nil
+}
+
 // Challenge returns the WWW-Authenticate value that asks for a token, or "" if
 // the token is expected in a cookie.
 func (j *JWT) Challenge() string { return j.challenge }

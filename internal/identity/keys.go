@@ -134,12 +134,6 @@ func NewKeys(opts KeysOptions) (*Keys, error) {
 	return k, nil
 }
 
-// File returns the name of the file, for whoever watches it, or "".
-func (k *Keys) File() string { return k.opts.File }
-
-// Issuer returns the issuer whose keys they are.
-func (k *Keys) Issuer() string { return k.opts.Issuer }
-
 // SameSource reports whether the other keys come from the same place and serve
 // the same algorithms, so that one of the two is enough.
 func (k *Keys) SameSource(other *Keys) bool {
@@ -173,6 +167,28 @@ func (k *Keys) Status() KeysStatus {
 		s.Generation, s.Keys, s.Skipped = set.generation, len(set.keys), set.problems
 	}
 	return s
+}
+
+// state is what a Source tells of them.
+func (k *Keys) state() State {
+	s := k.Status()
+	detail := fmt.Sprintf("%d keys", s.Keys)
+	if len(s.Skipped) > 0 {
+		detail += "; skipped: " + strings.Join(s.Skipped, "; ")
+	}
+	return State{Generation: s.Generation, Err: s.Err, Of: k.opts.Issuer, Detail: detail}
+}
+
+// metrics are the series of an issuer's keys.
+func (k *Keys) metrics() []Metric {
+	const name, help = "securefiles_identity_keys_total", "Attempts to load the keys of a token issuer, by result (loaded, failed)."
+	return []Metric{
+		{name, help, true, "result", "loaded", func() float64 { return float64(k.Status().Loaded) }},
+		{name, help, true, "result", "failed", func() float64 { return float64(k.Status().Failed) }},
+		{"securefiles_identity_keys_stale", "Token issuers whose keys could not be loaded when they were last asked for.", false, "", "", func() float64 {
+			return truth(k.Status().Err != nil)
+		}},
+	}
 }
 
 // Refresh loads the keys, or waits for whoever is loading them already. After

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -32,6 +31,7 @@ const (
 	maxSessionBytes     = 16 << 10 // of all credentials of a request
 	maxSessionNames     = 16       // cookies and headers to forward
 	maxAnswerHeader     = 32 << 10
+	maxAuthorityBytes   = 1 << 20
 	maxAnswerBody       = 64 << 10
 	maxSessionMemory    = 16 << 20 // of remembered answers
 	maxCallsWaiting     = 1024     // calls that wait for a turn
@@ -110,7 +110,8 @@ type Session struct {
 	remember         time.Duration
 	rememberRefused  time.Duration
 	now              func() time.Time
-	client           *http.Client
+	client           atomic.Pointer[http.Client] // nil where it has no certificates yet
+	connect          func() (*http.Client, error)
 
 	secret     *secret // keys the digests
 	remembered *otter.Cache[digest, answer]
@@ -120,6 +121,8 @@ type Session struct {
 	breaker    *gobreaker.CircuitBreaker[answer]
 
 	known, refused, failed atomic.Uint64
+	generation             atomic.Uint64         // of the certificates
+	stale                  atomic.Pointer[error] // why the last reload failed, or nil
 }
 
 // An answer is what the application said of some credentials.
@@ -132,6 +135,80 @@ type answer struct {
 // NewSession returns an error that names the option which cannot be used and
 // why. It does not ask the application.
 func NewSession(o SessionOptions) (*Session, error) {
+	s, err := unconnected(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Reload(context.Background()); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// NewSessionSource returns one as NewSession does, that has yet to load its
+// certificates, with all that others need to know of it.
+func NewSessionSource(o SessionOptions) (*Source, error) {
+	s, err := unconnected(o)
+	if err != nil {
+		return nil, err
+	}
+	out := &Source{
+		Authenticator: s, Name: sourceSession, Place: strings.Join(slices.Concat(o.Headers, o.Cookies), ", ") + ", asked of the application",
+		Reads: slices.Clone(s.headers), Rule: "session", Metrics: s.metrics(),
+	}
+	for _, name := range s.cookies {
+		out.Reads = append(out.Reads, "Cookie: "+name)
+	}
+	for _, name := range o.Headers {
+		out.Headers = append(out.Headers, RequestHeader{Name: name, FromClient: true})
+	}
+	if o.CAFile == "" { // there is nothing to load
+		if err := s.Reload(context.Background()); err != nil {
+			return nil, err
+		}
+		return out, nil
+	}
+	out.Holds, out.Files, out.Reload, out.State = "certificates", []string{o.CAFile}, s.Reload, func() State {
+		state := State{Generation: s.generation.Load(), Of: o.CAFile}
+		if err := s.stale.Load(); err != nil {
+			state.Err = *err
+		}
+		return state
+	}
+	return out, nil
+}
+
+// Reload reads the certificates that vouch for the application again. Calls that
+// have begun end as they began. After an error, the last ones stay.
+func (s *Session) Reload(context.Context) error {
+	client, err := s.connect()
+	if err != nil {
+		s.stale.Store(&err)
+		return err
+	}
+	s.stale.Store(nil)
+	s.generation.Add(1)
+	if last := s.client.Swap(client); last != nil {
+		last.CloseIdleConnections()
+	}
+	return nil
+}
+
+// metrics are the series of the calls.
+func (s *Session) metrics() []Metric {
+	const name, help = "securefiles_session_calls_total", "Calls that asked an application who is logged in, by result (known, refused, failed)."
+	return []Metric{
+		{name, help, true, "result", "known", func() float64 { return float64(s.known.Load()) }},
+		{name, help, true, "result", "refused", func() float64 { return float64(s.refused.Load()) }},
+		{name, help, true, "result", "failed", func() float64 { return float64(s.failed.Load()) }},
+		{"securefiles_session_breaker_open", "Applications that did not answer and are left alone.", false, "", "", func() float64 {
+			return truth(s.Stats().Open)
+		}},
+	}
+}
+
+// unconnected has yet to load its certificates.
+func unconnected(o SessionOptions) (*Session, error) {
 	def(&o.Timeout, defaultCallTimeout)
 	def(&o.Remember, defaultSession)
 	def(&o.RememberRefused, min(defaultRefused, o.Remember))
@@ -159,15 +236,18 @@ func NewSession(o SessionOptions) (*Session, error) {
 	if o.Timeout < 0 || o.Remember < 0 || o.RememberRefused < 0 || o.RememberRefused > o.Remember {
 		return nil, errors.New("the times are negative, or answers that refuse are remembered for longer than others")
 	}
-	transport, err := newTransport(o)
-	if err != nil {
-		return nil, err
-	}
-	s.client = &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	s.connect = func() (*http.Client, error) {
+		transport, err := newTransport(o)
+		if err != nil {
+			return nil, err
+		}
+		return &http.Client{
+			Transport:     transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}, nil
 	}
 	// As in Basic, the cache has no expiry of its own.
+	var err error
 	s.remembered, err = otter.New(&otter.Options[digest, answer]{MaximumWeight: maxSessionMemory, Weigher: weigh})
 	if err != nil {
 		return nil, fmt.Errorf("make the cache of answers: %w", err)
@@ -296,12 +376,12 @@ func (s *Session) setReader(o SessionOptions) error {
 func newTransport(o SessionOptions) (*http.Transport, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
+		pem, err := readFile("ca_file", o.CAFile, maxAuthorityBytes)
 		if err != nil {
-			return nil, fmt.Errorf("read ca_file: %w", err)
+			return nil, err
 		}
 		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
+		if !config.RootCAs.AppendCertsFromPEM([]byte(pem)) {
 			return nil, fmt.Errorf("%s holds no certificate in PEM form", o.CAFile)
 		}
 	}
@@ -380,7 +460,7 @@ func (s *Session) Authenticate(ctx context.Context, q *authz.Question) (authz.Pr
 // credentials returns the values of the named cookies and headers, in that
 // order, each empty where it did not come.
 func (s *Session) credentials(h http.Header) ([]string, error) {
-	if s.client == nil {
+	if s.url == "" {
 		return nil, authz.ErrNoCredentials // the zero Session
 	}
 	values := make([]string, 0, len(s.cookies)+len(s.headers))
@@ -509,7 +589,11 @@ func (s *Session) call(ctx context.Context, values []string) (answer, error) {
 			req.Header[name] = []string{v}
 		}
 	}
-	resp, err := s.client.Do(req)
+	client := s.client.Load()
+	if client == nil {
+		return answer{}, errors.New("the certificates that vouch for it are not loaded")
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		var failed *url.Error // says the URL once more
 		if errors.As(err, &failed) {

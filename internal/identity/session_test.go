@@ -34,7 +34,7 @@ func newSession(t testing.TB, app http.Handler, edit func(*SessionOptions)) *Ses
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.client.CloseIdleConnections)
+	t.Cleanup(s.client.Load().CloseIdleConnections)
 	return s
 }
 
@@ -743,7 +743,7 @@ func TestSessionOverTLSAndUnixSocket(t *testing.T) {
 		if got := verdict(s.Authenticate(t.Context(), withCookie("sessionid=alices"))); got != row.want {
 			t.Errorf("%s: %s", row.name, got)
 		}
-		s.client.CloseIdleConnections()
+		s.client.Load().CloseIdleConnections()
 	}
 }
 
@@ -752,7 +752,7 @@ func TestSessionUsesNoProxy(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("NO_PROXY", "")
 	s := newSession(t, &application{}, nil)
-	if s.client.Transport.(*http.Transport).Proxy != nil {
+	if s.client.Load().Transport.(*http.Transport).Proxy != nil {
 		t.Error("a proxy is used")
 	}
 }
@@ -811,7 +811,7 @@ func FuzzSessionCredentials(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
-		s := &Session{cookies: []string{"sessionid", "other"}, client: http.DefaultClient}
+		s := &Session{cookies: []string{"sessionid", "other"}, url: "http://localhost"}
 		values, err := s.credentials(http.Header{"Cookie": {header}})
 		if err != nil {
 			if values != nil {

@@ -45,6 +45,50 @@ type Metrics struct {
 	inFlight  prometheus.Gauge
 	shadow    *prometheus.CounterVec
 	mismatch  prometheus.Counter
+	rows      map[[3]string]*row
+}
+
+// A row is a series that others read; those of one name and label are added up.
+type row struct{ reads []func() float64 }
+
+func (r *row) sum() float64 {
+	total := 0.0
+	for _, read := range r.reads {
+		total += read()
+	}
+	return total
+}
+
+// Kind says what a series of Func is.
+type Kind bool
+
+// The kinds.
+const (
+	Gauge   Kind = false
+	Counter Kind = true // grows only, since the start
+)
+
+// Func adds a series that is read at each scrape. The label and its value are of
+// closed lists; both empty means none. What is added under a name, label and
+// value that are there already is added up with it. Series are added before the
+// first scrape.
+func (m *Metrics) Func(kind Kind, name, help, label, value string, read func() float64) {
+	key := [3]string{name, label, value}
+	if r, ok := m.rows[key]; ok {
+		r.reads = append(r.reads, read)
+		return
+	}
+	r := &row{reads: []func() float64{read}}
+	m.rows[key] = r
+	var labels prometheus.Labels
+	if label != "" {
+		labels = prometheus.Labels{label: value}
+	}
+	if kind == Counter {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, r.sum))
+	} else {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, r.sum))
+	}
 }
 
 // New registers the collectors. The downloads and identity sources are the
@@ -52,6 +96,7 @@ type Metrics struct {
 func New(version, commit string, downloads, sources []string, policy func() Policy) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
+		rows:     map[[3]string]*row{},
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "securefiles_decisions_total",
 			Help: "Decisions, by download, decision (allow or deny) and reason.",
@@ -102,8 +147,7 @@ func New(version, commit string, downloads, sources []string, policy func() Poli
 
 func (m *Metrics) registerPolicy(policy func() Policy) {
 	gauge := func(name, help string, value func(Policy) float64) {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
-			func() float64 { return value(policy()) }))
+		m.Func(Gauge, name, help, "", "", func() float64 { return value(policy()) })
 	}
 	gauge("securefiles_policy_lines", "Lines of the policy that is being served.", func(p Policy) float64 { return float64(p.Lines) })
 	gauge("securefiles_policy_generation", "Versions of the policy since the service began.", func(p Policy) float64 { return float64(p.Generation) })
@@ -116,55 +160,6 @@ func (m *Metrics) registerPolicy(policy func() Policy) {
 	gauge("securefiles_policy_stale", "1 while a newer version of the policy is being refused.", func(p Policy) float64 { return truth(p.Stale) })
 	gauge("securefiles_policy_indexed", "1 while decisions are found by index, 0 while each looks at every line.", func(p Policy) float64 { return truth(p.Indexed) })
 	gauge("securefiles_policy_largest_bucket", "The most policy lines that the index cannot tell apart.", func(p Policy) float64 { return float64(p.LargestBucket) })
-}
-
-// Sessions counts the calls of the sources that ask applications, since the
-// start, by how they ended.
-type Sessions struct {
-	Known, Refused, Failed uint64
-	Open                   bool // an application is left alone because it did not answer
-}
-
-// RegisterSessions adds the series of such sources; state is asked at each
-// scrape.
-func (m *Metrics) RegisterSessions(state func() Sessions) {
-	calls := func(result string, value func(Sessions) uint64) {
-		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name:        "securefiles_session_calls_total",
-			Help:        "Calls that asked an application who is logged in, by result (known, refused, failed).",
-			ConstLabels: prometheus.Labels{"result": result},
-		}, func() float64 { return float64(value(state())) }))
-	}
-	calls("known", func(s Sessions) uint64 { return s.Known })
-	calls("refused", func(s Sessions) uint64 { return s.Refused })
-	calls("failed", func(s Sessions) uint64 { return s.Failed })
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "securefiles_session_breaker_open",
-		Help: "1 while an application that did not answer is left alone.",
-	}, func() float64 { return truth(state().Open) }))
-}
-
-// Keys is the state of all token issuers' keys at one moment.
-type Keys struct {
-	Loaded, Failed uint64 // attempts to load them, by how they ended
-	Stale          int    // issuers whose last attempt failed
-}
-
-// RegisterKeys adds the series of token issuers; state is asked at each scrape.
-func (m *Metrics) RegisterKeys(state func() Keys) {
-	attempts := func(result string, value func(Keys) uint64) {
-		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name:        "securefiles_identity_keys_total",
-			Help:        "Attempts to load the keys of a token issuer, by result (loaded, failed).",
-			ConstLabels: prometheus.Labels{"result": result},
-		}, func() float64 { return float64(value(state())) }))
-	}
-	attempts("loaded", func(k Keys) uint64 { return k.Loaded })
-	attempts("failed", func(k Keys) uint64 { return k.Failed })
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "securefiles_identity_keys_stale",
-		Help: "Token issuers whose keys could not be loaded when they were last asked for.",
-	}, func() float64 { return float64(state().Stale) }))
 }
 
 func truth(b bool) float64 {

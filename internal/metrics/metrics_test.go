@@ -69,32 +69,24 @@ func TestOutcomesAreCountedUnderTheirLabels(t *testing.T) {
 	}
 }
 
-func TestSessionsAreAskedAtEachScrape(t *testing.T) {
+func TestRowsAreReadAtEachScrapeAndAddedUp(t *testing.T) {
 	m := newTestMetrics()
-	state := Sessions{Known: 1, Refused: 2, Failed: 3}
-	m.RegisterSessions(func() Sessions { return state })
-	state.Open = true
+	one, two, open := 1.0, 20.0, 0.0
+	for _, read := range []*float64{&one, &two} {
+		m.Func(Counter, "securefiles_session_calls_total", "Calls.", "result", "known", func() float64 { return *read })
+	}
+	m.Func(Counter, "securefiles_session_calls_total", "Calls.", "result", "failed", func() float64 { return 3 })
+	m.Func(Gauge, "securefiles_session_breaker_open", "Left alone.", "", "", func() float64 { return open })
+	one, open = 2, 1
 	body, _ := scrape(t, m, "")
 	for _, want := range []string{
-		`securefiles_session_calls_total{result="known"} 1`,
-		`securefiles_session_calls_total{result="refused"} 2`,
+		`securefiles_session_calls_total{result="known"} 22`,
 		`securefiles_session_calls_total{result="failed"} 3`,
+		"# TYPE securefiles_session_calls_total counter",
+		"# TYPE securefiles_session_breaker_open gauge",
 		`securefiles_session_breaker_open 1`,
 	} {
-		if !strings.Contains(body, "\n"+want) {
-			t.Errorf("missing: %s", want)
-		}
-	}
-}
-
-func TestKeysAreAskedAtEachScrape(t *testing.T) {
-	m := newTestMetrics()
-	state := Keys{Loaded: 1, Failed: 2}
-	m.RegisterKeys(func() Keys { return state })
-	state.Stale = 3
-	body, _ := scrape(t, m, "")
-	for _, want := range []string{`securefiles_identity_keys_total{result="loaded"} 1`, `securefiles_identity_keys_total{result="failed"} 2`, "securefiles_identity_keys_stale 3"} {
-		if !strings.Contains(body, "\n"+want) {
+		if !strings.Contains(body, "\n"+want+"\n") {
 			t.Errorf("missing: %s", want)
 		}
 	}
