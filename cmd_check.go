@@ -99,24 +99,30 @@ func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *
 	for _, warning := range c.Warnings {
 		add(policy.SeverityWarning, c.File, "config", warning)
 	}
-	sources, err := makeSources(c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return nil, err
+	p, err := openAround(ctx, c, env.environ, slog.New(slog.DiscardHandler))
+	broken := map[*identity.Source]error{}
+	for _, one := range unjoin(err) {
+		var files *identity.LoadError
+		if !errors.As(one, &files) {
+			return nil, err // the configuration is one that cannot be
+		}
+		broken[files.Source] = files.Err
 	}
-	for _, source := range sources {
-		if source.Reload != nil && len(source.Files) > 0 {
-			if err := source.Reload(ctx); err != nil {
-				check.OnlyUsers = false // nobody knows who there is
-				for _, problem := range unjoin(err) {
-					add(policy.SeverityError, source.Files[0], source.Rule, problem.Error())
-					var wrong *identity.LineError
-					if errors.As(problem, &wrong) {
-						last := &findings[len(findings)-1]
-						last.File, last.Line, last.Message = wrong.File, wrong.Line, wrong.Err.Error()
-					}
+	for _, e := range p.exposures() {
+		add(policy.SeverityWarning, e.file, e.rule, e.message)
+	}
+	for _, source := range p.sources {
+		if err := broken[source]; err != nil {
+			check.OnlyUsers = false // nobody knows who there is
+			for _, problem := range unjoin(err) {
+				add(policy.SeverityError, source.Files[0], source.Rule, problem.Error())
+				var line *identity.LineError
+				if errors.As(problem, &line) {
+					last := &findings[len(findings)-1]
+					last.File, last.Line, last.Message = line.File, line.Line, line.Err.Error()
 				}
-				continue
 			}
+			continue
 		}
 		if source.Users == nil {
 			check.OnlyUsers = false // it can name anybody
@@ -145,20 +151,14 @@ func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *
 	return findings, nil
 }
 
-// unjoin returns the errors that errors.Join made one of.
-func unjoin(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
-}
-
 // checkRules are the rules of a policy, and those of what stands around it.
 func checkRules() []lint.Rule {
 	return append(lint.Rules(),
 		lint.Rule{ID: "config", Severity: policy.SeverityWarning, Summary: "a configuration that works and is unsafe", Remedy: "Do what the message says."},
+		lint.Rule{ID: "secret-readable", Severity: policy.SeverityWarning, Summary: "a secret that every user of the machine can read", Remedy: "Take the right to read it from others: chmod o= FILE."},
+		lint.Rule{ID: "world-writable", Severity: policy.SeverityWarning, Summary: "a file that every user of the machine can change or replace", Remedy: "Take the right to write from others: chmod o-w FILE, or its directory."},
 		lint.Rule{ID: "jwks", Severity: policy.SeverityError, Summary: "a file of keys that cannot be used", Remedy: "Write the keys as a JSON Web Key Set."},
-		lint.Rule{ID: "session", Severity: policy.SeverityError, Summary: "an application that cannot be asked who a session is", Remedy: "Do what the message says."},
+		lint.Rule{ID: "session", Severity: policy.SeverityError, Summary: "an application that cannot be asked who a session is", Remedy: "Name a file of certificates in PEM form as ca_file."},
 		lint.Rule{ID: "htpasswd", Severity: policy.SeverityError, Summary: "a file of users that cannot be used", Remedy: "Write lines as htpasswd -B or openssl passwd -6 do."},
 		lint.Rule{ID: "htpasswd-cost", Severity: policy.SeverityWarning, Summary: "passwords that are quick to guess for whoever has the file", Remedy: "Hash the password again: htpasswd -B -C 12, or openssl passwd -6."},
 	)

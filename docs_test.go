@@ -133,11 +133,11 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sources, err := makeSources(c, slog.New(slog.DiscardHandler))
+	p, err := arrange(c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	countSources(counters, sources)
+	countSources(counters, p.sources)
 	w := httptest.NewRecorder()
 	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	exists := map[string]bool{}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"mime"
 	"net/http"
 	"net/netip"
@@ -151,33 +150,24 @@ const (
 type adminToken struct{ *secret }
 
 // newAdminToken reads the configured token; it is nil where none is configured.
-func newAdminToken(ctx context.Context, c *config.Config, environ []string, log *slog.Logger) (*adminToken, error) {
-	s, err := newSecret(ctx, "admin token", "admin_token_file", c.AdminTokenFile, config.AdminTokenVariable, environ)
+func newAdminToken(ctx context.Context, c *config.Config, environ []string) (*adminToken, error) {
+	s, err := newSecret(ctx, "admin token", c.AdminTokenFile, config.AdminTokenVariable, environ)
 	if s == nil || err != nil {
 		return nil, err
 	}
-	warnIfOthersRead(log, "the admin token", s.file)
 	return &adminToken{s}, nil
 }
 
 // reload reads the file again. Until it can be read, no token is right.
-func (t *adminToken) reload(ctx context.Context, log *slog.Logger) error {
+func (t *adminToken) reload(ctx context.Context) error {
 	if t == nil {
 		return nil
 	}
-	warnIfOthersRead(log, "the admin token", t.file)
 	err := t.Reload(ctx)
 	if err != nil {
 		t.forget()
 	}
 	return err
-}
-
-// warnIfOthersRead tells of a secret that any user of the machine can read.
-func warnIfOthersRead(log *slog.Logger, what, file string) {
-	if mode := othersRead(file); mode != "" {
-		log.Warn("others may read "+what+": chmod o= the file", "file", file, "mode", mode)
-	}
 }
 
 // require lets only requests pass that carry the token (RFC 6750).

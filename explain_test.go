@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -47,7 +46,7 @@ func testService(t testing.TB, model, csv string) (*service, http.Handler) {
 		t.Fatalf("%v\n%s", err, csv)
 	}
 	log := slog.New(slog.DiscardHandler)
-	token, err := newAdminToken(t.Context(), c, nil, log)
+	token, err := newAdminToken(t.Context(), c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +54,7 @@ func testService(t testing.TB, model, csv string) (*service, http.Handler) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{log: log, downloads: downloads, store: store, counters: testCounters(), token: token}
+	s := &service{parts: &parts{config: c, downloads: downloads, store: store, token: token}, log: log, counters: testCounters()}
 	return s, s.adminRoutes(build{})
 }
 
@@ -157,20 +156,21 @@ func TestExplainOverHTTP(t *testing.T) {
 // be changed while the service runs. While it cannot be read none is right.
 func TestAdminTokenIsReadAgain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
-	var logged bytes.Buffer
-	log := slog.New(slog.NewTextHandler(&logged, nil))
 	c := &config.Config{AdminTokenFile: file}
-	if _, err := newAdminToken(t.Context(), c, nil, log); err == nil {
+	if _, err := newAdminToken(t.Context(), c, nil); err == nil {
 		t.Error("a missing file was accepted")
 	}
 	writeFile(t, file, "short\n")
-	if _, err := newAdminToken(t.Context(), c, nil, log); err == nil || !strings.Contains(err.Error(), "shorter than 32 bytes") {
+	if _, err := newAdminToken(t.Context(), c, nil); err == nil || !strings.Contains(err.Error(), "shorter than 32 bytes") {
 		t.Errorf("a short token: %v", err)
 	}
 	writeFile(t, file, testToken+"\n")
-	token, err := newAdminToken(t.Context(), c, nil, log)
-	if err != nil || logged.Len() > 0 {
-		t.Fatalf("%v, logged %s", err, &logged)
+	token, err := newAdminToken(t.Context(), c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := (&parts{config: c, token: token}).exposures(); len(found) > 0 {
+		t.Fatalf("exposed: %v", found)
 	}
 	guarded := token.require(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	opens := func(text string) bool {
@@ -181,27 +181,30 @@ func TestAdminTokenIsReadAgain(t *testing.T) {
 	}
 	next := strings.Repeat("n", 40)
 	writeFile(t, file, next)
-	if err := token.reload(t.Context(), log); err != nil || opens(testToken) || !opens(next) {
+	if err := token.reload(t.Context()); err != nil || opens(testToken) || !opens(next) {
 		t.Errorf("after a change: %v, old %t, new %t", err, opens(testToken), opens(next))
 	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := token.reload(t.Context(), log); err == nil || opens(next) || opens("") {
+	if err := token.reload(t.Context()); err == nil || opens(next) || opens("") {
 		t.Errorf("without its file the token opens: %v", err)
 	}
 	writeFile(t, file, next)
 	if err := os.Chmod(file, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := token.reload(t.Context(), log); err != nil || !opens(next) || !strings.Contains(logged.String(), "others may read") {
-		t.Errorf("back again, for others to read: %v, logged %s", err, &logged)
+	if err := token.reload(t.Context()); err != nil || !opens(next) {
+		t.Errorf("back again, for others to read: %v", err)
 	}
-	fromEnvironment, err := newAdminToken(t.Context(), c, []string{"SECUREFILES_ADMIN_TOKEN=" + strings.Repeat("e", 32)}, log)
-	if err != nil || fromEnvironment.reload(t.Context(), log) != nil {
+	if found := (&parts{config: c, token: token}).exposures(); len(found) != 1 || !strings.Contains(found[0].message, "others may read the admin token") {
+		t.Errorf("for others to read: %v", found)
+	}
+	fromEnvironment, err := newAdminToken(t.Context(), c, []string{"SECUREFILES_ADMIN_TOKEN=" + strings.Repeat("e", 32)})
+	if err != nil || fromEnvironment.reload(t.Context()) != nil {
 		t.Error(err)
 	}
-	if none, err := newAdminToken(t.Context(), &config.Config{}, nil, log); none != nil || err != nil || none.reload(t.Context(), log) != nil {
+	if none, err := newAdminToken(t.Context(), &config.Config{}, nil); none != nil || err != nil || none.reload(t.Context()) != nil {
 		t.Errorf("none configured: %v, %v", none, err)
 	}
 }

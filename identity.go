@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -11,44 +9,36 @@ import (
 	"securefiles/internal/metrics"
 )
 
-// makeSources makes the configured sources. They have loaded nothing yet, and ask
-// nobody.
-func makeSources(c *config.Config, log *slog.Logger) (identity.Sources, error) {
-	var sources identity.Sources
-	for i, id := range c.Identity {
-		source, err := makeSource(id, sources, log)
-		if err != nil {
-			return nil, fmt.Errorf("identity[%d]: %w", i, err)
-		}
-		sources = append(sources, source)
-	}
-	return sources, nil
-}
-
 // makeSource makes a source of what the configuration says of it: the one place
-// that knows which kinds there are. The earlier ones are those before it.
-func makeSource(id config.Identity, earlier identity.Sources, log *slog.Logger) (*identity.Source, error) {
+// that knows which kinds there are. Its options stand below the key in its place of
+// the list; beside each other there if the key is empty. The earlier ones are
+// those before it.
+func makeSource(id config.Identity, earlier identity.Sources, log *slog.Logger) (source *identity.Source, key string, err error) {
 	switch {
 	case id.Header != "":
-		return identity.NewHeaderSource(identity.HeaderOptions{
+		source, err = identity.NewHeaderSource(identity.HeaderOptions{
 			Header: id.Header, GroupsHeader: id.GroupsHeader, Value: id.NginxValue, GroupsValue: id.NginxGroupsValue,
 		})
+		return source, "", err
 	case id.Htpasswd != "":
-		return identity.NewBasicSource(id.Htpasswd, &identity.BasicOptions{Realm: id.Realm, Remember: time.Duration(id.Remember)})
+		source, err = identity.NewBasicSource(id.Htpasswd, &identity.BasicOptions{Realm: id.Realm, Remember: time.Duration(id.Remember)})
+		return source, "", err
 	case id.JWT != nil:
 		j := id.JWT
-		return identity.NewJWTSource(earlier, identity.KeysOptions{
-			Issuer: j.Issuer, URL: j.JWKSURL, File: j.JWKSFile, Algorithms: j.Algorithms,
+		source, err = identity.NewJWTSource(earlier, identity.KeysOptions{
+			Issuer: j.Issuer, URL: j.JWKSURL, File: j.JWKSFile, InsecureHTTP: j.InsecureHTTP, Algorithms: j.Algorithms,
 			Refresh: time.Duration(j.Refresh), Timeout: time.Duration(j.Timeout),
 		}, identity.JWTOptions{
 			Audiences: j.Audience, Cookie: j.Cookie, SubjectClaim: j.SubjectClaim, GroupsClaim: j.GroupsClaim, Leeway: time.Duration(j.Leeway),
 		})
+		return source, "jwt", err
 	case id.Certificate != nil:
-		return identity.NewCertificateSource(identity.CertificateOptions{Subject: id.Certificate.Subject, Groups: id.Certificate.Groups})
+		source, err = identity.NewCertificateSource(identity.CertificateOptions{Subject: id.Certificate.Subject, Groups: id.Certificate.Groups})
+		return source, "certificate", err
 	default:
 		s := id.Session
-		return identity.NewSessionSource(identity.SessionOptions{
-			URL: s.URL, Socket: s.Socket, Cookies: s.Cookies, Headers: s.Headers, Send: s.Send,
+		source, err = identity.NewSessionSource(identity.SessionOptions{
+			URL: s.URL, InsecureHTTP: s.InsecureHTTP, Socket: s.Socket, Cookies: s.Cookies, Headers: s.Headers, Send: s.Send,
 			SubjectHeader: s.SubjectHeader, GroupsHeader: s.GroupsHeader, SubjectPath: s.SubjectPath, GroupsPath: s.GroupsPath,
 			Timeout: time.Duration(s.Timeout), Remember: time.Duration(s.Remember), RememberRefused: time.Duration(s.RememberRefused),
 			CAFile: s.CAFile, MaxCalls: s.MaxCalls,
@@ -60,16 +50,8 @@ func makeSource(id config.Identity, earlier identity.Sources, log *slog.Logger) 
 				}
 			},
 		})
+		return source, "session", err
 	}
-}
-
-// openSources makes the configured sources and loads their files.
-func openSources(ctx context.Context, c *config.Config, log *slog.Logger) (identity.Sources, error) {
-	sources, err := makeSources(c, log)
-	if err != nil {
-		return nil, err
-	}
-	return sources, sources.Load(ctx)
 }
 
 // logSource tells what a source has loaded.

@@ -171,6 +171,10 @@ func (cmd *nginxCommand) Run(env environment, all *commands) error {
 	if err != nil {
 		return err
 	}
+	p, err := arrange(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
 	snippet := nginx.Config{Listen: c.Listen, ProxySecret: proxySecretWanted(c, env.environ), Login: c.LoginURL != ""}
 	for _, d := range c.Downloads {
 		if d.Root == "" {
@@ -180,11 +184,7 @@ func (cmd *nginxCommand) Run(env environment, all *commands) error {
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks,
 		})
 	}
-	sources, err := makeSources(c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	for _, source := range sources {
+	for _, source := range p.sources {
 		for _, h := range source.Headers {
 			if h.FromClient {
 				snippet.Identity = append(snippet.Identity, nginx.FromClient(h.Name))

@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -257,7 +258,11 @@ func TestDocumentedSnippetsAreAccepted(t *testing.T) {
 					}
 					continue
 				}
-				if _, err := config.Load(target, nil); err != nil {
+				c, err := config.Load(target, nil)
+				if err == nil {
+					_, err = arrange(c, slog.New(slog.DiscardHandler))
+				}
+				if err != nil {
 					t.Errorf("%s: %v\n%s", file, err, snippet)
 				}
 			case "ini":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,23 +19,28 @@ const minSecret = 32
 // environment. Only a digest of it is kept. A nil secret is none.
 type secret struct {
 	name   string // `proxy secret`
-	key    string // `proxy_secret_file`
 	file   string // empty if it is from the environment
 	digest atomic.Pointer[[sha256.Size]byte]
 }
 
 // newSecret reads a secret: the variable's value, or else the file's. It is nil
 // where neither is configured.
-func newSecret(ctx context.Context, name, key, file, variable string, environ []string) (*secret, error) {
-	s := &secret{name: name, key: key}
+func newSecret(ctx context.Context, name, file, variable string, environ []string) (*secret, error) {
+	s := &secret{name: name}
 	if text, ok := lookup(environ, variable); ok {
-		return s, s.set(text)
+		if err := s.set(text); err != nil {
+			return nil, fmt.Errorf("%s: %w", variable, err)
+		}
+		return s, nil
 	}
 	if file == "" {
 		return nil, nil
 	}
 	s.file = file
-	return s, s.Reload(ctx)
+	if err := s.Reload(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Files returns the file, for whoever watches it.
@@ -51,15 +57,18 @@ func (s *secret) Reload(context.Context) error {
 		return nil
 	}
 	info, err := os.Stat(s.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the %s: %w: make one with `openssl rand -hex 32`", s.name, err)
+	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w", s.key, err)
+		return fmt.Errorf("read the %s: %w", s.name, err)
 	}
 	if !info.Mode().IsRegular() { // a pipe could keep it waiting for ever
-		return fmt.Errorf("read %s: %s is not a regular file", s.key, s.file)
+		return fmt.Errorf("read the %s: %s is not a regular file", s.name, s.file)
 	}
 	text, err := os.ReadFile(s.file)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", s.key, err)
+		return fmt.Errorf("read the %s: %w", s.name, err)
 	}
 	return s.set(string(text))
 }
@@ -83,14 +92,4 @@ func (s *secret) Is(text string) bool {
 	want := s.digest.Load()
 	got := sha256.Sum256([]byte(text))
 	return want != nil && subtle.ConstantTimeCompare(got[:], want[:]) == 1
-}
-
-// othersRead returns the mode of a file that any user of the machine can read or
-// write, or "".
-func othersRead(file string) string {
-	info, err := os.Stat(file)
-	if err != nil || info.Mode().Perm()&0o007 == 0 { // an error is told of by whoever reads it
-		return ""
-	}
-	return fs.FileMode(info.Mode().Perm()).String()
 }

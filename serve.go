@@ -76,30 +76,18 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	ballast := make([]byte, ballastBytes)
 	defer runtime.KeepAlive(ballast)
 
-	source, policyOptions := policySource(c)
-	store, err := policy.Open(ctx, source, policyOptions)
+	p, err := open(ctx, c, env.environ, log)
 	if err != nil {
 		return err
 	}
-	logPolicy(log, store)
-
-	sources, err := openSources(ctx, c, log)
-	if err != nil {
-		return err
-	}
-	sources.Ask(ctx)
-	for _, source := range sources {
+	logPolicy(log, p.store)
+	p.sources.Ask(ctx)
+	for _, source := range p.sources {
 		logSource(log, source)
-		if source.Secret {
-			warnIfOthersRead(log, "the secret that tokens are signed with", source.Files[0])
-		}
 	}
-	secret, err := proxySecret(ctx, c, env.environ, log)
-	if err != nil {
-		return err
-	}
+	p.logExposures(log)
 
-	if c.ListenInsecure && secret == nil {
+	if c.ListenInsecure && p.secret == nil {
 		log.Warn("listen_insecure is set, and there is no proxy secret: whoever reaches the listener is believed what nginx is believed", "listen", c.Listen)
 	}
 	if c.AdminInsecure {
@@ -107,37 +95,29 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	}
 
 	info := buildInfo()
-	downloads, err := guardedDownloads(c.Downloads)
-	if err != nil {
-		return err
-	}
-	counters := metrics.New(info.Version, info.Commit, downloads.Names(), sources.Names(), func() metrics.Policy {
-		s := store.Status()
+	counters := metrics.New(info.Version, info.Commit, p.downloads.Names(), p.sources.Names(), func() metrics.Policy {
+		s := p.store.Status()
 		return metrics.Policy{Lines: s.Lines, Generation: s.Generation, LoadedAt: s.LoadedAt, Stale: s.Stale, Indexed: s.Indexed, LargestBucket: s.LargestBucket}
 	})
-	countSources(counters, sources)
-	shadow, err := shadow.New(store, c.Policy.ShadowShare)
+	countSources(counters, p.sources)
+	shadow, err := shadow.New(p.store, c.Policy.ShadowShare)
 	if err != nil {
 		return err
 	}
-	guard, err := authz.New(downloads, sources.Chain(), shadow, &authz.Options{Challenge: sources.Challenge(), LoginURL: c.LoginURL})
+	guard, err := authz.New(p.downloads, p.sources.Chain(), shadow, &authz.Options{Challenge: p.sources.Challenge(), Login: p.login})
 	if err != nil {
 		return err
 	}
 	opts := &frontend.Options{MaxConcurrent: maxConcurrent, Observe: counters.Observe, Logger: log}
-	if secret != nil {
-		opts.Secret = secret.Is
+	if p.secret != nil {
+		opts.Secret = p.secret.Is
 	}
 	front, err := frontend.NewAuthRequest(guard, opts)
 	if err != nil {
 		return err
 	}
 
-	token, err := newAdminToken(ctx, c, env.environ, log)
-	if err != nil {
-		return err
-	}
-	s := &service{log: log, downloads: downloads, store: store, counters: counters, sources: sources, token: token}
+	s := &service{parts: p, log: log, counters: counters}
 	nginxListener, adminListener, err := openListeners(c)
 	if err != nil {
 		return err
@@ -150,7 +130,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return serve(nginxServer, nginxListener) })
 	group.Go(func() error { return serve(adminServer, adminListener) })
-	group.Go(func() error { return s.reloadOnChange(running, c) })
+	group.Go(func() error { return s.reloadOnChange(running) })
 	group.Go(func() error { return s.reloadOnHangup(running) })
 	group.Go(func() error { return shadow.Run(running, s.reportShadow) })
 	group.Go(func() error {
@@ -202,16 +182,6 @@ func proxySecretWanted(c *config.Config, environ []string) bool {
 	return c.ProxySecretFile != "" || inEnvironment
 }
 
-// proxySecret returns the secret that nginx must send, or nil.
-func proxySecret(ctx context.Context, c *config.Config, environ []string, log *slog.Logger) (*secret, error) {
-	s, err := newSecret(ctx, "proxy secret", "proxy_secret_file", c.ProxySecretFile, config.ProxySecretVariable, environ)
-	if s == nil || err != nil {
-		return nil, err
-	}
-	warnIfOthersRead(log, "the proxy secret", s.file)
-	return s, nil
-}
-
 func lookup(environ []string, name string) (string, bool) {
 	for _, kv := range environ {
 		if value, ok := strings.CutPrefix(kv, name+"="); ok {
@@ -242,18 +212,15 @@ func serve(server *http.Server, l net.Listener) error {
 
 // service is what lives from start to stop.
 type service struct {
-	log       *slog.Logger
-	downloads *authz.Downloads
-	store     *policy.Store
-	counters  *metrics.Metrics
-	sources   identity.Sources
-	token     *adminToken // nil where none is configured
-	stopping  atomic.Bool
+	*parts
+	log      *slog.Logger
+	counters *metrics.Metrics
+	stopping atomic.Bool
 }
 
 // reloadOnChange watches the files that decisions depend on.
-func (s *service) reloadOnChange(ctx context.Context, c *config.Config) error {
-	source, _ := policySource(c)
+func (s *service) reloadOnChange(ctx context.Context) error {
+	source, _ := policySource(s.config)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return watch.Files(ctx, source.Names(), func() { s.reloadPolicy(ctx) })
@@ -291,11 +258,22 @@ func (s *service) reloadOnHangup(ctx context.Context) error {
 					s.reloadSource(ctx, source)
 				}
 			}
-			if err := s.token.reload(ctx, s.log); err != nil {
+			if err := s.secret.Reload(ctx); err != nil {
+				s.log.Error("proxy secret refused, the last one goes on serving", "error", err)
+			}
+			if err := s.token.reload(ctx); err != nil {
 				s.log.Error("no admin token is accepted until it is mended", "error", err)
 			}
+			s.logExposures(s.log)
 			notify(s.log, daemon.SdNotifyReady)
 		}
+	}
+}
+
+// logExposures warns of files that somebody may read or change who should not.
+func (p *parts) logExposures(log *slog.Logger) {
+	for _, e := range p.exposures() {
+		log.Warn(e.message, "file", e.file)
 	}
 }
 

@@ -95,7 +95,7 @@ func (e everything) Decide(context.Context, authz.Query) (authz.Decision, error)
 
 func TestOnlyTheProxySecretOpensTheListener(t *testing.T) {
 	text := strings.Repeat("s", 32)
-	secret, err := newSecret(t.Context(), "proxy secret", "proxy_secret_file", "", "SECRET", []string{"SECRET=" + text})
+	secret, err := newSecret(t.Context(), "proxy secret", "", "SECRET", []string{"SECRET=" + text})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestProxySecretIsReadFromFileOrEnvironment(t *testing.T) {
 		{"file is gone", &config.Config{ProxySecretFile: file + ".none"}, nil, "", true},
 		{"a pipe", &config.Config{ProxySecretFile: pipe}, nil, "", true},
 	} {
-		got, err := proxySecret(t.Context(), row.c, row.environ, slog.New(slog.DiscardHandler))
+		got, err := newSecret(t.Context(), "proxy secret", row.c.ProxySecretFile, config.ProxySecretVariable, row.environ)
 		if (err != nil) != row.refused || (got != nil) != (row.want != "") || got != nil && (!got.Is(row.want) || got.Is(row.want+"x") || got.Is("")) {
 			t.Errorf("%s: got %v, %v", row.name, got, err)
 		}
@@ -164,7 +164,7 @@ func TestSecretOutlivesAFileThatCannotBeRead(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	one, two := strings.Repeat("1", 32), strings.Repeat("2", 32)
 	writeFile(t, file, one)
-	s, err := newSecret(t.Context(), "proxy secret", "proxy_secret_file", file, "SECRET", nil)
+	s, err := newSecret(t.Context(), "proxy secret", file, "SECRET", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,17 +58,13 @@ func (cmd *whoamiCommand) Run(ctx context.Context, env environment, all *command
 	if err != nil {
 		return err
 	}
-	downloads, err := guardedDownloads(c.Downloads)
-	if err != nil {
-		return err
-	}
-	q.Download = downloads.All()[0]
 	log := newLogger(env.stderr, config.Log{Format: c.Log.Format, Level: "error"})
-	sources, err := openSources(ctx, c, log)
-	if err != nil {
+	p, err := arrange(c, log)
+	if err = errors.Join(err, p.sources.Load(ctx)); err != nil {
 		return err
 	}
-	sources.Ask(ctx)
+	p.sources.Ask(ctx)
+	q.Download = p.downloads.All()[0]
 	var decider authz.Decider
 	source, opts := policySource(c)
 	if store, err := policy.Open(ctx, source, opts); err == nil {
@@ -76,7 +72,7 @@ func (cmd *whoamiCommand) Run(ctx context.Context, env environment, all *command
 	} else {
 		fmt.Fprintln(env.stderr, "securefiles: the policy cannot be read, so whether the user is named like a role of it is not looked at: see `securefiles check`")
 	}
-	answer := sources.Whoami(ctx, q, decider)
+	answer := p.sources.Whoami(ctx, q, decider)
 	if cmd.JSON {
 		err = writeJSON(env.stdout, answer)
 	} else {

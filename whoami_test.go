@@ -21,13 +21,17 @@ const bobsHash = "bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5
 func testWhoami(t *testing.T) (s *service, admin http.Handler, nginx http.Handler) {
 	t.Helper()
 	s, _ = testService(t, "", "p, @authenticated, /**, read, allow\np, editor, /**, read, allow\ng, carol, editor\n")
-	c := &config.Config{Identity: []config.Identity{
+	s.config.Identity = []config.Identity{
 		{Header: "X-Remote-User", GroupsHeader: "X-Remote-Groups"},
 		{Htpasswd: writeFile(t, filepath.Join(t.TempDir(), "users"), bobsHash)},
 		{JWT: &config.JWT{Issuer: "https://127.0.0.1:1", Audience: []string{"files"}}}, // nobody is there
-	}}
-	var err error
-	if s.sources, err = openSources(t.Context(), c, s.log); err != nil {
+	}
+	arranged, err := arrange(s.config, s.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.sources = arranged.sources
+	if err := s.sources.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.sources.Ask(t.Context())

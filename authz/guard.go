@@ -12,12 +12,9 @@ type Options struct {
 	// Challenge is the WWW-Authenticate value for a caller without
 	// credentials, where a scheme applies.
 	Challenge string
-	// LoginURL is the page that a browser is sent to, instead of being refused,
-	// when it brings no credentials or wrong ones: a path of this site
-	// (`/login/`), or `https://HOST/PATH`. `{next}` in its query stands for
-	// the path and query to return to, percent-encoded; without it,
-	// `next={next}` is added. Empty means none.
-	LoginURL string
+	// Login is the page that a browser is sent to, instead of being refused,
+	// when it brings no credentials or wrong ones; nil means none.
+	Login *LoginPage
 }
 
 // A Guard decides questions. It is safe for concurrent use.
@@ -27,7 +24,7 @@ type Guard struct {
 	// allowed, and where none is, the last one's outcome stands.
 	candidates []Authenticator
 	policy     Decider
-	login      loginPage
+	login      *LoginPage
 	challenge  string
 }
 
@@ -39,17 +36,7 @@ func New(downloads *Downloads, identity Authenticator, policy Decider, opts *Opt
 	if opts == nil {
 		opts = &Options{}
 	}
-	g := &Guard{downloads: downloads, candidates: []Authenticator{identity}, policy: policy, challenge: opts.Challenge}
-	var err error
-	if g.login, err = parseLogin(opts.LoginURL); err != nil {
-		return nil, err
-	}
-	for _, d := range downloads.list {
-		if strings.HasPrefix(g.login.before, d.URL) {
-			return nil, fmt.Errorf("the login URL is inside download %q: nobody could reach it", d.Name)
-		}
-	}
-	return g, nil
+	return &Guard{downloads: downloads, candidates: []Authenticator{identity}, policy: policy, login: opts.Login, challenge: opts.Challenge}, nil
 }
 
 // Check decides one question, top to bottom; every early return denies.

@@ -95,7 +95,7 @@ func TestPolicyIsAskedExactlyWhatWillBeOpened(t *testing.T) {
 
 func TestAllowCarriesAllThatCameOfIt(t *testing.T) {
 	q := question("/downloads/a/b.txt")
-	out := newTestGuard(t, known("alice"), allowAll, &Options{Challenge: "Basic", LoginURL: "/login/"}).Check(t.Context(), q)
+	out := newTestGuard(t, known("alice"), allowAll, &Options{Challenge: "Basic", Login: testLogin(t, "/login/")}).Check(t.Context(), q)
 	if !out.Allowed() || out.Reason != ReasonPolicy || out.Source != "fake" || out.Decision.String() != "g3:policy.csv:17" ||
 		out.Question != q || out.Download().Name != "main" || q.Path.String() != "/a/b.txt" || out.Challenge != "" || out.Login != "" {
 		t.Errorf("got %+v", out)

@@ -1,8 +1,9 @@
 package authz
 
 import (
-	"errors"
+	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"securefiles/pathguard"
@@ -15,24 +16,33 @@ const nextPlace = "{next}"
 // of headers from an answer.
 const maxNext = 4096
 
-// A loginPage is where browsers are sent. The zero loginPage is none.
-type loginPage struct{ before, after string }
+// loginForm is a path of this site, or an absolute URL, without a fragment.
+// `//host` is neither: browsers take it for another site.
+var loginForm = regexp.MustCompile(`^(https?://[A-Za-z0-9.:\[\]-]+)?(/(?:[A-Za-z0-9._~!$&()*+,;=:@%?{}-][A-Za-z0-9._~!$&()*+,;=:@%?{}/-]*)?)$`)
 
-// parseLogin reads a login URL as Options.LoginURL describes it.
-func parseLogin(text string) (loginPage, error) {
-	if text == "" {
-		return loginPage{}, nil
+// A LoginPage is where browsers are sent that bring no credentials or wrong ones.
+// A nil LoginPage is none.
+type LoginPage struct{ before, after string }
+
+// ParseLogin reads the URL of a login page: a path of this site (`/login/`), or
+// `https://HOST/PATH`. `{next}` in its query stands for the path and query to
+// return to, percent-encoded; without it, `next={next}` is added. A page inside
+// a download is an error: nobody gets there without a login.
+func ParseLogin(text string, downloads *Downloads) (*LoginPage, error) {
+	m := loginForm.FindStringSubmatch(text)
+	if m == nil {
+		return nil, fmt.Errorf("%q is neither a path of this site (/login/) nor https://HOST/PATH, without a fragment", text)
 	}
-	for i := range len(text) {
-		if c := text[i]; c <= ' ' || c > '~' || strings.IndexByte("\"'<>\\^`|#", c) >= 0 {
-			return loginPage{}, errors.New("login URL: a byte that a URL does not have, or a fragment")
-		}
+	if _, err := url.Parse(strings.Replace(text, nextPlace, "", 1)); err != nil {
+		return nil, fmt.Errorf("%q is not a URL: its host, port or an escape in it is none", text)
 	}
-	sameSite := strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//")
-	if !sameSite {
-		u, err := url.Parse(strings.Replace(text, nextPlace, "", 1))
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
-			return loginPage{}, errors.New("login URL: neither a path (/login/) nor https://HOST/PATH")
+	path, _, _ := strings.Cut(m[2], "?")
+	if strings.ContainsAny(path, "{}") || strings.ContainsAny(strings.Replace(text, nextPlace, "", 1), "{}") {
+		return nil, fmt.Errorf("%q: {next} belongs into the query, once, and nothing else in braces: /login/?next={next}", text)
+	}
+	for i, d := range downloads.list {
+		if m[1] == "" && strings.HasPrefix(path, d.URL) {
+			return nil, fmt.Errorf("%q is inside downloads[%d], %s, where nobody gets without a login", text, i, d.URL)
 		}
 	}
 	if !strings.Contains(text, nextPlace) {
@@ -43,10 +53,7 @@ func parseLogin(text string) (loginPage, error) {
 		text += separator + "next=" + nextPlace
 	}
 	before, after, _ := strings.Cut(text, nextPlace)
-	if !strings.Contains(before, "?") || strings.ContainsAny(before+after, "{}") {
-		return loginPage{}, errors.New("login URL: {next} belongs into the query, once")
-	}
-	return loginPage{before, after}, nil
+	return &LoginPage{before, after}, nil
 }
 
 // location returns where to send a browser, so that it comes back to the path
@@ -54,7 +61,7 @@ func parseLogin(text string) (loginPage, error) {
 // download's own prefix and is encoded as a whole: whatever a client wrote, it
 // is a path on this site and one value of the query. What is too long to come
 // back to is left out, the query first.
-func (l loginPage) location(d *Download, path pathguard.Path, target string) string {
+func (l *LoginPage) location(d *Download, path pathguard.Path, target string) string {
 	next := path.URL(d.URL)
 	_, query, _ := strings.Cut(target, "?")
 	for _, candidate := range []string{next + "?" + escapeQuery(query), next} {
@@ -91,7 +98,7 @@ func escapeQuery(query string) string {
 func (g *Guard) offerLogin(out *Outcome) *Outcome {
 	q := out.Question
 	refused := out.Reason == ReasonAnonymous || out.Reason == ReasonCredentials
-	if refused && g.login != (loginPage{}) && q.Method == "GET" &&
+	if refused && g.login != nil && q.Method == "GET" &&
 		len(q.Header["Authorization"]) == 0 && acceptsHTML(q.Header["Accept"]) {
 		out.Login = g.login.location(q.Download, q.Path, q.Target)
 	}

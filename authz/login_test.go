@@ -10,10 +10,23 @@ import (
 
 const browserAccept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
+// testLogin returns the login page of a URL, or none.
+func testLogin(t testing.TB, text string) *LoginPage {
+	t.Helper()
+	if text == "" {
+		return nil
+	}
+	page, err := ParseLogin(text, testDownloads(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
+}
+
 // askLogin puts a question as a browser makes nginx put it.
 func askLogin(t testing.TB, loginURL string, identity Authenticator, edit func(*Question)) *Outcome {
 	t.Helper()
-	g := newTestGuard(t, identity, denyAll, &Options{LoginURL: loginURL, Challenge: `Basic realm="x"`})
+	g := newTestGuard(t, identity, denyAll, &Options{Login: testLogin(t, loginURL), Challenge: `Basic realm="x"`})
 	q := question("/downloads/a/b.txt")
 	q.Header.Set("Accept", browserAccept)
 	if edit != nil {
@@ -133,7 +146,7 @@ func FuzzLoginLocation(f *testing.F) {
 	for _, seed := range hostileTargets {
 		f.Add(seed)
 	}
-	g := newTestGuard(f, anonymous, denyAll, &Options{LoginURL: "/login/"})
+	g := newTestGuard(f, anonymous, denyAll, &Options{Login: testLogin(f, "/login/")})
 	f.Fuzz(func(t *testing.T, target string) {
 		q := question(target)
 		q.Header.Set("Accept", browserAccept)
@@ -148,10 +161,10 @@ func FuzzLoginLocation(f *testing.F) {
 func TestLoginURLsThatCannotBe(t *testing.T) {
 	for _, bad := range []string{
 		"login", "//evil.example/login", "javascript:alert(1)", "ftp://example.org/", "https://", "https:///login", "https://user:secret@example.org/",
-		"/login\r\nX: y", "/log in", "/login#next", "/\\evil.example", "/login/{next}", "/login?a={next}&b={next}", "/login?a={other}", "https://{next}/?a=b", "/login\xff",
+		"/login\r\nX: y", "/log in", "/login#next", "/\\evil.example", "/login/{next}", "/login?a={next}&b={next}", "/login?a={other}", "https://a:b:c/login", "/login%zz", "https://{next}/?a=b", "/login\xff",
 		"/downloads/login", "/downloads/login?next={next}",
 	} {
-		if _, err := New(testDownloads(t), anonymous, denyAll, &Options{LoginURL: bad}); err == nil {
+		if page, err := ParseLogin(bad, testDownloads(t)); err == nil || page != nil {
 			t.Errorf("accepted %q", bad)
 		}
 	}

@@ -6,8 +6,10 @@
 // directory. Only main imports this package; every other package takes what it
 // needs as arguments.
 //
-// config does not read the files that it names, and holds no secret except the
-// proxy secret given in the environment, which it redacts wherever it prints.
+// It knows the shape of the file, and ranges. What else a value must be stands in
+// the constructor that needs it, whose error [Config.At] gives its place.
+//
+// config does not read the files that it names, and holds no secret.
 package config
 
 import (
@@ -56,6 +58,8 @@ type Config struct {
 	File string `yaml:"-"`
 	// Warnings are for the operator; none stops the service.
 	Warnings []string `yaml:"-"`
+
+	doc *document // where values stand
 }
 
 // Download is one guarded URL prefix.
@@ -216,21 +220,6 @@ func (c *Config) fill() {
 		def(&d.CSP, DefaultCSP)
 		if d.DenyStatus == 0 {
 			d.DenyStatus = 404
-		}
-	}
-	for i := range c.Identity {
-		id := &c.Identity[i]
-		if id.Htpasswd != "" {
-			def(&id.Realm, "downloads")
-			if id.Remember == 0 {
-				id.Remember = Duration(time.Minute)
-			}
-		}
-		if id.Certificate != nil {
-			def(&id.Certificate.Subject, "cn")
-		}
-		if id.Session != nil {
-			id.Session.fill()
 		}
 	}
 }

@@ -64,8 +64,19 @@ func Load(file string, environ []string) (*Config, error) {
 	if err := c.validate(doc); err != nil {
 		return nil, err
 	}
+	c.doc = doc
 	c.warn()
 	return c, nil
+}
+
+// At returns an Error at a path such as `identity[1].session.url`, for a value that
+// what is made of it does not accept.
+func (c *Config) At(path, problem string) error {
+	doc := c.doc
+	if doc == nil { // it was not loaded
+		doc = &document{}
+	}
+	return doc.at(path, "%s", problem)
 }
 
 // warn tells of what may be meant, and is dangerous if it is not.
@@ -74,6 +85,9 @@ func (c *Config) warn() {
 		if id.NginxValue == "$remote_user" {
 			c.Warnings = append(c.Warnings, indexed("identity", i)+".nginx_value: $remote_user is whom the client says it is, unless auth_basic is on in every location that asks the service")
 		}
+	}
+	if strings.HasPrefix(c.LoginURL, "http://") {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("login_url %s: the network between sees passwords: use https, or a path of this site", c.LoginURL))
 	}
 }
 

@@ -4,10 +4,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"net/url"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,12 +19,7 @@ var (
 	prefixPattern = regexp.MustCompile(`^(?:/[A-Za-z0-9_.~-]+)+/$`)
 	// rootPattern keeps what nginx.conf would read as syntax out of a
 	// literal path.
-	rootPattern   = regexp.MustCompile(`^/[^\x00-\x20"'\\;{}$#]*$`)
-	headerPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
-	cookiePattern = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$") // RFC 6265
-	valuePattern  = regexp.MustCompile(`^\$[a-z][a-z0-9_]*$`)
-	// clientPattern is a variable with what a client sent, unverified.
-	clientPattern = regexp.MustCompile(`^\$(?:http|arg|cookie)_|^\$(?:args|query_string|uri|request_uri|request|request_body|host)$`)
+	rootPattern = regexp.MustCompile(`^/[^\x00-\x20"'\\;{}$#]*$`)
 	// fieldPattern is a header value without control bytes (RFC 9110,
 	// section 5.5, ASCII only).
 	fieldPattern = regexp.MustCompile(`^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$`)
@@ -37,13 +30,12 @@ func (c *Config) validate(doc *document) error {
 	v := &validator{doc: doc}
 	v.listener("listen", c.Listen, c.ListenInsecure || c.ProxySecretFile != "", "listen_insecure: true, or a proxy_secret_file")
 	v.listener("admin", c.Admin, c.AdminInsecure, "admin_insecure: true")
-	if c.Listen == c.Admin {
+	if c.Listen == c.Admin && !isAnyPort(c.Listen) {
 		v.add("admin", "is the same address as listen: metrics and health need a listener of their own")
 	}
 	if len(c.ListenPeerUIDs) > 0 && !strings.HasPrefix(c.Listen, UnixPrefix) {
 		v.add("listen_peer_uids", "only a unix socket knows its peer's user: set listen to unix:/path")
 	}
-	v.loginURL(c)
 	for i, d := range c.Downloads {
 		v.download(indexed("downloads", i), d)
 		for j, other := range c.Downloads[:i] {
@@ -60,13 +52,7 @@ func (c *Config) validate(doc *document) error {
 	}
 	for i, id := range c.Identity {
 		v.identity(indexed("identity", i), id)
-		for j, other := range c.Identity[:i] {
-			if id.JWT != nil && other.JWT != nil && id.JWT.Cookie == other.JWT.Cookie {
-				v.add(indexed("identity", i)+".jwt", "reads tokens where identity[%d] does, which decides on all of them: give one of the two a cookie of its own", j)
-			}
-		}
 	}
-	v.sessions(c.Identity)
 	return errors.Join(v.problems...)
 }
 
@@ -116,6 +102,14 @@ func (v *validator) listener(path, address string, insecure bool, remedy string)
 	if !isLoopback(host) && !insecure {
 		v.add(path, "%q can be reached from other hosts, which the service would trust as it trusts nginx: use 127.0.0.1 or unix:/path, or set %s", address, remedy)
 	}
+}
+
+// isAnyPort reports whether an address is a free port of the system's choice,
+// another one each time.
+func isAnyPort(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	n, notNumber := strconv.Atoi(port)
+	return err == nil && notNumber == nil && n == 0
 }
 
 func isLoopback(host string) bool {
@@ -178,101 +172,18 @@ func (v *validator) identity(path string, id Identity) {
 	if id.Htpasswd == "" && (id.Realm != "" || id.Remember != 0) {
 		v.add(path, "realm and remember belong to an htpasswd source")
 	}
-	switch {
-	case id.Header != "":
-		v.header(path, id)
-	case id.Htpasswd != "":
-		v.match(path+".realm", id.Realm, fieldPattern, "is not a realm: printable ASCII")
-	case id.JWT != nil:
-		v.jwt(path+".jwt", *id.JWT)
-	case id.Certificate != nil:
-		v.oneOf(path+".certificate.subject", id.Certificate.Subject, "cn", "dn", "email", "dns", "uri")
-		if id.Certificate.Groups != "" {
-			v.oneOf(path+".certificate.groups", id.Certificate.Groups, "ou")
-		}
-	default:
-		v.session(path+".session", id.Session)
+	if j := id.JWT; j != nil {
+		v.within(path+".jwt.refresh", j.Refresh, time.Minute, 24*time.Hour)
+		v.within(path+".jwt.timeout", j.Timeout, 10*time.Millisecond, 1900*time.Millisecond) // nginx waits 2 s
 	}
-}
-
-func (v *validator) header(path string, id Identity) {
-	v.match(path+".header", id.Header, headerPattern, "is not a header name: letters, digits and -")
-	if id.GroupsHeader != "" {
-		v.match(path+".groups_header", id.GroupsHeader, headerPattern, "is not a header name: letters, digits and -")
+	if s := id.Session; s != nil {
+		v.session(path+".session", s)
 	}
-	for _, p := range []struct{ key, value string }{{"nginx_value", id.NginxValue}, {"nginx_groups_value", id.NginxGroupsValue}} {
-		if p.value == "" {
-			continue
-		}
-		v.match(path+"."+p.key, p.value, valuePattern, "is not an nginx variable such as $ssl_client_s_dn")
-		if clientPattern.MatchString(p.value) {
-			v.add(path+"."+p.key, "%q is what the client says: let nginx believe it of your gateway alone, with a map as docs/identity.md shows", p.value)
-		}
-	}
-}
-
-// The algorithms of tokens, by what their keys are like.
-var (
-	asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
-	symmetric  = []string{"HS256", "HS384", "HS512"}
-)
-
-func (v *validator) jwt(path string, j JWT) {
-	switch {
-	case j.Issuer == "":
-		v.add(path+".issuer", "is missing: write the iss of the tokens, just as they have it")
-	case j.JWKSURL != "" && j.JWKSFile != "":
-		v.add(path, "jwks_url and jwks_file: keys come from one of them")
-	case j.JWKSURL != "":
-		v.keysURL(path+".jwks_url", j.JWKSURL, j.InsecureHTTP)
-	case j.JWKSFile == "":
-		v.keysURL(path+".issuer", j.Issuer, j.InsecureHTTP)
-	}
-	if len(j.Audience) == 0 || slices.Contains(j.Audience, "") {
-		v.add(path+".audience", "is missing: without it a token for any service of the issuer would do; list what aud must name")
-	}
-	secrets := 0
-	for i, a := range j.Algorithms {
-		v.oneOf(indexed(path+".algorithms", i), a, append(slices.Clone(asymmetric), symmetric...)...)
-		if slices.Contains(symmetric, a) {
-			secrets++
-		}
-	}
-	switch {
-	case j.Algorithms != nil && len(j.Algorithms) == 0:
-		v.add(path+".algorithms", "is empty: no token would be accepted; leave it out for the default")
-	case secrets > 0 && secrets < len(j.Algorithms):
-		v.add(path+".algorithms", "HS256, HS384 and HS512 are not mixed with others: a public key could be taken for a secret")
-	case secrets > 0 && j.JWKSFile == "":
-		v.add(path+".algorithms", "HS256, HS384 and HS512 need their secret in a jwks_file")
-	}
-	if j.Cookie != "" {
-		v.match(path+".cookie", j.Cookie, cookiePattern, "is not a cookie's name: letters, digits, -, _ and others of RFC 6265")
-	}
-	v.within(path+".leeway", j.Leeway, time.Millisecond, 5*time.Minute)
-	v.within(path+".refresh", j.Refresh, time.Minute, 24*time.Hour)
-	v.within(path+".timeout", j.Timeout, 10*time.Millisecond, 1900*time.Millisecond) // nginx waits 2 s
 }
 
 // within checks a duration that was not left out.
 func (v *validator) within(path string, d Duration, least, most time.Duration) {
 	if value := time.Duration(d); d != 0 && (value < least || value > most) {
 		v.add(path, "%s is out of range: %s to %s", value, least, most)
-	}
-}
-
-// keysURL refuses an address from which keys could be forged on the way.
-func (v *validator) keysURL(path, text string, insecure bool) {
-	u, err := url.Parse(text)
-	if err == nil && u.User != nil {
-		v.add(path, "holds a user and perhaps a password: keys are public, ask without")
-		return
-	}
-	if err != nil || u.Host == "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
-		v.add(path, "%q is not a URL to ask for keys: https://HOST/PATH, without fragment; or set jwks_url or jwks_file", text)
-		return
-	}
-	if u.Scheme == "http" && !insecure && !isLoopback(u.Hostname()) {
-		v.add(path, "%q: whoever is between could send keys of their own: use https, or set insecure_http: true", text)
 	}
 }

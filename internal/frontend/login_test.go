@@ -15,7 +15,17 @@ const browserAccept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*
 // askLogin puts a question as a browser makes nginx put it.
 func askLogin(t *testing.T, loginURL string, identity authz.Authenticator, edit func(*http.Request)) *http.Response {
 	t.Helper()
-	g := newTestFront(t, testDownload(), identity, denyAll, &authz.Options{LoginURL: loginURL, Challenge: `Basic realm="x"`}, nil)
+	opts := &authz.Options{Challenge: `Basic realm="x"`}
+	if loginURL != "" {
+		downloads, err := authz.NewDownloads(testDownload())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if opts.Login, err = authz.ParseLogin(loginURL, downloads); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := newTestFront(t, testDownload(), identity, denyAll, opts, nil)
 	r := nginxAsks("/downloads/a/b.txt")
 	r.Header.Set("Accept", browserAccept)
 	if edit != nil {

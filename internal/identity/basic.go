@@ -147,8 +147,8 @@ func newBasic(file string, opts *BasicOptions) (*Basic, error) {
 	if o.Realm == "" {
 		o.Realm = defaultRealm
 	}
-	if strings.ContainsFunc(o.Realm, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
-		return nil, errors.New("the realm is not printable ASCII without quotes and backslashes")
+	if strings.TrimSpace(o.Realm) != o.Realm || strings.ContainsFunc(o.Realm, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+		return nil, &OptionError{"realm", fmt.Sprintf("%q is not a realm: printable ASCII without quotes and backslashes", o.Realm)}
 	}
 	if o.Remember == 0 {
 		o.Remember = defaultRemember

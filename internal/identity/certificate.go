@@ -61,17 +61,22 @@ type CertificateOptions struct {
 // Certificate refuses everybody who has a certificate.
 type Certificate struct{ opts CertificateOptions }
 
-// NewCertificate returns an error that names the option which cannot be.
+// NewCertificate returns an error that joins an *OptionError for each option that
+// cannot be.
 func NewCertificate(opts CertificateOptions) (*Certificate, error) {
+	var p problems
 	switch opts.Subject {
 	case "":
 		opts.Subject = SubjectCN
 	case SubjectCN, SubjectDN, SubjectEmail, SubjectDNS, SubjectURI:
 	default:
-		return nil, fmt.Errorf("subject %q is not one of cn, dn, email, dns, uri", opts.Subject)
+		p.add("subject", "%q is not one of cn, dn, email, dns, uri", opts.Subject)
 	}
 	if opts.Groups != "" && opts.Groups != GroupsOU {
-		return nil, fmt.Errorf("groups %q are not ou", opts.Groups)
+		p.add("groups", "%q is not one of ou", opts.Groups)
+	}
+	if err := p.err(); err != nil {
+		return nil, err
 	}
 	return &Certificate{opts}, nil
 }

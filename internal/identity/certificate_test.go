@@ -196,8 +196,8 @@ func TestNewCertificateRefuses(t *testing.T) {
 		opts CertificateOptions
 		want string
 	}{
-		{CertificateOptions{Subject: "CN"}, `subject "CN" is not one of cn, dn, email, dns, uri`},
-		{CertificateOptions{Groups: "o"}, `groups "o" are not ou`},
+		{CertificateOptions{Subject: "CN"}, `subject: "CN" is not one of cn, dn, email, dns, uri`},
+		{CertificateOptions{Groups: "o"}, `groups: "o" is not one of ou`},
 	} {
 		if c, err := NewCertificate(test.opts); c != nil || message(err) != test.want {
 			t.Errorf("got %v, %v, want %s", c, err, test.want)

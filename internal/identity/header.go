@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"securefiles/authz"
@@ -37,22 +38,42 @@ type Header struct {
 	subject, groups string // canonical names
 }
 
-// NewHeader returns an error that names the header which cannot be used and
-// why.
+// The forms of a web server's variable, and of one that holds what a client sent,
+// unverified.
+var (
+	variableForm = regexp.MustCompile(`^\$[a-z][a-z0-9_]*$`)
+	clientForm   = regexp.MustCompile(`^\$(?:http|arg|cookie)_|^\$(?:args|query_string|uri|request_uri|request|request_body|host)$`)
+)
+
+// NewHeader returns an error that joins an *OptionError for each option that
+// cannot be.
 func NewHeader(opts HeaderOptions) (*Header, error) {
+	var p problems
 	if err := validHeaderName(opts.Header); err != nil {
-		return nil, fmt.Errorf("header %q %w", opts.Header, err)
+		p.add("header", "%q %v", opts.Header, err)
 	}
 	h := &Header{subject: http.CanonicalHeaderKey(opts.Header)}
-	if opts.GroupsHeader == "" {
-		return h, nil
+	if opts.GroupsHeader != "" {
+		h.groups = http.CanonicalHeaderKey(opts.GroupsHeader)
+		if err := validHeaderName(opts.GroupsHeader); err != nil {
+			p.add("groups_header", "%q %v", opts.GroupsHeader, err)
+		} else if h.groups == h.subject {
+			p.add("groups_header", "%q is the header of the subject: use two", opts.GroupsHeader)
+		}
 	}
-	if err := validHeaderName(opts.GroupsHeader); err != nil {
-		return nil, fmt.Errorf("groups header %q %w", opts.GroupsHeader, err)
+	for _, v := range [][2]string{{"nginx_value", opts.Value}, {"nginx_groups_value", opts.GroupsValue}} {
+		if v[1] == "" {
+			continue
+		}
+		if !variableForm.MatchString(v[1]) {
+			p.add(v[0], "%q is not an nginx variable such as $ssl_client_s_dn", v[1])
+		}
+		if clientForm.MatchString(v[1]) {
+			p.add(v[0], "%q is what the client says: let nginx believe it of your gateway alone, with a map as docs/identity.md shows", v[1])
+		}
 	}
-	h.groups = http.CanonicalHeaderKey(opts.GroupsHeader)
-	if h.groups == h.subject {
-		return nil, fmt.Errorf("groups header %q is the header of the subject: use two", opts.GroupsHeader)
+	if err := p.err(); err != nil {
+		return nil, err
 	}
 	return h, nil
 }

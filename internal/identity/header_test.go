@@ -188,18 +188,18 @@ func TestNewHeaderRefuses(t *testing.T) {
 		for _, opts := range []HeaderOptions{{Header: test.header}, {Header: "Remote-User", GroupsHeader: test.header}} {
 			what := "header"
 			if opts.GroupsHeader != "" {
-				what = "groups header"
+				what = "groups_header"
 			} else if opts.Header != test.header {
 				continue // an empty groups header means none
 			}
 			h, err := NewHeader(opts)
-			if want := fmt.Sprintf("%s %q %s", what, test.header, test.want); h != nil || message(err) != want {
+			if want := fmt.Sprintf("%s: %q %s", what, test.header, test.want); h != nil || message(err) != want {
 				t.Errorf("got %v, %q, want %q", h, message(err), want)
 			}
 		}
 	}
 	_, err := NewHeader(HeaderOptions{Header: "Remote-User", GroupsHeader: "remote-user"})
-	if want := `groups header "remote-user" is the header of the subject: use two`; message(err) != want {
+	if want := `groups_header: "remote-user" is the header of the subject: use two`; message(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

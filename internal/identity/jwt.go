@@ -27,6 +27,7 @@ const (
 	// maxTokenBytes is what nginx passes on in one header line.
 	maxTokenBytes = 8192
 	defaultLeeway = 30 * time.Second
+	minLeeway     = time.Millisecond
 	maxLeeway     = 5 * time.Minute
 	// lastSecond is the end of the year 9999. What is later was not meant as a
 	// date.
@@ -83,21 +84,32 @@ type verified struct {
 	until     time.Time
 }
 
-// NewJWT returns an error that names the option which cannot be.
+// problems says which options cannot be.
+func (o *JWTOptions) problems() (p problems) {
+	if len(o.Audiences) == 0 || slices.Contains(o.Audiences, "") {
+		p.add("audience", "is missing: without it a token for any service of the issuer would do; list what aud must name")
+	}
+	if o.Leeway > maxLeeway || o.Leeway > 0 && o.Leeway < minLeeway {
+		p.add("leeway", "%s is out of range: %s to %s", o.Leeway, minLeeway, maxLeeway)
+	}
+	if err := ValidCookieName(o.Cookie); o.Cookie != "" && err != nil {
+		p.add("cookie", "%q %v", o.Cookie, err)
+	}
+	return p
+}
+
+// NewJWT returns an error that joins an *OptionError for each option that cannot
+// be.
 func NewJWT(keys *Keys, opts JWTOptions) (*JWT, error) {
-	switch {
-	case keys == nil:
+	if keys == nil {
 		return nil, errors.New("there are no keys")
-	case len(opts.Audiences) == 0 || slices.Contains(opts.Audiences, ""):
-		return nil, errors.New("an audience is missing: any service's token of the issuer would do")
-	case opts.Leeway > maxLeeway:
-		return nil, errors.New("the leeway is over five minutes")
+	}
+	if err := opts.problems().err(); err != nil {
+		return nil, err
 	}
 	j := &JWT{keys: keys, opts: opts, secret: newSecret()}
 	if opts.Cookie == "" {
 		j.challenge = `Bearer realm="` + defaultRealm + `"`
-	} else if err := ValidCookieName(opts.Cookie); err != nil {
-		return nil, fmt.Errorf("cookie %q %w", opts.Cookie, err)
 	}
 	if opts.SubjectClaim == "" {
 		j.opts.SubjectClaim = "sub"
@@ -122,7 +134,7 @@ func NewJWT(keys *Keys, opts JWTOptions) (*JWT, error) {
 // earlier ones tell which there are.
 func NewJWTSource(earlier Sources, issuer KeysOptions, opts JWTOptions) (*Source, error) {
 	keys, err := NewKeys(issuer)
-	if err != nil {
+	if err = errors.Join(err, opts.problems().err()); err != nil {
 		return nil, err
 	}
 	s := &Source{

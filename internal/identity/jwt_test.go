@@ -392,10 +392,10 @@ func TestNewJWTRefuses(t *testing.T) {
 		want string
 	}{
 		{nil, JWTOptions{Audiences: []string{"files"}}, "there are no keys"},
-		{k, JWTOptions{}, "an audience is missing: any service's token of the issuer would do"},
-		{k, JWTOptions{Audiences: []string{"files", ""}}, "an audience is missing: any service's token of the issuer would do"},
-		{k, JWTOptions{Audiences: []string{"files"}, Leeway: time.Hour}, "the leeway is over five minutes"},
-		{k, JWTOptions{Audiences: []string{"files"}, Cookie: "a b"}, `cookie "a b" is not a cookie's name: letters, digits, -, _ and others of RFC 6265`},
+		{k, JWTOptions{}, "audience: is missing: without it a token for any service of the issuer would do; list what aud must name"},
+		{k, JWTOptions{Audiences: []string{"files", ""}}, "audience: is missing: without it a token for any service of the issuer would do; list what aud must name"},
+		{k, JWTOptions{Audiences: []string{"files"}, Leeway: time.Hour}, "leeway: 1h0m0s is out of range: 1ms to 5m0s"},
+		{k, JWTOptions{Audiences: []string{"files"}, Cookie: "a b"}, `cookie: "a b" is not a cookie's name: letters, digits, -, _ and others of RFC 6265`},
 	} {
 		if j, err := NewJWT(test.keys, test.opts); j != nil || message(err) != test.want {
 			t.Errorf("got %v, %v, want %s", j, err, test.want)

@@ -42,6 +42,9 @@ type KeysOptions struct {
 	// URL and File hold a JWKS (RFC 7517). At most one is set; with neither,
 	// the issuer's /.well-known/openid-configuration names the URL.
 	URL, File string
+	// InsecureHTTP permits keys to come over http from another host: whoever is
+	// between can send keys of their own.
+	InsecureHTTP bool
 	// Algorithms are the allow-list (RFC 7518 names); nil means RS256, PS256,
 	// ES256, ES384 and EdDSA. HS256, HS384 and HS512 are for a File alone,
 	// and are not mixed with others: a public key must never be taken for a
@@ -85,33 +88,19 @@ type flight struct {
 	waiting int
 }
 
-// NewKeys checks the options. It reads and asks nothing: Refresh does.
+// NewKeys returns an error that joins an *OptionError for each option that cannot
+// be. It reads and asks nothing: Refresh does.
 func NewKeys(opts KeysOptions) (*Keys, error) {
 	if opts.Algorithms == nil {
 		opts.Algorithms = defaultAlgorithms
 	}
 	k := &Keys{opts: opts, failed: make(chan struct{}, 1)}
-	symmetric := 0
-	for _, a := range opts.Algorithms {
-		switch {
-		case slices.Contains(symmetricAlgorithms, a):
-			symmetric++
-		case !slices.Contains(asymmetricAlgorithms, a):
-			return nil, fmt.Errorf("algorithm %q is not one of %s, %s", a, strings.Join(asymmetricAlgorithms, ", "), strings.Join(symmetricAlgorithms, ", "))
-		}
-		k.algorithms = append(k.algorithms, jose.SignatureAlgorithm(a))
+	p := opts.problems()
+	if err := p.err(); err != nil {
+		return nil, err
 	}
-	switch {
-	case opts.Issuer == "":
-		return nil, errors.New("the issuer is missing")
-	case opts.URL != "" && opts.File != "":
-		return nil, errors.New("keys come from a URL or from a file, not from both")
-	case len(opts.Algorithms) == 0:
-		return nil, errors.New("no algorithm is allowed")
-	case symmetric > 0 && symmetric < len(opts.Algorithms):
-		return nil, errors.New("symmetric algorithms (HS256, HS384, HS512) and others are mixed: a public key could be taken for a secret")
-	case symmetric > 0 && opts.File == "":
-		return nil, errors.New("symmetric algorithms (HS256, HS384, HS512) need their secret in a file")
+	for _, a := range opts.Algorithms {
+		k.algorithms = append(k.algorithms, jose.SignatureAlgorithm(a))
 	}
 	if k.opts.Refresh == 0 {
 		k.opts.Refresh = defaultKeysRefresh
@@ -132,6 +121,50 @@ func NewKeys(opts KeysOptions) (*Keys, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return k, nil
+}
+
+// problems says which options cannot be.
+func (o *KeysOptions) problems() (p problems) {
+	switch {
+	case o.Issuer == "":
+		p.add("issuer", "is missing: write the iss of the tokens, just as they have it")
+	case o.URL != "" && o.File != "":
+		p.add("", "jwks_url and jwks_file: keys come from one of them")
+	case o.URL != "":
+		o.checkURL(&p, "jwks_url", o.URL)
+	case o.File == "":
+		o.checkURL(&p, "issuer", o.Issuer)
+	}
+	secrets := 0
+	for i, a := range o.Algorithms {
+		if slices.Contains(symmetricAlgorithms, a) {
+			secrets++
+		} else if !slices.Contains(asymmetricAlgorithms, a) {
+			p.add(indexed("algorithms", i), "%q is not one of %s", a, strings.Join(slices.Concat(asymmetricAlgorithms, symmetricAlgorithms), ", "))
+		}
+	}
+	switch {
+	case len(o.Algorithms) == 0:
+		p.add("algorithms", "is empty: no token would be accepted; leave it out for the default")
+	case secrets > 0 && secrets < len(o.Algorithms):
+		p.add("algorithms", "HS256, HS384 and HS512 are not mixed with others: a public key could be taken for a secret")
+	case secrets > 0 && o.File == "":
+		p.add("algorithms", "HS256, HS384 and HS512 need their secret in a jwks_file")
+	}
+	return p
+}
+
+// checkURL refuses an address from which keys could be forged on the way.
+func (o *KeysOptions) checkURL(p *problems, option, text string) {
+	u, err := url.Parse(text)
+	switch {
+	case err == nil && u.User != nil:
+		p.add(option, "holds a user and perhaps a password: keys are public, ask without")
+	case err != nil || u.Host == "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
+		p.add(option, "%q is not a URL to ask for keys: https://HOST/PATH, without fragment; or set jwks_url or jwks_file", text)
+	case u.Scheme == "http" && !o.InsecureHTTP && !isLoopback(u.Hostname()):
+		p.add(option, "%q: whoever is between could send keys of their own: use https, or set insecure_http: true", text)
+	}
 }
 
 // SameSource reports whether the other keys come from the same place and serve

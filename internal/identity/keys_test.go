@@ -394,18 +394,18 @@ func TestKeyFiles(t *testing.T) {
 }
 
 func TestNewKeysRefuses(t *testing.T) {
-	const mixed = "symmetric algorithms (HS256, HS384, HS512) and others are mixed: a public key could be taken for a secret"
+	const mixed = "algorithms: HS256, HS384 and HS512 are not mixed with others: a public key could be taken for a secret"
 	for _, row := range []struct {
 		opts KeysOptions
 		want string
 	}{
-		{KeysOptions{}, "the issuer is missing"},
-		{KeysOptions{Issuer: "x", URL: "https://x", File: "x"}, "keys come from a URL or from a file, not from both"},
-		{KeysOptions{Issuer: "x", Algorithms: []string{}}, "no algorithm is allowed"},
-		{KeysOptions{Issuer: "x", Algorithms: []string{"none"}}, `algorithm "none" is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512`},
+		{KeysOptions{}, "issuer: is missing: write the iss of the tokens, just as they have it"},
+		{KeysOptions{Issuer: "x", URL: "https://x", File: "x"}, "jwks_url and jwks_file: keys come from one of them"},
+		{KeysOptions{Issuer: "https://x", Algorithms: []string{}}, "algorithms: is empty: no token would be accepted; leave it out for the default"},
+		{KeysOptions{Issuer: "https://x", Algorithms: []string{"none"}}, `algorithms[0]: "none" is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512`},
 		{KeysOptions{Issuer: "x", File: "x", Algorithms: []string{"RS256", "HS256"}}, mixed},
 		{KeysOptions{Issuer: "x", File: "x", Algorithms: []string{"HS512", "EdDSA"}}, mixed},
-		{KeysOptions{Issuer: "x", Algorithms: []string{"HS256"}}, "symmetric algorithms (HS256, HS384, HS512) need their secret in a file"},
+		{KeysOptions{Issuer: "https://x", Algorithms: []string{"HS256"}}, "algorithms: HS256, HS384 and HS512 need their secret in a jwks_file"},
 	} {
 		if k, err := NewKeys(row.opts); k != nil || message(err) != row.want {
 			t.Errorf("%+v: got %v, want %s", row.opts, err, row.want)

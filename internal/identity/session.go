@@ -12,10 +12,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/maypok86/otter/v2"
 	"github.com/sony/gobreaker/v2"
@@ -51,6 +53,9 @@ const (
 type SessionOptions struct {
 	// URL is asked with GET: `http://127.0.0.1:8000/whoami`, http or https.
 	URL string
+	// InsecureHTTP permits http to another host, which shows the credentials to
+	// the network between.
+	InsecureHTTP bool
 	// Socket is the path of a unix socket to connect to instead of the URL's
 	// host.
 	Socket string
@@ -132,8 +137,8 @@ type answer struct {
 	until     time.Time
 }
 
-// NewSession returns an error that names the option which cannot be used and
-// why. It does not ask the application.
+// NewSession returns an error that joins an *OptionError for each option that
+// cannot be. It does not ask the application.
 func NewSession(o SessionOptions) (*Session, error) {
 	s, err := unconnected(o)
 	if err != nil {
@@ -159,8 +164,8 @@ func NewSessionSource(o SessionOptions) (*Source, error) {
 	for _, name := range s.cookies {
 		out.Reads = append(out.Reads, "Cookie: "+name)
 	}
-	for _, name := range o.Headers {
-		out.Headers = append(out.Headers, RequestHeader{Name: name, FromClient: true})
+	for i, name := range o.Headers {
+		out.Headers = append(out.Headers, RequestHeader{Name: name, FromClient: true, option: indexed("headers", i)})
 	}
 	if o.CAFile == "" { // there is nothing to load
 		if err := s.Reload(context.Background()); err != nil {
@@ -213,7 +218,7 @@ func unconnected(o SessionOptions) (*Session, error) {
 	def(&o.Remember, defaultSession)
 	def(&o.RememberRefused, min(defaultRefused, o.Remember))
 	def(&o.MaxCalls, defaultCalls)
-	if o.SubjectHeader == "" && o.SubjectPath == "" && o.GroupsPath == "" {
+	if o.SubjectHeader == "" && o.GroupsHeader == "" && o.SubjectPath == "" && o.GroupsPath == "" {
 		o.SubjectPath, o.GroupsPath = defaultSubjectField, defaultGroupsField
 	}
 	if o.Now == nil {
@@ -227,14 +232,12 @@ func unconnected(o SessionOptions) (*Session, error) {
 		crowd:  make(crowd, maxSessionsWaiting),
 	}
 	s.send.Set("User-Agent", "securefiles")
-	if err := s.setRequest(o); err != nil {
+	var p problems
+	s.setRequest(&p, o)
+	s.setReader(&p, o)
+	o.checkTimes(&p)
+	if err := p.err(); err != nil {
 		return nil, err
-	}
-	if err := s.setReader(o); err != nil {
-		return nil, err
-	}
-	if o.Timeout < 0 || o.Remember < 0 || o.RememberRefused < 0 || o.RememberRefused > o.Remember {
-		return nil, errors.New("the times are negative, or answers that refuse are remembered for longer than others")
 	}
 	s.connect = func() (*http.Client, error) {
 		transport, err := newTransport(o)
@@ -282,47 +285,80 @@ func def[T comparable](v *T, value T) {
 }
 
 // setRequest checks and keeps what a call consists of.
-func (s *Session) setRequest(o SessionOptions) error {
-	u, err := url.Parse(o.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return fmt.Errorf("url %q is not http://HOST/PATH or https://HOST/PATH without a user and a fragment", o.URL)
-	}
-	s.url, s.host = u.String(), u.Host
+func (s *Session) setRequest(p *problems, o SessionOptions) {
+	s.setURL(p, o)
 	if n := len(o.Cookies) + len(o.Headers); n == 0 || n > maxSessionNames {
-		return errors.New("name the cookies or headers that carry the session, at most 16")
+		p.add("", "name the cookies or headers that carry the session, at most 16: cookies: [sessionid]")
 	}
 	for i, name := range s.cookies {
 		if err := ValidCookieName(name); err != nil {
-			return fmt.Errorf("cookie %q %w", name, err)
+			p.add(indexed("cookies", i), "%q %v", name, err)
 		}
 		if slices.Contains(s.cookies[:i], name) {
-			return fmt.Errorf("cookie %q stands there twice", name)
+			p.add(indexed("cookies", i), "%q stands there twice", name)
 		}
 	}
-	for _, name := range o.Headers {
+	for i, name := range o.Headers {
 		canonical := http.CanonicalHeaderKey(name)
-		if err := validHeaderName(name); err != nil && canonical != "Authorization" {
-			return fmt.Errorf("header %q %w", name, err)
+		switch isOwn := strings.HasPrefix(canonical, "X-") && validHeaderName(name) == nil; {
+		case isOwn || canonical == "Authorization":
+		case strings.HasPrefix(canonical, "X-") && isReservedHeader(strings.ToLower(name)):
+			p.add(indexed("headers", i), "%q is nginx's word, not the client's: use a header of its own, such as X-Session-Token", name)
+		default:
+			p.add(indexed("headers", i), "%q cannot carry a session: Authorization, or a name that begins with X-", name)
 		}
 		if slices.Contains(s.headers, canonical) {
-			return fmt.Errorf("header %q stands there twice", name)
+			p.add(indexed("headers", i), "%q stands there twice", name)
 		}
 		s.headers = append(s.headers, canonical)
 	}
-	for name, value := range o.Send {
-		canonical := http.CanonicalHeaderKey(name)
+	for _, name := range slices.Sorted(maps.Keys(o.Send)) {
+		value, canonical := o.Send[name], http.CanonicalHeaderKey(name)
 		switch {
-		case !isToken(name) || !isPrintable(value):
-			return fmt.Errorf("header %q to send, or its value, is not printable ASCII", name)
+		case !isToken(name) || strings.Contains(name, "_") || !isPrintable(value):
+			p.add("send", "%q: names are letters, digits and -, values printable ASCII", name)
 		case canonical == "Host":
 			s.host = value
 			continue
-		case canonical == "Cookie" || slices.Contains(s.headers, canonical) || isHopByHop(canonical):
-			return fmt.Errorf("header %q to send carries the session, or belongs to the connection", name)
+		case canonical == "Cookie" || canonical == "Authorization":
+			p.add("send", "%q carries credentials: those of the caller are named in cookies and headers, and secrets have no place in this file", name)
+		case slices.Contains(s.headers, canonical):
+			p.add("send", "%q carries the session: it is the caller's", name)
+		case isHopByHop(canonical):
+			p.add("send", "%q belongs to the connection: leave it out", name)
 		}
 		s.send.Set(canonical, value)
 	}
-	return nil
+}
+
+// setURL checks and keeps where the application is.
+func (s *Session) setURL(p *problems, o SessionOptions) {
+	u, err := url.Parse(o.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
+		// It is not quoted: it may hold a password.
+		p.add("url", "write http://HOST/PATH or https://HOST/PATH, without a user, password and fragment")
+		return
+	}
+	s.url, s.host = u.String(), u.Host
+	if o.Socket != "" && (!filepath.IsAbs(o.Socket) || len(o.Socket) > 107) {
+		p.add("socket", "%q: a unix socket needs an absolute path of at most 107 bytes", o.Socket)
+	}
+	if u.Scheme == "http" && o.Socket == "" && !isLoopback(u.Hostname()) && !o.InsecureHTTP {
+		p.add("url", "%q shows session cookies to the network between: use https, or set insecure_http: true", u.Host)
+	}
+	if o.CAFile != "" && u.Scheme != "https" {
+		p.add("ca_file", "belongs to an https url")
+	}
+}
+
+// checkTimes checks what the times mean for each other.
+func (o *SessionOptions) checkTimes(p *problems) {
+	if o.Timeout < 0 || o.Remember < 0 || o.RememberRefused < 0 {
+		p.add("", "a time is negative")
+	}
+	if o.RememberRefused > o.Remember {
+		p.add("remember_refused", "%s is longer than remember, %s: who logs in would wait for it", o.RememberRefused, o.Remember)
+	}
 }
 
 // isHopByHop reports whether a header is not for the application (RFC 9110
@@ -333,28 +369,37 @@ func isHopByHop(canonical string) bool {
 }
 
 // setReader chooses how answers are read.
-func (s *Session) setReader(o SessionOptions) error {
-	if o.SubjectHeader != "" {
-		if o.SubjectPath != "" || o.GroupsPath != "" {
-			return errors.New("the subject is read from a header or from JSON, not from both")
+func (s *Session) setReader(p *problems, o SessionOptions) {
+	name := func(option, value string) {
+		if value != "" && !isToken(value) {
+			p.add(option, "%q is not a header name: letters, digits and -", value)
 		}
-		for _, name := range []string{o.SubjectHeader, o.GroupsHeader} {
-			if name != "" && !isToken(name) {
-				return fmt.Errorf("header %q of the answer is not a header's name", name)
-			}
+	}
+	path := func(option, value string) {
+		if value != "" && (slices.Contains(strings.Split(value, "."), "") || strings.ContainsFunc(value, unicode.IsSpace)) {
+			p.add(option, "%q is not a path into JSON: names with dots between, such as user.name", value)
 		}
+	}
+	fromHeader, fromJSON := o.SubjectHeader != "" || o.GroupsHeader != "", o.SubjectPath != "" || o.GroupsPath != ""
+	switch {
+	case fromHeader && fromJSON:
+		p.add("", "the answer is read from headers (subject_header, groups_header) or from JSON (subject_path, groups_path), not from both")
+		return
+	case fromHeader && o.SubjectHeader == "":
+		p.add("groups_header", "groups are nobody's without a subject: set subject_header too")
+		return
+	case !fromHeader && o.SubjectPath == "":
+		p.add("groups_path", "groups are nobody's without a subject: set subject_path too")
+		return
+	case fromHeader:
+		name("subject_header", o.SubjectHeader)
+		name("groups_header", o.GroupsHeader)
 		subject, groups := http.CanonicalHeaderKey(o.SubjectHeader), http.CanonicalHeaderKey(o.GroupsHeader)
 		s.read = func(resp *http.Response) (authz.Principal, error) { return readHeaders(resp.Header, subject, groups) }
-		return nil
+		return
 	}
-	if o.GroupsHeader != "" || o.SubjectPath == "" {
-		return errors.New("groups are read from where the subject is: name that too")
-	}
-	for _, path := range []string{o.SubjectPath, o.GroupsPath} {
-		if slices.Contains(strings.Split(path, "."), "") && path != "" {
-			return fmt.Errorf("path %q into the answer is not names with dots between", path)
-		}
-	}
+	path("subject_path", o.SubjectPath)
+	path("groups_path", o.GroupsPath)
 	if s.send.Get("Accept") == "" {
 		s.send.Set("Accept", "application/json")
 	}
@@ -368,7 +413,6 @@ func (s *Session) setReader(o SessionOptions) error {
 		}
 		return readJSON(text, o.SubjectPath, o.GroupsPath)
 	}
-	return nil
 }
 
 // newTransport connects to the application and to nothing else: no proxy of

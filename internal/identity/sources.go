@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -70,6 +71,8 @@ type RequestHeader struct {
 	// FromClient says that the header carries what the client sent under its
 	// name: credentials, never the name of a user.
 	FromClient bool
+
+	option string // that names it
 }
 
 // A State is what a source has loaded.
@@ -116,6 +119,37 @@ func (e *OptionError) Error() string {
 		return e.Problem
 	}
 	return e.Option + ": " + e.Problem
+}
+
+// A ConflictError says that a source of a list cannot work beside another one.
+type ConflictError struct {
+	// Index is its place in the list, from 0.
+	Index int
+	// Option is its option that is to blame, as in an OptionError; empty for the
+	// source as a whole.
+	Option, Problem string
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("identity[%d]: %s", e.Index, (&OptionError{e.Option, e.Problem}).Error())
+}
+
+// problems are the options that cannot be.
+type problems []error
+
+func (p *problems) add(option, format string, args ...any) {
+	*p = append(*p, &OptionError{option, fmt.Sprintf(format, args...)})
+}
+
+func (p problems) err() error { return errors.Join(p...) }
+
+// indexed is one of a list of options.
+func indexed(option string, i int) string { return fmt.Sprintf("%s[%d]", option, i) }
+
+// isLoopback reports whether a host of a URL is this machine.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // Sources are tried in order: see Chain.
@@ -192,26 +226,33 @@ func (s Sources) Ask(ctx context.Context) {
 
 // Conflicts returns what keeps sources from working together: a header that a
 // client may set for one and that another believes, and a source that is never
-// asked. The error joins an *OptionError for each, whose option begins with the
-// source's place in the list: `[1].session`.
+// asked. The error joins a *ConflictError for each.
 func (s Sources) Conflicts() error {
 	var problems []error
 	for i, source := range s {
 		for k, other := range s {
-			for _, h := range source.Headers {
-				believes := func(b RequestHeader) bool { return !b.FromClient && sameHeader(b.Name, h.Name) }
-				if h.FromClient && slices.ContainsFunc(other.Headers, believes) {
-					problems = append(problems, &OptionError{fmt.Sprintf("[%d]", i),
-						fmt.Sprintf("%q is what identity[%d] believes of nginx: the client would set it", h.Name, k)})
-				}
-			}
-			if k < i && len(source.Reads) > 0 && !slices.ContainsFunc(source.Reads, func(name string) bool { return !other.takes(name) }) {
-				problems = append(problems, &OptionError{fmt.Sprintf("[%d]", i),
+			if h := source.forges(other); h != nil {
+				problems = append(problems, &ConflictError{i, h.option,
+					fmt.Sprintf("%q is what identity[%d] believes of nginx: the client would set it", h.Name, k)})
+			} else if k < i && other.forges(source) == nil && len(source.Reads) > 0 && !slices.ContainsFunc(source.Reads, func(name string) bool { return !other.takes(name) }) {
+				problems = append(problems, &ConflictError{i, "",
 					fmt.Sprintf("is never asked: identity[%d] decides on its credentials; put it after this one, or name other cookies or headers", k)})
 			}
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// forges returns a header that a client may set for the source and that the other
+// one believes, or nil.
+func (s *Source) forges(other *Source) *RequestHeader {
+	for i, h := range s.Headers {
+		believes := func(b RequestHeader) bool { return !b.FromClient && sameHeader(b.Name, h.Name) }
+		if h.FromClient && slices.ContainsFunc(other.Headers, believes) {
+			return &s.Headers[i]
+		}
+	}
+	return nil
 }
 
 // takes reports whether the source decides on credentials at this place.
