@@ -294,7 +294,7 @@ func TestEveryConfigurationKeyIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := regexp.MustCompile("`yaml:\"([a-z_]+)\"`").FindAllStringSubmatch(string(source), -1)
+	keys := regexp.MustCompile("`yaml:\"([a-z_]+)\"").FindAllStringSubmatch(string(source), -1)
 	if len(keys) < 30 {
 		t.Fatalf("found %d keys", len(keys))
 	}

@@ -18,8 +18,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// Config is the whole configuration. Its field comments are what the README
-// says of each key.
+// Config is the whole configuration. A relative path in a field of path file
+// starts from the configuration's directory.
 type Config struct {
 	// Listen is where nginx asks: `127.0.0.1:9180`, or `unix:/path` (mode 0660).
 	Listen string `yaml:"listen"`
@@ -30,14 +30,14 @@ type Config struct {
 	ListenPeerUIDs []int `yaml:"listen_peer_uids"`
 	// ProxySecretFile holds a secret of at least 32 bytes that nginx sends as
 	// X-Securefiles-Proxy-Secret; requests without it are refused.
-	ProxySecretFile string `yaml:"proxy_secret_file"`
+	ProxySecretFile string `yaml:"proxy_secret_file" path:"file"`
 	// Admin is where metrics and health are served.
 	Admin string `yaml:"admin"`
 	// AdminInsecure permits an Admin address that other hosts can reach.
 	AdminInsecure bool `yaml:"admin_insecure"`
 	// AdminTokenFile holds a token of at least 32 bytes that opens /explain on
 	// the admin listener; without one that does not exist.
-	AdminTokenFile string `yaml:"admin_token_file"`
+	AdminTokenFile string `yaml:"admin_token_file" path:"file"`
 	// ShutdownTimeout is how long requests in progress may take to end.
 	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
 	// ShutdownDelay is how long requests are still accepted after /readyz
@@ -85,8 +85,8 @@ type Download struct {
 // Policy names the Casbin files.
 type Policy struct {
 	// Model is empty for the embedded default.
-	Model string `yaml:"model"`
-	File  string `yaml:"file"`
+	Model string `yaml:"model" path:"file"`
+	File  string `yaml:"file" path:"file"`
 	// AllowShrink accepts a version that is empty or has lost over half of
 	// its lines.
 	AllowShrink bool `yaml:"allow_shrink"`
@@ -97,27 +97,27 @@ type Policy struct {
 	ShadowShare float64 `yaml:"shadow_share"`
 }
 
-// Identity is one source; exactly one of Header, Htpasswd, JWT, Certificate and Session is set.
+// Identity is one source; exactly one of the fields of kind source is set.
 type Identity struct {
-	Header       string `yaml:"header"`
+	Header       string `yaml:"header" kind:"source"`
 	GroupsHeader string `yaml:"groups_header"`
 	// NginxValue and NginxGroupsValue are the nginx variables that the
 	// printed snippet puts into the two headers.
 	NginxValue       string `yaml:"nginx_value"`
 	NginxGroupsValue string `yaml:"nginx_groups_value"`
 
-	Htpasswd string `yaml:"htpasswd"`
+	Htpasswd string `yaml:"htpasswd" path:"file" kind:"source"`
 	// Realm is what a browser's password prompt shows.
 	Realm string `yaml:"realm"`
 	// Remember is how long a verified password is not verified again.
 	Remember Duration `yaml:"remember"`
 
-	JWT *JWT `yaml:"jwt"`
+	JWT *JWT `yaml:"jwt" kind:"source"`
 
-	Certificate *Certificate `yaml:"certificate"`
+	Certificate *Certificate `yaml:"certificate" kind:"source"`
 
 	// Session asks an application.
-	Session *Session `yaml:"session"`
+	Session *Session `yaml:"session" kind:"source"`
 }
 
 // Certificate is a source of TLS client certificates that nginx has verified.
@@ -135,7 +135,7 @@ type JWT struct {
 	// JWKSFile is set.
 	Issuer   string `yaml:"issuer"`
 	JWKSURL  string `yaml:"jwks_url"`
-	JWKSFile string `yaml:"jwks_file"`
+	JWKSFile string `yaml:"jwks_file" path:"file"`
 	// InsecureHTTP permits keys to come over http from another host.
 	InsecureHTTP bool `yaml:"insecure_http"`
 	// Audience lists what `aud` may name.

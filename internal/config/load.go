@@ -59,7 +59,7 @@ func Load(file string, environ []string) (*Config, error) {
 	}
 	c.fill()
 	if file != "" {
-		c.resolve(filepath.Dir(file))
+		resolve(reflect.ValueOf(c).Elem(), filepath.Dir(file))
 	}
 	if err := c.validate(doc); err != nil {
 		return nil, err
@@ -321,22 +321,25 @@ func parseDuration(text string) (Duration, error) {
 	return Duration(d), nil
 }
 
-// resolve makes the paths of files absolute, from the configuration's
-// directory.
-func (c *Config) resolve(dir string) {
-	paths := []*string{&c.Policy.Model, &c.Policy.File, &c.ProxySecretFile, &c.AdminTokenFile}
-	for i := range c.Identity {
-		paths = append(paths, &c.Identity[i].Htpasswd)
-		if j := c.Identity[i].JWT; j != nil {
-			paths = append(paths, &j.JWKSFile)
+// resolve makes the paths of files absolute, from the configuration's directory.
+func resolve(v reflect.Value, dir string) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			field, value := v.Type().Field(i), v.Field(i)
+			if field.Tag.Get("path") != "file" {
+				resolve(value, dir)
+			} else if path := value.String(); path != "" && !filepath.IsAbs(path) {
+				value.SetString(filepath.Join(dir, path))
+			}
 		}
-		if s := c.Identity[i].Session; s != nil {
-			paths = append(paths, &s.CAFile)
+	case reflect.Pointer:
+		if !v.IsNil() {
+			resolve(v.Elem(), dir)
 		}
-	}
-	for _, p := range paths {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(dir, *p)
+	case reflect.Slice:
+		for i := range v.Len() {
+			resolve(v.Index(i), dir)
 		}
 	}
 }

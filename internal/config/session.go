@@ -28,7 +28,7 @@ type Session struct {
 	Remember        Duration `yaml:"remember"`
 	RememberRefused Duration `yaml:"remember_refused"`
 	// CAFile holds the certificates that vouch for an https URL.
-	CAFile string `yaml:"ca_file"`
+	CAFile string `yaml:"ca_file" path:"file"`
 	// MaxCalls bounds the calls at one time.
 	MaxCalls int `yaml:"max_calls"`
 }

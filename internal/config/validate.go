@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -155,15 +156,25 @@ func (v *validator) distinct(path string, d Download, otherPath string, other Do
 
 func overlap(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) }
 
-func (v *validator) identity(path string, id Identity) {
-	sources := 0
-	for _, named := range []bool{id.Header != "", id.Htpasswd != "", id.JWT != nil, id.Certificate != nil, id.Session != nil} {
-		if named {
-			sources++
+// kinds returns how many sources an entry names, and the keys of all that there
+// are.
+func (id Identity) kinds() (named int, keys []string) {
+	v := reflect.ValueOf(id)
+	for i := range v.NumField() {
+		if tag := v.Type().Field(i).Tag; tag.Get("kind") == "source" {
+			keys = append(keys, tag.Get("yaml"))
+			if !v.Field(i).IsZero() {
+				named++
+			}
 		}
 	}
-	if sources != 1 {
-		v.add(path, "name exactly one source: header, htpasswd, jwt, certificate or session")
+	return named, keys
+}
+
+func (v *validator) identity(path string, id Identity) {
+	if named, kinds := id.kinds(); named != 1 {
+		last := len(kinds) - 1
+		v.add(path, "name exactly one source: %s or %s", strings.Join(kinds[:last], ", "), kinds[last])
 		return
 	}
 	if id.Header == "" && (id.GroupsHeader != "" || id.NginxValue != "" || id.NginxGroupsValue != "") {
