@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -179,6 +180,9 @@ func TestEveryRefusalHasItsReason(t *testing.T) {
 			}
 			if out.Question != q {
 				t.Errorf("the outcome is of another question: %+v", out.Question)
+			}
+			if below := strings.HasPrefix(q.Target, "/downloads/") && row.reason != ReasonMethod; below != (out.Download() != nil) {
+				t.Errorf("the download is %+v", out.Download()) // a bad path is counted under the download that it is below
 			}
 			if early := row.reason == ReasonMethod || row.reason == ReasonPath; asked == early {
 				t.Errorf("somebody was asked who it is: %t", asked)

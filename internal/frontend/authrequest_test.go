@@ -342,9 +342,11 @@ func TestEveryRefusalIsCountedAndLogged(t *testing.T) {
 	var log bytes.Buffer
 	var seen *authz.Outcome
 	entered, release := make(chan struct{}), make(chan struct{})
-	slow := fakeIdentity(func(*authz.Question) (authz.Principal, error) {
-		entered <- struct{}{}
-		<-release
+	slow := fakeIdentity(func(q *authz.Question) (authz.Principal, error) {
+		if q.Header.Get("Cookie") == "slow" {
+			close(entered)
+			<-release
+		}
 		return authz.Principal{}, authz.ErrNoCredentials
 	})
 	front := newTestFront(t, testDownload(), slow, denyAll, nil, &Options{
@@ -385,16 +387,17 @@ func TestEveryRefusalIsCountedAndLogged(t *testing.T) {
 		}
 	}
 	done := make(chan struct{})
-	ask := func() *httptest.ResponseRecorder {
+	ask := func(cookie string) *httptest.ResponseRecorder {
 		r, w := nginxAsks("/downloads/a.txt"), httptest.NewRecorder()
 		vouched(r)
+		r.Header.Set("Cookie", cookie)
 		front.ServeHTTP(w, r)
 		return w
 	}
-	go func() { ask(); close(done) }()
+	go func() { ask("slow"); close(done) }()
 	<-entered
 	log.Reset()
-	if w := ask(); w.Code != 503 || w.Header().Get("Retry-After") == "" || seen.Reason != authz.ReasonUnavailable || !strings.Contains(log.String(), "more than 1 questions at a time") {
+	if w := ask("quick"); w.Code != 503 || w.Header().Get("Retry-After") == "" || seen.Reason != authz.ReasonUnavailable || !strings.Contains(log.String(), "more than 1 questions at a time") {
 		t.Errorf("one too many: %d %v, logged %s", w.Code, w.Header(), &log)
 	}
 	close(release)
