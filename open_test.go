@@ -10,17 +10,21 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 var updateMessages = flag.Bool("update-messages", false, "rewrite the expected messages")
 
-// command runs a command and returns its exit status, standard output and error.
+// command runs a command and returns its exit status, standard output and error. A
+// service that starts though it should not is stopped again.
 func command(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
 	var out, errors bytes.Buffer
-	status = run(t.Context(), args, environment{&out, &errors, nil})
+	status = run(ctx, args, environment{&out, &errors, nil})
 	return status, out.String(), errors.String()
 }
 
