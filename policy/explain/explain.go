@@ -94,7 +94,7 @@ func explain(ctx context.Context, v *engine.Version, q *authz.Query) (*Explanati
 	if x.Groups == nil {
 		x.Groups = []string{}
 	}
-	x.Reason = reason(q, d, decideErr)
+	x.Reason = authz.ReasonOf(q.Principal, d, decideErr)
 	if decideErr != nil {
 		x.Error = decideErr.Error()
 	}
@@ -146,23 +146,6 @@ func explain(ctx context.Context, v *engine.Version, q *authz.Query) (*Explanati
 		x.Why = why(v, x.Allowed, deciding, matching)
 	}
 	return x, nil
-}
-
-// reason is the word that authz.Guard answers with.
-func reason(q *authz.Query, d authz.Decision, err error) authz.Reason {
-	switch {
-	case errors.Is(err, authz.ErrReservedSubject):
-		return authz.ReasonSubject
-	case err != nil:
-		return authz.ReasonUnavailable
-	case d.Effect == authz.Allow:
-		return authz.ReasonPolicy
-	case q.Principal.IsAnonymous():
-		return authz.ReasonAnonymous
-	case d.Line == 0:
-		return authz.ReasonDefaultDeny
-	}
-	return authz.ReasonPolicy
 }
 
 const whyError = "the matcher cannot be evaluated for this request, and what cannot be decided is denied"
