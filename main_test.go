@@ -130,7 +130,6 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/go-jose/":         {"securefiles/internal/identity"},
 		"github.com/sony/":            {"securefiles/internal/identity"},
 		"github.com/goccy/":           {"securefiles/internal/config"},
-		"github.com/fsnotify/":        {"securefiles/internal/watch"},
 	} {
 		found := false
 		for name, list := range imports {

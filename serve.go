@@ -223,7 +223,8 @@ func (s *service) reloadOnChange(ctx context.Context) error {
 	source, _ := policySource(s.config)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return watch.Files(ctx, source.Names(), func() { s.reloadPolicy(ctx) })
+		(&watch.Watch{Files: source.Names(), Changed: func() { s.reloadPolicy(ctx) }}).Run(ctx)
+		return nil
 	})
 	for _, source := range s.sources {
 		if source.Run != nil {
@@ -234,7 +235,8 @@ func (s *service) reloadOnChange(ctx context.Context) error {
 		}
 		if source.Reload != nil && len(source.Files) > 0 {
 			group.Go(func() error {
-				return watch.Files(ctx, source.Files, func() { s.reloadSource(ctx, source) })
+				(&watch.Watch{Files: source.Files, Changed: func() { s.reloadSource(ctx, source) }}).Run(ctx)
+				return nil
 			})
 		}
 	}

@@ -13,5 +13,5 @@ func inode(info fs.FileInfo) string {
 	if !ok {
 		return ""
 	}
-	return fmt.Sprintf("%d %d.%09d", stat.Ino, stat.Ctim.Sec, stat.Ctim.Nsec)
+	return fmt.Sprintf("%d:%d %d.%09d", stat.Dev, stat.Ino, stat.Ctim.Sec, stat.Ctim.Nsec)
 }
