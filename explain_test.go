@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"securefiles/authz"
@@ -159,6 +161,15 @@ func TestAdminTokenIsReadAgain(t *testing.T) {
 	c := &config.Config{AdminTokenFile: file}
 	if _, err := newAdminToken(t.Context(), c, nil); err == nil {
 		t.Error("a missing file was accepted")
+	}
+	if err := errors.Join(syscall.Mkfifo(file+".pipe", 0o600), os.Rename(file+".pipe", file)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newAdminToken(t.Context(), c, nil); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a pipe: %v", err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
 	}
 	writeFile(t, file, "short\n")
 	if _, err := newAdminToken(t.Context(), c, nil); err == nil || !strings.Contains(err.Error(), "shorter than 32 bytes") {

@@ -95,11 +95,12 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/policy/internal/world":     {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model"},
 		"securefiles/policy/internal/storetest": {"securefiles/authz", "securefiles/policy", "securefiles/policy/internal/world"},
 
-		"securefiles/internal/config":   nil,
+		"securefiles/internal/config":   {"securefiles/internal/regular"},
 		"securefiles/internal/frontend": {"securefiles/authz", "securefiles/pathguard"},
-		"securefiles/internal/identity": {"securefiles/authz"},
+		"securefiles/internal/identity": {"securefiles/authz", "securefiles/internal/regular"},
 		"securefiles/internal/metrics":  {"securefiles/authz"},
 		"securefiles/internal/nginx":    nil,
+		"securefiles/internal/regular":  nil,
 		"securefiles/internal/watch":    nil,
 	}
 	for name, may := range allowed {

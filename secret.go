@@ -7,13 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"sync/atomic"
+
+	"securefiles/internal/regular"
 )
 
-// minSecret is the least length of a secret, in bytes.
-const minSecret = 32
+// The least length of a secret, and the most that is read of its file, in bytes.
+const (
+	minSecret = 32
+	maxSecret = 4 << 10
+)
 
 // A secret is a text that a request must carry, from a file or from the
 // environment. Only a digest of it is kept. A nil secret is none.
@@ -56,18 +60,11 @@ func (s *secret) Reload(context.Context) error {
 	if s == nil || s.file == "" {
 		return nil
 	}
-	info, err := os.Stat(s.file)
-	if errors.Is(err, fs.ErrNotExist) {
+	text, err := regular.Read(s.file, maxSecret)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("read the %s: %w: make one with `openssl rand -hex 32`", s.name, err)
-	}
-	if err != nil {
-		return fmt.Errorf("read the %s: %w", s.name, err)
-	}
-	if !info.Mode().IsRegular() { // a pipe could keep it waiting for ever
-		return fmt.Errorf("read the %s: %s is not a regular file", s.name, s.file)
-	}
-	text, err := os.ReadFile(s.file)
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("read the %s: %w", s.name, err)
 	}
 	return s.set(string(text))

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -161,6 +162,23 @@ func TestHugeFileIsRefused(t *testing.T) {
 	}
 	if _, err := Load(file, nil); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A pipe without a writer, too: nobody is waited for.
+func TestPipeIsNoConfiguration(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pipe.yaml")
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{file, "/dev/zero", t.TempDir()} {
+		_, err := Load(name, nil)
+		if want := "read configuration: open " + name + ": not a regular file"; err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		if _, err := LoadCases(name); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			t.Errorf("policy tests: got %v", err)
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -18,6 +17,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"securefiles/internal/regular"
 )
 
 // maxSize bounds a configuration file, in bytes.
@@ -96,17 +97,12 @@ func read(file, what string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
 	}
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", what, err)
-	}
-	defer f.Close() //nolint:errcheck // read-only
-	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", what, err)
-	}
-	if len(text) > maxSize {
+	text, err := regular.Read(file, maxSize)
+	switch {
+	case errors.Is(err, regular.ErrTooLarge):
 		return nil, &Error{File: file, Message: fmt.Sprintf("larger than %d bytes: this is no %s", maxSize, what)}
+	case err != nil:
+		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	return text, nil
 }

@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,6 +14,7 @@ import (
 	"github.com/tg123/go-htpasswd"
 
 	"securefiles/authz"
+	"securefiles/internal/regular"
 )
 
 // Limits of an htpasswd file.
@@ -81,30 +80,19 @@ func loadUsers(file string, generation uint64) (*users, error) {
 	return u, nil
 }
 
-// readFile returns what is in a regular file of bounded size. A pipe or a
-// device could keep a reload waiting for ever. What it holds names it in errors.
+// readFile returns what is in a regular file of bounded size. What it holds names
+// it in errors.
 func readFile(what, file string, maxBytes int64) (string, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", what, err)
-	}
-	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s: not a regular file", file)
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", what, err)
-	}
-	defer f.Close()
-	var text strings.Builder
-	n, err := io.Copy(&text, io.LimitReader(f, maxBytes+1))
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", what, err)
-	}
-	if n > maxBytes {
+	text, err := regular.Read(file, maxBytes)
+	switch {
+	case errors.Is(err, regular.ErrNotRegular):
+		return "", fmt.Errorf("%s: %w", file, regular.ErrNotRegular)
+	case errors.Is(err, regular.ErrTooLarge):
 		return "", fmt.Errorf("%s: larger than %d KiB, the most that is read of %s", file, maxBytes>>10, what)
+	case err != nil:
+		return "", fmt.Errorf("read %s: %w", what, err)
 	}
-	return text.String(), nil
+	return string(text), nil
 }
 
 // parseUsers reads lines of `user:hash` or `user:hash:comment`, the format of

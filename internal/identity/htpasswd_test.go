@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"securefiles/authz"
@@ -150,8 +151,13 @@ func TestUnreadableFiles(t *testing.T) {
 	if err := os.Truncate(large, maxFileBytes+1); err != nil {
 		t.Fatal(err)
 	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct{ name, file, want string }{
-		{"no file", filepath.Join(dir, "none"), "read users: stat " + dir + "/none: no such file or directory"},
+		{"a pipe", pipe, pipe + ": not a regular file"},
+		{"no file", filepath.Join(dir, "none"), "read users: open " + dir + "/none: no such file or directory"},
 		{"a directory", dir, dir + ": not a regular file"},
 		{"a device", "/dev/zero", "/dev/zero: not a regular file"},
 		{"a file without end", large, large + ": larger than 16384 KiB, the most that is read of users"},
