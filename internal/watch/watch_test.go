@@ -301,6 +301,20 @@ func TestWriterOfAReplacedFileIsForgotten(t *testing.T) {
 	w.atOnce("four")
 }
 
+// All at once, before anything of it has been heard.
+func TestWriterOfAFileThatIsBeingReplacedIsForgotten(t *testing.T) {
+	file := newFile(t, "one")
+	s := listening(t, file)
+	old := open(t, file, os.O_APPEND)
+	old.write(" more")
+	replace(t, file, "two")
+	old.write(" and more")
+	s.look(time.Time{})
+	if !s.ready(time.Time{}) {
+		t.Error("the new file waits for whoever writes to the old one")
+	}
+}
+
 // A file that is mounted alone, as into a container, is written to through a
 // name in a directory that nobody watches: like a hard link.
 func TestWriterElsewhereIsWaitedFor(t *testing.T) {
@@ -340,8 +354,8 @@ func TestConfigMapSwapIsTold(t *testing.T) {
 				w.atOnce(want)
 			}
 			version("..2", "two")
-			must(t, os.RemoveAll(filepath.Join(dir, "..1")))
 			atOnce("two")
+			must(t, os.RemoveAll(filepath.Join(dir, "..1")))
 			version("..3", "two") // it may be the same: whoever reads compares
 			atOnce("two")
 			must(t, os.Remove(filepath.Join(dir, "..data"))) // half of it is mounted
@@ -454,17 +468,24 @@ func TestChangeThatHidesItsTimeIsFound(t *testing.T) {
 	w.afterQuiet("denys")
 }
 
-// Two writes can fall into one tick of the file system's clock, and look the
-// same: what was written after it was told is told again.
-func TestWriteThatChangesNoTimeIsTold(t *testing.T) {
-	file := newFile(t, "allow")
+// listening returns the state of files that are watched, and were told.
+func listening(t *testing.T, files ...string) *state {
+	t.Helper()
 	n, err := newNotifier()
 	if err != nil {
 		t.Skip(err)
 	}
-	defer n.close()
-	s := newState([]string{file}, n)
+	t.Cleanup(n.close)
+	s := newState(files, n)
 	s.tell()
+	return s
+}
+
+// Two writes can fall into one tick of the file system's clock, and look the
+// same: what was written after it was told is told again.
+func TestWriteThatChangesNoTimeIsTold(t *testing.T) {
+	file := newFile(t, "allow")
+	s := listening(t, file)
 	f := s.files[0]
 	write(t, file, "denys")
 	s.look(time.Time{})
@@ -488,12 +509,7 @@ func TestLostEventsLeaveItToQuiet(t *testing.T) {
 		},
 	} {
 		file := newFile(t, "one")
-		n, err := newNotifier()
-		if err != nil {
-			t.Skip(err)
-		}
-		s := newState([]string{file}, n)
-		s.tell()
+		s := listening(t, file)
 		writing := open(t, file, os.O_TRUNC)
 		writing.write("two")
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -513,7 +529,6 @@ func TestLostEventsLeaveItToQuiet(t *testing.T) {
 		if s.ready(now.Add(quiet-1)) || !s.ready(now.Add(quiet)) {
 			t.Errorf("%s: quiet does not decide", name)
 		}
-		n.close()
 	}
 }
 

@@ -1,7 +1,11 @@
 package watch
 
 import (
+	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -34,5 +38,27 @@ func TestInodeTellsFilesApart(t *testing.T) {
 		if inode(is) == inode(was) {
 			t.Errorf("%s: looks the same", name)
 		}
+	}
+}
+
+// What is no longer on the way to a file is watched no more: the kernel has
+// room for so many.
+func TestNothingElseStaysWatched(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "link")
+	must(t, os.Symlink(newFile(t, "one"), file))
+	s := listening(t, file)
+	for range 20 {
+		must(t, os.Remove(file), os.Symlink(newFile(t, "next"), file))
+		s.look(time.Time{})
+	}
+	var info []byte
+	must(t, s.notifier.conn.Control(func(fd uintptr) {
+		var err error
+		info, err = os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+		must(t, err)
+	}))
+	if n := strings.Count(string(info), "inotify wd:"); n != 3 { // of the link, of the file, and the file
+		t.Errorf("%d are watched, want 3:\n%s", n, info)
 	}
 }
