@@ -101,6 +101,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/metrics":  {"securefiles/authz"},
 		"securefiles/internal/nginx":    nil,
 		"securefiles/internal/regular":  nil,
+		"securefiles/internal/server":   {"securefiles/internal/watch"},
 		"securefiles/internal/watch":    nil,
 	}
 	for name, may := range allowed {
