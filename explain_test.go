@@ -22,6 +22,7 @@ import (
 	"securefiles/internal/frontend"
 	"securefiles/internal/identity"
 	"securefiles/internal/metrics"
+	"securefiles/internal/server"
 	"securefiles/policy"
 	"securefiles/policy/explain"
 )
@@ -57,6 +58,7 @@ func testService(t testing.TB, model, csv string) (*service, http.Handler) {
 		t.Fatal(err)
 	}
 	s := &service{parts: &parts{config: c, downloads: downloads, store: store, token: token}, log: log, counters: testCounters()}
+	s.reloads = server.NewReloaders(s.reloaders(), nil)
 	return s, s.adminRoutes(build{})
 }
 

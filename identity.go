@@ -54,19 +54,22 @@ func makeSource(id config.Identity, earlier identity.Sources, log *slog.Logger) 
 	}
 }
 
-// logSource tells what a source has loaded.
+// logSource tells what a source has loaded, at the start.
 func logSource(log *slog.Logger, s *identity.Source) {
 	if s.State == nil {
 		return
 	}
-	switch state := s.State(); {
-	case state.Err != nil && state.Generation == 0:
-		log.Warn("no "+s.Holds+": credentials that need them are answered with 503 until there are", "source", s.Name, "of", state.Of, "error", state.Err)
-	case state.Err != nil:
-		log.Error(s.Holds+" refused, the last good version goes on serving", "source", s.Name, "of", state.Of, "generation", state.Generation, "error", state.Err)
-	default:
-		log.Info(s.Holds+" loaded", "source", s.Name, "of", state.Of, "generation", state.Generation, "holds", state.Detail)
+	state := s.State()
+	attrs := append([]any{"generation", state.Generation}, sourceAttrs(s.Name, state)...)
+	if state.Err != nil {
+		log.Warn("no "+s.Holds+": credentials that need them are answered with 503 until there are", append(attrs, "error", state.Err)...)
+	} else {
+		log.Info(s.Holds+" loaded", attrs...)
 	}
+}
+
+func sourceAttrs(source string, state identity.State) []any {
+	return []any{"source", source, "of", state.Of, "holds", state.Detail}
 }
 
 // countSources adds the sources' own series to the metrics.

@@ -28,9 +28,8 @@ import (
 	"securefiles/authz"
 	"securefiles/internal/config"
 	"securefiles/internal/frontend"
-	"securefiles/internal/identity"
 	"securefiles/internal/metrics"
-	"securefiles/internal/watch"
+	"securefiles/internal/server"
 	"securefiles/pathguard"
 	"securefiles/policy"
 	"securefiles/policy/shadow"
@@ -118,6 +117,8 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	}
 
 	s := &service{parts: p, log: log, counters: counters}
+	s.reloads = server.NewReloaders(s.reloaders(), &server.ReloadOptions{Logger: log})
+	countReloads(counters, s.reloads)
 	nginxListener, adminListener, err := openListeners(c)
 	if err != nil {
 		return err
@@ -130,7 +131,7 @@ func (serveCommand) Run(ctx context.Context, env environment, all *commands) err
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return serve(nginxServer, nginxListener) })
 	group.Go(func() error { return serve(adminServer, adminListener) })
-	group.Go(func() error { return s.reloadOnChange(running) })
+	group.Go(func() error { return s.reloads.Run(running) })
 	group.Go(func() error { return s.reloadOnHangup(running) })
 	group.Go(func() error { return shadow.Run(running, s.reportShadow) })
 	group.Go(func() error {
@@ -215,32 +216,61 @@ type service struct {
 	*parts
 	log      *slog.Logger
 	counters *metrics.Metrics
+	reloads  *server.Reloaders
 	stopping atomic.Bool
 }
 
-// reloadOnChange watches the files that decisions depend on.
-func (s *service) reloadOnChange(ctx context.Context) error {
+// reloaders are what is loaded again while the service runs: all that decisions
+// depend on, and the admin token.
+func (s *service) reloaders() []server.Reloader {
 	source, _ := policySource(s.config)
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		(&watch.Watch{Files: source.Names(), Changed: func() { s.reloadPolicy(ctx) }}).Run(ctx)
-		return nil
-	})
+	rows := []server.Reloader{{
+		Name: "policy", Files: source.Names(), Reload: s.reloadPolicy,
+		State: func() server.Loaded {
+			status := s.store.Status()
+			return server.Loaded{Generation: status.Generation, Err: status.Err, Attrs: policyAttrs(status)}
+		},
+		Taken: func() { warnOfPolicy(s.log, s.store) },
+	}}
 	for _, source := range s.sources {
-		if source.Run != nil {
-			generation := source.State().Generation
-			group.Go(func() error {
-				return source.Run(ctx, func(err error) { generation = s.sourceLoaded(source, generation, err) })
-			})
+		if source.Reload == nil {
+			continue
 		}
-		if source.Reload != nil && len(source.Files) > 0 {
-			group.Go(func() error {
-				(&watch.Watch{Files: source.Files, Changed: func() { s.reloadSource(ctx, source) }}).Run(ctx)
-				return nil
-			})
-		}
+		rows = append(rows, server.Reloader{
+			Name: source.Holds, Files: source.Files, Reload: source.Reload, Run: source.Run,
+			State: func() server.Loaded {
+				state := source.State()
+				return server.Loaded{Generation: state.Generation, Err: state.Err, Attrs: sourceAttrs(source.Name, state)}
+			},
+		})
 	}
-	return group.Wait()
+	if files := s.secret.Files(); len(files) > 0 {
+		rows = append(rows, server.Reloader{Name: "proxy secret", Files: files, Reload: s.secret.Reload})
+	}
+	if s.token != nil && len(s.token.Files()) > 0 {
+		rows = append(rows, server.Reloader{
+			Name: "admin token", Files: s.token.Files(), Reload: s.token.reload, Meanwhile: "none is accepted until it is mended",
+		})
+	}
+	return rows
+}
+
+// countReloads adds the rows' own series to the metrics.
+func countReloads(m *metrics.Metrics, r *server.Reloaders) {
+	for i, row := range r.State() {
+		read := func(value func(server.ReloadState) float64) func() float64 {
+			return func() float64 { return value(r.State()[i]) }
+		}
+		m.Func(metrics.Gauge, "securefiles_reload_stale", "1 while what was loaded last is served though there is something newer, or nothing any more, by what it is.",
+			"name", row.Name, read(func(s server.ReloadState) float64 {
+				if s.Stale {
+					return 1
+				}
+				return 0
+			}))
+		m.Func(metrics.Gauge, "securefiles_reload_generation", "Versions loaded since the service began, by what they are of.",
+			"name", row.Name, read(func(s server.ReloadState) float64 { return float64(s.Generation) }))
+	}
 }
 
 // reloadOnHangup reloads everything on SIGHUP.
@@ -254,18 +284,7 @@ func (s *service) reloadOnHangup(ctx context.Context) error {
 			return nil
 		case <-hangup:
 			notify(s.log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
-			s.reloadPolicy(ctx)
-			for _, source := range s.sources {
-				if source.Reload != nil {
-					s.reloadSource(ctx, source)
-				}
-			}
-			if err := s.secret.Reload(ctx); err != nil {
-				s.log.Error("proxy secret refused, the last one goes on serving", "error", err)
-			}
-			if err := s.token.reload(ctx); err != nil {
-				s.log.Error("no admin token is accepted until it is mended", "error", err)
-			}
+			s.reloads.All(ctx)
 			s.logExposures(s.log)
 			notify(s.log, daemon.SdNotifyReady)
 		}
@@ -292,24 +311,30 @@ func (s *service) reportShadow(c shadow.Comparison, err error) {
 	}
 }
 
-func (s *service) reloadPolicy(ctx context.Context) {
+// reloadPolicy loads the policy and counts the version, if there is a new one.
+func (s *service) reloadPolicy(ctx context.Context) error {
 	before := s.store.Status().Generation
 	err := s.store.Reload(ctx)
-	status := s.store.Status()
-	switch {
-	case err != nil:
-		s.log.Error("policy refused, the last good version goes on serving", "generation", status.Generation, "error", err)
-	case status.Generation == before:
-		return // nothing has changed
-	default:
-		logPolicy(s.log, s.store)
+	if status := s.store.Status(); err != nil || status.Generation != before {
+		s.counters.ObserveReload(err, status.Duration)
 	}
-	s.counters.ObserveReload(err, status.Duration)
+	return err
 }
 
+// logPolicy tells of the policy that is being served.
 func logPolicy(log *slog.Logger, store *policy.Store) {
 	status := store.Status()
-	log.Info("policy loaded", "generation", status.Generation, "lines", status.Lines, "took", status.Duration.Round(time.Millisecond), "indexed", status.Indexed)
+	log.Info("policy loaded", append([]any{"generation", status.Generation}, policyAttrs(status)...)...)
+	warnOfPolicy(log, store)
+}
+
+func policyAttrs(status policy.Status) []any {
+	return []any{"lines", status.Lines, "took", status.Duration.Round(time.Millisecond), "indexed", status.Indexed}
+}
+
+// warnOfPolicy tells of what makes the policy slow, or mean less than it says.
+func warnOfPolicy(log *slog.Logger, store *policy.Store) {
+	status := store.Status()
 	if !status.Indexed {
 		log.Warn("the model allows no index: each decision looks at every line", "why", status.NotIndexed)
 	}
@@ -317,21 +342,6 @@ func logPolicy(log *slog.Logger, store *policy.Store) {
 		log.Warn("a chain of roles is longer than is followed: `securefiles check` tells whom it leaves out; shorten it, or set policy.role_depth",
 			"roles", status.LongestChain, "followed", status.RoleDepth)
 	}
-}
-
-func (s *service) reloadSource(ctx context.Context, source *identity.Source) {
-	generation := source.State().Generation
-	s.sourceLoaded(source, generation, source.Reload(ctx))
-}
-
-// sourceLoaded tells of an attempt to load what a source holds, unless nothing has
-// changed. It returns the generation that serves now.
-func (s *service) sourceLoaded(source *identity.Source, before uint64, err error) uint64 {
-	now := source.State().Generation
-	if err != nil || now != before {
-		logSource(s.log, source)
-	}
-	return now
 }
 
 // stop turns readiness off while requests are still served, lets those in
@@ -372,8 +382,8 @@ func (s *service) adminRoutes(info build) http.Handler {
 	return r
 }
 
-// readiness is what /readyz answers. A refused policy is named but does not
-// make the service unready: the last good one serves.
+// readiness is what /readyz answers. What is refused is named but does not make
+// the service unready: the last good version serves.
 type readiness struct {
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"`
@@ -383,6 +393,16 @@ type readiness struct {
 		Stale      bool   `json:"stale"`
 		Error      string `json:"error,omitempty"`
 	} `json:"policy"`
+	Loaded []loaded `json:"loaded"`
+}
+
+// loaded is something that decisions depend on, the policy among it.
+type loaded struct {
+	Name       string    `json:"name"`
+	Generation uint64    `json:"generation"`
+	At         time.Time `json:"at,omitzero"`
+	Stale      bool      `json:"stale"`
+	Error      string    `json:"error,omitempty"`
 }
 
 func (s *service) ready(w http.ResponseWriter, _ *http.Request) {
@@ -391,6 +411,13 @@ func (s *service) ready(w http.ResponseWriter, _ *http.Request) {
 	answer.Policy.Generation, answer.Policy.Lines, answer.Policy.Stale = status.Generation, status.Lines, status.Stale
 	if status.Err != nil {
 		answer.Policy.Error = withoutMessages(status.Err)
+	}
+	for _, row := range s.reloads.State() {
+		one := loaded{Name: row.Name, Generation: row.Generation, At: row.LoadedAt.UTC().Truncate(time.Second), Stale: row.Stale}
+		if row.Err != nil {
+			one.Error = withoutMessages(row.Err)
+		}
+		answer.Loaded = append(answer.Loaded, one)
 	}
 	code := http.StatusOK
 	if s.stopping.Load() {

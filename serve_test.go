@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,8 +14,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -172,10 +176,91 @@ func TestSecretOutlivesAFileThatCannotBeRead(t *testing.T) {
 	if err := s.Reload(t.Context()); err == nil || !s.Is(one) || s.Is("short") {
 		t.Errorf("a short one: %v", err)
 	}
+	if err := errors.Join(syscall.Mkfifo(file+".pipe", 0o600), os.Rename(file+".pipe", file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "not a regular file") || !s.Is(one) {
+		t.Errorf("a pipe: %v", err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
 	writeFile(t, file, two)
 	if err := s.Reload(t.Context()); err != nil || s.Is(one) || !s.Is(two) {
 		t.Errorf("another one: %v", err)
 	}
+}
+
+// Every file that a configuration can name is in the list that SIGHUP and the
+// watcher walk.
+func TestEveryFileIsLoadedAgain(t *testing.T) {
+	dir := t.TempDir()
+	model, err := os.ReadFile("examples/starter/model.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	var want []string
+	for name, text := range map[string]string{
+		"policy.csv": "p, alice, /a, read, allow\n", "model.conf": string(model), "users": bobsHash,
+		"keys":  `{"keys":[{"kty":"oct","k":"` + strings.Repeat("A", 43) + `"}]}`,
+		"ca":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
+		"token": testToken, "secret": testToken,
+	} {
+		want = append(want, writeFile(t, filepath.Join(dir, name), text))
+	}
+	file := writeFile(t, filepath.Join(dir, "securefiles.yaml"), `policy: {file: policy.csv, model: model.conf}
+proxy_secret_file: secret
+admin_token_file: token
+identity:
+  - htpasswd: users
+  - jwt: {issuer: here, audience: [downloads], jwks_file: keys, algorithms: [HS256]}
+  - session: {url: "https://127.0.0.1/", cookies: [id], ca_file: ca}
+`)
+	c, err := config.Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := open(t.Context(), c, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, row := range (&service{parts: p}).reloaders() {
+		got = append(got, row.Files...)
+		if row.Reload == nil {
+			t.Errorf("%s cannot be loaded again", row.Name)
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if n := filesOf(reflect.TypeFor[config.Config]()); n != len(want) {
+		t.Errorf("the configuration names %d files, and %d are in this test: add what is new", n, len(want))
+	}
+}
+
+// filesOf counts the keys of a configuration that name files.
+func filesOf(t reflect.Type) (n int) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return 0
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Tag.Get("path") == "file" {
+			n++
+		}
+		if name, ok := f.Tag.Lookup("yaml"); ok && name != "-" {
+			n += filesOf(f.Type)
+		}
+	}
+	return n
 }
 
 // S12: more requests than may be served at once are turned away, not queued.

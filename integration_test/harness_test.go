@@ -69,6 +69,8 @@ type site struct {
 	nginx   *exec.Cmd
 	log     *logBuffer        // the service's
 	texts   map[string]string // what the files hold
+
+	descriptors int
 }
 
 // plan says what a site is like.
@@ -82,6 +84,9 @@ type plan struct {
 	before   func(*site) // called before anything starts
 	upstream string      // an address to ask instead of the service, which is not started
 	printed  bool        // nginx runs what `securefiles nginx --complete` prints, not the example
+	// descriptors is how many files the service may have open; 0 means as many as
+	// the test may.
+	descriptors int
 }
 
 // alicesPolicy is what most tests use.
@@ -137,6 +142,7 @@ func start(t *testing.T, p plan) *site {
 	if p.before != nil {
 		p.before(s)
 	}
+	s.descriptors = p.descriptors
 	if p.upstream == "" {
 		s.startService()
 	}
@@ -227,6 +233,9 @@ func end(cmd *exec.Cmd) {
 func (s *site) startService() {
 	s.t.Helper()
 	cmd := s.command(binary, "serve", "--config", "securefiles.yaml")
+	if s.descriptors > 0 {
+		cmd = s.command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, s.descriptors), "sh", binary, "serve", "--config", "securefiles.yaml")
+	}
 	cmd.Stderr = s.log
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET=")
 	if err := cmd.Start(); err != nil {

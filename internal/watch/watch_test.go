@@ -389,6 +389,22 @@ func TestTargetOfALinkElsewhereIsWatched(t *testing.T) {
 	write(t, target, "of no interest any more")
 	w.notYet(long)
 
+	// A writer of the file that a link led to before is of no interest either.
+	// A link that leads nowhere may lead somewhere in a moment.
+	old := open(t, next, os.O_APPEND)
+	old.write(" and more")
+	must(t, os.Symlink(target, file+".new"), os.Rename(file+".new", file))
+	w.atOnce("of no interest any more")
+	w.pass(long)
+	w.calls() // it may be told twice: seen, and heard of
+	must(t, os.Remove(file), os.Symlink("nothing", file))
+	w.afterQuiet("missing")
+	must(t, os.Remove(file), os.Symlink(target, file))
+	w.atOnce("of no interest any more")
+	w.pass(long)
+	w.calls()
+	replace(t, next, "five")
+
 	// A file in the link's place, which is still being written, and a link to
 	// one that is there before it.
 	must(t, os.Remove(file))
@@ -561,6 +577,16 @@ func TestIdleIsWhileNobodyWrites(t *testing.T) {
 	if n := passed(10 * interval); n < 10 {
 		t.Errorf("called %d times after all", n)
 	}
+}
+
+// Whoever opened it and wrote nothing has said nothing of the next change.
+func TestCloseIsOfTheChangeBeforeIt(t *testing.T) {
+	file := newFile(t, "one")
+	w := begin(t, false, file)
+	open(t, file, 0).close()
+	w.notYet(long)
+	must(t, os.Chmod(file, 0o640)) // a change that no event tells of
+	w.afterQuiet("one")
 }
 
 // Neighbours in the directory are none of the caller's business.
