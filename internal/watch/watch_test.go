@@ -484,6 +484,20 @@ func TestChangeThatHidesItsTimeIsFound(t *testing.T) {
 	w.afterQuiet("denys")
 }
 
+// Whoever writes to a file that a link led to before holds nothing up, though
+// nothing was heard of the swap.
+func TestSwapThatIsOnlySeenForgetsTheWriter(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.csv")
+	must(t, os.Symlink(newFile(t, "one"), file))
+	s := listening(t, file)
+	s.files[0].note(written)
+	must(t, os.Remove(file), os.Symlink(newFile(t, "two"), file))
+	s.see()
+	if !s.ready(time.Time{}) {
+		t.Error("the new file waits for the writer of the old one")
+	}
+}
+
 // listening returns the state of files that are watched, and were told.
 func listening(t *testing.T, files ...string) *state {
 	t.Helper()
