@@ -225,7 +225,7 @@ type service struct {
 func (s *service) reloaders() []server.Reloader {
 	source, _ := policySource(s.config)
 	rows := []server.Reloader{{
-		Name: "policy", Files: source.Names(), Reload: s.reloadPolicy,
+		Name: "policy", Files: source.Names(), Reload: s.counted(s.store.Reload), Confirm: s.counted(s.store.ReloadConfirmed),
 		State: func() server.Loaded {
 			status := s.store.Status()
 			return server.Loaded{Generation: status.Generation, Err: status.Err, Attrs: policyAttrs(status)}
@@ -311,14 +311,16 @@ func (s *service) reportShadow(c shadow.Comparison, err error) {
 	}
 }
 
-// reloadPolicy loads the policy and counts the version, if there is a new one.
-func (s *service) reloadPolicy(ctx context.Context) error {
-	before := s.store.Status().Generation
-	err := s.store.Reload(ctx)
-	if status := s.store.Status(); err != nil || status.Generation != before {
-		s.counters.ObserveReload(err, status.Duration)
+// counted counts the versions of the policy that are tried.
+func (s *service) counted(reload func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		before := s.store.Status().Generation
+		err := reload(ctx)
+		if status := s.store.Status(); err != nil || status.Generation != before {
+			s.counters.ObserveReload(err, status.Duration)
+		}
+		return err
 	}
-	return err
 }
 
 // logPolicy tells of the policy that is being served.

@@ -222,9 +222,46 @@ func TestRemovedUsersFileIsVisible(t *testing.T) {
 	}
 	before := s.metric(`securefiles_reload_generation{name="users"}`)
 	s.write("users.htpasswd", strings.Split(cheapUsers, "\n")[1]+"\n") // bob alone
-	s.eventually("alice is out", func() bool { return s.get("alice", plan1).status == http.StatusUnauthorized })
+	s.eventually("alice is out", func() bool { return s.get("alice", plan1, once).status == http.StatusUnauthorized })
 	s.status("bob", welcome, 200)
 	if after := s.metric(`securefiles_reload_generation{name="users"}`); after == before || s.metric(`securefiles_reload_stale{name="users"}`) != "0" {
 		t.Errorf("generation %s, before %s", after, before)
 	}
+}
+
+// A copy over the policy that ends before its deny line is held, visibly, until it
+// grows or an operator says that it is meant.
+func TestPolicyThatWasCutIsHeld(t *testing.T) {
+	t.Parallel()
+	const short = "p, @anyone, /public/**, read, allow\np, editor, /project/**, read, allow\n"
+	const begin = short + "g, alice, editor\n"
+	const whole = begin + "p, editor, /project/hr/**, read, deny\n"
+	s := start(t, plan{policy: whole})
+	s.status("alice", hrFile, 404)
+	held := func() bool {
+		return s.metric(`securefiles_reload_stale{name="policy"}`) == "1" && s.metric("securefiles_policy_stale") == "1"
+	}
+	s.write("policy.csv", begin)
+	s.eventually("the cut is held", held)
+	if l := s.loaded()["policy"]; !strings.Contains(l.Error, "[policy-cut]") || l.Generation != 1 {
+		t.Errorf("%+v", l)
+	}
+	if !strings.Contains(s.log.String(), "without line 4 somebody would have more access; write the rest, or send SIGHUP if it is meant") {
+		t.Error("the log does not say what to do")
+	}
+	s.status("alice", hrFile, 404)
+	s.status("alice", plan1, 200)
+	s.write("policy.csv", whole+"p, bob, /b, read, allow\n")
+	s.eventually("it has grown", func() bool { return !held() && s.metric("securefiles_policy_generation") == "2" })
+	s.status("alice", hrFile, 404)
+
+	s.write("policy.csv", begin)
+	s.eventually("the cut is held again", held)
+	s.hangup()
+	s.eventually("it is meant", func() bool { return !held() && s.metric("securefiles_policy_generation") == "3" })
+	s.status("alice", hrFile, 200)
+
+	// What only takes access away is taken.
+	s.write("policy.csv", short)
+	s.eventually("alice is out", func() bool { return s.get("alice", plan1, once).status == http.StatusNotFound })
 }

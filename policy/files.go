@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"syscall"
 
 	"securefiles/policy/internal/model"
 )
@@ -32,6 +33,9 @@ type Text struct {
 	Policy io.ReadCloser
 	// Size is the policy's length in bytes, or 0 where it is not known.
 	Size int64
+	// File is the file that the policy is read from, or nil where it is none: what
+	// is written over the version before may have been cut short.
+	File fs.FileInfo
 	// Whole reports, once the policy has been read, whether all that was read is
 	// of one version; nil says that it is. What is not is read again.
 	Whole func() bool
@@ -92,7 +96,7 @@ func (f Files) open() (*Text, error) {
 		return nil, fmt.Errorf("read policy: %w", err)
 	}
 	if info, err := file.Stat(); err == nil {
-		t.Size = info.Size()
+		t.Size, t.File = info.Size(), info
 	}
 	t.Policy = file
 	return t, nil
@@ -132,14 +136,19 @@ func readBounded(name string, limit int64) (text []byte, err error) {
 }
 
 // openRegular opens a file, but no directory, device or pipe, which could keep
-// the reader waiting for ever.
+// the reader waiting for ever: what is open is asked what it is, so that nothing
+// can be swapped in between.
 func openRegular(name string) (*os.File, error) {
-	info, err := os.Stat(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
 	}
-	return os.Open(name)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

@@ -97,6 +97,7 @@ type Store struct {
 	refusal atomic.Pointer[refusal] // nil while the newest version is served
 
 	loading sync.Mutex // one reload at a time
+	trail   *trail     // of the version that is served
 }
 
 // A refusal is what became of the newest version.
@@ -150,12 +151,21 @@ func (s *Store) Status() Status {
 // Reload reads model and policy, and serves them if nothing is wrong with them
 // and anything has changed. After an error the last good version goes on
 // serving. Requests are answered meanwhile, each by one version as a whole.
-func (s *Store) Reload(ctx context.Context) error {
+//
+// A file that looks cut short, the beginning of what is served and without lines
+// that deny, is an error: see ReloadConfirmed.
+func (s *Store) Reload(ctx context.Context) error { return s.reload(ctx, false) }
+
+// ReloadConfirmed is Reload where somebody says that what is there is meant,
+// though it looks cut short.
+func (s *Store) ReloadConfirmed(ctx context.Context) error { return s.reload(ctx, true) }
+
+func (s *Store) reload(ctx context.Context, confirmed bool) error {
 	s.loading.Lock()
 	defer s.loading.Unlock()
 	begin := s.opts.Now()
 	old := s.current.Load()
-	next, err := s.load(ctx, old)
+	next, trail, err := s.load(ctx, old, confirmed)
 	took := s.opts.Now().Sub(begin)
 	if err != nil {
 		if ctx.Err() == nil { // the end of the service is no fault of the policy
@@ -167,6 +177,7 @@ func (s *Store) Reload(ctx context.Context) error {
 		next.LoadedAt, next.Took = s.opts.Now(), took
 		s.current.Store(next)
 	}
+	s.trail = trail // the same text may be in another file now
 	s.refusal.Store(nil)
 	return nil
 }
@@ -174,56 +185,63 @@ func (s *Store) Reload(ctx context.Context) error {
 // load builds the version after old; it is old itself where nothing has
 // changed. What changes while it is read is read again, so that neither half of
 // a file is taken for the whole, nor model and policy of two versions for one.
-func (s *Store) load(ctx context.Context, old *engine.Version) (*engine.Version, error) {
+func (s *Store) load(ctx context.Context, old *engine.Version, confirmed bool) (*engine.Version, *trail, error) {
 	for range tries {
 		text, err := s.source.Open(ctx)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		next, err := s.version(ctx, text, old)
+		next, trail, err := s.version(ctx, text, old, confirmed)
 		_ = text.Policy.Close() // it was only read
 		if text.Whole == nil || text.Whole() {
-			return next, err
+			return next, trail, err
 		}
 	}
-	return nil, errUnsteady
+	return nil, nil, errUnsteady
 }
 
-func (s *Store) version(ctx context.Context, text *Text, old *engine.Version) (*engine.Version, error) {
+func (s *Store) version(ctx context.Context, text *Text, old *engine.Version, confirmed bool) (*engine.Version, *trail, error) {
 	m, err := model.Parse(text.ModelName, text.Model)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if s.opts.RequireDomain && !m.Root.Asks("dom") {
-		return nil, refuse(text.ModelName, "model-domain", "there are several downloads, and the model does not ask for dom: add dom to request_definition, policy_definition and the matcher")
+		return nil, nil, refuse(text.ModelName, "model-domain", "there are several downloads, and the model does not ask for dom: add dom to request_definition, policy_definition and the matcher")
 	}
+	trail := newTrail(s.trail, text.File, m)
 	digest := sha256.New()
 	_, _ = fmt.Fprintf(digest, "%d:%s", len(text.Model), text.Model) // never fails
-	t, findings, err := table.Read(ctx, text.PolicyName, io.TeeReader(text.Policy, digest), m)
+	t, findings, err := table.Read(ctx, text.PolicyName, io.TeeReader(text.Policy, io.MultiWriter(digest, trail)), m)
 	if err != nil {
 		var refused *LoadError
 		if errors.As(err, &refused) {
 			refused.Findings = append(slices.Clip(m.Warnings), refused.Findings...)
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	sum := [sha256.Size]byte(digest.Sum(nil))
+	trail.finish()
 	if old != nil && old.Digest == sum {
-		return old, nil
+		return old, trail, nil
 	}
 	if err := s.checkSize(text.PolicyName, t, old); err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if old != nil && !confirmed {
+		if err := checkCut(text.PolicyName, trail, s.trail, old.Table); err != nil {
+			return nil, nil, err
+		}
 	}
 	v, err := engine.NewVersion(m, t, engine.Options{RoleDepth: s.opts.RoleDepth})
 	if err != nil {
-		return nil, refuse(text.ModelName, "model-matcher", "%v", err)
+		return nil, nil, refuse(text.ModelName, "model-matcher", "%v", err)
 	}
 	v.Generation, v.Digest, v.File = 1, sum, filepath.Base(text.PolicyName)
 	v.Findings = append(slices.Clip(m.Warnings), findings...)
 	if old != nil {
 		v.Generation = old.Generation + 1
 	}
-	return v, nil
+	return v, trail, nil
 }
 
 // checkSize refuses a version that is empty or has lost over half of its lines:

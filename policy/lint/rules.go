@@ -27,6 +27,7 @@ func Rules() []Rule {
 		{"file-size", e, "the policy is larger than 1 GiB", "Split the policy, or use patterns instead of single files."},
 		{"policy-empty", e, "the policy has no p line", "Add a p line, or set policy.allow_shrink to refuse everybody."},
 		{"policy-shrunk", e, "the policy has lost over half of its lines since it was loaded", "Restore the file, or set policy.allow_shrink."},
+		{"policy-cut", e, "the file is the beginning of what is served, and without lines that deny", "Write the rest, or send SIGHUP to say that it is meant."},
 		{"encoding", e, "a byte order mark, lone carriage returns, or bytes that are no UTF-8", "Save the file as UTF-8 without a byte order mark, with line feeds."},
 		{"character", e, "a control character", "Remove it."},
 		{"line-length", e, "a line of more than 64 KiB", "Split the line."},
