@@ -2,7 +2,6 @@ package policy_test
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,6 +21,13 @@ func TestFileThatLooksCutIsHeld(t *testing.T) {
 		others = "p, @anyone, /public/**, read, allow\np, bob, /b/**, read, allow\n"
 		alice  = "g, alice, editor\n"
 	)
+	const effect = "[policy_effect]\ne = some(where (p.eft == allow)) && !some(where (p.eft == deny))\n"
+	models := map[string]string{
+		"negation": "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = sub, obj, act, eft\n[role_definition]\ng = _, _\n" + effect +
+			"[matchers]\nm = g(r.sub, p.sub) && !g(r.sub, \"banned\") && keyMatch(r.obj, p.obj) && r.act == p.act\n",
+		"path last": "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = sub, eft, act, obj\n[role_definition]\ng = _, _\n" + effect +
+			"[matchers]\nm = g(r.sub, p.sub) && globMatch(r.obj, p.obj) && r.act == p.act\n",
+	}
 	for _, row := range []struct {
 		name, model   string
 		before, after string
@@ -39,20 +45,18 @@ func TestFileThatLooksCutIsHeld(t *testing.T) {
 		{"somebody's role is lost", "", others + allow + deny + "p, carol, /c, read, deny\n" + alice, others + allow + deny + "p, carol, /c, read, deny\n", "5 of 6 lines: without line 6"},
 		{"a role that nothing denies", "", others + "p, editor, /project/**, read, allow\np, carol, /c, read, deny\n" + alice, others + "p, editor, /project/**, read, allow\np, carol, /c, read, deny\n", ""},
 		{"a role below one that a line denies", "", others + allow + "p, staff, /s, read, deny\ng, editor, staff\n" + alice, others + allow + "p, staff, /s, read, deny\ng, editor, staff\n", "5 of 6 lines: without line 6"},
-		{"a role that the model asks nobody to have", "negation", "", "", ""},
+		{"a line is torn, and reads as another", "path last", "p, a, allow, read, /a/**\np, b, allow, read, /b/**\np, b, deny, read, /b/hr/**\n",
+			"p, a, allow, read, /a/**\np, b, allow, read, /b/*", "1 of 3 lines: without line 3"},
+		{"a line is torn behind another beginning", "path last", "p, a, allow, read, /a/**\np, b, allow, read, /b/**\np, b, deny, read, /b/hr/**\n",
+			"p, a, allow, read, /a/*\np, b, allow, read, /b/*", ""},
+		{"a role that the model asks nobody to have", "negation", "p, alice, /a, read, allow\np, bob, /b, read, allow\ng, alice, banned\n",
+			"p, alice, /a, read, allow\np, bob, /b, read, allow\n", "2 of 3 lines: without line 3"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			var model string
-			switch row.model {
-			case "negation":
+			model := ""
+			if row.model != "" {
 				model = filepath.Join(t.TempDir(), "model.conf")
-				world.Write(t, model, "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = sub, obj, act, eft\n[role_definition]\ng = _, _\n"+
-					"[policy_effect]\ne = some(where (p.eft == allow)) && !some(where (p.eft == deny))\n"+
-					"[matchers]\nm = g(r.sub, p.sub) && !g(r.sub, \"banned\") && keyMatch(r.obj, p.obj) && r.act == p.act\n")
-				row.before, row.after, row.held = "p, alice, /a, read, allow\np, bob, /b, read, allow\ng, alice, banned\n", "p, alice, /a, read, allow\np, bob, /b, read, allow\n", "2 of 3 lines: without line 3"
-			case "":
-			default:
-				model = world.ModelFile(t, row.model)
+				world.Write(t, model, models[row.model])
 			}
 			file := filepath.Join(t.TempDir(), "policy.csv")
 			world.Write(t, file, row.before)
@@ -107,41 +111,43 @@ func TestFileThatLooksCutIsHeld(t *testing.T) {
 // Wherever a file is cut: what is served gives nobody more than the whole, until
 // somebody says that it is meant.
 func TestNoCutGivesAnybodyMore(t *testing.T) {
-	const whole = "p, @anyone, /public/**, read, allow\np, editor, /project/**, read, allow\np, editor, /project/hr/**, read, deny\n" +
-		"p, staff, /project/board/**, read, deny\ng, alice, editor\np, bob, /project/plan, read, allow\ng, editor, staff\ng, bob, staff\n"
-	s, file := storetest.Open(t, whole, &policy.Options{AllowShrink: true})
-	decide := func() map[string]bool {
-		all := map[string]bool{}
-		for _, subject := range []string{"alice", "bob", "carol"} {
-			for _, path := range []string{"/public/a", "/project/plan", "/project/hr/pay", "/project/board/minutes"} {
-				all[subject+" "+path] = strings.HasPrefix(storetest.Answer(t, s, world.Query(subject, path)), "allow")
+	const (
+		public  = "p, @anyone, /public/**, read, allow\n"
+		roles   = "g, alice, editor\ng, editor, staff\ng, bob, staff\n"
+		allowed = "p, editor, /project/**, read, allow\np, bob, /project/**, read, allow\n"
+		denied  = "p, editor, /project/hr/**, read, deny\np, staff, /project/board/**, read, deny\n"
+	)
+	for name, whole := range map[string]string{"lines that deny at the end": public + roles + allowed + denied, "roles at the end": public + denied + allowed + roles} {
+		s, file := storetest.Open(t, whole, &policy.Options{AllowShrink: true})
+		decide := func() map[string]bool {
+			all := map[string]bool{}
+			for _, subject := range []string{"alice", "bob", "carol"} {
+				for _, path := range []string{"/public/a", "/project/plan", "/project/hr/pay", "/project/board/minutes"} {
+					all[subject+" "+path] = strings.HasPrefix(storetest.Answer(t, s, world.Query(subject, path)), "allow")
+				}
+			}
+			return all
+		}
+		full, taken, held := decide(), 0, 0
+		for n := range len(whole) {
+			world.Write(t, file, whole[:n])
+			if err := s.Reload(t.Context()); err == nil {
+				taken++
+			} else {
+				held++
+			}
+			for what, allowed := range decide() {
+				if allowed && !full[what] {
+					t.Errorf("%s, cut to %d bytes: %s is allowed: …%q", name, n, what, whole[max(0, n-30):n])
+				}
+			}
+			world.Write(t, file, whole)
+			if err := s.Reload(t.Context()); err != nil {
+				t.Fatal(err)
 			}
 		}
-		return all
-	}
-	full, taken, held := decide(), 0, 0
-	for n := range len(whole) {
-		f, err := os.OpenFile(file, os.O_WRONLY|os.O_TRUNC, 0)
-		if err != nil {
-			t.Fatal(err)
+		if taken == 0 || held == 0 {
+			t.Errorf("%s: %d cuts were taken, %d held", name, taken, held)
 		}
-		_, err = f.WriteString(whole[:n])
-		if err := errors.Join(err, f.Close(), s.Reload(t.Context())); err == nil {
-			taken++
-		} else {
-			held++
-		}
-		for what, allowed := range decide() {
-			if allowed && !full[what] {
-				t.Errorf("cut to %d bytes, %s is allowed: …%q", n, what, whole[max(0, n-30):n])
-			}
-		}
-		world.Write(t, file, whole)
-		if err := s.Reload(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if taken == 0 || held == 0 {
-		t.Errorf("%d cuts were taken, %d held", taken, held)
 	}
 }

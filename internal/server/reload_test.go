@@ -72,13 +72,13 @@ const (
 	usersRefused = "users refused, the last good version goes on serving"
 )
 
-var noDescriptors = fmt.Errorf("read users: %w", &fs.PathError{Op: "open", Path: "users", Err: syscall.EMFILE})
+var errNoDescriptors = fmt.Errorf("read users: %w", &fs.PathError{Op: "open", Path: "users", Err: syscall.EMFILE})
 
 // A read that fails for a reason that passes is tried again until it succeeds,
 // less and less often, and told of once.
 func TestReadThatFailsInPassingIsTriedAgain(t *testing.T) {
 	l := newLoader(nil)
-	l.err = noDescriptors
+	l.err = errNoDescriptors
 	l.change(t)
 	if got := l.logged(); !slices.Equal(got, []string{usersRefused}) {
 		t.Errorf("logged %q", got)
@@ -156,7 +156,7 @@ func TestErrorsThatPass(t *testing.T) {
 	}{
 		{nil, false},
 		{errors.New("users:3: no colon"), false},
-		{noDescriptors, true},
+		{errNoDescriptors, true},
 		{&fs.PathError{Op: "open", Path: "users", Err: syscall.ENOENT}, true},
 		{fmt.Errorf("read model: %w", os.NewSyscallError("read", syscall.EIO)), true},
 		{errors.Join(errors.New("one"), syscall.ENFILE), true},
