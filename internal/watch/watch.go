@@ -139,6 +139,10 @@ type state struct {
 	notifier *notifier // may be nil
 	// places are what events tell of each file.
 	places map[place][]*file
+	// began is the first tick, and again says that nothing was told yet: the files
+	// may have changed before they were watched.
+	began time.Time
+	again bool
 }
 
 // A file is one of them.
@@ -167,16 +171,16 @@ type view struct {
 }
 
 func newState(files []string, n *notifier) *state {
-	s := &state{notifier: n, places: map[place][]*file{}}
+	s := &state{notifier: n, places: map[place][]*file{}, again: len(files) > 0}
 	for _, name := range files {
 		if abs, err := filepath.Abs(name); err == nil {
 			name = abs
 		}
-		s.files = append(s.files, &file{name: name, changed: true})
+		s.files = append(s.files, &file{name: name})
 	}
 	s.see()
 	for _, f := range s.files {
-		f.told, f.whole = f.view, false // what came before is for a quiet moment
+		f.told, f.whole = f.view, false
 	}
 	return s
 }
@@ -189,6 +193,9 @@ func (s *state) look(now time.Time) {
 		}
 	}
 	s.see()
+	if s.began.IsZero() {
+		s.began = now
+	}
 	for _, f := range s.files {
 		switch {
 		case !f.pending():
@@ -291,7 +298,7 @@ func (s *state) see() {
 
 // ready reports whether there is a change, and nothing to wait for.
 func (s *state) ready(now time.Time) bool {
-	any := false
+	any := s.again && !now.IsZero() && now.Sub(s.began) >= quiet
 	for _, f := range s.files {
 		if f.writing {
 			return false
@@ -309,6 +316,7 @@ func (s *state) ready(now time.Time) bool {
 
 // tell takes the files as they are for told.
 func (s *state) tell() {
+	s.again = false
 	for _, f := range s.files {
 		f.told, f.changed, f.whole, f.reported = f.view, false, false, false
 		f.since, f.changing = time.Time{}, time.Time{}

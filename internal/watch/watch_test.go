@@ -208,6 +208,33 @@ func TestEveryWayOfChangingAFileIsTold(t *testing.T) {
 	w.notYet(long)
 }
 
+// What is told some seconds after the start, for the time before it was watched,
+// holds up no change.
+func TestChangeSoonAfterTheStartIsTold(t *testing.T) {
+	model, policy := newFile(t, "model"), newFile(t, "policy")
+	n, err := newNotifier()
+	if err != nil {
+		t.Skip(err)
+	}
+	defer n.close()
+	s := newState([]string{model, policy}, n)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s.look(now)
+	if s.ready(now) {
+		t.Error("told at once")
+	}
+	write(t, policy, "another")
+	s.look(time.Time{})
+	if !s.ready(time.Time{}) {
+		t.Error("a change was not told")
+	}
+	s.tell()
+	s.look(now.Add(long))
+	if s.ready(now.Add(long)) {
+		t.Error("told once more")
+	}
+}
+
 // A file that is removed and written anew, as by an editor that keeps the old
 // one under another name, is not told of in between.
 func TestFileThatIsMadeAnewIsToldOnceItIsClosed(t *testing.T) {
