@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 
+	"securefiles/policy/internal/engine"
 	"securefiles/policy/internal/model"
 	"securefiles/policy/internal/table"
 )
@@ -75,80 +76,6 @@ func (t *trail) cutOf(old *trail) (left int, ok bool) {
 	return left, left < len(old.sums)
 }
 
-// lostDeny returns a line of a policy behind its first so many that takes access
-// away: without it, somebody has more. It is 0 where each of them gives access,
-// or is none of its lines.
-func lostDeny(m *model.Model, t *table.Table, left int) int {
-	lost := func(line uint32) bool { return int(line) > left }
-	eft := m.PolicyField("eft")
-	denied := map[table.Symbol]bool{} // what stands in lines that deny
-	if eft >= 0 {
-		for row, line := range t.Rows.Lines {
-			if t.Symbols.Text(t.Rows.Cols[eft][row]) != "deny" {
-				continue
-			}
-			if lost(line) {
-				return int(line)
-			}
-			for _, column := range t.Rows.Cols {
-				denied[column[row]] = true
-			}
-		}
-	}
-	// A role that is lost gives access where a line denies it, or one above it;
-	// and where the model asks who does not have it.
-	inverse := m.Evaluates || negates(m.Root)
-	above := map[table.Symbol][]table.Symbol{}
-	for _, edges := range t.Edges {
-		for _, e := range edges {
-			above[e.Name] = append(above[e.Name], e.Role)
-		}
-	}
-	for _, edges := range t.Edges {
-		for _, e := range edges {
-			if lost(e.Line) && (inverse || reaches(above, e.Role, denied)) {
-				return int(e.Line)
-			}
-		}
-	}
-	return 0
-}
-
-// negates reports whether a matcher has a ! around anything.
-func negates(t *model.Term) bool {
-	if t == nil {
-		return false
-	}
-	if t.Op == model.Not {
-		return true
-	}
-	for _, kid := range t.Kids {
-		if negates(kid) {
-			return true
-		}
-	}
-	return false
-}
-
-// reaches reports whether a role, or one above it, is among these.
-func reaches(above map[table.Symbol][]table.Symbol, role table.Symbol, these map[table.Symbol]bool) bool {
-	seen := map[table.Symbol]bool{role: true}
-	for next := []table.Symbol{role}; len(next) > 0; {
-		at := next[len(next)-1]
-		next = next[:len(next)-1]
-		if these[at] {
-			return true
-		}
-		for _, to := range above[at] {
-			if !seen[to] {
-				seen[to] = true
-				next = append(next, to)
-			}
-		}
-	}
-	return false
-}
-
 // checkCut refuses a version that is the beginning of the one that is served, in
 // the same file, and has lost what denies: it is more likely a file that is being
 // written, or was cut short, than somebody's will. A version that only takes
@@ -158,7 +85,7 @@ func checkCut(name string, next, served *trail, old *table.Table) error {
 	if !ok {
 		return nil
 	}
-	line := lostDeny(served.model, old, left)
+	line := engine.LostDeny(served.model, old, left)
 	if line == 0 {
 		return nil
 	}

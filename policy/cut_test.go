@@ -25,6 +25,8 @@ func TestFileThatLooksCutIsHeld(t *testing.T) {
 	models := map[string]string{
 		"negation": "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = sub, obj, act, eft\n[role_definition]\ng = _, _\n" + effect +
 			"[matchers]\nm = g(r.sub, p.sub) && !g(r.sub, \"banned\") && keyMatch(r.obj, p.obj) && r.act == p.act\n",
+		"rule": "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = sub_rule, obj, act, eft\n[role_definition]\ng = _, _\n" + effect +
+			"[matchers]\nm = eval(p.sub_rule) && keyMatch(r.obj, p.obj) && r.act == p.act\n",
 		"path last": "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = sub, eft, act, obj\n[role_definition]\ng = _, _\n" + effect +
 			"[matchers]\nm = g(r.sub, p.sub) && globMatch(r.obj, p.obj) && r.act == p.act\n",
 	}
@@ -42,9 +44,22 @@ func TestFileThatLooksCutIsHeld(t *testing.T) {
 		{"another line stands in its place", "", others + alice + allow + deny, others + alice + allow + "p, carol, /c, read, allow\n", ""},
 		{"another beginning", "", others + alice + allow + deny, "# x\n" + others + alice + allow, ""},
 		{"a deny line is lost in the middle", "", others + alice + deny + allow, others + alice + allow, ""},
-		{"somebody's role is lost", "", others + allow + deny + "p, carol, /c, read, deny\n" + alice, others + allow + deny + "p, carol, /c, read, deny\n", "5 of 6 lines: without line 6"},
+		{"a role that a line denies, to somebody who has the like by name", "", others + allow + deny + "p, alice, /project/**, read, allow\n" + alice,
+			others + allow + deny + "p, alice, /project/**, read, allow\n", "5 of 6 lines: without line 6"},
+		{"or by a group", "", others + allow + deny + "p, @staff, /project/hr/pay, read, allow\n" + alice,
+			others + allow + deny + "p, @staff, /project/hr/pay, read, allow\n", "5 of 6 lines: without line 6"},
+		{"or by a group's role", "", others + deny + "p, clerk, /project/**, read, allow\ng, @staff, clerk\n" + alice,
+			others + deny + "p, clerk, /project/**, read, allow\ng, @staff, clerk\n", "5 of 6 lines: without line 6"},
+		{"or by being below the one that has it", "", others + deny + "p, carol, /project/**, read, allow\np, clerk, /c, read, allow\ng, carol, clerk\ng, clerk, editor\n",
+			others + deny + "p, carol, /project/**, read, allow\np, clerk, /c, read, allow\ng, carol, clerk\n", "6 of 7 lines: without line 7"},
+		{"a role that gives and denies, to somebody who has nothing else", "", others + allow + deny + "g, @staff, editor\n" + alice, others + allow + deny + "g, @staff, editor\n", ""},
+		{"and who has other paths", "", others + allow + deny + "p, alice, /other/**, read, allow\n" + alice, others + allow + deny + "p, alice, /other/**, read, allow\n", ""},
+		{"another than the one that the model asks nobody to have", "negation", "p, editor, /a, read, allow\np, bob, /b, read, allow\ng, carol, banned\ng, alice, editor\n",
+			"p, editor, /a, read, allow\np, bob, /b, read, allow\ng, carol, banned\n", ""},
+		{"a role that is evaluated", "rule", "p, r.sub == 'alice', /a, read, allow\np, \"g(r.sub, 'editor')\", /b, read, allow\n" + alice,
+			"p, r.sub == 'alice', /a, read, allow\np, \"g(r.sub, 'editor')\", /b, read, allow\n", "2 of 3 lines: without line 3"},
 		{"a role that nothing denies", "", others + "p, editor, /project/**, read, allow\np, carol, /c, read, deny\n" + alice, others + "p, editor, /project/**, read, allow\np, carol, /c, read, deny\n", ""},
-		{"a role below one that a line denies", "", others + allow + "p, staff, /s, read, deny\ng, editor, staff\n" + alice, others + allow + "p, staff, /s, read, deny\ng, editor, staff\n", "5 of 6 lines: without line 6"},
+		{"a role below one that a line denies", "", others + "p, alice, /s, read, allow\np, staff, /s, read, deny\ng, editor, staff\n" + alice, others + "p, alice, /s, read, allow\np, staff, /s, read, deny\ng, editor, staff\n", "5 of 6 lines: without line 6"},
 		{"a line is torn, and reads as another", "path last", "p, a, allow, read, /a/**\np, b, allow, read, /b/**\np, b, deny, read, /b/hr/**\n",
 			"p, a, allow, read, /a/**\np, b, allow, read, /b/*", "1 of 3 lines: without line 3"},
 		{"a line is torn behind another beginning", "path last", "p, a, allow, read, /a/**\np, b, allow, read, /b/**\np, b, deny, read, /b/hr/**\n",

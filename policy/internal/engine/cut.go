@@ -1,0 +1,196 @@
+package engine
+
+import (
+	"strings"
+
+	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pattern"
+	"securefiles/policy/internal/table"
+)
+
+// LostDeny returns a line of a policy behind its first so many without which
+// somebody may have more access; 0 where there is none. It may name one that makes
+// no difference, and never misses one that does.
+func LostDeny(m *model.Model, t *table.Table, left int) int {
+	c := &cut{model: m, table: t, left: left, eft: m.PolicyField("eft"), subjects: m.SubjectColumns()}
+	for row, line := range t.Rows.Lines {
+		switch {
+		case c.eft < 0 || c.text(c.eft, row) == "allow":
+			if int(line) <= left {
+				c.allows = append(c.allows, row)
+			}
+		case c.text(c.eft, row) == "deny" && int(line) > left:
+			return int(line)
+		case c.text(c.eft, row) == "deny":
+			c.denies = append(c.denies, row)
+		}
+	}
+	before, now, below := roles{}, roles{}, roles{}
+	for _, edges := range t.Edges {
+		for _, e := range edges {
+			before[e.Name] = append(before[e.Name], e.Role)
+			if int(e.Line) <= left {
+				now[e.Name] = append(now[e.Name], e.Role)
+				below[e.Role] = append(below[e.Role], e.Name)
+			}
+		}
+	}
+	for _, edges := range t.Edges {
+		for _, e := range edges {
+			if int(e.Line) > left && c.gives(e, before, now, below) {
+				return int(e.Line)
+			}
+		}
+	}
+	return 0
+}
+
+// A cut is a policy, and how many of its lines are left.
+type cut struct {
+	model          *model.Model
+	table          *table.Table
+	left           int
+	eft            int   // the column, or -1
+	subjects       []int // columns
+	allows, denies []int // rows that are left
+}
+
+// roles are the names that a name leads to.
+type roles map[table.Symbol][]table.Symbol
+
+// from returns these names and all that they lead to.
+func (r roles) from(names ...table.Symbol) map[table.Symbol]bool {
+	seen := map[table.Symbol]bool{}
+	for len(names) > 0 {
+		at := names[len(names)-1]
+		names = names[:len(names)-1]
+		if !seen[at] {
+			seen[at] = true
+			names = append(names, r[at]...)
+		}
+	}
+	return seen
+}
+
+func (c *cut) text(column, row int) string {
+	return c.table.Symbols.Text(c.table.Rows.Cols[column][row])
+}
+
+// gives reports whether somebody may have more without a role: where a line that
+// is left denies the role, or one above it, and another allows something of that
+// to whom the role was taken from; and where the model asks who has it not.
+func (c *cut) gives(lost table.Edge, before, now, below roles) bool {
+	taken := before.from(lost.Role)
+	if c.asksWhoHasNot(c.model.Root, false, taken) {
+		return true
+	}
+	// Whoever had it, by whatever name, and whatever groups they come with.
+	var names []table.Symbol
+	for name := range below.from(lost.Name) {
+		names = append(names, name)
+	}
+	for _, row := range c.allows {
+		for _, column := range c.subjects {
+			if s := c.table.Rows.Cols[column][row]; strings.HasPrefix(c.table.Symbols.Text(s), "@") {
+				names = append(names, s)
+			}
+		}
+	}
+	for name := range now {
+		if strings.HasPrefix(c.table.Symbols.Text(name), "@") {
+			names = append(names, name)
+		}
+	}
+	have := now.from(names...)
+	for _, deny := range c.denies {
+		if !c.isOf(deny, taken) {
+			continue
+		}
+		for _, allow := range c.allows {
+			if c.isOf(allow, have) && c.overlap(allow, deny) && !c.goesWith(allow, deny, now) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isOf reports whether a line may speak of one of these names.
+func (c *cut) isOf(row int, names map[table.Symbol]bool) bool {
+	for _, column := range c.subjects {
+		if names[c.table.Rows.Cols[column][row]] {
+			return true
+		}
+	}
+	return len(c.subjects) == 0
+}
+
+// goesWith reports whether whoever an allow line speaks of is denied by another.
+func (c *cut) goesWith(allow, deny int, now roles) bool {
+	if len(c.subjects) != 1 {
+		return false
+	}
+	column := c.table.Rows.Cols[c.subjects[0]]
+	return now.from(column[allow])[column[deny]]
+}
+
+// overlap reports whether a path may be of two lines.
+func (c *cut) overlap(a, b int) bool {
+	met, clauses := false, 0
+	var walk func(*model.Term)
+	walk = func(t *model.Term) {
+		for _, kid := range t.Kids {
+			walk(kid)
+		}
+		clause, ok := c.model.PathClauseOf(t)
+		if !ok {
+			return
+		}
+		clauses++
+		met = met || t.Atom.Kind == model.Role ||
+			meet(clause.Func.Anchors(c.text(clause.Col, a)), clause.Func.Anchors(c.text(clause.Col, b)))
+	}
+	walk(c.model.Root)
+	return met || clauses == 0
+}
+
+// meet reports whether a text may have the anchors of two patterns.
+func meet(a, b pattern.Anchors) bool {
+	for i := range min(len(a.Prefix), len(b.Prefix)) {
+		switch {
+		case a.Prefix[i] == pattern.AnyRune || b.Prefix[i] == pattern.AnyRune:
+			return true
+		case a.Prefix[i] != b.Prefix[i]:
+			return false
+		}
+	}
+	return (!a.Exact || len(a.Prefix) >= len(b.Prefix)) && (!b.Exact || len(b.Prefix) >= len(a.Prefix))
+}
+
+// asksWhoHasNot reports whether a matcher holds for whoever has one of these roles
+// not, or may: it does so by a ! before the question, or by whatever is not
+// understood.
+func (c *cut) asksWhoHasNot(t *model.Term, negated bool, roles map[table.Symbol]bool) bool {
+	if t.Op != model.Leaf {
+		for _, kid := range t.Kids {
+			if c.asksWhoHasNot(kid, negated != (t.Op == model.Not), roles) {
+				return true
+			}
+		}
+		return false
+	}
+	if t.Evaluates {
+		return true
+	}
+	_, plain := c.model.Roles[t.Atom.Function]
+	for _, call := range c.model.RoleCalls(&t.Part) {
+		if plain && !negated {
+			continue
+		}
+		role, known := c.table.Symbols.Lookup(call.Role.Text)
+		if !call.Role.IsText || known && roles[role] {
+			return true
+		}
+	}
+	return false
+}
