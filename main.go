@@ -7,310 +7,420 @@
 //	securefiles nginx           # what to include in nginx
 //	securefiles serve           # answer nginx
 //
-// This file holds the command line; serve.go wires the service together.
+// This file is the map: open makes the parts of a configuration, in the order of a
+// request, and serve puts them together. The commands are in internal/cli.
 package main
 
 import (
 	"context"
-	"embed"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"runtime"
-	"runtime/debug"
-	"strconv"
-	"strings"
 	"syscall"
-	"unicode/utf8"
+	"time"
 
-	"github.com/alecthomas/kong"
+	"github.com/go-chi/chi/v5"
 
+	"securefiles/authz"
+	"securefiles/internal/admin"
+	"securefiles/internal/cli"
 	"securefiles/internal/config"
-	"securefiles/internal/nginx"
+	"securefiles/internal/frontend"
+	"securefiles/internal/identity"
+	"securefiles/internal/metrics"
+	"securefiles/internal/secret"
+	"securefiles/internal/server"
+	"securefiles/pathguard"
 	"securefiles/policy"
+	"securefiles/policy/shadow"
 )
-
-// Exit statuses of every command.
-const (
-	exitYes   = 0 // yes, or fine
-	exitNo    = 1 // no, or findings
-	exitError = 2 // the command line or the configuration is wrong
-)
-
-// errNo ends a command that has printed its answer, which is no.
-var errNo = errors.New("no")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], environment{os.Stdout, os.Stderr, os.Environ()}))
+	env := cli.Env{Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ()}
+	os.Exit(cli.Main(ctx, os.Args[1:], env, cli.Program{Open: open, Serve: serve}))
 }
 
-// environment is what a command sees of the world around it.
-type environment struct {
-	stdout, stderr io.Writer
-	environ        []string
-}
-
-// commands is the command line.
-type commands struct {
-	Config string `placeholder:"FILE" env:"SECUREFILES_CONFIG" help:"Configuration (default: securefiles.yaml, then /etc/securefiles/securefiles.yaml, then built-in defaults)."`
-
-	Serve      serveCommand      `cmd:"" help:"Run the service."`
-	Check      checkCommand      `cmd:"" help:"Check configuration, model and policy without starting."`
-	Explain    explainCommand    `cmd:"" help:"Say whether a subject may have a path, and which line decides."`
-	Who        whoCommand        `cmd:"" help:"Say who may have a path, and by which lines."`
-	What       whatCommand       `cmd:"" help:"Say what a subject may have, and by which lines."`
-	Whoami     whoamiCommand     `cmd:"" help:"Say which identity source accepts a request, and why the others do not."`
-	Test       testCommand       `cmd:"" help:"Run policy tests."`
-	Diff       diffCommand       `cmd:"" help:"Say what a change of policy changes in access."`
-	Nginx      nginxCommand      `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
-	Init       initCommand       `cmd:"" help:"Write a configuration, policy, policy test and users to start from."`
-	Schema     schemaCommand     `cmd:"" help:"Print a JSON schema for editors."`
-	Completion completionCommand `cmd:"" help:"Print completion for a shell."`
-	Version    versionCommand    `cmd:"" help:"Print version, commit and Go version."`
-}
-
-func run(ctx context.Context, args []string, env environment) int {
-	var c commands
-	parser, err := kong.New(&c,
-		kong.Name("securefiles"),
-		kong.Description("Guards file downloads: nginx asks, Casbin policies decide, nginx sends the bytes.\n\nExample:\n  securefiles init site && securefiles check --config site/securefiles.yaml"),
-		kong.Writers(env.stdout, env.stderr),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(env),
-	)
-	if err != nil {
-		fmt.Fprintln(env.stderr, "securefiles:", err)
-		return exitError
+// open makes the parts of a configuration, in the order of a request, and reads none
+// of their files. What a value must be stands in the constructor of the part that
+// needs it; here its error gets its place in the file. All that is wrong is told at
+// once.
+func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger) (*cli.Parts, error) {
+	p := &cli.Parts{Config: c}
+	var problems []error
+	var err error
+	if p.Secret, err = secret.New("proxy secret", c.ProxySecretFile, config.ProxySecretVariable, lookup); err != nil {
+		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
 	}
-	switch {
-	case len(args) == 0:
-		args = []string{"--help"}
-	case args[0] == "--version": // as other tools have it
-		args[0] = "version"
-	}
-	command, err := parser.Parse(args)
-	if err != nil {
-		fmt.Fprintf(env.stderr, "securefiles: %v\nTry '%s --help'.\n", err, commandOf(err))
-		return exitError
-	}
-	err = command.Run(&c)
-	switch {
-	case err == nil:
-		return exitYes
-	case errors.Is(err, errNo):
-		return exitNo
-	}
-	for _, line := range strings.Split(err.Error(), "\n") {
-		fmt.Fprintln(env.stderr, "securefiles:", line)
-	}
-	return exitError
-}
-
-// commandOf is the command whose help says what is wrong with the command line.
-func commandOf(err error) string {
-	var parse *kong.ParseError
-	if errors.As(err, &parse) {
-		for _, step := range parse.Context.Path {
-			if step.Command != nil {
-				return step.Command.FullPath()
-			}
+	if p.Downloads, err = downloads(c.Downloads); err != nil {
+		problems = append(problems, c.At("downloads", err.Error()))
+	} else if c.LoginURL != "" {
+		if p.Login, err = authz.ParseLogin(c.LoginURL, p.Downloads); err != nil {
+			problems = append(problems, c.At("login_url", err.Error()))
 		}
 	}
-	return "securefiles"
-}
-
-// load finds and reads the configuration.
-func (c *commands) load(env environment) (*config.Config, error) {
-	file := c.Config
-	if file == "" {
-		for _, candidate := range []string{"securefiles.yaml", "/etc/securefiles/securefiles.yaml"} {
-			_, err := os.Stat(candidate)
-			if err == nil {
-				file = candidate
-				break
-			}
-			if !errors.Is(err, fs.ErrNotExist) {
-				return nil, fmt.Errorf("find configuration: %w", err)
-			}
-		}
+	if p.Sources, err = sources(c, log); err != nil {
+		problems = append(problems, err)
 	}
-	return config.Load(file, env.environ)
-}
-
-// policySource says where the policy of a configuration is.
-func policySource(c *config.Config) (policy.Files, *policy.Options) {
-	return policy.Files{Model: c.Policy.Model, Policy: c.Policy.File},
-		&policy.Options{
-			AllowShrink:   c.Policy.AllowShrink,
-			RoleDepth:     c.Policy.RoleDepth,
-			RequireDomain: len(c.Downloads) > 1,
-		}
-}
-
-type nginxCommand struct {
-	HTTP     bool `name:"http" xor:"part" help:"Print what belongs into http {}, for conf.d/."`
-	Complete bool `xor:"part" help:"Print a complete nginx.conf that runs unprivileged."`
-}
-
-// Help shows an example.
-func (nginxCommand) Help() string {
-	return "Prints what belongs into server {}; --http prints the other half.\n\nExample:\n  securefiles nginx --http > /etc/nginx/conf.d/securefiles.conf\n  securefiles nginx > /etc/nginx/snippets/securefiles.conf   # then, in your server: include snippets/securefiles.conf;"
-}
-
-func (cmd *nginxCommand) Run(env environment, all *commands) error {
-	c, err := all.load(env)
-	if err != nil {
-		return err
+	p.Policy.Files = policy.Files{Model: c.Policy.Model, Policy: c.Policy.File}
+	p.Policy.Options = policy.Options{AllowShrink: c.Policy.AllowShrink, RoleDepth: c.Policy.RoleDepth, RequireDomain: len(c.Downloads) > 1}
+	if p.Token, err = secret.New("admin token", c.AdminTokenFile, config.AdminTokenVariable, lookup); err != nil {
+		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
 	}
-	p, err := arrange(c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	snippet := nginx.Config{Listen: c.Listen, ProxySecret: proxySecretWanted(c, env.environ), Login: c.LoginURL != ""}
-	for _, d := range c.Downloads {
-		if d.Root == "" {
-			return fmt.Errorf("download %q has no root: set it to the directory that nginx shall serve", d.Name)
+	return p, errors.Join(problems...)
+}
+
+func downloads(list []config.Download) (*authz.Downloads, error) {
+	var made []*authz.Download
+	for _, d := range list {
+		kind := pathguard.Attachment
+		if d.Disposition == "inline" {
+			kind = pathguard.Inline
 		}
-		snippet.Downloads = append(snippet.Downloads, nginx.Download{
-			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks,
+		made = append(made, &authz.Download{
+			Name: d.Name, URL: d.URL, Internal: d.Internal, Disposition: kind,
+			DenyStatus: d.DenyStatus, CacheControl: d.CacheControl, CSP: d.CSP,
 		})
 	}
-	for _, source := range p.sources {
-		for _, h := range source.Headers {
-			if h.FromClient {
-				snippet.Identity = append(snippet.Identity, nginx.FromClient(h.Name))
-			} else {
-				snippet.Identity = append(snippet.Identity, nginx.Header{Name: h.Name, Value: h.Value})
+	return authz.NewDownloads(made...)
+}
+
+// sources makes the sources of identity, in their order.
+func sources(c *config.Config, log *slog.Logger) (identity.Sources, error) {
+	var made identity.Sources
+	var keys []string
+	var problems []error
+	// place tells of a problem where the option of a source stands, or else the source.
+	place := func(problem string, i int, option ...string) {
+		path := fmt.Sprintf("identity[%d]", i)
+		for _, key := range option {
+			if key != "" {
+				path += "." + key
 			}
 		}
+		problems = append(problems, c.At(path, problem))
 	}
+	for i, id := range c.Identity {
+		s, key, err := source(id, made, log)
+		keys = append(keys, key)
+		for _, one := range identity.Split(err) {
+			var option *identity.OptionError
+			if errors.As(one, &option) {
+				place(option.Problem, i, key, option.Option)
+			} else {
+				place(one.Error(), i, key)
+			}
+		}
+		if s != nil {
+			made = append(made, s)
+		}
+	}
+	if len(made) < len(c.Identity) {
+		return made, errors.Join(problems...)
+	}
+	for _, one := range identity.Split(made.Conflicts()) {
+		var conflict *identity.ConflictError
+		switch {
+		case !errors.As(one, &conflict):
+			problems = append(problems, c.At("identity", one.Error()))
+		case conflict.Option == "":
+			place(conflict.Problem, conflict.Index)
+		default:
+			place(conflict.Problem, conflict.Index, keys[conflict.Index], conflict.Option)
+		}
+	}
+	return made, errors.Join(problems...)
+}
+
+// source makes a source of what the configuration says of it: the one place
+// that knows which kinds there are. Its options stand below the key in its place of
+// the list; beside each other there if the key is empty. The earlier ones are
+// those before it.
+func source(id config.Identity, earlier identity.Sources, log *slog.Logger) (made *identity.Source, key string, err error) {
 	switch {
-	case cmd.HTTP:
-		return nginx.WriteHTTP(env.stdout, snippet)
-	case cmd.Complete:
-		return nginx.WriteComplete(env.stdout, snippet)
+	case id.Header != "":
+		made, err = identity.NewHeaderSource(identity.HeaderOptions{
+			Header: id.Header, GroupsHeader: id.GroupsHeader, Value: id.NginxValue, GroupsValue: id.NginxGroupsValue,
+		})
+		return made, "", err
+	case id.Htpasswd != "":
+		made, err = identity.NewBasicSource(id.Htpasswd, &identity.BasicOptions{Realm: id.Realm, Remember: time.Duration(id.Remember)})
+		return made, "", err
+	case id.JWT != nil:
+		j := id.JWT
+		made, err = identity.NewJWTSource(earlier, identity.KeysOptions{
+			Issuer: j.Issuer, URL: j.JWKSURL, File: j.JWKSFile, InsecureHTTP: j.InsecureHTTP, Algorithms: j.Algorithms,
+			Refresh: time.Duration(j.Refresh), Timeout: time.Duration(j.Timeout),
+		}, identity.JWTOptions{
+			Audiences: j.Audience, Cookie: j.Cookie, SubjectClaim: j.SubjectClaim, GroupsClaim: j.GroupsClaim, Leeway: time.Duration(j.Leeway),
+		})
+		return made, "jwt", err
+	case id.Certificate != nil:
+		made, err = identity.NewCertificateSource(identity.CertificateOptions{Subject: id.Certificate.Subject, Groups: id.Certificate.Groups})
+		return made, "certificate", err
 	default:
-		return nginx.WriteServer(env.stdout, snippet)
+		s := id.Session
+		made, err = identity.NewSessionSource(identity.SessionOptions{
+			URL: s.URL, InsecureHTTP: s.InsecureHTTP, Socket: s.Socket, Cookies: s.Cookies, Headers: s.Headers, Send: s.Send,
+			SubjectHeader: s.SubjectHeader, GroupsHeader: s.GroupsHeader, SubjectPath: s.SubjectPath, GroupsPath: s.GroupsPath,
+			Timeout: time.Duration(s.Timeout), Remember: time.Duration(s.Remember), RememberRefused: time.Duration(s.RememberRefused),
+			CAFile: s.CAFile, MaxCalls: s.MaxCalls,
+			OnBreaker: func(open bool) {
+				if open {
+					log.Error("the application does not answer: sessions that are not remembered get 503", "url", s.URL)
+				} else {
+					log.Info("the application answers again", "url", s.URL)
+				}
+			},
+		})
+		return made, "session", err
 	}
 }
 
-// starter is what init writes.
-//
-//go:embed examples/starter
-var starter embed.FS
+// maxConcurrent is how many questions are answered at a time.
+const maxConcurrent = 1024
 
-type initCommand struct {
-	Dir string `arg:"" default:"." help:"Where to write; made if it does not exist."`
-}
+// serve puts the parts together and runs the service until the context ends.
+func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
+	p.Sources.Ask(ctx)
+	warn(p, log)
 
-// Help shows an example.
-func (initCommand) Help() string {
-	return "Never overwrites a file.\n\nExample:\n  securefiles init /etc/securefiles"
-}
+	version := cli.Version()
+	counters := metrics.New(version.Version, version.Commit, p.Downloads.Names(), p.Sources.Names(), func() metrics.Policy {
+		s := p.Policy.Status()
+		return metrics.Policy{Lines: s.Lines, Generation: s.Generation, LoadedAt: s.LoadedAt, Stale: s.Stale, Indexed: s.Indexed, LargestBucket: s.LargestBucket}
+	})
+	countSources(counters, p.Sources)
 
-func (cmd *initCommand) Run(env environment) error {
-	const from = "examples/starter"
-	if err := os.MkdirAll(cmd.Dir, 0o755); err != nil {
-		return fmt.Errorf("make directory: %w", err)
-	}
-	entries, err := starter.ReadDir(from)
+	// A request: the front end, the guard, and whom it asks.
+	shadow, err := shadow.New(p.Policy.Store, p.Config.Policy.ShadowShare)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries { // all or none
-		target := filepath.Join(cmd.Dir, e.Name())
-		if _, err := os.Lstat(target); err == nil {
-			return fmt.Errorf("%s exists: nothing was written; name another directory or move the file away", target)
-		}
-	}
-	for _, e := range entries {
-		text, err := starter.ReadFile(from + "/" + e.Name())
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(cmd.Dir, e.Name())
-		if err := writeNew(target, text); err != nil {
-			return err
-		}
-		fmt.Fprintln(env.stdout, "wrote", target)
-	}
-	conf := filepath.Join(cmd.Dir, "securefiles.yaml")
-	fmt.Fprintf(env.stdout, "Next: edit %s, then\n  securefiles check --config %s\n  securefiles test --config %s %s\n",
-		filepath.Join(cmd.Dir, "policy.csv"), conf, conf, filepath.Join(cmd.Dir, "policy_test.yaml"))
-	return nil
-}
-
-// writeNew writes a file that must not exist, readable by the owner's group.
-func writeNew(name string, text []byte) (err error) {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	guard, err := authz.New(p.Downloads, p.Sources.Chain(), shadow, &authz.Options{Challenge: p.Sources.Challenge(), Login: p.Login})
 	if err != nil {
-		return fmt.Errorf("write: %w", err)
+		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	_, err = f.Write(text)
-	return err
+	opts := &frontend.Options{MaxConcurrent: maxConcurrent, Observe: counters.Observe, Logger: log}
+	if p.Secret != nil {
+		opts.Secret = p.Secret.Is
+	}
+	front, err := frontend.NewAuthRequest(guard, opts)
+	if err != nil {
+		return err
+	}
+
+	// What is around it: what is loaded again, health, the listeners.
+	reload := server.NewReloaders(reloaders(p, counters, log), &server.ReloadOptions{Logger: log})
+	countReloads(counters, reload)
+	operators := admin.New(adminOptions(p, counters, reload, version))
+	return server.Run(ctx, routes(front, counters), operators, &server.Options{
+		Listen: address(p.Config.Listen), Admin: address(p.Config.Admin), PeerUIDs: p.Config.ListenPeerUIDs,
+		Delay: time.Duration(p.Config.ShutdownDelay), Timeout: time.Duration(p.Config.ShutdownTimeout),
+		Reload: reload, HungUp: func() { warnOfExposures(p, log) }, Stopping: operators.Stopping,
+		Beside:  []func(context.Context) error{func(ctx context.Context) error { return shadow.Run(ctx, reporter(counters, log)) }},
+		Version: version.Version, Logger: log,
+	})
 }
 
-type versionCommand struct {
-	JSON bool `name:"json" help:"Print as JSON."`
+// routes is what nginx reaches: one route, no shortcut.
+func routes(front *frontend.AuthRequest, counters *metrics.Metrics) http.Handler {
+	r := chi.NewRouter()
+	r.Use(counters.InFlight)
+	r.Method(http.MethodGet, "/authorize", front)
+	r.NotFound(front.NotFound)
+	r.MethodNotAllowed(front.MethodNotAllowed)
+	return r
 }
 
-// Help shows an example.
-func (versionCommand) Help() string { return "Example:\n  securefiles version --json" }
-
-// A build is what the binary knows of itself.
-type build struct {
-	Version string `json:"version"`
-	Commit  string `json:"commit"`
-	Go      string `json:"go"`
+func address(listen string) server.Address {
+	network, address := config.Address(listen)
+	return server.Address{Network: network, Address: address}
 }
 
-func buildInfo() build {
-	b := build{Version: "devel", Commit: "unknown", Go: runtime.Version()}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return b
+func adminOptions(p *cli.Parts, counters *metrics.Metrics, reload *server.Reloaders, version cli.Build) admin.Options {
+	opts := admin.Options{
+		Metrics: counters.Handler(), Version: version, Policy: p.Policy.Store, Downloads: p.Downloads,
+		Loaded: func() []admin.Loaded {
+			var all []admin.Loaded
+			for _, s := range reload.State() {
+				all = append(all, admin.Loaded{Name: s.Name, Generation: s.Generation, At: s.LoadedAt, Stale: s.Stale, Err: s.Err})
+			}
+			return all
+		},
+		Whoami: func(ctx context.Context, request []byte) (any, error) {
+			q, err := identity.ParseRequest(request)
+			if err != nil {
+				return nil, err
+			}
+			q.Download = p.Downloads.All()[0]
+			return p.Sources.Whoami(ctx, q, p.Policy.Store), nil
+		},
 	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		b.Version = v
+	if p.Token != nil {
+		opts.Token = p.Token.Is
 	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			b.Commit = s.Value
+	return opts
+}
+
+// reloaders are what is loaded again while the service runs: all that decisions
+// depend on, and the admin token.
+func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []server.Reloader {
+	rows := []server.Reloader{{
+		Name: "policy", Files: p.Policy.Files.Names(), Reload: counted(p, counters, p.Policy.Reload), Confirm: counted(p, counters, p.Policy.ReloadConfirmed),
+		State: func() server.Loaded {
+			status := p.Policy.Status()
+			return server.Loaded{Generation: status.Generation, Err: status.Err, Attrs: policyAttrs(status)}
+		},
+		Taken: func() { warnOfPolicy(log, p.Policy.Store) },
+	}}
+	for _, source := range p.Sources {
+		if source.Reload == nil {
+			continue
+		}
+		rows = append(rows, server.Reloader{
+			Name: source.Holds, Files: source.Files, Reload: source.Reload, Run: source.Run,
+			State: func() server.Loaded {
+				state := source.State()
+				return server.Loaded{Generation: state.Generation, Err: state.Err, Attrs: sourceAttrs(source.Name, state)}
+			},
+		})
+	}
+	if files := p.Secret.Files(); len(files) > 0 {
+		rows = append(rows, server.Reloader{Name: "proxy secret", Files: files, Reload: p.Secret.Reload})
+	}
+	if len(p.Token.Files()) > 0 {
+		rows = append(rows, server.Reloader{
+			Name: "admin token", Files: p.Token.Files(), Meanwhile: "none is accepted until it is mended",
+			Reload: func(ctx context.Context) error {
+				err := p.Token.Reload(ctx)
+				if err != nil {
+					p.Token.Forget()
+				}
+				return err
+			},
+		})
+	}
+	return rows
+}
+
+// countSources adds the sources' own series to the metrics.
+func countSources(m *metrics.Metrics, sources identity.Sources) {
+	for _, s := range sources {
+		for _, row := range s.Metrics {
+			m.Func(metrics.Kind(row.Counter), row.Name, row.Help, row.Label, row.Value, row.Read)
 		}
 	}
-	return b
 }
 
-func (cmd *versionCommand) Run(env environment) error {
-	b := buildInfo()
-	if cmd.JSON {
-		return writeJSON(env.stdout, b)
+// countReloads adds the rows' own series to the metrics.
+func countReloads(m *metrics.Metrics, r *server.Reloaders) {
+	for i, row := range r.State() {
+		read := func(value func(server.ReloadState) float64) func() float64 {
+			return func() float64 { return value(r.State()[i]) }
+		}
+		m.Func(metrics.Gauge, "securefiles_reload_stale", "1 while what was loaded last is served though there is something newer, or nothing any more, by what it is.",
+			"name", row.Name, read(func(s server.ReloadState) float64 {
+				if s.Stale {
+					return 1
+				}
+				return 0
+			}))
+		m.Func(metrics.Gauge, "securefiles_reload_generation", "Versions loaded since the service began, by what they are of.",
+			"name", row.Name, read(func(s server.ReloadState) float64 { return float64(s.Generation) }))
 	}
-	_, err := fmt.Fprintf(env.stdout, "securefiles %s (commit %s, %s)\n", b.Version, b.Commit, b.Go)
-	return err
 }
 
-// printable replaces what a terminal would not show as it is.
-func printable(text string) string {
-	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return text
+// counted counts the versions of the policy that are tried.
+func counted(p *cli.Parts, counters *metrics.Metrics, reload func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		before := p.Policy.Status().Generation
+		err := reload(ctx)
+		if status := p.Policy.Status(); err != nil || status.Generation != before {
+			counters.ObserveReload(err, status.Duration)
+		}
+		return err
 	}
-	quoted := strconv.Quote(text)
-	return quoted[1 : len(quoted)-1]
 }
 
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+// reporter tells of decisions that stock Casbin made again.
+func reporter(counters *metrics.Metrics, log *slog.Logger) func(shadow.Comparison, error) {
+	return func(c shadow.Comparison, err error) {
+		counters.ObserveShadow(c.Same, err)
+		switch {
+		case err != nil:
+			log.Error("a decision could not be made again by stock Casbin", "error", err)
+		case !c.Same:
+			log.Error("stock Casbin decides differently: please report this with model and policy",
+				"subject", c.Query.Principal.Subject, "groups", c.Query.Principal.Groups, "object", c.Query.Object, "action", c.Query.Action,
+				"download", c.Query.Domain, "ours", c.Ours.String(), "stock", c.Stocks.String())
+		}
+	}
+}
+
+// warn tells, at the start, what is loaded and what is dangerous.
+func warn(p *cli.Parts, log *slog.Logger) {
+	logPolicy(log, p.Policy.Store)
+	for _, s := range p.Sources {
+		logSource(log, s)
+	}
+	warnOfExposures(p, log)
+	if p.Config.ListenInsecure && p.Secret == nil {
+		log.Warn("listen_insecure is set, and there is no proxy secret: whoever reaches the listener is believed what nginx is believed", "listen", p.Config.Listen)
+	}
+	if p.Config.AdminInsecure {
+		log.Warn("admin_insecure is set: whoever reaches the admin listener sees metrics and the state of the policy", "admin", p.Config.Admin)
+	}
+}
+
+// warnOfExposures tells of files that somebody may read or change who should not.
+func warnOfExposures(p *cli.Parts, log *slog.Logger) {
+	for _, e := range p.Exposures() {
+		log.Warn(e.Message, "file", e.File)
+	}
+}
+
+// logPolicy tells of the policy that is being served.
+func logPolicy(log *slog.Logger, store *policy.Store) {
+	status := store.Status()
+	log.Info("policy loaded", append([]any{"generation", status.Generation}, policyAttrs(status)...)...)
+	warnOfPolicy(log, store)
+}
+
+func policyAttrs(status policy.Status) []any {
+	return []any{"lines", status.Lines, "took", status.Duration.Round(time.Millisecond), "indexed", status.Indexed}
+}
+
+// warnOfPolicy tells of what makes the policy slow, or mean less than it says.
+func warnOfPolicy(log *slog.Logger, store *policy.Store) {
+	status := store.Status()
+	if !status.Indexed {
+		log.Warn("the model allows no index: each decision looks at every line", "why", status.NotIndexed)
+	}
+	if status.LongestChain > status.RoleDepth {
+		log.Warn("a chain of roles is longer than is followed: `securefiles check` tells whom it leaves out; shorten it, or set policy.role_depth",
+			"roles", status.LongestChain, "followed", status.RoleDepth)
+	}
+}
+
+// logSource tells what a source has loaded, at the start.
+func logSource(log *slog.Logger, s *identity.Source) {
+	if s.State == nil {
+		return
+	}
+	state := s.State()
+	attrs := append([]any{"generation", state.Generation}, sourceAttrs(s.Name, state)...)
+	if state.Err != nil {
+		log.Warn("no "+s.Holds+": credentials that need them are answered with 503 until there are", append(attrs, "error", state.Err)...)
+	} else {
+		log.Info(s.Holds+" loaded", attrs...)
+	}
+}
+
+func sourceAttrs(source string, state identity.State) []any {
+	return []any{"source", source, "of", state.Of, "holds", state.Detail}
 }

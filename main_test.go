@@ -3,60 +3,30 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/testscript"
-
+	"securefiles/authz"
+	"securefiles/internal/cli"
 	"securefiles/internal/config"
-	"securefiles/policy"
-	"securefiles/policy/lint"
+	"securefiles/internal/metrics"
 )
 
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"securefiles": main})
-}
-
-// One script a subcommand, usage errors included.
-func TestCommands(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status},
-	})
-}
-
-// status N COMMAND… runs a command that must exit with N.
-func status(ts *testscript.TestScript, neg bool, args []string) {
-	want, err := strconv.Atoi(args[0])
-	if neg || err != nil {
-		ts.Fatalf("usage: status N COMMAND…")
-	}
-	err = ts.Exec(args[1], args[2:]...)
-	got := 0
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		got = exit.ExitCode()
-	} else if err != nil {
-		ts.Fatalf("%v", err)
-	}
-	if got != want {
-		ts.Fatalf("exit status %d, want %d", got, want)
-	}
-}
-
-// The arrows of docs/design.md: the core imports nothing of internal, no
-// package of internal imports another, and each heavy dependency has one home.
+// The arrows of docs/design.md: the core imports nothing of internal, no package of
+// internal imports another but leaves (cli excepted, which commands what there is),
+// and each heavy dependency has one home.
 func TestDependenciesPointOneWay(t *testing.T) {
 	type pkg struct {
 		ImportPath string
@@ -95,13 +65,22 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/policy/internal/world":     {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model"},
 		"securefiles/policy/internal/storetest": {"securefiles/authz", "securefiles/policy", "securefiles/policy/internal/world"},
 
+		// What the configuration is made into stands in main; the command line asks for it.
+		"securefiles/internal/cli": {
+			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
+			"securefiles/internal/config", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/nginx", "securefiles/internal/secret", "securefiles/internal/terminal",
+		},
+		"securefiles/internal/admin":    {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain"},
 		"securefiles/internal/config":   {"securefiles/internal/regular"},
+		"securefiles/internal/exposure": nil,
 		"securefiles/internal/frontend": {"securefiles/authz", "securefiles/pathguard"},
 		"securefiles/internal/identity": {"securefiles/authz", "securefiles/internal/regular"},
 		"securefiles/internal/metrics":  {"securefiles/authz"},
 		"securefiles/internal/nginx":    nil,
 		"securefiles/internal/regular":  nil,
+		"securefiles/internal/secret":   {"securefiles/internal/regular"},
 		"securefiles/internal/server":   {"securefiles/internal/watch"},
+		"securefiles/internal/terminal": nil,
 		"securefiles/internal/watch":    nil,
 	}
 	for name, may := range allowed {
@@ -132,6 +111,11 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/go-jose/":         {"securefiles/internal/identity"},
 		"github.com/sony/":            {"securefiles/internal/identity"},
 		"github.com/goccy/":           {"securefiles/internal/config"},
+		"github.com/alecthomas/kong":  {"securefiles/internal/cli"},
+		"github.com/go-chi/":          {"securefiles", "securefiles/internal/admin"},
+		"github.com/maypok86/":        {"securefiles/internal/identity"},
+		"github.com/coreos/":          {"securefiles/internal/server"},
+		"golang.org/x/net":            {"securefiles/internal/server"},
 	} {
 		found := false
 		for name, list := range imports {
@@ -228,127 +212,306 @@ func TestAuthzKnowsNoWebServer(t *testing.T) {
 	}
 }
 
-var fence = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
-
-// Every configuration and policy that the documentation shows is accepted.
-func TestDocumentedSnippetsAreAccepted(t *testing.T) {
-	files, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
+// Where a value ends that is accepted, and the next begins that is not: each
+// row is a file, and what its one error begins with behind the place, or
+// nothing for a file that is accepted.
+func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
+	path := func(n int) string { return "/" + strings.Repeat("s", n-1) } // of n bytes
+	header := func(keys string) string { return "identity:\n  - {header: X-Remote-User, " + keys + "}\n" }
+	download := func(keys string) string { return "downloads:\n  - {name: a, url: /a/, internal: /p/, " + keys + "}\n" }
+	downloads := func(first, second string) string {
+		return "downloads:\n  - {name: a, " + first + "}\n  - {name: b, " + second + "}\n"
 	}
-	checked := map[string]int{}
-	for _, file := range append(files, "README.md") {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	jwt := func(keys string) string {
+		return "identity:\n  - jwt: {issuer: 'https://id.example.org', audience: [a], " + keys + "}\n"
+	}
+	file := func(keys string) string { return "identity:\n  - jwt: {issuer: a, audience: [a], " + keys + "}\n" }
+	session := func(keys string) string {
+		return "identity:\n  - session: {url: 'http://127.0.0.1/', cookies: [sessionid], " + keys + "}\n"
+	}
+	asking := func(keys string) string { return "identity:\n  - session: {url: 'http://127.0.0.1/', " + keys + "}\n" }
+	sources := func(list ...string) string { return "identity:\n  - " + strings.Join(list, "\n  - ") + "\n" }
+	names := func(n int) string { // X-0, X-1, …
+		var list []string
+		for i := range n {
+			list = append(list, fmt.Sprint("X-", i))
 		}
-		model := "" // of the next policy, if the page shows one of its own
-		for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
-			language, snippet := m[1], m[2]
-			checked[language]++
-			dir := t.TempDir()
-			target := filepath.Join(dir, "snippet")
-			if err := os.WriteFile(target, []byte(snippet), 0o600); err != nil {
+		return "[" + strings.Join(list, ", ") + "]"
+	}
+	const (
+		words    = "{session: {url: 'http://127.0.0.1/', headers: [authorization]}}"
+		cookieA  = "{session: {url: 'http://127.0.0.1/', cookies: [a]}}"
+		both     = "{session: {url: 'http://127.0.0.1/', cookies: [a], headers: [x-a]}}"
+		password = "{htpasswd: users}"
+	)
+	for _, row := range []struct{ name, yaml, wrong string }{
+		// Addresses. sun_path of a socket has 108 bytes, the last a NUL.
+		{"a socket's path of 107 bytes", "listen: unix:" + path(107), ""},
+		{"a socket's path of 108 bytes", "listen: unix:" + path(108), `listen: "unix:` + path(108) + `": a unix socket needs an absolute path of at most 107 bytes`},
+		{"an admin socket's path of 107 bytes", "admin: unix:" + path(107), ""},
+		{"an admin socket's path of 108 bytes", "admin: unix:" + path(108), "admin: "},
+		{"a session's socket of 107 bytes", session("socket: " + path(107)), ""},
+		{"a session's socket of 108 bytes", session("socket: " + path(108)), `identity[0].session.socket: "` + path(108) + `": a unix socket needs`},
+		{"any port that is free", "listen: 127.0.0.1:0", ""},
+		{"the last port", "listen: 127.0.0.1:65535", ""},
+		{"a port too large", "listen: 127.0.0.1:65536", `listen: "127.0.0.1:65536": the port is not a number from 0 to 65535`},
+		{"a port below none", "listen: '127.0.0.1:-1'", `listen: "127.0.0.1:-1": the port is not`},
+		{"a port by name", "listen: 127.0.0.1:http", `listen: "127.0.0.1:http": the port is not`},
+		{"no port", "listen: '127.0.0.1:'", `listen: "127.0.0.1:": the port is not`},
+		{"a loopback name", "listen: localhost:1", ""},
+		{"loopback of version 6", "listen: '[::1]:1'", ""},
+		{"another address of loopback", "listen: 127.9.9.9:1", ""},
+		{"another name", "listen: example.org:1", `listen: "example.org:1" can be reached from other hosts`},
+		{"every address", "listen: ':1'", `listen: ":1" can be reached from other hosts`},
+		{"every address, insecurely", "listen: ':1'\nlisten_insecure: true", ""},
+		{"every address, with a secret", "listen: ':1'\nproxy_secret_file: secret", ""},
+		{"metrics for everybody", "admin: ':1'", `admin: ":1" can be reached from other hosts`},
+		{"metrics for everybody, insecurely", "admin: ':1'\nadmin_insecure: true", ""},
+		{"a secret of nginx does not guard metrics", "admin: ':1'\nproxy_secret_file: secret", `admin: ":1" can be reached`},
+		{"nor does a listener that is insecure", "admin: ':1'\nlisten_insecure: true", `admin: ":1" can be reached`},
+		{"metrics for everybody leave nginx's listener alone", "listen: ':1'\nadmin_insecure: true", `listen: ":1" can be reached`},
+		{"the peer of a socket", "listen: unix:/s\nlisten_peer_uids: [33]", ""},
+		{"no time at all", "shutdown_delay: 0s", `"0s" is not a positive duration such as 10s or 1m30s`},
+		{"hardly any time", "shutdown_delay: 1ns", ""},
+		{"an unknown format of the log", "log: {format: xml}", `log.format: "xml" is not one of text, json`},
+
+		// The policy.
+		{"no shadow", "policy: {shadow_share: 0}", ""},
+		{"a shadow of everything", "policy: {shadow_share: 1}", ""},
+		{"a shadow of more", "policy: {shadow_share: 1.01}", "policy.shadow_share: 1.01 is out of range: 0 (none) to 1 (every decision)"},
+		{"a shadow of less than nothing", "policy: {shadow_share: -0.01}", "policy.shadow_share: -0.01 is out of range"},
+		{"a shadow of no number", "policy: {shadow_share: .nan}", "policy.shadow_share: NaN is out of range"},
+		{"roles in one step", "policy: {role_depth: 1}", ""},
+		{"roles in a hundred steps", "policy: {role_depth: 100}", ""},
+		{"roles in more", "policy: {role_depth: 101}", "policy.role_depth: 101 is out of range: 1 to 100 roles"},
+		{"roles in fewer", "policy: {role_depth: -1}", "policy.role_depth: -1 is out of range"},
+
+		// Downloads.
+		{"prefixes of every kind", "downloads:\n  - {name: a, url: /A-Z_0.9~/b/, internal: /x.y/..z/}", ""},
+		{"a name of 32", "downloads:\n  - {name: " + strings.Repeat("a", 32) + ", url: /a/, internal: /p/}", ""},
+		{"a name of 33", "downloads:\n  - {name: " + strings.Repeat("a", 33) + ", url: /a/, internal: /p/}", "downloads[0].name: "},
+		{"an internal of another form", "downloads:\n  - {name: a, url: /a/, internal: /p}", `downloads[0].internal: "/p" is not a prefix`},
+		{"a url that goes up", "downloads:\n  - {name: a, url: /a/../b/, internal: /p/}", "downloads[0]: url and internal must not hold . or .. segments"},
+		{"a url that goes nowhere", "downloads:\n  - {name: a, url: /a/./b/, internal: /p/}", "downloads[0]: url and internal must not hold"},
+		{"an internal that goes up", "downloads:\n  - {name: a, url: /a/, internal: /p/../q/}", "downloads[0]: url and internal must not hold"},
+		{"an internal that goes nowhere", "downloads:\n  - {name: a, url: /a/, internal: /p/./q/}", "downloads[0]: url and internal must not hold"},
+		{"a url inside its internal", "downloads:\n  - {name: a, url: /p/a/, internal: /p/}", `downloads[0].internal: "/p/" and url "/p/a/" contain each other`},
+		{"two downloads", downloads("url: /a/, internal: /p/", "url: /b/, internal: /q/"), ""},
+		{"two with one beginning", downloads("url: /a/, internal: /p/", "url: /ab/, internal: /pq/"), ""},
+		{"a url inside the other's, the wider one first", downloads("url: /a/, internal: /p/", "url: /a/b/, internal: /q/"), `downloads[1].url: "/a/b/" and "/a/" of downloads[0] contain each other`},
+		{"a url inside the other's, the wider one last", downloads("url: /a/b/, internal: /p/", "url: /a/, internal: /q/"), `downloads[1].url: "/a/" and "/a/b/" of downloads[0] contain each other`},
+		{"an internal inside the other's", downloads("url: /a/, internal: /p/", "url: /b/, internal: /p/q/"), `downloads[1].internal: "/p/q/" and "/p/" of downloads[0] contain each other`},
+		{"one internal for two", downloads("url: /a/, internal: /p/", "url: /b/, internal: /p/"), `downloads[1].internal: "/p/" and "/p/" of downloads[0] contain each other`},
+		{"an internal inside the other's url", downloads("url: /a/, internal: /p/", "url: /b/, internal: /a/q/"), `downloads[1].internal: "/a/q/" and "/a/" of downloads[0] contain each other`},
+		{"an internal around the other's url", downloads("url: /a/b/, internal: /p/", "url: /b/, internal: /a/"), `downloads[1].internal: "/a/" and "/a/b/" of downloads[0] contain each other`},
+		{"a url inside the other's internal", downloads("url: /a/, internal: /p/", "url: /p/b/, internal: /q/"), `downloads[1].url: "/p/b/" and "/p/" of downloads[0] contain each other`},
+		{"a url around the other's internal", downloads("url: /a/, internal: /p/q/", "url: /p/, internal: /q/"), `downloads[1].url: "/p/" and "/p/q/" of downloads[0] contain each other`},
+		{"a root", download("root: /srv/Files_1.0-x+y"), ""},
+		{"a root with a slash behind", download("root: /srv/files/"), ""},
+		{"the whole machine", download("root: /"), `downloads[0].root: "/": write the directory`},
+		{"a root with two slashes", download("root: /srv//files"), `downloads[0].root: "/srv//files": write the directory`},
+		{"a root with two slashes behind", download("root: /srv/files//"), `downloads[0].root: "/srv/files//": write the directory`},
+		{"inline", download("disposition: inline"), ""},
+		{"a refusal that says no", download("deny_status: 403"), ""},
+		{"a refusal that hides", download("deny_status: 404"), ""},
+		{"a policy for pages of two lines", download(`content_security_policy: "sandbox\nX: y"`), `downloads[0].content_security_policy: "sandbox\nX: y" is not a header value`},
+
+		// Where browsers log in.
+		{"a login beside a download", "login_url: /downloadslogin/", ""},
+		{"a login inside a download of another site", "login_url: https://auth.example.org/downloads/", ""},
+		{"a login with a place for the address", "login_url: '/login/?a=b&next={next}'", ""},
+		{"half a place for the address", "login_url: '/login/?next=next}'", `login_url: "/login/?next=next}": {next} belongs into the query`},
+		{"the other half", "login_url: '/login/?next={next'", `login_url: "/login/?next={next": {next} belongs into the query`},
+
+		// Sources: which keys belong to which.
+		{"a header, with all that it may have", header("groups_header: X-Groups, nginx_value: $gateway_user, nginx_groups_value: $gateway_groups"), ""},
+		{"a header that is no name", "identity:\n  - {header: X Y}", `identity[0].header: "X Y" is not a header name`},
+		{"groups in a header that is no name", header("groups_header: X_Groups"), `identity[0].groups_header: "X_Groups" is not a header name`},
+		{"groups of the client's", header("groups_header: X-Groups, nginx_groups_value: $http_x_groups"), `identity[0].nginx_groups_value: "$http_x_groups" is what the client says`},
+		{"groups of no variable", header("groups_header: X-Groups, nginx_groups_value: staff"), `identity[0].nginx_groups_value: "staff" is not an nginx variable`},
+		{"passwords, with all that they may have", sources("{htpasswd: users, realm: Files of ours, remember: 1s}"), ""},
+		{"a realm of two lines", sources(`{htpasswd: users, realm: "a\nb"}`), `identity[0].realm: "a\nb" is not a realm`},
+		{"a groups header beside passwords", sources("{htpasswd: users, groups_header: X-Groups}"), "identity[0]: groups_header, nginx_value and nginx_groups_value belong to a header source"},
+		{"a value beside passwords", sources("{htpasswd: users, nginx_value: $gateway_user}"), "identity[0]: groups_header, nginx_value and"},
+		{"a groups value beside passwords", sources("{htpasswd: users, nginx_groups_value: $gateway_groups}"), "identity[0]: groups_header, nginx_value and"},
+		{"a realm beside a header", header("realm: a"), "identity[0]: realm and remember belong to an htpasswd source"},
+		{"a memory beside a header", header("remember: 1s"), "identity[0]: realm and remember belong to an htpasswd source"},
+		{"a certificate by mail", sources("certificate: {subject: email}"), ""},
+		{"one source alone", sources("{header: X-Remote-User, session: {url: 'http://127.0.0.1/', cookies: [a]}}"), "identity[0]: name exactly one source"},
+
+		// Tokens.
+		{"keys by the issuer", jwt(""), ""},
+		{"keys of this host by http", jwt("jwks_url: 'http://127.0.0.1:8080/keys'"), ""},
+		{"keys by http, insecurely", jwt("jwks_url: 'http://id.example.org/keys', insecure_http: true"), ""},
+		{"an issuer by http", "identity:\n  - jwt: {issuer: 'http://id.example.org', audience: [a]}", `identity[0].jwt.issuer: "http://id.example.org": whoever is between`},
+		{"an issuer by http, insecurely", "identity:\n  - jwt: {issuer: 'http://id.example.org', audience: [a], insecure_http: true}", ""},
+		{"keys of no host", jwt("jwks_url: 'https:///keys'"), `identity[0].jwt.jwks_url: "https:///keys" is not a URL to ask for keys`},
+		{"keys of a fragment", jwt("jwks_url: 'https://id.example.org/keys#1'"), `identity[0].jwt.jwks_url: "https://id.example.org/keys#1" is not a URL to ask for keys`},
+		{"keys by another way", jwt("jwks_url: 'ftp://id.example.org/keys'"), `identity[0].jwt.jwks_url: "ftp://id.example.org/keys" is not a URL to ask for keys`},
+		{"keys of no address at all", jwt(`jwks_url: 'https://id.example.org/%'`), `identity[0].jwt.jwks_url: "https://id.example.org/%" is not a URL`},
+		{"an audience that is empty", "identity:\n  - jwt: {issuer: 'https://id.example.org', audience: [a, '']}", "identity[0].jwt.audience: is missing"},
+		{"secrets of a file", file("jwks_file: keys, algorithms: [HS256, HS512]"), ""},
+		{"all that is signed with a key", jwt("algorithms: [RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA]"), ""},
+		{"secrets before others", file("jwks_file: keys, algorithms: [HS256, RS256]"), "identity[0].jwt.algorithms: HS256, HS384 and HS512 are not mixed"},
+		{"no leeway to speak of", jwt("leeway: 1ms"), ""},
+		{"less leeway", jwt("leeway: 999us"), "identity[0].jwt.leeway: 999µs is out of range: 1ms to 5m0s"},
+		{"leeway of five minutes", jwt("leeway: 5m"), ""},
+		{"more leeway", jwt("leeway: 5m0.001s"), "identity[0].jwt.leeway: 5m0.001s is out of range"},
+		{"keys every minute", jwt("refresh: 1m"), ""},
+		{"keys more often", jwt("refresh: 59.999s"), "identity[0].jwt.refresh: 59.999s is out of range: 1m0s to 24h0m0s"},
+		{"keys every day", jwt("refresh: 24h"), ""},
+		{"keys less often", jwt("refresh: 24h0m0.001s"), "identity[0].jwt.refresh: 24h0m0.001s is out of range"},
+		{"ten milliseconds for keys", jwt("timeout: 10ms"), ""},
+		{"fewer", jwt("timeout: 9ms"), "identity[0].jwt.timeout: 9ms is out of range: 10ms to 1.9s"},
+		{"1.9 seconds for keys", jwt("timeout: 1900ms"), ""},
+		{"more", jwt("timeout: 1901ms"), "identity[0].jwt.timeout: 1.901s is out of range"},
+		{"two issuers, one in a cookie", sources("jwt: {issuer: a, jwks_file: k, audience: [a]}", "jwt: {issuer: b, jwks_file: k, audience: [b], cookie: b}"), ""},
+		{"two issuers in one cookie", sources("jwt: {issuer: a, jwks_file: k, audience: [a], cookie: b}", "jwt: {issuer: b, jwks_file: k, audience: [b], cookie: b}"), "identity[1]: is never asked: identity[0] decides on its credentials"},
+
+		// Sessions.
+		{"an application of this host", asking("cookies: [sessionid]"), ""},
+		{"of this host by name", "identity:\n  - session: {url: 'http://localhost/', cookies: [a]}", ""},
+		{"of this host by version 6", "identity:\n  - session: {url: 'http://[::1]/', cookies: [a]}", ""},
+		{"behind a socket", "identity:\n  - session: {url: 'http://app.example.org/', socket: /app.sock, cookies: [a]}", ""},
+		{"of another host by http, insecurely", "identity:\n  - session: {url: 'http://app.example.org/', insecure_http: true, cookies: [a]}", ""},
+		{"of another host by https", "identity:\n  - session: {url: 'https://app.example.org/', cookies: [a]}", ""},
+		{"of another address by http", "identity:\n  - session: {url: 'http://192.0.2.1/', cookies: [a]}", `identity[0].session.url: "192.0.2.1" shows session cookies`},
+		{"by another way", "identity:\n  - session: {url: 'ftp://127.0.0.1/', cookies: [a]}", "identity[0].session.url: write http://HOST/PATH"},
+		{"of no host", "identity:\n  - session: {url: 'https:///', cookies: [a]}", "identity[0].session.url: write http://HOST/PATH"},
+		{"of a fragment", "identity:\n  - session: {url: 'https://a/#b', cookies: [a]}", "identity[0].session.url: write http://HOST/PATH"},
+		{"of no address at all", "identity:\n  - session: {url: 'https://a/%', cookies: [a]}", "identity[0].session.url: write http://HOST/PATH"},
+		{"sixteen cookies and headers", session("headers: " + names(15)), ""},
+		{"seventeen", session("headers: " + names(16)), "identity[0].session: name the cookies or headers that carry the session, at most 16"},
+		{"headers alone", asking("headers: [Authorization, X-Session-Token]"), ""},
+		{"headers that only look like nginx's", asking("headers: [X-Originals, X-Real-IP-Token]"), ""},
+		{"headers of a gateway", asking("headers: [X-Forwarded-User]"), `identity[0].session.headers[0]: "X-Forwarded-User" is nginx's word`},
+		{"headers that are sent", session("send: {Host: a, X-App: 'b c'}"), ""},
+		{"a header of no name", session("send: {'X App': a}"), `identity[0].session.send: "X App": names are`},
+		{"a cookie that is the same for all", session("send: {cookie: a=b}"), `identity[0].session.send: "cookie" carries credentials`},
+		{"who, in a header", session("subject_header: X-User, groups_header: X-Groups"), ""},
+		{"who, in a header of no name", session("subject_header: X User"), `identity[0].session.subject_header: "X User" is not a header name`},
+		{"groups in a header of no name", session("subject_header: X-User, groups_header: X Groups"), `identity[0].session.groups_header: "X Groups" is not a header name`},
+		{"who, in JSON", session("subject_path: user"), ""},
+		{"groups at no path", session("subject_path: user.name, groups_path: user."), `identity[0].session.groups_path: "user." is not a path into JSON`},
+		{"groups of nobody in JSON", session("groups_path: groups"), "identity[0].session.groups_path: groups are nobody's without a subject: set subject_path too"},
+		{"who in a header, groups in JSON", session("subject_header: X-User, groups_path: groups"), "identity[0].session: the answer is read from headers"},
+		{"who in JSON, groups in a header", session("subject_path: user, groups_header: X-Groups"), "identity[0].session: the answer is read from headers"},
+		{"1.5 seconds for an application", session("timeout: 1500ms"), ""},
+		{"more for an application", session("timeout: 1501ms"), "identity[0].session.timeout: 1.501s is too long: nginx waits for 2s, so at most 1.5s"},
+		{"a memory of an hour", session("remember: 1h"), ""},
+		{"a longer memory", session("remember: 1h0m1s"), "identity[0].session.remember: 1h0m1s is too long"},
+		{"refusals remembered as long", session("remember: 10s, remember_refused: 10s"), ""},
+		{"refusals remembered longer", session("remember: 10s, remember_refused: 10.001s"), "identity[0].session.remember_refused: 10.001s is longer than remember, 10s"},
+		{"a short memory alone", session("remember: 1s"), ""},
+		{"one call at a time", session("max_calls: 1"), ""},
+		{"1024 calls at a time", session("max_calls: 1024"), ""},
+		{"more calls", session("max_calls: 1025"), "identity[0].session.max_calls: 1025 is out of range: 1 to 1024 calls"},
+		{"calls below none", session("max_calls: -1"), "identity[0].session.max_calls: -1 is out of range"},
+
+		// Sources that are in each other's way.
+		{"a header that a session and nginx share", sources("{session: {url: 'http://127.0.0.1/', headers: [X-User]}}", "{header: x-user}"), `identity[0].session.headers[0]: "X-User" is what identity[1] believes of nginx`},
+		{"a session by header, then passwords", sources(words, password), "identity[1]: is never asked: identity[0] decides on its credentials"},
+		{"passwords, then that session", sources(password, words), ""},
+		{"a session by cookie, then passwords", sources(cookieA, password), ""},
+		{"a session by header, then tokens", sources(words, "{jwt: {issuer: a, jwks_file: k, audience: [a]}}"), "identity[1]: is never asked"},
+		{"a session by header, then tokens in a cookie", sources(words, "{jwt: {issuer: a, jwks_file: k, audience: [a], cookie: a}}"), ""},
+		{"a session by cookie, then tokens in another", sources(cookieA, "{jwt: {issuer: a, jwks_file: k, audience: [a], cookie: b}}"), ""},
+		{"two sessions by one cookie", sources(cookieA, cookieA), "identity[1]: is never asked"},
+		{"a session, then one by more", sources(cookieA, both), ""},
+		{"a session, then one by less", sources(both, cookieA), "identity[1]: is never asked"},
+		{"a session, then one by its header, in capitals", sources(both, "{session: {url: 'http://127.0.0.1/', headers: [X-A]}}"), "identity[1]: is never asked"},
+		{"a session, then one by another header", sources(both, "{session: {url: 'http://127.0.0.1/', headers: [X-B]}}"), ""},
+		{"a session by header, then certificates", sources(words, "{certificate: {}}"), ""},
+		{"a session in third place that the first one takes", sources(cookieA, password, cookieA), "identity[2]: is never asked: identity[0] decides"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "securefiles.yaml")
+			if err := os.WriteFile(file, []byte(row.yaml), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			switch language {
-			case "yaml":
-				if strings.HasPrefix(snippet, "tests:") {
-					if _, err := config.LoadCases(target); err != nil {
-						t.Errorf("%s: %v\n%s", file, err, snippet)
-					}
-					continue
-				}
-				c, err := config.Load(target, nil)
-				if err == nil {
-					_, err = arrange(c, slog.New(slog.DiscardHandler))
-				}
+			c, err := config.Load(file, nil)
+			if err == nil {
+				_, err = open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
+			}
+			if row.wrong == "" {
 				if err != nil {
-					t.Errorf("%s: %v\n%s", file, err, snippet)
+					t.Errorf("refused: %v", err)
 				}
-			case "ini":
-				model = target
-			case "csv":
-				for _, f := range lint.Check(t.Context(), policy.Files{Model: model, Policy: target}, nil) {
-					t.Errorf("%s: %v\n%s", file, f, snippet)
-				}
-				model = ""
-			case "json":
-				if !json.Valid([]byte(snippet)) {
-					t.Errorf("%s: not JSON:\n%s", file, snippet)
-				}
+				return
+			}
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			got := err.Error()
+			place, message, _ := strings.Cut(got, ": error: ")
+			if !strings.HasPrefix(message, row.wrong) || strings.Contains(got, "\n") {
+				t.Errorf("got  %s\nwant %s", got, row.wrong)
+			}
+			var line, column int
+			if _, err := fmt.Sscanf(strings.TrimPrefix(place, file), ":%d:%d", &line, &column); err != nil || line < 1 || column < 1 || line > strings.Count(row.yaml, "\n")+1 {
+				t.Errorf("at no place: %s", got)
+			}
+		})
+	}
+}
+
+// docs/operations.md names every metric that there is, and no text names
+// another.
+func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
+	counters := metrics.New("", "", nil, nil, func() metrics.Policy { return metrics.Policy{} })
+	counters.Observe(&authz.Outcome{}, 0)
+	c, err := config.Load("internal/config/testdata/valid-full.yaml", nil) // a source of each kind
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	countSources(counters, p.Sources)
+	w := httptest.NewRecorder()
+	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	exists := map[string]bool{}
+	texts := map[string]string{}
+	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*/*"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, file := range files {
+			if text, err := os.ReadFile(file); err == nil { // no directory
+				texts[file] = string(text)
 			}
 		}
 	}
-	if checked["yaml"] < 2 || checked["csv"] < 3 {
-		t.Errorf("found too few snippets: %v", checked)
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (securefiles_\w+) (\w+)`).FindAllStringSubmatch(w.Body.String(), -1) {
+		exists[m[1]] = true
+		if m[2] == "histogram" {
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				exists[m[1]+suffix] = true
+			}
+		}
+		if !regexp.MustCompile(m[1] + `\b`).MatchString(texts["docs/operations.md"]) {
+			t.Errorf("docs/operations.md does not name %s", m[1])
+		}
 	}
-}
-
-// Every key that the configuration has stands in docs/configuration.md.
-func TestEveryConfigurationKeyIsDocumented(t *testing.T) {
-	text, err := os.ReadFile("docs/configuration.md")
-	if err != nil {
-		t.Fatal(err)
+	if len(exists) < 10 {
+		t.Fatalf("found %d metrics", len(exists))
 	}
-	source, err := os.ReadFile("internal/config/config.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := regexp.MustCompile("`yaml:\"([a-z_]+)\"").FindAllStringSubmatch(string(source), -1)
-	if len(keys) < 30 {
-		t.Fatalf("found %d keys", len(keys))
-	}
-	for _, k := range keys {
-		if !regexp.MustCompile("\\b" + k[1] + "\\b").Match(text) {
-			t.Errorf("%s is not documented", k[1])
+	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build)[a-z_]*[a-z]")
+	for file, text := range texts {
+		for _, name := range named.FindAllString(text, -1) {
+			if !exists[name] && name != "securefiles_decisions" {
+				t.Errorf("%s names %s", file, name)
+			}
 		}
 	}
 }
 
-func TestStarterModelIsTheEmbeddedOne(t *testing.T) {
-	text, err := os.ReadFile("examples/starter/model.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defaultModel, err := os.ReadFile("policy/internal/model/default_model.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.TrimSpace(string(text)) != strings.TrimSpace(string(defaultModel)) {
-		t.Error("examples/starter/model.conf and the built-in model differ")
-	}
-}
-
-func TestUnitsAreRightAndHardened(t *testing.T) { // S23
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("systemd-analyze is not here")
-	}
-	// verify wants the binary to be there: this one.
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	var units []string
-	for _, name := range []string{"securefiles.service", "securefiles.socket"} {
-		text, err := os.ReadFile("examples/systemd/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		unit := filepath.Join(dir, name)
-		units = append(units, unit)
-		if err := os.WriteFile(unit, bytes.ReplaceAll(text, []byte("/usr/local/bin/securefiles"), []byte(binary)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	out, err := exec.Command(analyze, append([]string{"verify", "--man=no"}, units...)...).CombinedOutput()
-	if err != nil || len(out) != 0 {
-		t.Errorf("verify: %v\n%s", err, out)
-	}
-	out, err = exec.Command(analyze, "security", "--offline=true", "--threshold=20", units[0]).CombinedOutput()
-	if err != nil {
-		t.Errorf("security: %v\n%s", err, out)
+// A stranger who lists the root sees nouns, one map and one test of it.
+func TestTheMapStandsAlone(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil || !slices.Equal(files, []string{"main.go", "main_test.go"}) {
+		t.Errorf("the root has %v, %v", files, err)
 	}
 }

@@ -15,6 +15,14 @@ import (
 // UnixPrefix marks a listen address that is the path of a unix socket.
 const UnixPrefix = "unix:"
 
+// Address returns where a listen address is, as net.Listen takes it.
+func Address(listen string) (network, address string) {
+	if path, ok := strings.CutPrefix(listen, UnixPrefix); ok {
+		return "unix", path
+	}
+	return "tcp", listen
+}
+
 var (
 	namePattern   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
 	prefixPattern = regexp.MustCompile(`^(?:/[A-Za-z0-9_.~-]+)+/$`)

@@ -121,6 +121,23 @@ func (e *OptionError) Error() string {
 	return e.Option + ": " + e.Problem
 }
 
+// Split returns the errors that errors.Join made one of, in whatever depth: each is
+// about one option, one conflict or one source.
+func Split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, one := range joined.Unwrap() {
+		all = append(all, Split(one)...)
+	}
+	return all
+}
+
 // A ConflictError says that a source of a list cannot work beside another one.
 type ConflictError struct {
 	// Index is its place in the list, from 0.

@@ -1,7 +1,7 @@
-// Package server keeps a service running: today, what it reads again while it
-// serves.
+// Package server keeps a service running: its listeners and their bounds, what it
+// reads again while it serves, how it starts and ends under systemd.
 //
-// [Reloaders] are the files, and whatever else, that decisions depend on, one row
+// [Run] does it all. [Reloaders] are the files, and whatever else, that decisions depend on, one row
 // each. They are read again when they change and when an operator says so. What
 // cannot be used is never a reason to stop serving: the row is stale until it is
 // mended, and says why.

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -63,5 +63,5 @@ func TestDocumentedConsolesPrintWhatTheyShow(t *testing.T) {
 	if commands < 9 {
 		t.Fatalf("found %d commands", commands)
 	}
-	testscript.Run(t, testscript.Params{Dir: dir, RequireExplicitExec: true})
+	testscript.Run(t, testscript.Params{Dir: dir, RequireExplicitExec: true, Setup: onPath})
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -151,11 +151,10 @@ func checkExample(t *testing.T, section, kind string) []shownFinding {
 	writeFile(t, filepath.Join(dir, "policy.csv"), shown["csv"])
 	writeFile(t, filepath.Join(dir, "securefiles.yaml"), config)
 
-	var stdout, stderr bytes.Buffer
-	status := run(t.Context(), []string{"check", "--strict", "--json", "--config", filepath.Join(dir, "securefiles.yaml")}, environment{&stdout, &stderr, nil})
+	status, stdout, stderr := command(t, "check", "--strict", "--json", "--config", filepath.Join(dir, "securefiles.yaml"))
 	var findings []shownFinding
-	if err := json.Unmarshal(stdout.Bytes(), &findings); err != nil {
-		t.Fatalf("%v\n%s\n%s", err, &stdout, &stderr)
+	if err := json.Unmarshal([]byte(stdout), &findings); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, stdout, stderr)
 	}
 	if want := min(len(findings), 1); status != want {
 		t.Errorf("exit status %d, want %d", status, want)
@@ -209,7 +208,7 @@ func TestProgress(t *testing.T) {
 	if !strings.HasSuffix(out.String(), "\r\x1b[K") {
 		t.Error("the line is left behind")
 	}
-	if newProgress(environment{stderr: &out}).w != nil {
+	if newProgress(Env{Stderr: &out}).w != nil {
 		t.Error("shown where no terminal is")
 	}
 }

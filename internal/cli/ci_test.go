@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -86,5 +86,5 @@ func TestExamplesForContinuousIntegration(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "ci.txtar"), txtar.Format(archive), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{Dir: dir, RequireExplicitExec: true})
+	testscript.Run(t, testscript.Params{Setup: onPath, Dir: dir, RequireExplicitExec: true})
 }

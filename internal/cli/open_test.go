@@ -1,14 +1,14 @@
-package main
+package cli
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"flag"
-	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,20 +17,10 @@ import (
 
 var updateMessages = flag.Bool("update-messages", false, "rewrite the expected messages")
 
-// command runs a command and returns its exit status, standard output and error. A
-// service that starts though it should not is stopped again.
-func command(t *testing.T, args ...string) (status int, stdout, stderr string) {
-	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
-	defer stop()
-	var out, errors bytes.Buffer
-	status = run(ctx, args, environment{&out, &errors, nil})
-	return status, out.String(), errors.String()
-}
-
 // Each testdata/config/invalid-*.yaml is one mistake that the part which needs the
 // value finds; the .err file beside it is the exact message, of check and of serve.
 func TestInvalidConfigurationsAreRefusedWithPlaceAndRemedy(t *testing.T) {
+	t.Chdir("internal/cli") // the messages name the files as they are called
 	files, err := filepath.Glob("testdata/config/invalid-*.yaml")
 	if err != nil || len(files) < 45 {
 		t.Fatalf("found %d invalid files, want at least 45: %v", len(files), err)
@@ -102,31 +92,38 @@ func TestCheckRefusesWhatServeRefuses(t *testing.T) {
 
 // A secret of the environment stands in no file.
 func TestSecretOfTheEnvironmentIsNamed(t *testing.T) {
-	var stderr bytes.Buffer
-	env := environment{io.Discard, &stderr, []string{"SECUREFILES_PROXY_SECRET=short"}}
-	if status := run(t.Context(), []string{"check"}, env); status != exitError ||
-		stderr.String() != "securefiles: environment: error: SECUREFILES_PROXY_SECRET: the proxy secret is shorter than 32 bytes: make one with `openssl rand -hex 32`\n" {
-		t.Errorf("status %d: %s", status, &stderr)
+	if status, _, stderr := commandWith(t, []string{"SECUREFILES_PROXY_SECRET=short"}, "check"); status != exitError ||
+		stderr != "securefiles: environment: error: SECUREFILES_PROXY_SECRET: the proxy secret is shorter than 32 bytes: make one with `openssl rand -hex 32`\n" {
+		t.Errorf("status %d: %s", status, stderr)
 	}
 }
 
-// A watched is a log that a test waits for.
-type watched struct {
-	mu   sync.Mutex
-	text strings.Builder
-	want string
-	seen chan struct{}
-}
+const bobsHash = "bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS\n"
 
-func (w *watched) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	before := strings.Contains(w.text.String(), w.want)
-	w.text.Write(b)
-	if !before && strings.Contains(w.text.String(), w.want) {
-		close(w.seen)
+// served starts the service, waits until it serves, ends it, and returns its log.
+func served(t *testing.T, config string) (log string, status int) {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	cmd := exec.CommandContext(ctx, securefiles, "serve", "--config", config)
+	stderr, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
 	}
-	return len(b), nil
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		text.WriteString(lines.Text() + "\n")
+		if strings.Contains(lines.Text(), "msg=serving") {
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	_ = cmd.Wait() // the status says how it ended
+	return text.String(), cmd.ProcessState.ExitCode()
 }
 
 // Port 0 is another port each time: check lets it pass, and serve starts.
@@ -137,19 +134,8 @@ func TestPortZeroIsNoAddressTwice(t *testing.T) {
 	if status, stdout, stderr := command(t, "check", "--config", file); status != exitYes {
 		t.Fatalf("check: status %d: %s%s", status, stdout, stderr)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	log := &watched{want: "msg=serving", seen: make(chan struct{})}
-	ended := make(chan int, 1)
-	go func() { ended <- run(ctx, []string{"serve", "--config", file}, environment{io.Discard, log, nil}) }()
-	select {
-	case <-log.seen:
-	case status := <-ended:
-		t.Fatalf("serve: status %d: %s", status, log.text.String())
-	}
-	stop()
-	if status := <-ended; status != exitYes {
-		t.Errorf("serve ended with status %d: %s", status, log.text.String())
+	if log, status := served(t, file); status != exitYes || !strings.Contains(log, "msg=serving") {
+		t.Errorf("serve ended with status %d: %s", status, log)
 	}
 }
 
@@ -183,7 +169,7 @@ func TestExposedFilesAreFindings(t *testing.T) {
 				}
 			}
 			for name, text := range map[string]string{
-				"policy.csv": "p, bob, /a, read, allow\n", "users.htpasswd": bobsHash, "secret": strings.Repeat("s", 32), "token": testToken,
+				"policy.csv": "p, bob, /a, read, allow\n", "users.htpasswd": bobsHash, "secret": strings.Repeat("s", 32), "token": "0123456789abcdef0123456789abcdef",
 				"keys.json":             `{"keys":[{"kty":"oct","kid":"a","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}`,
 				"releases/policy-1.csv": "p, bob, /a, read, allow\n",
 				"securefiles.yaml": `{listen: "127.0.0.1:0", admin: "127.0.0.1:0", proxy_secret_file: secret, admin_token_file: token, policy: {file: policy.csv, model: model.conf},
@@ -218,22 +204,14 @@ func TestExposedFilesAreFindings(t *testing.T) {
 			if status, stdout, _ := command(t, append(args, "--disable", "world-writable", "--disable", "secret-readable")...); status != exitYes || stdout != "" {
 				t.Errorf("disabled: status %d: %s", status, stdout)
 			}
-			ctx, stop := context.WithCancel(t.Context())
-			log := &watched{want: "msg=serving", seen: make(chan struct{})}
-			ended := make(chan int, 1)
-			go func() { ended <- run(ctx, append([]string{"serve"}, args[1:3]...), environment{io.Discard, log, nil}) }()
-			select {
-			case <-log.seen:
-			case status := <-ended:
-				stop()
-				t.Fatalf("serve: status %d: %s", status, log.text.String())
+			log, status := served(t, args[2])
+			if !strings.Contains(log, "msg=serving") {
+				t.Fatalf("serve: status %d: %s", status, log)
 			}
-			stop()
-			<-ended
 			_, message, _ := strings.Cut(strings.TrimSuffix(strings.TrimSpace(stdout), "]"), "warning: ")
 			message, _, _ = strings.Cut(message, " [")
-			if warned := strings.Contains(log.text.String(), message) && message != ""; warned != (row.want != "") {
-				t.Errorf("serve logs %s", log.text.String())
+			if warned := strings.Contains(log, message) && message != ""; warned != (row.want != "") {
+				t.Errorf("serve logs %s", log)
 			}
 		})
 	}

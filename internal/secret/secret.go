@@ -1,4 +1,9 @@
-package main
+// Package secret holds texts that a request must carry: the proxy secret, the admin
+// token.
+//
+// A [Secret] keeps a digest alone, and compares digests, so that the time taken
+// tells nothing of either. It does not protect a file that others may read.
+package secret
 
 import (
 	"context"
@@ -19,19 +24,20 @@ const (
 	maxSecret = 4 << 10
 )
 
-// A secret is a text that a request must carry, from a file or from the
-// environment. Only a digest of it is kept. A nil secret is none.
-type secret struct {
+// A Secret is a text that a request must carry, from a file or from the
+// environment. Only a digest of it is kept. A nil Secret is none.
+type Secret struct {
 	name   string // `proxy secret`
 	file   string // empty if it is from the environment
 	digest atomic.Pointer[[sha256.Size]byte]
 }
 
-// newSecret reads a secret: the variable's value, or else the file's. It is nil
-// where neither is configured.
-func newSecret(ctx context.Context, name, file, variable string, environ []string) (*secret, error) {
-	s := &secret{name: name}
-	if text, ok := lookup(environ, variable); ok {
+// New returns the secret that lookup finds under the variable's name, or else one
+// that is the file's once Reload has read it. It is nil where neither is
+// configured.
+func New(name, file, variable string, lookup func(string) (string, bool)) (*Secret, error) {
+	s := &Secret{name: name}
+	if text, ok := lookup(variable); ok {
 		if err := s.set(text); err != nil {
 			return nil, fmt.Errorf("%s: %w", variable, err)
 		}
@@ -41,14 +47,11 @@ func newSecret(ctx context.Context, name, file, variable string, environ []strin
 		return nil, nil
 	}
 	s.file = file
-	if err := s.Reload(ctx); err != nil {
-		return nil, err
-	}
 	return s, nil
 }
 
 // Files returns the file, for whoever watches it.
-func (s *secret) Files() []string {
+func (s *Secret) Files() []string {
 	if s == nil || s.file == "" {
 		return nil
 	}
@@ -56,7 +59,7 @@ func (s *secret) Files() []string {
 }
 
 // Reload reads the file again. After an error, the last secret stays.
-func (s *secret) Reload(context.Context) error {
+func (s *Secret) Reload(context.Context) error {
 	if s == nil || s.file == "" {
 		return nil
 	}
@@ -70,7 +73,7 @@ func (s *secret) Reload(context.Context) error {
 	return s.set(string(text))
 }
 
-func (s *secret) set(text string) error {
+func (s *Secret) set(text string) error {
 	text = strings.TrimRight(text, "\r\n")
 	if len(text) < minSecret {
 		return fmt.Errorf("the %s is shorter than %d bytes: make one with `openssl rand -hex 32`", s.name, minSecret)
@@ -80,12 +83,12 @@ func (s *secret) set(text string) error {
 	return nil
 }
 
-// forget makes every text wrong, until the file is read again.
-func (s *secret) forget() { s.digest.Store(nil) }
+// Forget makes every text wrong, until the file is read again.
+func (s *Secret) Forget() { s.digest.Store(nil) }
 
 // Is reports whether a text is the secret. Digests are compared, so the time
 // taken tells nothing of either.
-func (s *secret) Is(text string) bool {
+func (s *Secret) Is(text string) bool {
 	want := s.digest.Load()
 	got := sha256.Sum256([]byte(text))
 	return want != nil && subtle.ConstantTimeCompare(got[:], want[:]) == 1

@@ -1,16 +1,10 @@
-package main
+package cli
 
 import (
-	"embed"
+	"securefiles/schema"
 
 	"github.com/alecthomas/kong"
 )
-
-// schemas are the JSON schemas of what people write. A test makes them from the
-// types that read it and the pages that describe it.
-//
-//go:embed schema/config.schema.json schema/test.schema.json
-var schemas embed.FS
 
 type schemaCommand struct {
 	Of string `arg:"" enum:"config,test" help:"config for securefiles.yaml, test for policy tests."`
@@ -21,12 +15,12 @@ func (schemaCommand) Help() string {
 	return "Editors with a YAML language server complete and check a file whose first line names its schema:\n  # yaml-language-server: $schema=securefiles.schema.json\n\nExample:\n  securefiles schema config > securefiles.schema.json"
 }
 
-func (cmd *schemaCommand) Run(env environment) error {
-	text, err := schemas.ReadFile("schema/" + cmd.Of + ".schema.json")
+func (cmd *schemaCommand) Run(env Env) error {
+	text, err := schema.FS.ReadFile(cmd.Of + ".schema.json")
 	if err != nil {
 		return err
 	}
-	_, err = env.stdout.Write(text)
+	_, err = env.Stdout.Write(text)
 	return err
 }
 
@@ -39,6 +33,6 @@ func (completionCommand) Help() string {
 	return "Examples:\n  securefiles completion bash > /etc/bash_completion.d/securefiles\n  securefiles completion zsh > ~/.securefiles.zsh     # and in ~/.zshrc, after compinit: source ~/.securefiles.zsh\n  securefiles completion fish > ~/.config/fish/completions/securefiles.fish"
 }
 
-func (cmd *completionCommand) Run(env environment, parser *kong.Kong) error {
-	return writeCompletion(env.stdout, cmd.Shell, parser.Model.Node)
+func (cmd *completionCommand) Run(env Env, parser *kong.Kong) error {
+	return writeCompletion(env.Stdout, cmd.Shell, parser.Model.Node)
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bufio"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,8 +14,8 @@ import (
 
 	"securefiles/authz"
 	"securefiles/internal/config"
+	"securefiles/internal/terminal"
 	"securefiles/pathguard"
-	"securefiles/policy"
 	"securefiles/policy/explain"
 )
 
@@ -38,16 +39,16 @@ func (diffCommand) Help() string {
 	return "Asks two policies the same questions, for each name that one of them has, and prints who gains what and who loses what. The paths are made from the patterns of both: what shows on other paths only is missed, so give a list of real ones with --paths. Exits 1 where something is gained, for review in continuous integration.\n\nExamples:\n  git show main:policy.csv > /tmp/old.csv && securefiles diff /tmp/old.csv policy.csv\n  securefiles diff --paths paths.txt /etc/securefiles ./securefiles.yaml"
 }
 
-func (cmd *diffCommand) Run(ctx context.Context, env environment, all *commands) error {
+func (cmd *diffCommand) Run(ctx context.Context, env Env, all *commands) error {
 	c, err := all.load(env)
 	if err != nil {
 		return err
 	}
-	before, downloads, err := openSide(ctx, c, cmd.Old, cmd.OldModel)
+	before, err := all.openSide(ctx, c, cmd.Old, cmd.OldModel)
 	if err != nil {
 		return err
 	}
-	after, more, err := openSide(ctx, c, cmd.New, cmd.NewModel)
+	after, err := all.openSide(ctx, c, cmd.New, cmd.NewModel)
 	if err != nil {
 		return err
 	}
@@ -55,7 +56,7 @@ func (cmd *diffCommand) Run(ctx context.Context, env environment, all *commands)
 		IP: cmd.IP, Host: cmd.Host,
 		Accept: func(path string) bool { _, err := pathguard.New(path); return err == nil },
 	}
-	for _, d := range slices.Concat(downloads, more) {
+	for _, d := range slices.Concat(before.Downloads.All(), after.Downloads.All()) {
 		if !slices.Contains(opts.Domains, d.Name) {
 			opts.Domains = append(opts.Domains, d.Name)
 		}
@@ -70,17 +71,17 @@ func (cmd *diffCommand) Run(ctx context.Context, env environment, all *commands)
 		}
 		opts.Actions = append(opts.Actions, action)
 	}
-	if opts.Paths, err = readPaths(cmd.Paths, more); err != nil {
+	if opts.Paths, err = readPaths(cmd.Paths, after.Downloads); err != nil {
 		return err
 	}
-	d, err := explain.Compare(ctx, before, after, opts)
+	d, err := explain.Compare(ctx, before.Policy.Store, after.Policy.Store, opts)
 	if err != nil {
 		return err
 	}
 	if cmd.JSON {
-		err = writeJSON(env.stdout, d)
+		err = terminal.WriteJSON(env.Stdout, d)
 	} else {
-		err = writeDiff(env.stdout, d, painter(env))
+		err = writeDiff(env.Stdout, d, painter(env))
 	}
 	if err == nil && len(d.Gained) > 0 {
 		return errNo
@@ -90,10 +91,10 @@ func (cmd *diffCommand) Run(ctx context.Context, env environment, all *commands)
 
 // openSide opens one of two policies: a CSV file, a configuration, or a
 // directory that has one. An empty policy is one like another.
-func openSide(ctx context.Context, c *config.Config, name, model string) (*policy.Store, []config.Download, error) {
+func (all *commands) openSide(ctx context.Context, c *config.Config, name, model string) (*Parts, error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open policy: %w", err)
+		return nil, fmt.Errorf("open policy: %w", err)
 	}
 	side := *c
 	side.Policy.File = name
@@ -104,7 +105,7 @@ func openSide(ctx context.Context, c *config.Config, name, model string) (*polic
 	if ext == ".yaml" || ext == ".yml" {
 		own, err := config.Load(name, nil)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		side = *own
 	}
@@ -112,14 +113,16 @@ func openSide(ctx context.Context, c *config.Config, name, model string) (*polic
 		side.Policy.Model = model
 	}
 	side.Policy.AllowShrink = true
-	source, opts := policySource(&side)
-	store, err := policy.Open(ctx, source, opts)
-	return store, side.Downloads, err
+	p, err := all.program.Open(&side, Env{}.Lookup, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	return p, p.Policy.Open(ctx)
 }
 
 // readPaths reads a list of paths, as people write them. Empty lines and those
 // that begin with # are left out.
-func readPaths(file string, downloads []config.Download) (paths []string, err error) {
+func readPaths(file string, downloads *authz.Downloads) (paths []string, err error) {
 	if file == "" {
 		return nil, nil
 	}
@@ -130,10 +133,6 @@ func readPaths(file string, downloads []config.Download) (paths []string, err er
 		}
 		defer in.Close() //nolint:errcheck // read-only
 	}
-	guarded, err := guardedDownloads(downloads)
-	if err != nil {
-		return nil, err
-	}
 	var problems []error
 	lines := bufio.NewScanner(in)
 	for number := 1; lines.Scan(); number++ {
@@ -141,7 +140,7 @@ func readPaths(file string, downloads []config.Download) (paths []string, err er
 		if strings.TrimSpace(text) == "" || text[0] == '#' {
 			continue
 		}
-		_, path, err := guarded.Ask(downloads[0].Name, text)
+		_, path, err := downloads.Ask(downloads.All()[0].Name, text)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s:%d: error: %w", file, number, err))
 			continue
@@ -159,7 +158,7 @@ func writeDiff(w io.Writer, d *explain.Diff, paint func(explain.Style, string) s
 	section := func(sign, may string, changes []explain.Change) {
 		for _, c := range changes {
 			names := c.Names[:min(len(c.Names), maxChangedNames)]
-			who := printable(strings.Join(names, ", "))
+			who := terminal.Printable(strings.Join(names, ", "))
 			if more := len(c.Names) - len(names); more > 0 {
 				who += fmt.Sprintf(" and %d more", more)
 			}
@@ -170,7 +169,7 @@ func writeDiff(w io.Writer, d *explain.Diff, paint func(explain.Style, string) s
 			if c.Domain != "" {
 				what += " of " + c.Domain
 			}
-			fmt.Fprintf(out, "%s %s %s %s %s\n", sign, who, may, c.Action, printable(what))
+			fmt.Fprintf(out, "%s %s %s %s %s\n", sign, who, may, c.Action, terminal.Printable(what))
 			writeSide(out, "before", c.Before, c.Names[0])
 			writeSide(out, "after", c.After, c.Names[0])
 		}
@@ -189,12 +188,12 @@ func writeSide(out *strings.Builder, when string, l *explain.Line, name string) 
 		fmt.Fprintf(out, "    %-7s no line decides\n", when+":")
 		return
 	}
-	fmt.Fprintf(out, "    %-7s %s:%d  %s\n", when+":", printable(l.File), l.Line, printable(l.Text))
+	fmt.Fprintf(out, "    %-7s %s:%d  %s\n", when+":", terminal.Printable(l.File), l.Line, terminal.Printable(l.Text))
 	kind := explain.KindUser
 	if strings.HasPrefix(name, "@") {
 		kind = explain.KindGroup
 	}
 	if chain := holderChain(explain.Access{Kind: kind, Line: l}); chain != "" {
-		fmt.Fprintf(out, "            %s\n", printable(chain))
+		fmt.Fprintf(out, "            %s\n", terminal.Printable(chain))
 	}
 }

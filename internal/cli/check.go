@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -13,9 +13,8 @@ import (
 
 	"golang.org/x/term"
 
-	"securefiles/authz"
-	"securefiles/internal/config"
 	"securefiles/internal/identity"
+	"securefiles/internal/terminal"
 	"securefiles/policy"
 	"securefiles/policy/lint"
 )
@@ -40,7 +39,7 @@ Examples:
   securefiles check --strict --disable redundant --format sarif > findings.sarif`
 }
 
-func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands) error {
+func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error {
 	if cmd.JSON {
 		if cmd.Format == "sarif" {
 			return errors.New("--json and --format sarif: choose one")
@@ -48,7 +47,7 @@ func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands
 		cmd.Format = "json"
 	}
 	if cmd.Rules {
-		return cmd.printRules(env.stdout)
+		return cmd.printRules(env.Stdout)
 	}
 	for _, id := range cmd.Disable {
 		switch i := slices.IndexFunc(checkRules(), func(r lint.Rule) bool { return r.ID == id }); {
@@ -62,19 +61,23 @@ func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands
 	if err != nil {
 		return err
 	}
-	source, opts := policySource(c)
-	progress := newProgress(env)
-	check := lint.Options{Options: *opts, Disable: cmd.Disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
-	for _, d := range c.Downloads {
-		check.Downloads = append(check.Downloads, &authz.Download{Name: d.Name, URL: d.URL})
+	p, err := all.open(c, env, slog.New(slog.DiscardHandler))
+	if p != nil { // all that is wrong at once
+		err = errors.Join(err, p.loadSecrets(ctx))
 	}
-	findings, err := cmd.configuration(ctx, env, c, &check)
 	if err != nil {
 		return err
 	}
-	findings = append(findings, lint.Check(ctx, source, &check)...)
+	progress := newProgress(env)
+	check := lint.Options{Options: p.Policy.Options, Disable: cmd.Disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
+	check.Downloads = p.Downloads.All()
+	findings, err := cmd.configuration(ctx, env, p, &check)
+	if err != nil {
+		return err
+	}
+	findings = append(findings, lint.Check(ctx, p.Policy.Files, &check)...)
 	progress.done()
-	if err := cmd.print(env.stdout, findings); err != nil {
+	if err := cmd.print(env.Stdout, findings); err != nil {
 		return err
 	}
 	for _, f := range findings {
@@ -87,7 +90,7 @@ func (cmd *checkCommand) Run(ctx context.Context, env environment, all *commands
 
 // configuration checks what is not the policy's, and notes what the policy is
 // to be compared with.
-func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *config.Config, check *lint.Options) ([]policy.Finding, error) {
+func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, check *lint.Options) ([]policy.Finding, error) {
 	var findings []policy.Finding
 	add := func(severity policy.Severity, file, rule, message string) {
 		if severity == policy.SeverityWarning && slices.Contains(cmd.Disable, rule) {
@@ -96,25 +99,24 @@ func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *
 		i := slices.IndexFunc(checkRules(), func(r lint.Rule) bool { return r.ID == rule })
 		findings = append(findings, policy.Finding{File: file, Severity: severity, Rule: rule, Message: message, Remedy: checkRules()[i].Remedy})
 	}
-	for _, warning := range c.Warnings {
-		add(policy.SeverityWarning, c.File, "config", warning)
+	for _, warning := range p.Config.Warnings {
+		add(policy.SeverityWarning, p.Config.File, "config", warning)
 	}
-	p, err := openAround(ctx, c, env.environ, slog.New(slog.DiscardHandler))
 	broken := map[*identity.Source]error{}
-	for _, one := range unjoin(err) {
+	for _, one := range identity.Split(p.Sources.Load(ctx)) {
 		var files *identity.LoadError
 		if !errors.As(one, &files) {
-			return nil, err // the configuration is one that cannot be
+			return nil, one
 		}
 		broken[files.Source] = files.Err
 	}
-	for _, e := range p.exposures() {
-		add(policy.SeverityWarning, e.file, e.rule, e.message)
+	for _, e := range p.Exposures() {
+		add(policy.SeverityWarning, e.File, e.Rule, e.Message)
 	}
-	for _, source := range p.sources {
+	for _, source := range p.Sources {
 		if err := broken[source]; err != nil {
 			check.OnlyUsers = false // nobody knows who there is
-			for _, problem := range unjoin(err) {
+			for _, problem := range identity.Split(err) {
 				add(policy.SeverityError, source.Files[0], source.Rule, problem.Error())
 				var line *identity.LineError
 				if errors.As(problem, &line) {
@@ -140,7 +142,7 @@ func (cmd *checkCommand) configuration(ctx context.Context, env environment, c *
 		}
 		for _, note := range notes {
 			if note.Rule == "" {
-				fmt.Fprintf(env.stderr, "%s: %s\n", note.File, note.Message)
+				fmt.Fprintf(env.Stderr, "%s: %s\n", note.File, note.Message)
 			} else {
 				add(policy.SeverityWarning, note.File, note.Rule, note.Message)
 			}
@@ -167,7 +169,7 @@ func checkRules() []lint.Rule {
 func (cmd *checkCommand) printRules(w io.Writer) error {
 	rules := checkRules()
 	if cmd.Format == "json" {
-		return writeJSON(w, rules)
+		return terminal.WriteJSON(w, rules)
 	}
 	for _, r := range rules {
 		if _, err := fmt.Fprintf(w, "%-22s %-8s %s\n", r.ID, r.Severity, r.Summary); err != nil {
@@ -183,9 +185,9 @@ func (cmd *checkCommand) print(w io.Writer, findings []policy.Finding) error {
 		if findings == nil {
 			findings = []policy.Finding{}
 		}
-		return writeJSON(w, findings)
+		return terminal.WriteJSON(w, findings)
 	case "sarif":
-		return lint.WriteSARIF(w, findings, checkRules(), buildInfo().Version)
+		return lint.WriteSARIF(w, findings, checkRules(), Version().Version)
 	}
 	for _, f := range findings {
 		if _, err := fmt.Fprintln(w, f); err != nil {
@@ -202,9 +204,9 @@ type progress struct {
 	last  string
 }
 
-func newProgress(env environment) *progress {
+func newProgress(env Env) *progress {
 	p := &progress{begin: time.Now()}
-	if f, ok := env.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f, ok := env.Stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.w = f
 	}
 	return p

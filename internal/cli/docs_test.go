@@ -1,19 +1,11 @@
-package main
+package cli
 
 import (
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/alecthomas/kong"
-
-	"securefiles/authz"
-	"securefiles/internal/config"
 )
 
 // documents are the texts that users read.
@@ -48,7 +40,7 @@ func TestDocumentedCommandsExist(t *testing.T) {
 		for _, m := range command.FindAllStringSubmatch(strings.ReplaceAll(text, `\|`, "|"), -1) {
 			line, _, _ := strings.Cut(m[1], " [") // what may be left out
 			args := strings.Fields(strings.ReplaceAll(line, `'`, ""))
-			parser, err := kong.New(&commands{})
+			parser, err := newParser(&commands{}, Env{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -74,7 +66,7 @@ func TestDocumentedCommandsExist(t *testing.T) {
 // Every command stands in the README's table.
 func TestEveryCommandIsInTheReadme(t *testing.T) {
 	text := documents(t)["README.md"]
-	parser, err := kong.New(&commands{})
+	parser, err := newParser(&commands{}, Env{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,50 +113,5 @@ func TestDocumentedLinksLeadSomewhere(t *testing.T) {
 	}
 	if found < 8 {
 		t.Errorf("found %d links", found)
-	}
-}
-
-// docs/operations.md names every metric that there is, and no text names
-// another.
-func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
-	counters := testCounters()
-	counters.Observe(&authz.Outcome{}, 0)
-	c, err := config.Load("internal/config/testdata/valid-full.yaml", nil) // a source of each kind
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := arrange(c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	countSources(counters, p.sources)
-	w := httptest.NewRecorder()
-	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	exists := map[string]bool{}
-	texts := documents(t)
-	for _, m := range regexp.MustCompile(`(?m)^# TYPE (securefiles_\w+) (\w+)`).FindAllStringSubmatch(w.Body.String(), -1) {
-		exists[m[1]] = true
-		if m[2] == "histogram" {
-			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-				exists[m[1]+suffix] = true
-			}
-		}
-		if !regexp.MustCompile(m[1] + `\b`).MatchString(texts["docs/operations.md"]) {
-			t.Errorf("docs/operations.md does not name %s", m[1])
-		}
-	}
-	if len(exists) < 10 {
-		t.Fatalf("found %d metrics", len(exists))
-	}
-	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build)[a-z_]*[a-z]")
-	for file, text := range texts {
-		if file == "nginx.conf.example" { // its variables begin alike
-			continue
-		}
-		for _, name := range named.FindAllString(text, -1) {
-			if !exists[name] && name != "securefiles_decisions" {
-				t.Errorf("%s names %s", file, name)
-			}
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"securefiles/authz"
+	"securefiles/internal/terminal"
 	"securefiles/policy/explain"
 )
 
@@ -34,13 +35,13 @@ func (whoCommand) Help() string {
 	return "Asks the policy for each name that it has, and prints whom it allows and whom a line denies, with that line and the roles that lead to it. @authenticated is any user that the policy does not name. A group stands for a user with that group alone. Exits 1 where nobody may.\n\nExample:\n  securefiles who /downloads/project/plan.pdf"
 }
 
-func (cmd *whoCommand) Run(ctx context.Context, env environment, all *commands) error {
+func (cmd *whoCommand) Run(ctx context.Context, env Env, all *commands) error {
 	downloads, store, err := all.openPolicy(ctx, env)
 	if err != nil {
 		return err
 	}
-	ask := question{Subject: authz.Anonymous, Path: cmd.Path, Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host}
-	query, err := ask.query(downloads)
+	ask := explain.Ask{Subject: authz.Anonymous, Path: cmd.Path, Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host}
+	query, err := ask.Query(downloads)
 	if err != nil {
 		return err
 	}
@@ -49,9 +50,9 @@ func (cmd *whoCommand) Run(ctx context.Context, env environment, all *commands) 
 		return err
 	}
 	if cmd.JSON {
-		err = writeJSON(env.stdout, who)
+		err = terminal.WriteJSON(env.Stdout, who)
 	} else {
-		err = writeWho(env.stdout, who, painter(env))
+		err = writeWho(env.Stdout, who, painter(env))
 	}
 	if err == nil && len(who.Allowed) == 0 {
 		return errNo
@@ -61,7 +62,7 @@ func (cmd *whoCommand) Run(ctx context.Context, env environment, all *commands) 
 
 func writeWho(w io.Writer, who *explain.Holders, paint func(explain.Style, string) string) error {
 	out := &strings.Builder{}
-	fmt.Fprintf(out, "who may %s %s\n", who.Action, printable(who.Object))
+	fmt.Fprintf(out, "who may %s %s\n", who.Action, terminal.Printable(who.Object))
 	if len(who.Allowed) == 0 {
 		out.WriteString("nobody that the policy names\n")
 	}
@@ -91,7 +92,7 @@ func writeHolders(out *strings.Builder, verdict string, holders []explain.Access
 			fmt.Fprintf(out, "%s, because no line denies it\n", verdict)
 		} else {
 			l := byLine[line][0].Line
-			fmt.Fprintf(out, "%s by %s:%d  %s\n", verdict, l.File, l.Line, printable(l.Text))
+			fmt.Fprintf(out, "%s by %s:%d  %s\n", verdict, l.File, l.Line, terminal.Printable(l.Text))
 		}
 		everybody := false
 		var names [][2]string
@@ -108,7 +109,7 @@ func writeHolders(out *strings.Builder, verdict string, holders []explain.Access
 				more++
 				continue
 			}
-			names = append(names, [2]string{printable(name), printable(strings.TrimSpace(chain))})
+			names = append(names, [2]string{terminal.Printable(name), terminal.Printable(strings.TrimSpace(chain))})
 		}
 		writeTable(out, names)
 		if more > 0 {
@@ -160,7 +161,7 @@ func writeTable(out *strings.Builder, rows [][2]string) {
 
 func writeNote(out *strings.Builder, notExact string) {
 	if notExact != "" {
-		fmt.Fprintf(out, "note: %s\n", printable(notExact))
+		fmt.Fprintf(out, "note: %s\n", terminal.Printable(notExact))
 	}
 }
 
@@ -175,7 +176,7 @@ func (whatCommand) Help() string {
 	return "Prints the patterns that reach a subject, with the lines that grant or deny them and the roles that lead to each. Exits 1 where nothing is granted.\n\nExamples:\n  securefiles what alice\n  securefiles what @contractors --action list"
 }
 
-func (cmd *whatCommand) Run(ctx context.Context, env environment, all *commands) error {
+func (cmd *whatCommand) Run(ctx context.Context, env Env, all *commands) error {
 	downloads, store, err := all.openPolicy(ctx, env)
 	if err != nil {
 		return err
@@ -190,9 +191,9 @@ func (cmd *whatCommand) Run(ctx context.Context, env environment, all *commands)
 	}
 	what.Subject = cmd.Subject
 	if cmd.JSON {
-		err = writeJSON(env.stdout, what)
+		err = terminal.WriteJSON(env.Stdout, what)
 	} else {
-		err = writeWhat(env.stdout, what, painter(env))
+		err = writeWhat(env.Stdout, what, painter(env))
 	}
 	granted := what.Everything
 	for _, g := range what.Grants {
@@ -206,7 +207,7 @@ func (cmd *whatCommand) Run(ctx context.Context, env environment, all *commands)
 
 // query builds what the service would ask, for no path yet.
 func (cmd *whatCommand) query(downloads *authz.Downloads) (authz.Query, error) {
-	ask := question{Subject: cmd.Subject, Groups: cmd.Groups, Path: "/x", Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host}
+	ask := explain.Ask{Subject: cmd.Subject, Groups: cmd.Groups, Path: "/x", Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host}
 	group := strings.HasPrefix(cmd.Subject, "@")
 	if group { // the policy makes an unnamed user of it
 		ask.Subject = strings.TrimPrefix(cmd.Subject, "@")
@@ -214,7 +215,7 @@ func (cmd *whatCommand) query(downloads *authz.Downloads) (authz.Query, error) {
 	if cmd.Download == "" && len(downloads.All()) > 1 {
 		return authz.Query{}, errors.New("there are several downloads: say which with --download")
 	}
-	q, err := ask.query(downloads)
+	q, err := ask.Query(downloads)
 	if group {
 		q.Principal.Subject = cmd.Subject
 	}
@@ -224,7 +225,7 @@ func (cmd *whatCommand) query(downloads *authz.Downloads) (authz.Query, error) {
 
 func writeWhat(w io.Writer, what *explain.Holdings, paint func(explain.Style, string) string) error {
 	out := &strings.Builder{}
-	fmt.Fprintf(out, "what %s may %s\n", printable(what.Subject), what.Action)
+	fmt.Fprintf(out, "what %s may %s\n", terminal.Printable(what.Subject), what.Action)
 	if what.Everything {
 		out.WriteString("everything that no line denies\n")
 	}
@@ -240,7 +241,7 @@ func writeWhat(w io.Writer, what *explain.Holdings, paint func(explain.Style, st
 		if g.Overridden != nil {
 			place += fmt.Sprintf("  (overridden by line %d)", g.Overridden.Line)
 		}
-		return [2]string{printable(g.Pattern), printable(place)}
+		return [2]string{terminal.Printable(g.Pattern), terminal.Printable(place)}
 	}
 	section := func(title string, keep func(explain.Grant) bool) {
 		var rows [][2]string

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"securefiles/authz"
 	"securefiles/internal/config"
+	"securefiles/internal/terminal"
 	"securefiles/policy"
 	"securefiles/policy/explain"
 )
@@ -41,7 +42,7 @@ Examples:
   securefiles test --coverage-min 80 --format junit 'tests/**/*.yaml' > report.xml`
 }
 
-func (cmd *testCommand) Run(ctx context.Context, env environment, all *commands) error {
+func (cmd *testCommand) Run(ctx context.Context, env Env, all *commands) error {
 	if cmd.JSON {
 		if cmd.Format != "text" && cmd.Format != "json" {
 			return fmt.Errorf("--json and --format %s: choose one", cmd.Format)
@@ -95,16 +96,16 @@ func (cmd *testCommand) Run(ctx context.Context, env environment, all *commands)
 	}
 	switch {
 	case cmd.Format == "json":
-		err = writeJSON(env.stdout, report)
+		err = terminal.WriteJSON(env.Stdout, report)
 	case cmd.Format == "junit":
-		err = report.writeJUnit(env.stdout)
-		report.Coverage.write(env.stderr, "")
+		err = report.writeJUnit(env.Stdout)
+		report.Coverage.write(env.Stderr, "")
 	case cmd.Format == "tap":
-		err = report.writeTAP(env.stdout)
-		report.Coverage.write(env.stdout, "# ")
+		err = report.writeTAP(env.Stdout)
+		report.Coverage.write(env.Stdout, "# ")
 	default:
-		report.write(env.stdout, cmd.Verbose)
-		report.Coverage.write(env.stdout, "")
+		report.write(env.Stdout, cmd.Verbose)
+		report.Coverage.write(env.Stdout, "")
 	}
 	if err != nil {
 		return err
@@ -198,8 +199,8 @@ func (t *tester) run(ctx context.Context, c *config.Case) (*caseResult, error) {
 	}
 	begin := time.Now()
 	defer func() { r.took = time.Since(begin) }()
-	ask := question{Subject: c.Subject, Groups: c.Groups, Path: c.Path, Action: action, Download: c.Download, IP: c.IP, Host: c.Host}
-	q, err := ask.query(t.downloads)
+	ask := explain.Ask{Subject: c.Subject, Groups: c.Groups, Path: c.Path, Action: action, Download: c.Download, IP: c.IP, Host: c.Host}
+	q, err := ask.Query(t.downloads)
 	if errors.Is(err, authz.ErrPath) {
 		r.refused(c, err)
 		return r, nil
@@ -280,12 +281,12 @@ func (r *testReport) write(w io.Writer, verbose bool) {
 		for _, c := range s.Cases {
 			switch {
 			case !c.Passed:
-				fmt.Fprintf(w, "--- FAIL: %s:%d: %s: %s\n", s.File, c.Line, printable(c.Name), printable(c.Problem))
+				fmt.Fprintf(w, "--- FAIL: %s:%d: %s: %s\n", s.File, c.Line, terminal.Printable(c.Name), terminal.Printable(c.Problem))
 				for line := range strings.Lines(c.Detail) {
 					fmt.Fprint(w, "    ", line)
 				}
 			case verbose:
-				fmt.Fprintf(w, "--- PASS: %s:%d: %s: %s\n", s.File, c.Line, printable(c.Name), c.Got)
+				fmt.Fprintf(w, "--- PASS: %s:%d: %s: %s\n", s.File, c.Line, terminal.Printable(c.Name), c.Got)
 			}
 		}
 		if s.Failed > 0 {
@@ -303,7 +304,7 @@ func (c *coverage) write(w io.Writer, prefix string) {
 	}
 	text := fmt.Sprintf("coverage: %.1f%% of %d policy lines\n", c.Percent, c.Lines)
 	for _, l := range c.Missed {
-		text += fmt.Sprintf("  no case reaches %s:%d  %s\n", l.File, l.Line, printable(l.Text))
+		text += fmt.Sprintf("  no case reaches %s:%d  %s\n", l.File, l.Line, terminal.Printable(l.Text))
 	}
 	if c.tooSmall() {
 		text += fmt.Sprintf("FAIL\tcoverage %.1f%% is below %g%%\n", c.Percent, c.Minimum)
@@ -383,7 +384,7 @@ func (r *testReport) writeTAP(w io.Writer) error {
 			if !c.Passed {
 				word = "not ok"
 			}
-			fmt.Fprintf(&b, "%s %d - %s\n", word, n, escape.Replace(printable(fmt.Sprintf("%s:%d: %s", s.File, c.Line, c.Name))))
+			fmt.Fprintf(&b, "%s %d - %s\n", word, n, escape.Replace(terminal.Printable(fmt.Sprintf("%s:%d: %s", s.File, c.Line, c.Name))))
 			if !c.Passed {
 				b.WriteString("  ---\n")
 				for _, field := range [][2]string{{"message", c.Problem}, {"wanted", c.Want}, {"found", c.Got}, {"detail", c.Detail}} {

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"errors"
@@ -7,16 +7,17 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sys/unix"
-
-	"securefiles/internal/config"
 )
+
+// An Address is where to listen, as net.Listen takes it: of the network tcp, or
+// unix with a path.
+type Address struct{ Network, Address string }
 
 // socketMode lets the socket's group, nginx's, connect.
 const socketMode = 0o660
@@ -29,7 +30,7 @@ const maxAdminConnections = 256
 // openListeners opens the listener for nginx and the admin listener. Sockets
 // that systemd passes take the place of the configured addresses: the one
 // named `admin` (FileDescriptorName=) is the admin listener, any other nginx's.
-func openListeners(c *config.Config) (nginx, admin net.Listener, err error) {
+func openListeners(opts *Options) (nginx, admin net.Listener, err error) {
 	passed, err := activation.ListenersWithNames()
 	if err != nil {
 		return nil, nil, fmt.Errorf("take the sockets that systemd passes: %w", err)
@@ -44,33 +45,32 @@ func openListeners(c *config.Config) (nginx, admin net.Listener, err error) {
 		}
 	}
 	if nginx == nil {
-		if nginx, err = listen(c.Listen); err != nil {
+		if nginx, err = listen(opts.Listen); err != nil {
 			return nil, nil, fmt.Errorf("listen for nginx: %w", err)
 		}
 	}
-	if len(c.ListenPeerUIDs) > 0 {
-		nginx = &peerListener{Listener: nginx, uids: c.ListenPeerUIDs}
+	if len(opts.PeerUIDs) > 0 {
+		nginx = &peerListener{Listener: nginx, uids: opts.PeerUIDs}
 	}
 	if admin == nil {
-		if admin, err = listen(c.Admin); err != nil {
+		if admin, err = listen(opts.Admin); err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("listen for metrics and health: %w", err), nginx.Close())
 		}
 	}
 	return nginx, netutil.LimitListener(admin, maxAdminConnections), nil
 }
 
-func listen(address string) (net.Listener, error) {
-	path, isUnix := strings.CutPrefix(address, config.UnixPrefix)
-	if !isUnix {
-		return net.Listen("tcp", address)
+func listen(a Address) (net.Listener, error) {
+	if a.Network != "unix" {
+		return net.Listen(a.Network, a.Address)
 	}
-	if err := removeStale(path); err != nil {
+	if err := removeStale(a.Address); err != nil {
 		return nil, err
 	}
 	// The socket must never exist with a wider mode, not even for a moment.
 	old := syscall.Umask(0o777 &^ socketMode)
 	defer syscall.Umask(old)
-	return net.Listen("unix", path)
+	return net.Listen(a.Network, a.Address)
 }
 
 // removeStale removes a socket that nobody listens on any more.

@@ -1,0 +1,153 @@
+// Package cli is the command line: one file a command.
+//
+// [Main] runs it. What the commands are about, how a configuration is opened and
+// served, is a [Program], which main has. Every command prints its results on
+// standard output and everything else on standard error.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"securefiles/internal/config"
+)
+
+// Exit statuses of every command.
+const (
+	exitYes   = 0 // yes, or fine
+	exitNo    = 1 // no, or findings
+	exitError = 2 // the command line or the configuration is wrong
+)
+
+// errNo ends a command that has printed its answer, which is no.
+var errNo = errors.New("no")
+
+// An Env is what a command sees of the world around it.
+type Env struct {
+	Stdout, Stderr io.Writer
+	Environ        []string // NAME=value
+}
+
+// Lookup returns the value of a variable.
+func (e Env) Lookup(name string) (string, bool) {
+	for _, kv := range e.Environ {
+		if value, ok := strings.CutPrefix(kv, name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// A Program is what the commands are about.
+type Program struct {
+	// Open makes the parts of a configuration, and reads none of their files. The
+	// parts are there beside an error, as far as they could be made. Lookup finds
+	// variables of the environment.
+	Open func(c *config.Config, lookup func(string) (string, bool), log *slog.Logger) (*Parts, error)
+	// Serve runs the service until the context ends.
+	Serve func(ctx context.Context, p *Parts, log *slog.Logger) error
+}
+
+// commands is the command line.
+type commands struct {
+	Config string `placeholder:"FILE" env:"SECUREFILES_CONFIG" help:"Configuration (default: securefiles.yaml, then /etc/securefiles/securefiles.yaml, then built-in defaults)."`
+
+	Serve      serveCommand      `cmd:"" help:"Run the service."`
+	Check      checkCommand      `cmd:"" help:"Check configuration, model and policy without starting."`
+	Explain    explainCommand    `cmd:"" help:"Say whether a subject may have a path, and which line decides."`
+	Who        whoCommand        `cmd:"" help:"Say who may have a path, and by which lines."`
+	What       whatCommand       `cmd:"" help:"Say what a subject may have, and by which lines."`
+	Whoami     whoamiCommand     `cmd:"" help:"Say which identity source accepts a request, and why the others do not."`
+	Test       testCommand       `cmd:"" help:"Run policy tests."`
+	Diff       diffCommand       `cmd:"" help:"Say what a change of policy changes in access."`
+	Nginx      nginxCommand      `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
+	Init       initCommand       `cmd:"" help:"Write a configuration, policy, policy test and users to start from."`
+	Schema     schemaCommand     `cmd:"" help:"Print a JSON schema for editors."`
+	Completion completionCommand `cmd:"" help:"Print completion for a shell."`
+	Version    versionCommand    `cmd:"" help:"Print version, commit and Go version."`
+
+	program Program `kong:"-"`
+}
+
+// Main runs a command and returns its exit status: 0 for yes or fine, 1 for no or
+// findings, 2 for a usage or configuration error.
+func Main(ctx context.Context, args []string, env Env, program Program) int {
+	var c commands
+	c.program = program
+	parser, err := newParser(&c, env, kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(env))
+	if err != nil {
+		fmt.Fprintln(env.Stderr, "securefiles:", err)
+		return exitError
+	}
+	switch {
+	case len(args) == 0:
+		args = []string{"--help"}
+	case args[0] == "--version": // as other tools have it
+		args[0] = "version"
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(env.Stderr, "securefiles: %v\nTry '%s --help'.\n", err, commandOf(err))
+		return exitError
+	}
+	err = command.Run(&c)
+	switch {
+	case err == nil:
+		return exitYes
+	case errors.Is(err, errNo):
+		return exitNo
+	}
+	for _, line := range strings.Split(err.Error(), "\n") {
+		fmt.Fprintln(env.Stderr, "securefiles:", line)
+	}
+	return exitError
+}
+
+// newParser reads a command line.
+func newParser(c *commands, env Env, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(c, append(options,
+		kong.Name("securefiles"),
+		kong.Description("Guards file downloads: nginx asks, Casbin policies decide, nginx sends the bytes.\n\nExample:\n  securefiles init site && securefiles check --config site/securefiles.yaml"),
+		kong.Writers(env.Stdout, env.Stderr),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)...)
+}
+
+// commandOf is the command whose help says what is wrong with the command line.
+func commandOf(err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) {
+		for _, step := range parse.Context.Path {
+			if step.Command != nil {
+				return step.Command.FullPath()
+			}
+		}
+	}
+	return "securefiles"
+}
+
+// load finds and reads the configuration.
+func (c *commands) load(env Env) (*config.Config, error) {
+	file := c.Config
+	if file == "" {
+		for _, candidate := range []string{"securefiles.yaml", "/etc/securefiles/securefiles.yaml"} {
+			_, err := os.Stat(candidate)
+			if err == nil {
+				file = candidate
+				break
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("find configuration: %w", err)
+			}
+		}
+	}
+	return config.Load(file, env.Environ)
+}

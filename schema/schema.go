@@ -1,0 +1,11 @@
+// Package schema has the JSON schemas of what people write, for editors. A test makes
+// them from the types that read it and the pages that describe it.
+package schema
+
+import "embed"
+
+// FS holds config.schema.json, of a configuration, and test.schema.json, of policy
+// tests.
+//
+//go:embed config.schema.json test.schema.json
+var FS embed.FS
