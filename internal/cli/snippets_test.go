@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"securefiles/internal/config"
+	"securefiles/internal/policytest"
 	"securefiles/policy"
 	"securefiles/policy/lint"
 )
@@ -41,7 +41,7 @@ func TestDocumentedSnippetsAreAccepted(t *testing.T) {
 			switch language {
 			case "yaml":
 				if strings.HasPrefix(snippet, "tests:") {
-					if _, err := config.LoadCases(target); err != nil {
+					if _, err := policytest.Load(target); err != nil {
 						t.Errorf("%s: %v\n%s", file, err, snippet)
 					}
 					continue

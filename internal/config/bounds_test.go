@@ -60,7 +60,7 @@ identity:
 		t.Errorf("emptied by the environment (-want +got):\n%s", diff)
 	}
 	// A file that says nothing leaves everything out.
-	for _, text := range []string{"", "\n", "# listen: 127.0.0.1:1\n", "---\n", "{}\n", strings.Repeat("# comment\n", maxSize/10) + strings.Repeat("#", maxSize%10)} {
+	for _, text := range []string{"", "\n", "# listen: 127.0.0.1:1\n", "---\n", "{}\n", strings.Repeat("# comment\n", (1<<20)/10) + strings.Repeat("#", (1<<20)%10)} {
 		c, err := load(text)
 		if err != nil {
 			t.Errorf("%.20q, %d bytes: %v", text, len(text), err)
@@ -71,7 +71,7 @@ identity:
 		}
 	}
 	// The file is as large as it may be; a byte more is too much.
-	if _, err := load(strings.Repeat("#", maxSize+1)); err == nil || err.Error() != file+": error: larger than 1048576 bytes: this is no configuration" {
+	if _, err := load(strings.Repeat("#", (1<<20)+1)); err == nil || err.Error() != file+": error: larger than 1048576 bytes: this is no configuration" {
 		t.Errorf("a byte too many: %v", err)
 	}
 	if _, err := Load(dir, nil); err == nil || !strings.HasPrefix(err.Error(), "read configuration: ") {

@@ -15,7 +15,7 @@ package config
 import (
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
+	"securefiles/internal/strictyaml"
 )
 
 // Config is the whole configuration. A relative path in a field of path file
@@ -59,7 +59,7 @@ type Config struct {
 	// Warnings are for the operator; none stops the service.
 	Warnings []string `yaml:"-"`
 
-	doc *document // where values stand
+	doc *strictyaml.Document // where values stand
 }
 
 // Download is one guarded URL prefix.
@@ -165,11 +165,11 @@ type Log struct {
 type Duration time.Duration
 
 // UnmarshalYAML parses the text form; its error knows the place.
-func (d *Duration) UnmarshalYAML(node ast.Node) error {
-	token := node.GetToken()
-	v, err := parseDuration(token.Value)
+func (d *Duration) UnmarshalYAML(node strictyaml.Node) error {
+	v, err := parseDuration(strictyaml.Text(node))
 	if err != nil {
-		return &Error{Line: token.Position.Line, Column: token.Position.Column, Message: err.Error()}
+		line, column := strictyaml.Position(node)
+		return &Error{Line: line, Column: column, Message: err.Error()}
 	}
 	*d = v
 	return nil

@@ -157,7 +157,7 @@ func TestLoginOverHTTPIsAWarning(t *testing.T) {
 
 func TestHugeFileIsRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "huge.yaml")
-	if err := os.WriteFile(file, []byte(strings.Repeat("# comment\n", maxSize/10+1)), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(strings.Repeat("# comment\n", (1<<20)/10+1)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Load(file, nil); err == nil || !strings.Contains(err.Error(), "larger than") {
@@ -175,9 +175,6 @@ func TestPipeIsNoConfiguration(t *testing.T) {
 		_, err := Load(name, nil)
 		if want := "read configuration: open " + name + ": not a regular file"; err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
-		}
-		if _, err := LoadCases(name); err == nil || !strings.Contains(err.Error(), "not a regular file") {
-			t.Errorf("policy tests: got %v", err)
 		}
 	}
 }

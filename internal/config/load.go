@@ -1,61 +1,38 @@
 package config
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-
-	"securefiles/internal/regular"
+	"securefiles/internal/strictyaml"
 )
 
-// maxSize bounds a configuration file, in bytes.
-const maxSize = 1 << 20
-
-// An Error is one problem. Line and Column count from 1 and are 0 where the
-// problem has no place in the file.
-type Error struct {
-	File         string
-	Line, Column int
-	Message      string
-}
-
-func (e *Error) Error() string {
-	if e.Line == 0 {
-		return fmt.Sprintf("%s: error: %s", e.File, e.Message)
-	}
-	return fmt.Sprintf("%s:%d:%d: error: %s", e.File, e.Line, e.Column, e.Message)
-}
+// An Error is one problem, with its place.
+type Error = strictyaml.Error
 
 // Load reads a file, applies the environment (`KEY=value`, as os.Environ
 // returns it) over it and checks the result. An empty file name loads the
 // defaults. The error joins one *Error for each problem found.
 func Load(file string, environ []string) (*Config, error) {
 	c := &Config{File: file}
-	text, err := read(file, "configuration")
+	text, err := strictyaml.Read(file, "configuration")
 	if err != nil {
 		return nil, err
 	}
-	doc := &document{file: file}
+	doc := &strictyaml.Document{File: file}
 	if len(text) > 0 {
-		if err := doc.decode(text, c); err != nil {
+		if err := doc.Decode(text, c); err != nil {
 			return nil, err
 		}
 	}
 	c.fill() // before the environment, so that it can override a default download
-	if doc.overridden, err = c.applyEnvironment(environ); err != nil {
+	if doc.Overridden, err = c.applyEnvironment(environ); err != nil {
 		return nil, err
 	}
 	c.fill()
@@ -75,9 +52,9 @@ func Load(file string, environ []string) (*Config, error) {
 func (c *Config) At(path, problem string) error {
 	doc := c.doc
 	if doc == nil { // it was not loaded
-		doc = &document{}
+		doc = &strictyaml.Document{}
 	}
-	return doc.at(path, "%s", problem)
+	return doc.At(path, "%s", problem)
 }
 
 // warn tells of what may be meant, and is dangerous if it is not.
@@ -90,118 +67,6 @@ func (c *Config) warn() {
 	if strings.HasPrefix(c.LoginURL, "http://") {
 		c.Warnings = append(c.Warnings, fmt.Sprintf("login_url %s: the network between sees passwords: use https, or a path of this site", c.LoginURL))
 	}
-}
-
-// read returns the text of a file. What it is stands in errors.
-func read(file, what string) ([]byte, error) {
-	if file == "" {
-		return nil, nil
-	}
-	text, err := regular.Read(file, maxSize)
-	switch {
-	case errors.Is(err, regular.ErrTooLarge):
-		return nil, &Error{File: file, Message: fmt.Sprintf("larger than %d bytes: this is no %s", maxSize, what)}
-	case err != nil:
-		return nil, fmt.Errorf("read %s: %w", what, err)
-	}
-	return text, nil
-}
-
-// A document is the parsed file, kept to say where a value stands.
-type document struct {
-	file string
-	root *ast.File
-	keys string // where they are listed, if not in docs/configuration.md
-	// overridden names the variable that a path's value comes from.
-	overridden map[string]string
-}
-
-// goField is a message of the library that tells of Go.
-var goField = regexp.MustCompile(`^cannot unmarshal (\S+) into Go struct field \S+ of type (\S+)$`)
-
-func (d *document) decode(text []byte, c *Config) error {
-	root, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return d.syntax(err)
-	}
-	if len(root.Docs) > 1 {
-		return &Error{File: d.file, Line: root.Docs[1].Start.Position.Line, Column: 1, Message: "a second document: keep one, without ---"}
-	}
-	d.root = root
-	err = yaml.UnmarshalWithOptions(text, c, yaml.Strict())
-	if err != nil && !errors.Is(err, io.EOF) {
-		return d.syntax(err)
-	}
-	return nil
-}
-
-// syntax turns the library's error into one line with its place.
-func (d *document) syntax(err error) error {
-	var ours *Error
-	if errors.As(err, &ours) {
-		ours.File = d.file
-		return ours
-	}
-	var located yaml.Error
-	if !errors.As(err, &located) {
-		return &Error{File: d.file, Message: err.Error()}
-	}
-	e := &Error{File: d.file, Message: located.GetMessage()}
-	if t := located.GetToken(); t != nil {
-		e.Line, e.Column = t.Position.Line, t.Position.Column
-	}
-	if strings.HasPrefix(e.Message, "unknown field") {
-		e.Message += ": see the " + cmp.Or(d.keys, "list of keys in docs/configuration.md") + ", or remove it"
-	}
-	if m := goField.FindStringSubmatch(e.Message); m != nil {
-		e.Message = m[1] + " was used where " + m[2] + " is expected"
-	}
-	if _, expected, ok := strings.Cut(e.Message, " was used where "); ok {
-		switch strings.TrimSuffix(expected, " is expected") {
-		case "bool":
-			e.Message += ": write true or false"
-		case "int":
-			e.Message += ": write a whole number"
-		case "sequence":
-			e.Message += ": write a list, each item on a line that begins with -"
-		case "mapping":
-			e.Message += ": write lines KEY: VALUE"
-		}
-	}
-	return e
-}
-
-// at returns an Error at a path such as `downloads[0].url`, or at the nearest
-// parent that the file holds. A value from the environment stands in no file.
-func (d *document) at(path, format string, args ...any) error {
-	if name, ok := d.overridden[path]; ok {
-		return &Error{File: "environment", Message: name + ": " + fmt.Sprintf(format, args...)}
-	}
-	e := &Error{File: d.file, Message: path + ": " + fmt.Sprintf(format, args...)}
-	if d.file == "" {
-		e.File = "configuration"
-	}
-	for p := path; d.root != nil && p != ""; p = parent(p) {
-		yp, err := yaml.PathString("$." + p)
-		if err != nil {
-			break
-		}
-		node, err := yp.FilterFile(d.root)
-		if err != nil || node == nil {
-			continue
-		}
-		pos := node.GetToken().Position
-		e.Line, e.Column = pos.Line, pos.Column
-		break
-	}
-	return e
-}
-
-func parent(path string) string {
-	if i := strings.LastIndexAny(path, ".["); i >= 0 {
-		return path[:i]
-	}
-	return ""
 }
 
 const envPrefix = "SECUREFILES_"

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"securefiles/internal/strictyaml"
 )
 
 // UnixPrefix marks a listen address that is the path of a unix socket.
@@ -35,7 +37,7 @@ var (
 )
 
 // validate checks every value and names each problem.
-func (c *Config) validate(doc *document) error {
+func (c *Config) validate(doc *strictyaml.Document) error {
 	v := &validator{doc: doc}
 	v.listener("listen", c.Listen, c.ListenInsecure || c.ProxySecretFile != "", "listen_insecure: true, or a proxy_secret_file")
 	v.listener("admin", c.Admin, c.AdminInsecure, "admin_insecure: true")
@@ -68,12 +70,12 @@ func (c *Config) validate(doc *document) error {
 func indexed(name string, i int) string { return name + "[" + strconv.Itoa(i) + "]" }
 
 type validator struct {
-	doc      *document
+	doc      *strictyaml.Document
 	problems []error
 }
 
 func (v *validator) add(path, format string, args ...any) {
-	v.problems = append(v.problems, v.doc.at(path, format, args...))
+	v.problems = append(v.problems, v.doc.At(path, format, args...))
 }
 
 func (v *validator) oneOf(path, value string, allowed ...string) {

@@ -1,15 +1,12 @@
-package config
+package policytest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"securefiles/internal/strictyaml"
 )
 
 // A Case is one policy test: who asks for what, and what must come of it.
@@ -46,35 +43,30 @@ type caseFile struct {
 	Tests []*Case `yaml:"tests"`
 }
 
-// LoadCases reads a file of policy tests, which may hold several documents. The
-// error joins one *Error for each problem found.
-func LoadCases(file string) ([]*Case, error) {
-	text, err := read(file, "policy test")
+// Load reads a file of policy tests, which may hold several documents. The
+// error joins one *strictyaml.Error for each problem found.
+func Load(file string) ([]*Case, error) {
+	text, err := strictyaml.Read(file, "policy test")
 	if err != nil {
 		return nil, err
 	}
-	if err := notUTF8(file, text); err != nil {
-		return nil, err
-	}
-	doc := &document{file: file, keys: "list of keys in docs/policies.md"}
-	root, err := parser.ParseBytes(text, 0)
+	doc := &strictyaml.Document{File: file, Keys: "list of keys in docs/policies.md"}
+	nodes, err := doc.Nodes(text)
 	if err != nil {
-		return nil, doc.syntax(err)
+		return nil, err
 	}
 	var cases []*Case
 	var problems []error
-	for _, d := range root.Docs {
-		if d.Body == nil {
-			continue
-		}
+	for _, node := range nodes {
 		var content caseFile
-		if err := yaml.NodeToValue(d.Body, &content, yaml.Strict()); err != nil {
-			problems = append(problems, doc.syntax(err))
+		if err := strictyaml.Decode(node, &content); err != nil {
+			problems = append(problems, doc.Place(err))
 			continue
 		}
 		for _, c := range content.Tests {
 			if c == nil {
-				problems = append(problems, &Error{File: file, Line: d.Body.GetToken().Position.Line, Column: 1, Message: "tests: an empty case: remove it"})
+				line, _ := strictyaml.Position(node)
+				problems = append(problems, &strictyaml.Error{File: file, Line: line, Column: 1, Message: "tests: an empty case: remove it"})
 				continue
 			}
 			c.File = file
@@ -85,39 +77,30 @@ func LoadCases(file string) ([]*Case, error) {
 		return nil, err
 	}
 	if len(cases) == 0 {
-		return nil, &Error{File: file, Message: "holds no tests: write `tests: [{subject: alice, path: /a, want: allow}]`"}
+		return nil, &strictyaml.Error{File: file, Message: "holds no tests: write `tests: [{subject: alice, path: /a, want: allow}]`"}
 	}
 	return cases, nil
 }
 
-// notUTF8 keeps out what the YAML library would read in its own way.
-func notUTF8(file string, text []byte) error {
-	if !bytes.Equal(bytes.ToValidUTF8(text, nil), text) {
-		return &Error{File: file, Message: "is not valid UTF-8"}
-	}
-	return nil
-}
-
 // UnmarshalYAML decodes and checks one case; its error knows the place.
-func (c *Case) UnmarshalYAML(node ast.Node) error {
+func (c *Case) UnmarshalYAML(node strictyaml.Node) error {
 	type plain Case // without this method
 	var p plain
-	if err := yaml.NodeToValue(node, &p, yaml.Strict()); err != nil {
+	if err := strictyaml.Decode(node, &p); err != nil {
 		return err
 	}
 	*c = Case(p)
-	keys := map[string]ast.Node{}
-	for _, pair := range pairs(node) {
-		if at := pair.Key.GetToken().Position; c.Line == 0 {
-			c.Line, c.Column = at.Line, at.Column
+	keys := map[string]strictyaml.Node{}
+	for _, field := range strictyaml.Fields(node) {
+		if c.Line == 0 {
+			c.Line, c.Column = strictyaml.Position(field.Key)
 		}
-		keys[pair.Key.GetToken().Value] = pair.Value
+		keys[strictyaml.Text(field.Key)] = field.Value
 	}
 	fail := func(key, format string, args ...any) error {
-		e := &Error{Line: c.Line, Column: c.Column, Message: fmt.Sprintf(format, args...)}
+		e := &strictyaml.Error{Line: c.Line, Column: c.Column, Message: fmt.Sprintf(format, args...)}
 		if value, ok := keys[key]; ok {
-			at := value.GetToken().Position
-			e.Line, e.Column = at.Line, at.Column
+			e.Line, e.Column = strictyaml.Position(value)
 		}
 		return e
 	}
@@ -144,15 +127,4 @@ func (c *Case) UnmarshalYAML(node ast.Node) error {
 		oneOf("action", c.Action, "read", "list", "share"),
 		oneOf("reason", c.Reason, "policy", "default-deny", "anonymous", "subject", "path", "unavailable"),
 	)
-}
-
-// pairs returns what a mapping holds.
-func pairs(node ast.Node) []*ast.MappingValueNode {
-	switch n := node.(type) {
-	case *ast.MappingNode:
-		return n.Values
-	case *ast.MappingValueNode:
-		return []*ast.MappingValueNode{n}
-	}
-	return nil
 }

@@ -1,17 +1,21 @@
-package config
+package policytest
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
+var update = flag.Bool("update", false, "rewrite the expected messages")
+
 func TestCasesOfSeveralDocumentsAreRead(t *testing.T) {
 	const file = "testdata/cases/valid.yaml"
-	got, err := LoadCases(file)
+	got, err := Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +37,7 @@ func TestInvalidCasesAreRefusedWithPlaceAndRemedy(t *testing.T) {
 		t.Fatalf("found %d invalid files, want at least 20: %v", len(files), err)
 	}
 	for _, file := range files {
-		_, err := LoadCases(file)
+		_, err := Load(file)
 		if err == nil {
 			t.Errorf("%s: was accepted", file)
 			continue
@@ -55,7 +59,7 @@ func TestInvalidCasesAreRefusedWithPlaceAndRemedy(t *testing.T) {
 }
 
 // What is accepted is complete, and says where it stands.
-func FuzzLoadCases(f *testing.F) {
+func FuzzLoad(f *testing.F) {
 	files, err := filepath.Glob("testdata/cases/*.yaml")
 	if err != nil || len(files) < 20 {
 		f.Fatalf("found %d seeds: %v", len(files), err)
@@ -72,7 +76,7 @@ func FuzzLoadCases(f *testing.F) {
 		if err := os.WriteFile(file, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cases, err := LoadCases(file)
+		cases, err := Load(file)
 		if err != nil {
 			return
 		}
@@ -82,4 +86,17 @@ func FuzzLoadCases(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A pipe without a writer, too: nobody is waited for.
+func TestPipeIsNoPolicyTest(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pipe.yaml")
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{file, "/dev/zero", t.TempDir()} {
+		if _, err := Load(name); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			t.Errorf("got %v", err)
+		}
+	}
 }
