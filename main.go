@@ -192,7 +192,7 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	version := cli.Version()
 	counters := metrics.New(version.Version, version.Commit, p.Downloads.Names(), p.Sources.Names(), func() metrics.Policy {
 		s := p.Policy.Status()
-		return metrics.Policy{Lines: s.Lines, Generation: s.Generation, LoadedAt: s.LoadedAt, Stale: s.Stale, Indexed: s.Indexed, LargestBucket: s.LargestBucket}
+		return metrics.Policy{Lines: s.Lines, Generation: s.Generation, LoadedAt: s.LoadedAt, Stale: s.Stale, Indexed: s.Indexed, UnindexedMax: s.LargestBucket}
 	})
 	countSources(counters, p.Sources)
 

@@ -18,10 +18,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
 	"securefiles/authz"
 	"securefiles/internal/cli"
 	"securefiles/internal/config"
 	"securefiles/internal/metrics"
+	"securefiles/internal/server"
 )
 
 // The arrows of docs/design.md: the core imports nothing of internal, no package of
@@ -457,8 +460,8 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 	}
 }
 
-// docs/operations.md names every metric that there is, and no text names
-// another.
+// docs/operations.md names every metric that there is, and no text names another.
+// Their names are as promlint wants them.
 func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	counters := metrics.New("", "", nil, nil, func() metrics.Policy { return metrics.Policy{} })
 	counters.Observe(&authz.Outcome{}, 0)
@@ -471,8 +474,18 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	countSources(counters, p.Sources)
+	countReloads(counters, server.NewReloaders([]server.Reloader{{Name: "policy"}}, nil))
 	w := httptest.NewRecorder()
 	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	problems, err := promlint.New(bytes.NewReader(w.Body.Bytes())).Lint() // names as Prometheus has them
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		if strings.HasPrefix(problem.Metric, "securefiles_") {
+			t.Errorf("%s: %s", problem.Metric, problem.Text)
+		}
+	}
 	exists := map[string]bool{}
 	texts := map[string]string{}
 	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*/*"} {
@@ -500,7 +513,7 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	if len(exists) < 10 {
 		t.Fatalf("found %d metrics", len(exists))
 	}
-	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build)[a-z_]*[a-z]")
+	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build|reload)[a-z_]*[a-z]")
 	for file, text := range texts {
 		for _, name := range named.FindAllString(text, -1) {
 			if !exists[name] && name != "securefiles_decisions" {

@@ -287,7 +287,7 @@ func TestLargeFileCostsTheServiceNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer got.Close() //nolint:errcheck // read-only
+	defer got.Close() // read-only
 	end := make([]byte, 7)
 	if n, err := got.ReadAt(end, size-7); n != 7 || string(end) != "the end" {
 		t.Errorf("ends in %q, %v", end, err)

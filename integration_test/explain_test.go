@@ -36,7 +36,7 @@ func TestExplainOfARunningService(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer answer.Body.Close() //nolint:errcheck // it was read
+		defer answer.Body.Close() // it was read
 		body, err := io.ReadAll(answer.Body)
 		if err != nil {
 			t.Fatal(err)

@@ -389,7 +389,7 @@ func TestAdminConnectionsLeaveRoomForDecisions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close() //nolint:errcheck // it is held until here
+		defer conn.Close() // it is held until here
 		if _, err := conn.Write([]byte("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")); err != nil {
 			t.Fatal(err)
 		}

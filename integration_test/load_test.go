@@ -121,7 +121,7 @@ func (s *site) deliveries() []delivery {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // read-only
+	defer f.Close() // read-only
 	var all []delivery
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var d delivery

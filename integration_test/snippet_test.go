@@ -210,7 +210,7 @@ func newScribe(t *testing.T) *scribe {
 func (s *scribe) address() string { return s.listener.Addr().String() }
 
 func (s *scribe) serve(conn net.Conn, n int) {
-	defer conn.Close() //nolint:errcheck // nginx may have closed it
+	defer conn.Close() // nginx may have closed it
 	from := bufio.NewReader(conn)
 	for used := false; ; used = true {
 		r, err := http.ReadRequest(from)
@@ -428,7 +428,7 @@ func (b *stand) ask(address, request string) (answer, error) {
 }
 
 func (b *stand) converse(conn net.Conn, request string, begin time.Time) (answer, error) {
-	defer conn.Close() //nolint:errcheck // one request a connection
+	defer conn.Close() // one request a connection
 	if err := conn.SetDeadline(time.Now().Add(soon)); err != nil {
 		return answer{}, err
 	}
@@ -585,7 +585,7 @@ var snippetRows = []row{
 				return err
 			}
 			b.scribe.take()
-			conn := tls.Client(plain, &tls.Config{InsecureSkipVerify: true, //nolint:gosec // nginx is the test's own
+			conn := tls.Client(plain, &tls.Config{InsecureSkipVerify: true, // nginx is the test's own
 				GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }})
 			a, err := b.converse(conn, about("GET", planPath, allowed(planLocation)), begin)
 			if err != nil {

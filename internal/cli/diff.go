@@ -131,7 +131,7 @@ func readPaths(file string, downloads *authz.Downloads) (paths []string, err err
 		if in, err = os.Open(file); err != nil {
 			return nil, fmt.Errorf("read paths: %w", err)
 		}
-		defer in.Close() //nolint:errcheck // read-only
+		defer in.Close() // read-only
 	}
 	var problems []error
 	lines := bufio.NewScanner(in)

@@ -16,8 +16,8 @@ import (
 // maxHolders bounds the names that are printed under one line.
 const maxHolders = 20
 
-// A circumstance is what a request has beside subject and path.
-type circumstance struct {
+// Conditions are what a request has beside subject and path.
+type conditions struct {
 	Action   string `default:"read" enum:"read,list,share" help:"What is asked for: read, list or share."`
 	Download string `placeholder:"NAME" help:"Which download, where there are several."`
 	IP       string `name:"ip" placeholder:"ADDR" help:"The client's address, for models that ask for it."`
@@ -27,7 +27,7 @@ type circumstance struct {
 
 type whoCommand struct {
 	Path string `arg:"" help:"A public URL path (/downloads/a.pdf), or the path below it (/a.pdf)."`
-	circumstance
+	conditions
 }
 
 // Help shows an example.
@@ -168,7 +168,7 @@ func writeNote(out *strings.Builder, notExact string) {
 type whatCommand struct {
 	Subject string   `arg:"" help:"A user, anonymous, or a role or group of the policy (@staff)."`
 	Groups  []string `name:"group" placeholder:"G" help:"A group of the subject, with or without @; repeatable."`
-	circumstance
+	conditions
 }
 
 // Help shows an example.

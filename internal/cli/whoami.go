@@ -76,7 +76,7 @@ func (cmd *whoamiCommand) request() (*authz.Question, error) {
 			if err != nil {
 				return nil, fmt.Errorf("read the request: %w", err)
 			}
-			defer f.Close() //nolint:errcheck // read-only
+			defer f.Close() // read-only
 			in = f
 		}
 		var err error

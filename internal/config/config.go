@@ -1,5 +1,5 @@
-// Package config reads what people write in YAML, securefiles.yaml and policy
-// tests: strictly, with every problem named by file, line, column and remedy.
+// Package config reads securefiles.yaml: strictly, with every problem named by file,
+// line, column and remedy.
 //
 // Load returns a Config that is complete and valid: defaults are filled in,
 // environment variables applied, relative paths resolved against the file's
@@ -35,8 +35,8 @@ type Config struct {
 	Admin string `yaml:"admin"`
 	// AdminInsecure permits an Admin address that other hosts can reach.
 	AdminInsecure bool `yaml:"admin_insecure"`
-	// AdminTokenFile holds a token of at least 32 bytes that opens /explain on
-	// the admin listener; without one that does not exist.
+	// AdminTokenFile holds a token of at least 32 bytes that opens /explain
+	// and /whoami on the admin listener; without one they do not exist.
 	AdminTokenFile string `yaml:"admin_token_file" path:"file"`
 	// ShutdownTimeout is how long requests in progress may take to end.
 	ShutdownTimeout Duration `yaml:"shutdown_timeout"`

@@ -77,9 +77,9 @@ type Basic struct {
 	remembered *otter.Cache[digest, time.Time]
 	// checks makes one of the same checks at the same time: a page with a
 	// hundred pictures asks a hundred times at once.
-	checks singleflight.Group
-	gate   gate
-	crowd  crowd
+	checks    singleflight.Group
+	semaphore semaphore
+	waiters   waiters
 }
 
 // NewBasic loads the file. Its error lists each wrong line as `file:line:
@@ -168,8 +168,8 @@ func newBasic(file string, opts *BasicOptions) (*Basic, error) {
 		now:        o.Now,
 		remembered: remembered,
 		secret:     newSecret(),
-		gate:       newGate(max(1, runtime.GOMAXPROCS(0)/2), maxWaiting),
-		crowd:      make(crowd, maxLogins),
+		semaphore:  newSemaphore(max(1, runtime.GOMAXPROCS(0)/2), maxWaiting),
+		waiters:    make(waiters, maxLogins),
 	}, nil
 }
 
@@ -266,7 +266,7 @@ func (b *Basic) verify(u *users, user, password string) (bool, error) {
 	if until, ok := b.remembered.GetIfPresent(key); ok && b.now().Before(until) {
 		return true, nil
 	}
-	leave, err := b.crowd.enter()
+	leave, err := b.waiters.enter()
 	if err != nil {
 		return false, err
 	}
@@ -274,10 +274,10 @@ func (b *Basic) verify(u *users, user, password string) (bool, error) {
 	result, err, _ := b.checks.Do(string(key[:]), func() (any, error) {
 		waiting, cancel := context.WithTimeout(context.Background(), maxWait)
 		defer cancel()
-		if err := b.gate.enter(waiting); err != nil {
+		if err := b.semaphore.enter(waiting); err != nil {
 			return false, err
 		}
-		defer b.gate.leave()
+		defer b.semaphore.leave()
 		ok := a.MatchesPassword(password) && known
 		if ok {
 			b.remembered.Set(key, b.now().Add(b.remember))

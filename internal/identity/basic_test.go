@@ -440,8 +440,8 @@ func TestLoginsThatWaitAreBounded(t *testing.T) {
 		}
 		close(finish)
 		all.Wait()
-		if len(b.crowd) != 0 {
-			t.Error("the crowd counts requests that have ended")
+		if len(b.waiters) != 0 {
+			t.Error("the waiters counts requests that have ended")
 		}
 	})
 }
@@ -450,7 +450,7 @@ func TestLoginsThatWaitAreBounded(t *testing.T) {
 func TestBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newTestBasic(t, usersFile, nil)
-		b.gate = newGate(1, 2)
+		b.semaphore = newSemaphore(1, 2)
 		var started atomic.Int64
 		finish := make(chan struct{})
 		replaceChecks(b, func(hash htpasswd.EncodedPasswd) check {
@@ -488,8 +488,8 @@ func TestBusy(t *testing.T) {
 		}
 		close(finish)
 		running.Wait()
-		if len(b.gate.places) != 0 || len(b.gate.running) != 0 {
-			t.Error("the gate counts checks that are over")
+		if len(b.semaphore.places) != 0 || len(b.semaphore.running) != 0 {
+			t.Error("the semaphore counts checks that are over")
 		}
 		if who, err := login(t, b, "bob@example.org", password); who == "" || err != nil {
 			t.Errorf("afterwards: got %q, %v", who, err)
@@ -502,7 +502,7 @@ func TestBusyDoesNotConcernTheRemembered(t *testing.T) {
 	if _, err := login(t, b, "alice", password); err != nil {
 		t.Fatal(err)
 	}
-	b.gate = gate{} // closed
+	b.semaphore = semaphore{} // closed
 	if who, err := login(t, b, "alice", password); who != "alice" || err != nil {
 		t.Errorf("got %q, %v", who, err)
 	}
@@ -515,7 +515,7 @@ func TestBusyDoesNotConcernTheRemembered(t *testing.T) {
 func TestSameCredentialsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newTestBasic(t, usersFile, nil)
-		b.gate = newGate(1, 0)
+		b.semaphore = newSemaphore(1, 0)
 		var started atomic.Int64
 		finish := make(chan struct{})
 		replaceChecks(b, func(hash htpasswd.EncodedPasswd) check {
@@ -554,7 +554,7 @@ func TestPanicInACheck(t *testing.T) {
 		}()
 		_, _ = login(t, b, "alice", password) // panics
 	}()
-	if len(b.gate.places) != 0 || len(b.gate.running) != 0 {
+	if len(b.semaphore.places) != 0 || len(b.semaphore.running) != 0 {
 		t.Error("a check that panicked keeps its place")
 	}
 }

@@ -120,9 +120,9 @@ func conformance(t *testing.T) []conforming {
 			refused: headers(basic("alice:" + secretWord)), secret: secretWord,
 			reserved: []*authz.Question{headers(basic("anonymous:x")), headers(basic("@staff:x"))},
 			breakIt: func(t *testing.T, s *Source) { // as many checks as may be under way
-				gate := s.Authenticator.(*Basic).gate
-				for range cap(gate.places) {
-					gate.places <- struct{}{}
+				semaphore := s.Authenticator.(*Basic).semaphore
+				for range cap(semaphore.places) {
+					semaphore.places <- struct{}{}
 				}
 			},
 			unavailable: headers(basic("bob@example.org:guess")),

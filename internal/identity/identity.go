@@ -66,11 +66,11 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// A wrong says what is wrong with credentials, for the operator's log: it
+// badCredentials say what is wrong with credentials, for the operator's log: it
 // quotes no byte of them.
-type wrong string
+type badCredentials string
 
-func (w wrong) Error() string { return string(w) }
+func (b badCredentials) Error() string { return string(b) }
 
 // schemeValue returns what stands in an Authorization header behind the name of
 // a scheme, or authz.ErrNoCredentials where there is none or another scheme

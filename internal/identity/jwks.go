@@ -50,7 +50,7 @@ type verificationKey struct {
 }
 
 // errUnknownKey says that the issuer may have the key, in a newer version.
-var errUnknownKey = wrong("no key of the issuer has the token's key id")
+var errUnknownKey = badCredentials("no key of the issuer has the token's key id")
 
 // find returns the key for a token that names this key id and algorithm. Every
 // error is a wrong.
@@ -59,7 +59,7 @@ func (s *keySet) find(id, algorithm string) (any, error) {
 	if !ok && id == "" {
 		// RFC 7515 leaves the key id out where there is no choice.
 		if len(s.keys) > 1 {
-			return nil, wrong("the token names no key id, and the issuer has several keys")
+			return nil, badCredentials("the token names no key id, and the issuer has several keys")
 		}
 		for _, only := range s.keys {
 			key, ok = only, true
@@ -67,12 +67,12 @@ func (s *keySet) find(id, algorithm string) (any, error) {
 	}
 	if !ok {
 		if why, known := s.skipped[id]; known {
-			return nil, wrong("the issuer's key of this id " + why)
+			return nil, badCredentials("the issuer's key of this id " + why)
 		}
 		return nil, errUnknownKey
 	}
 	if !slices.Contains(key.algorithms, algorithm) {
-		return nil, wrong("the token's algorithm is not one of its key's")
+		return nil, badCredentials("the token's algorithm is not one of its key's")
 	}
 	return key.key, nil
 }

@@ -188,7 +188,7 @@ func (j *JWT) Authenticate(ctx context.Context, q *authz.Question) (authz.Princi
 		}
 	}
 	v, generation, err := j.verify(ctx, token)
-	var bad wrong
+	var bad badCredentials
 	if errors.As(err, &bad) {
 		return j.refuse(bad)
 	}
@@ -235,11 +235,11 @@ func (j *JWT) verify(ctx context.Context, token string) (verified, uint64, error
 		return verified{}, 0, err
 	}
 	if !slices.Contains(j.keys.opts.Algorithms, algorithm) {
-		return verified{}, 0, wrong("the token's algorithm is not allowed")
+		return verified{}, 0, badCredentials("the token's algorithm is not allowed")
 	}
 	jws, err := jose.ParseSignedCompact(token, j.keys.algorithms)
 	if err != nil {
-		return verified{}, 0, wrong("the token is malformed") // err may quote it
+		return verified{}, 0, badCredentials("the token is malformed") // err may quote it
 	}
 	key, generation, err := j.keys.find(ctx, id, algorithm)
 	if err != nil {
@@ -247,7 +247,7 @@ func (j *JWT) verify(ctx context.Context, token string) (verified, uint64, error
 	}
 	payload, err := jws.Verify(key)
 	if err != nil {
-		return verified{}, 0, wrong("the signature is not one of the issuer's key")
+		return verified{}, 0, badCredentials("the signature is not one of the issuer's key")
 	}
 	v, err := j.accept(payload)
 	return v, generation, err
@@ -257,24 +257,24 @@ func (j *JWT) verify(ctx context.Context, token string) (verified, uint64, error
 // looks for itself at what the library reads in another way, or not at all.
 func parseTokenHeader(token string) (algorithm, id string, err error) {
 	if len(token) > maxTokenBytes {
-		return "", "", wrong("the token is longer than 8192 bytes")
+		return "", "", badCredentials("the token is longer than 8192 bytes")
 	}
 	if strings.ContainsFunc(token, func(r rune) bool { return !isBase64URL(r) && r != '.' }) {
-		return "", "", wrong("the token holds what is not base64url")
+		return "", "", badCredentials("the token holds what is not base64url")
 	}
 	switch strings.Count(token, ".") {
 	case 2:
 	case 4:
-		return "", "", wrong("the token is encrypted (JWE): only signed ones are read")
+		return "", "", badCredentials("the token is encrypted (JWE): only signed ones are read")
 	default:
-		return "", "", wrong("the token is not of three parts")
+		return "", "", badCredentials("the token is not of three parts")
 	}
 	// Strict: a token is written in one way, spare bits included.
 	var text []byte
 	for i, part := range strings.Split(token, ".") {
 		decoded, err := base64.RawURLEncoding.Strict().DecodeString(part)
 		if err != nil {
-			return "", "", wrong("the token is not of three parts in base64url")
+			return "", "", badCredentials("the token is not of three parts in base64url")
 		}
 		if i == 0 {
 			text = decoded
@@ -282,15 +282,15 @@ func parseTokenHeader(token string) (algorithm, id string, err error) {
 	}
 	header, err := parseObject(text)
 	if err != nil {
-		return "", "", wrong("the token's header " + err.Error())
+		return "", "", badCredentials("the token's header " + err.Error())
 	}
 	algorithm, ok := header["alg"].(string)
 	if !ok {
-		return "", "", wrong("the token names no algorithm")
+		return "", "", badCredentials("the token names no algorithm")
 	}
 	if value, there := header["kid"]; there {
 		if id, ok = value.(string); !ok || id == "" {
-			return "", "", wrong("the token's key id is not a text")
+			return "", "", badCredentials("the token's key id is not a text")
 		}
 	}
 	// Other kinds of token than those meant for a service (RFC 8725 section
@@ -299,16 +299,16 @@ func parseTokenHeader(token string) (algorithm, id string, err error) {
 		typ, _ := value.(string)
 		typ = strings.TrimPrefix(strings.ToLower(typ), "application/")
 		if typ != "jwt" && typ != "at+jwt" {
-			return "", "", wrong("the token is of another type (typ)")
+			return "", "", badCredentials("the token is of another type (typ)")
 		}
 	}
 	for _, name := range []string{"crit", "b64", "jwk", "enc", "zip"} {
 		if _, there := header[name]; there {
-			return "", "", wrong("the token's header has " + name + ", which is not accepted")
+			return "", "", badCredentials("the token's header has " + name + ", which is not accepted")
 		}
 	}
 	if _, there := header["cty"]; there {
-		return "", "", wrong("the token holds another (cty)")
+		return "", "", badCredentials("the token holds another (cty)")
 	}
 	return algorithm, id, nil
 }
@@ -335,13 +335,13 @@ func parseObject(text []byte) (map[string]any, error) {
 func (j *JWT) accept(payload []byte) (verified, error) {
 	claims, err := parseObject(payload)
 	if err != nil {
-		return verified{}, wrong("what the token claims " + err.Error())
+		return verified{}, badCredentials("what the token claims " + err.Error())
 	}
 	if issuer, _ := claims["iss"].(string); issuer != j.keys.opts.Issuer {
-		return verified{}, wrong("the token is of another issuer (iss)")
+		return verified{}, badCredentials("the token is of another issuer (iss)")
 	}
 	if !j.isAudience(claims["aud"]) {
-		return verified{}, wrong("the token is for another audience (aud)")
+		return verified{}, badCredentials("the token is for another audience (aud)")
 	}
 	until, err := j.checkTimes(claims)
 	if err != nil {
@@ -349,17 +349,17 @@ func (j *JWT) accept(payload []byte) (verified, error) {
 	}
 	subject, ok := claim(claims, j.opts.SubjectClaim).(string)
 	if !ok {
-		return verified{}, wrong("the claim for the subject is missing or no text")
+		return verified{}, badCredentials("the claim for the subject is missing or no text")
 	}
 	if claims["email_verified"] != true && j.opts.SubjectClaim == "email" {
-		return verified{}, wrong("the issuer has not verified the email (email_verified)")
+		return verified{}, badCredentials("the issuer has not verified the email (email_verified)")
 	}
 	if err := validClaim(subject, authz.ValidSubject); err != nil {
-		return verified{}, wrong("the subject " + err.Error())
+		return verified{}, badCredentials("the subject " + err.Error())
 	}
 	groups, err := j.groups(claims)
 	if err != nil {
-		return verified{}, wrong(err.Error())
+		return verified{}, badCredentials(err.Error())
 	}
 	return verified{authz.Principal{Subject: subject, Groups: groups, Source: sourceJWT}, until}, nil
 }
@@ -390,9 +390,9 @@ func (j *JWT) checkTimes(claims map[string]any) (time.Time, error) {
 	case err != nil:
 		return time.Time{}, err
 	case expires.IsZero():
-		return time.Time{}, wrong("the token does not say when it expires (exp)")
+		return time.Time{}, badCredentials("the token does not say when it expires (exp)")
 	case !now.Before(expires.Add(j.opts.Leeway)):
-		return time.Time{}, wrong("the token has expired")
+		return time.Time{}, badCredentials("the token has expired")
 	}
 	for _, name := range []string{"nbf", "iat"} {
 		from, err := date(claims, name)
@@ -400,7 +400,7 @@ func (j *JWT) checkTimes(claims map[string]any) (time.Time, error) {
 			return time.Time{}, err
 		}
 		if from.After(now.Add(j.opts.Leeway)) {
-			return time.Time{}, wrong("the token is not valid yet (" + name + ")")
+			return time.Time{}, badCredentials("the token is not valid yet (" + name + ")")
 		}
 	}
 	return expires.Add(j.opts.Leeway), nil
@@ -415,7 +415,7 @@ func date(claims map[string]any, name string) (time.Time, error) {
 	}
 	seconds, ok := value.(float64)
 	if !ok || !(seconds >= 0 && seconds <= lastSecond) {
-		return time.Time{}, wrong("the token's " + name + " is not a date in seconds")
+		return time.Time{}, badCredentials("the token's " + name + " is not a date in seconds")
 	}
 	whole, part := math.Modf(seconds)
 	return time.Unix(int64(whole), int64(part*1e9)), nil

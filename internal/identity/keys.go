@@ -37,7 +37,7 @@ const (
 // KeysOptions say whose keys, and where they are: at URL, in File, or where
 // the issuer's OpenID configuration says.
 type KeysOptions struct {
-	// Issuer is the `iss` of its tokens, and where Discover starts.
+	// Issuer is the `iss` of its tokens, and where its OpenID configuration is.
 	Issuer string
 	// URL and File hold a JWKS (RFC 7517). At most one is set; with neither,
 	// the issuer's /.well-known/openid-configuration names the URL.
@@ -430,7 +430,7 @@ func (k *Keys) get(ctx context.Context, from string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for keys: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read as far as it counts
+	defer resp.Body.Close() // read as far as it counts
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		return nil, fmt.Errorf("%s: status %d, a redirect, which is not followed: name the address that it leads to", from, resp.StatusCode)
 	}

@@ -121,8 +121,8 @@ type Session struct {
 	secret     *secret // keys the digests
 	remembered *otter.Cache[digest, answer]
 	calls      singleflight.Group // one call for many requests of a session
-	gate       gate
-	crowd      crowd
+	semaphore  semaphore
+	waiters    waiters
 	breaker    *gobreaker.CircuitBreaker[answer]
 
 	known, refused, failed atomic.Uint64
@@ -227,9 +227,9 @@ func unconnected(o SessionOptions) (*Session, error) {
 	s := &Session{
 		cookies: slices.Clone(o.Cookies), send: http.Header{},
 		timeout: o.Timeout, remember: o.Remember, rememberRefused: o.RememberRefused, now: o.Now,
-		secret: newSecret(),
-		gate:   newGate(max(1, o.MaxCalls), maxCallsWaiting),
-		crowd:  make(crowd, maxSessionsWaiting),
+		secret:    newSecret(),
+		semaphore: newSemaphore(max(1, o.MaxCalls), maxCallsWaiting),
+		waiters:   make(waiters, maxSessionsWaiting),
 	}
 	s.send.Set("User-Agent", "securefiles")
 	var p problems
@@ -455,7 +455,7 @@ func weigh(_ digest, a answer) uint32 {
 	for _, g := range a.principal.Groups {
 		n += 32 + len(g)
 	}
-	return uint32(n) //nolint:gosec // an answer has at most 64 KiB
+	return uint32(n) // an answer has at most 64 KiB
 }
 
 // Authenticate asks the application, or its memory, who the request's
@@ -480,7 +480,7 @@ func (s *Session) Authenticate(ctx context.Context, q *authz.Question) (authz.Pr
 	if a, ok := s.remembered.GetIfPresent(key); ok && s.now().Before(a.until) {
 		return a.principal, a.err
 	}
-	leave, err := s.crowd.enter()
+	leave, err := s.waiters.enter()
 	if err != nil {
 		s.failed.Add(1)
 		return authz.Principal{}, &authz.UnavailableError{Source: sourceSession, Err: err}
@@ -571,10 +571,10 @@ func (s *Session) ask(ctx context.Context, key digest, values []string) (a answe
 	start := s.now()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if err := s.gate.enter(ctx); err != nil {
+	if err := s.semaphore.enter(ctx); err != nil {
 		return answer{}, err
 	}
-	defer s.gate.leave()
+	defer s.semaphore.leave()
 	a, err = s.breaker.Execute(func() (answer, error) { return s.call(ctx, values) })
 	switch {
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
@@ -655,7 +655,7 @@ func (s *Session) call(ctx context.Context, values []string) (answer, error) {
 		return refusal("the application does not know the session"), nil
 	case 200 <= code && code < 300:
 		p, err := s.read(resp)
-		return judge(p, err)
+		return answerOf(p, err)
 	case 300 <= code && code < 400:
 		return answer{}, fmt.Errorf("it answered %d, a redirect: make it answer 401 to nobody", code)
 	case code == http.StatusServiceUnavailable || code == http.StatusGatewayTimeout: // 502: one that hung up on a gateway
@@ -665,10 +665,10 @@ func (s *Session) call(ctx context.Context, values []string) (answer, error) {
 	}
 }
 
-// judge turns what was read into an answer. Names that the service does not
+// answerOf turns what was read into an answer. Names that the service does not
 // take are an answer too: asking again would not change them.
-func judge(p authz.Principal, err error) (answer, error) {
-	var unfit *unfitError
+func answerOf(p authz.Principal, err error) (answer, error) {
+	var unfit *invalidNameError
 	switch {
 	case err == nil:
 		p.Source = sourceSession
@@ -686,11 +686,11 @@ func refusal(problem string) answer {
 	return answer{err: &authz.CredentialsError{Source: sourceSession, Problem: problem}}
 }
 
-// An unfitError says that the application named a subject or group that no
+// An invalidNameError says that the application named a subject or group that no
 // source may vouch for.
-type unfitError struct{ problem string }
+type invalidNameError struct{ problem string }
 
-func (e *unfitError) Error() string { return e.problem }
+func (e *invalidNameError) Error() string { return e.problem }
 
 // readHeaders takes the caller from the headers of an answer. The names are
 // canonical; groups may be empty.
@@ -707,11 +707,11 @@ func readHeaders(h http.Header, subjectHeader, groupsHeader string) (authz.Princ
 		return authz.Principal{}, fmt.Errorf("in the answer, %w", err)
 	}
 	if err := authz.ValidSubject(subject); err != nil {
-		return authz.Principal{}, &unfitError{"the subject " + err.Error()}
+		return authz.Principal{}, &invalidNameError{"the subject " + err.Error()}
 	}
 	groups, err := parseGroups(list)
 	if err != nil {
-		return authz.Principal{}, &unfitError{err.Error()}
+		return authz.Principal{}, &invalidNameError{err.Error()}
 	}
 	return authz.Principal{Subject: subject, Groups: groups}, nil
 }
@@ -754,15 +754,15 @@ func readJSON(text []byte, subjectPath, groupsPath string) (authz.Principal, err
 			return authz.Principal{}, errors.New("a group in the answer is not a string")
 		}
 		if err := validClaim(names[i], authz.ValidGroup); err != nil {
-			return authz.Principal{}, &unfitError{"a group " + err.Error()}
+			return authz.Principal{}, &invalidNameError{"a group " + err.Error()}
 		}
 	}
 	if err := validClaim(subject, authz.ValidSubject); err != nil {
-		return authz.Principal{}, &unfitError{"the subject " + err.Error()}
+		return authz.Principal{}, &invalidNameError{"the subject " + err.Error()}
 	}
 	groups, err := groupNames(names)
 	if err != nil {
-		return authz.Principal{}, &unfitError{err.Error()}
+		return authz.Principal{}, &invalidNameError{err.Error()}
 	}
 	return authz.Principal{Subject: subject, Groups: groups}, nil
 }

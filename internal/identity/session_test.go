@@ -574,7 +574,7 @@ func TestSessionBoundsTheCallsAtOneTime(t *testing.T) {
 	if n := most.Load(); n > 3 {
 		t.Errorf("%d calls at one time", n)
 	}
-	s.gate = gate{} // closed
+	s.semaphore = semaphore{} // closed
 	_, err := s.Authenticate(t.Context(), withCookie("sessionid=late"))
 	if !errors.Is(err, ErrBusy) || verdict(authz.Principal{}, err) != "unavailable" {
 		t.Errorf("got %v", err)
@@ -667,7 +667,7 @@ func TestSessionsThatWaitAreBounded(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s.gate.running <- struct{}{} // a call that takes its time
+				s.semaphore.running <- struct{}{} // a call that takes its time
 				var ended atomic.Int64
 				var all sync.WaitGroup
 				for i := range 1000 {
@@ -683,8 +683,8 @@ func TestSessionsThatWaitAreBounded(t *testing.T) {
 					t.Errorf("%d requests wait, want %d", waiting, maxSessionsWaiting)
 				}
 				all.Wait()
-				if len(s.crowd) != 0 {
-					t.Error("the crowd counts requests that have ended")
+				if len(s.waiters) != 0 {
+					t.Error("the waiters counts requests that have ended")
 				}
 			})
 		})
@@ -722,7 +722,7 @@ func TestSessionOverTLSAndUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	local := &http.Server{Handler: &application{}, ReadHeaderTimeout: time.Second}
-	go local.Serve(l) //nolint:errcheck // ends with Close
+	go local.Serve(l) // ends with Close
 	t.Cleanup(func() { _ = local.Close() })
 	for _, row := range []struct {
 		name, want string

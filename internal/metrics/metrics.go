@@ -26,12 +26,12 @@ const (
 
 // Policy is the state of the policy at one moment.
 type Policy struct {
-	Lines         int
-	Generation    uint64
-	LoadedAt      time.Time
-	Stale         bool // a newer version is being refused
-	Indexed       bool // decisions need no full scan
-	LargestBucket int  // the most lines that one decision may have to look at
+	Lines        int
+	Generation   uint64
+	LoadedAt     time.Time
+	Stale        bool // a newer version is being refused
+	Indexed      bool // decisions need no full scan
+	UnindexedMax int  // the most lines that one decision may have to look at
 }
 
 // Metrics holds the collectors of one service.
@@ -159,7 +159,7 @@ func (m *Metrics) registerPolicy(policy func() Policy) {
 	})
 	gauge("securefiles_policy_stale", "1 while a newer version of the policy is being refused.", func(p Policy) float64 { return truth(p.Stale) })
 	gauge("securefiles_policy_indexed", "1 while decisions are found by index, 0 while each looks at every line.", func(p Policy) float64 { return truth(p.Indexed) })
-	gauge("securefiles_policy_largest_bucket", "The most policy lines that the index cannot tell apart.", func(p Policy) float64 { return float64(p.LargestBucket) })
+	gauge("securefiles_policy_unindexed_lines_max", "The most policy lines that the index cannot tell apart.", func(p Policy) float64 { return float64(p.UnindexedMax) })
 }
 
 func truth(b bool) float64 {

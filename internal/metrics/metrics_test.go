@@ -23,7 +23,7 @@ func scrape(t *testing.T, m *Metrics, accept string) (body, contentType string) 
 
 func newTestMetrics() *Metrics {
 	return New("v1", "abc", []string{"main"}, []string{"htpasswd"}, func() Policy {
-		return Policy{Lines: 7, Generation: 3, LoadedAt: time.Unix(1700000000, 0), Stale: true, Indexed: true, LargestBucket: 5}
+		return Policy{Lines: 7, Generation: 3, LoadedAt: time.Unix(1700000000, 0), Stale: true, Indexed: true, UnindexedMax: 5}
 	})
 }
 
@@ -54,7 +54,7 @@ func TestOutcomesAreCountedUnderTheirLabels(t *testing.T) {
 		`securefiles_policy_generation 3`,
 		`securefiles_policy_stale 1`,
 		`securefiles_policy_indexed 1`,
-		`securefiles_policy_largest_bucket 5`,
+		`securefiles_policy_unindexed_lines_max 5`,
 		`securefiles_policy_loaded_timestamp_seconds 1.7e+09`,
 		`securefiles_policy_reloads_total{result="loaded"} 1`,
 		`securefiles_policy_reloads_total{result="refused"} 1`,

@@ -52,7 +52,7 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close() //nolint:errcheck // the test is over
+	defer socket.Close() // the test is over
 	for _, row := range []struct {
 		name, want string
 		err        error

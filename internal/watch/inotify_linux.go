@@ -93,7 +93,7 @@ func (n *notifier) keep(ids map[int]bool) {
 			continue
 		}
 		_ = n.conn.Control(func(fd uintptr) {
-			_, _ = unix.InotifyRmWatch(int(fd), uint32(id)) //nolint:gosec // it may be gone, and its watch with it
+			_, _ = unix.InotifyRmWatch(int(fd), uint32(id)) // it may be gone, and its watch with it
 		})
 		delete(n.watched, id)
 	}
@@ -116,7 +116,7 @@ func (n *notifier) events() []event {
 			return out
 		}
 		for rest := n.buf[:length]; len(rest) >= unix.SizeofInotifyEvent; {
-			wd := int(int32(binary.NativeEndian.Uint32(rest))) //nolint:gosec // as the kernel wrote it
+			wd := int(int32(binary.NativeEndian.Uint32(rest))) // as the kernel wrote it
 			mask := binary.NativeEndian.Uint32(rest[4:])
 			end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(rest[12:]))
 			name, _, _ := bytes.Cut(rest[unix.SizeofInotifyEvent:end], []byte{0})

@@ -10,19 +10,19 @@ import (
 // *authz.CredentialsError: the request ends with 503.
 var ErrBusy = errors.New("too many checks of credentials at once")
 
-// A gate lets a few checks run and a few more wait. The zero gate is closed.
-type gate struct {
+// A semaphore lets a few checks run and a few more wait. The zero semaphore is closed.
+type semaphore struct {
 	places  chan struct{} // holds one for each that runs or waits
 	running chan struct{} // holds one for each that runs
 }
 
-func newGate(running, waiting int) gate {
-	return gate{places: make(chan struct{}, running+waiting), running: make(chan struct{}, running)}
+func newSemaphore(running, waiting int) semaphore {
+	return semaphore{places: make(chan struct{}, running+waiting), running: make(chan struct{}, running)}
 }
 
 // enter waits for a turn until ctx ends, or returns ErrBusy. After it, leave
 // must be called.
-func (g gate) enter(ctx context.Context) error {
+func (g semaphore) enter(ctx context.Context) error {
 	select {
 	case g.places <- struct{}{}:
 	default:
@@ -37,17 +37,17 @@ func (g gate) enter(ctx context.Context) error {
 	}
 }
 
-func (g gate) leave() {
+func (g semaphore) leave() {
 	<-g.running
 	<-g.places
 }
 
-// A crowd bounds the requests that wait for a source, also where many wait for
+// waiters bound the requests that wait for a source, also where many wait for
 // one check: together the sources must leave the service requests to answer.
-type crowd chan struct{}
+type waiters chan struct{}
 
 // enter returns ErrBusy, or the function to call in the end.
-func (c crowd) enter() (leave func(), err error) {
+func (c waiters) enter() (leave func(), err error) {
 	select {
 	case c <- struct{}{}:
 		return func() { <-c }, nil
