@@ -26,6 +26,7 @@ test:
 	./scripts/install.sh certificates cc nginx curl openssl django git zsh fish xmllint
 	@$(MAKE) --no-print-directory lint
 	go test -race -shuffle=on -timeout 30m ./...
+	go test -short -run '^$$' -bench . -benchtime 1x -timeout 10m ./... > /dev/null # do they still run?
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }

@@ -30,7 +30,20 @@ func benchModels() map[string]string {
 
 // benchSizes are p lines; users and roles grow with them up to 100,000 and
 // 10,000.
-func benchSizes() []int { return []int{10, 1_000, 10_000, 100_000, 1_000_000} }
+func benchSizes() []int {
+	if testing.Short() { // do they still run?
+		return []int{10}
+	}
+	return []int{10, 1_000, 10_000, 100_000, 1_000_000}
+}
+
+// million is a million lines, or fewer where only whether a benchmark runs is asked.
+func million() int {
+	if testing.Short() {
+		return 10_000
+	}
+	return 1_000_000
+}
 
 // benchFiles writes a model and a policy.
 func benchFiles(b testing.TB, model string, lines int) policy.Files {
@@ -204,7 +217,7 @@ func BenchmarkAlike(b *testing.B) {
 
 // BenchmarkLoad loads a million lines and 310,000 role links, beside stock Casbin.
 func BenchmarkLoad(b *testing.B) {
-	source := benchFiles(b, world.KeyMatch2Model, 1_000_000)
+	source := benchFiles(b, world.KeyMatch2Model, million())
 	for _, tt := range []struct {
 		name string
 		load func(b *testing.B) any
@@ -273,7 +286,7 @@ func peakHeap(f func()) uint64 {
 // BenchmarkReload replaces a policy of a million lines while one goroutine
 // decides: the time of a decision meanwhile, beside that of a quiet moment.
 func BenchmarkReload(b *testing.B) {
-	source := benchFiles(b, world.KeyMatch2Model, 1_000_000)
+	source := benchFiles(b, world.KeyMatch2Model, million())
 	s := openBench(b, source)
 	queries := benchQueries(b, s, true)
 	text, err := os.ReadFile(source.Policy)

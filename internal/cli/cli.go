@@ -60,18 +60,18 @@ type Program struct {
 type commands struct {
 	Config string `placeholder:"FILE" env:"SECUREFILES_CONFIG" help:"Configuration (default: securefiles.yaml, then /etc/securefiles/securefiles.yaml, then built-in defaults)."`
 
-	Serve      serveCommand      `cmd:"" help:"Run the service."`
-	Check      checkCommand      `cmd:"" help:"Check configuration, model and policy without starting."`
+	Serve      serveCommand      `cmd:"" help:"Run the service; SIGHUP reads all files again, SIGTERM drains."`
+	Check      checkCommand      `cmd:"" help:"Check configuration, model, policy and users without starting."`
 	Explain    explainCommand    `cmd:"" help:"Say whether a subject may have a path, and which line decides."`
 	Who        whoCommand        `cmd:"" help:"Say who may have a path, and by which lines."`
 	What       whatCommand       `cmd:"" help:"Say what a subject may have, and by which lines."`
 	Whoami     whoamiCommand     `cmd:"" help:"Say which identity source accepts a request, and why the others do not."`
-	Test       testCommand       `cmd:"" help:"Run policy tests."`
-	Diff       diffCommand       `cmd:"" help:"Say what a change of policy changes in access."`
+	Test       testCommand       `cmd:"" help:"Run policy tests, with coverage, for continuous integration."`
+	Diff       diffCommand       `cmd:"" help:"Say who gains and who loses what by a change of policy."`
 	Nginx      nginxCommand      `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
-	Init       initCommand       `cmd:"" help:"Write a configuration, policy, policy test and users to start from."`
+	Init       initCommand       `cmd:"" help:"Write a configuration, policy, policy test and users to start from; never overwrites."`
 	Schema     schemaCommand     `cmd:"" help:"Print a JSON schema for editors."`
-	Completion completionCommand `cmd:"" help:"Print completion for a shell."`
+	Completion completionCommand `cmd:"" help:"Print completion for bash, zsh or fish."`
 	Version    versionCommand    `cmd:"" help:"Print version, commit and Go version."`
 
 	program Program `kong:"-"`

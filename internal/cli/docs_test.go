@@ -1,11 +1,16 @@
 package cli
 
 import (
+	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // documents are the texts that users read.
@@ -34,12 +39,23 @@ func documents(t *testing.T) map[string]string {
 // Every command that a text shows is one that the binary has, with flags that
 // it has.
 func TestDocumentedCommandsExist(t *testing.T) {
-	command := regexp.MustCompile(`\bsecurefiles ((?:serve|check|explain|who|what|test|link|nginx|init|version)\b[^|>#&;` + "`" + `\n]*)`)
+	root, err := newParser(&commands{}, Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, command := range root.Model.Children {
+		names = append(names, command.Name)
+	}
+	command := regexp.MustCompile(`\bsecurefiles ((?:` + strings.Join(names, "|") + `)\b[^|>#&;` + "`" + `\n]*)`)
 	found := 0
 	for file, text := range documents(t) {
 		for _, m := range command.FindAllStringSubmatch(strings.ReplaceAll(text, `\|`, "|"), -1) {
 			line, _, _ := strings.Cut(m[1], " [") // what may be left out
-			args := strings.Fields(strings.ReplaceAll(line, `'`, ""))
+			args := regexp.MustCompile(`'[^']*'|\S+`).FindAllString(line, -1)
+			for i := range args {
+				args[i] = strings.Trim(args[i], `'`)
+			}
 			parser, err := newParser(&commands{}, Env{})
 			if err != nil {
 				t.Fatal(err)
@@ -63,17 +79,50 @@ func TestDocumentedCommandsExist(t *testing.T) {
 	}
 }
 
-// Every command stands in the README's table.
+var updateReadme = flag.Bool("update-readme", false, "write the README's table of commands")
+
+// The README's table of commands is made of the command line's own words.
 func TestEveryCommandIsInTheReadme(t *testing.T) {
+	const head = "| command | does |\n|---|---|\n"
 	text := documents(t)["README.md"]
+	before, rest, ok := strings.Cut(text, head)
+	if !ok {
+		t.Fatal("the README has no table of commands")
+	}
+	end := strings.Index(rest, "\n\n") + 1
 	parser, err := newParser(&commands{}, Env{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	var table strings.Builder
 	for _, command := range parser.Model.Children {
-		if !regexp.MustCompile("(?m)^\\| `securefiles [^|]*\\b" + command.Name + "\\b").MatchString(text) {
-			t.Errorf("%s is not in the table", command.Name)
+		if command.Hidden {
+			continue
 		}
+		usage := command.Name
+		for _, argument := range command.Positional {
+			name := strings.ToUpper(argument.Name)
+			if argument.Enum != "" {
+				name = strings.Join(argument.EnumSlice(), "\\|")
+			}
+			if argument.IsSlice() {
+				name += "…"
+			}
+			if !argument.Required {
+				name = "[" + name + "]"
+			}
+			usage += " " + name
+		}
+		fmt.Fprintf(&table, "| `securefiles %s` | %s |\n", usage, strings.TrimSuffix(command.Help, "."))
+	}
+	if *updateReadme {
+		if err := os.WriteFile("README.md", []byte(before+head+table.String()+rest[end:]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(table.String(), rest[:end]); diff != "" {
+		t.Errorf("write it with go test ./internal/cli -run Readme -update-readme: -want +got\n%s", diff)
 	}
 }
 
@@ -113,5 +162,56 @@ func TestDocumentedLinksLeadSomewhere(t *testing.T) {
 	}
 	if found < 8 {
 		t.Errorf("found %d links", found)
+	}
+}
+
+// Whoever upgrades reads what breaks first.
+func TestChangelogBeginsWithWhatBreaks(t *testing.T) {
+	text, err := os.ReadFile("CHANGELOG.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	order, entries := []string{"CHANGE", "FEATURE", "BUGFIX", "SECURITY"}, 0
+	for _, release := range strings.Split(string(text), "\n## ")[1:] {
+		last := 0
+		for line := range strings.Lines(release) {
+			if !strings.HasPrefix(line, "- ") {
+				continue
+			}
+			entries++
+			m := regexp.MustCompile(`^- \[(\w+)\] `).FindStringSubmatch(line)
+			if m == nil || !slices.Contains(order, m[1]) {
+				t.Errorf("no kind: %s", line)
+			} else if kind := slices.Index(order, m[1]); kind < last {
+				t.Errorf("[%s] behind [%s]: %s", m[1], order[last], line)
+			} else {
+				last = kind
+			}
+		}
+	}
+	if entries < 30 {
+		t.Errorf("found %d entries", entries)
+	}
+}
+
+// What CONTRIBUTING says of where something new goes is there.
+func TestContributingNamesWhatThereIs(t *testing.T) {
+	text, err := os.ReadFile("CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, m := range regexp.MustCompile("`((?:internal|policy|docs|integration_test)/[a-z_/.]+|main\\.go)`(?:, `(\\w+)`)?").FindAllStringSubmatch(string(text), -1) {
+		named++
+		source, err := os.ReadFile(m[1])
+		if info, statErr := os.Stat(m[1]); statErr != nil || err != nil && !info.IsDir() {
+			t.Errorf("%s: %v", m[1], statErr)
+		}
+		if m[2] != "" && !strings.Contains(string(source), "\nfunc "+m[2]+"(") {
+			t.Errorf("%s has no func %s", m[1], m[2])
+		}
+	}
+	if named < 8 {
+		t.Errorf("found %d places", named)
 	}
 }

@@ -15,6 +15,9 @@ import (
 func BenchmarkCheck(b *testing.B) {
 	for _, p := range []int{10_000, 1_000_000} {
 		b.Run(fmt.Sprintf("lines=%d", p), func(b *testing.B) {
+			if testing.Short() && p > 10_000 {
+				b.Skip("it takes seconds")
+			}
 			var text bytes.Buffer
 			if err := world.Scale(&text, p, p/10, p/100); err != nil {
 				b.Fatal(err)
