@@ -184,8 +184,13 @@ func source(id config.Identity, earlier identity.Sources, log *slog.Logger) (mad
 // maxConcurrent is how many questions are answered at a time.
 const maxConcurrent = 1024
 
-// serve puts the parts together and runs the service until the context ends.
+// serve loads the parts, puts them together and runs the service until the context
+// ends.
 func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
+	server.LimitMemory(log)
+	if err := p.Load(ctx); err != nil {
+		return err
+	}
 	p.Sources.Ask(ctx)
 	warn(p, log)
 

@@ -514,6 +514,7 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 		t.Fatalf("found %d metrics", len(exists))
 	}
 	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build|reload)[a-z_]*[a-z]")
+	delete(texts, "CHANGELOG.md") // which names what was
 	for file, text := range texts {
 		for _, name := range named.FindAllString(text, -1) {
 			if !exists[name] && name != "securefiles_decisions" {

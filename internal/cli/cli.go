@@ -52,7 +52,8 @@ type Program struct {
 	// parts are there beside an error, as far as they could be made. Lookup finds
 	// variables of the environment.
 	Open func(c *config.Config, lookup func(string) (string, bool), log *slog.Logger) (*Parts, error)
-	// Serve runs the service until the context ends.
+	// Serve loads the parts and runs the service until the context ends. Their
+	// secrets have been read.
 	Serve func(ctx context.Context, p *Parts, log *slog.Logger) error
 }
 

@@ -44,11 +44,8 @@ func (c *commands) open(conf *config.Config, env Env, log *slog.Logger) (*Parts,
 	return c.program.Open(conf, env.Lookup, log)
 }
 
-// Load reads all that the service needs: secrets, sources, policy.
+// Load reads what decisions depend on: sources and policy.
 func (p *Parts) Load(ctx context.Context) error {
-	if err := p.loadSecrets(ctx); err != nil {
-		return err
-	}
 	if err := p.Sources.Load(ctx); err != nil {
 		return err
 	}

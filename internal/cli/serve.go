@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 
@@ -25,8 +26,8 @@ func (serveCommand) Run(ctx context.Context, env Env, all *commands) error {
 		log.Warn(w)
 	}
 	p, err := all.open(c, env, log)
-	if err == nil {
-		err = p.Load(ctx)
+	if p != nil { // all that is wrong at once
+		err = errors.Join(err, p.loadSecrets(ctx))
 	}
 	if err != nil {
 		return err

@@ -66,7 +66,6 @@ type Options struct {
 // admin listener last, so that the end can be watched. It tells systemd of all
 // that.
 func Run(ctx context.Context, nginx, admin http.Handler, opts *Options) error {
-	limitMemory(opts.Logger, memlimit.FromCgroup)
 	ballast := make([]byte, ballastBytes)
 	defer runtime.KeepAlive(ballast)
 
@@ -157,6 +156,10 @@ func notify(log *slog.Logger, state string) {
 		log.Warn("systemd was not notified", "error", err)
 	}
 }
+
+// LimitMemory has the garbage collector heed the memory limit of the control group,
+// unless GOMEMLIMIT or AUTOMEMLIMIT say otherwise.
+func LimitMemory(log *slog.Logger) { limitMemory(log, memlimit.FromCgroup) }
 
 // limitMemory has the garbage collector heed the memory limit that provider
 // finds, unless GOMEMLIMIT or AUTOMEMLIMIT say otherwise. That there is none, or
