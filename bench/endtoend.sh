@@ -19,29 +19,11 @@
 # With ROUNDS=0 it only checks that all serve the file.
 set -euo pipefail
 
-repo=$(cd "$(dirname "$0")/.." && pwd)
 rounds=${ROUNDS:-7} duration=${DURATION:-4}
 variants=(static return bare service million)
-PATH=$PATH:/usr/sbin:/sbin
 
-dir=$(mktemp -d "${TMPDIR:-/tmp}/securefiles-bench.XXXXXX")
-pids=()
-stop() {
-  trap - EXIT INT TERM
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  wait 2>/dev/null || true
-  rm -rf "$dir"
-}
-trap stop EXIT
-trap 'exit 130' INT TERM
-
-# Ports from PORT on that nobody listens on.
-next=${PORT:-19080}
-free() {
-  while (exec 3<>"/dev/tcp/127.0.0.1/$next") 2>/dev/null; do next=$((next + 1)); done
-  port=$next
-  next=$((next + 1))
-}
+PORT=${PORT:-19080}
+source "$(dirname "$0")/common.sh"
 
 (cd "$repo" && go build -o "$dir/securefiles" . && go build -o "$dir/handler" ./bench/bare)
 chmod 755 "$dir" # as root, nginx's workers run as another user

@@ -20,29 +20,11 @@
 # With ROUNDS=0 it only checks that all of them serve the file.
 set -euo pipefail
 
-repo=$(cd "$(dirname "$0")/.." && pwd)
 rounds=${ROUNDS:-9} duration=${DURATION:-3}
 sources=(header basic es256 rs256 session)
-PATH=$PATH:/usr/sbin:/sbin
 
-dir=$(mktemp -d "${TMPDIR:-/tmp}/securefiles-bench.XXXXXX")
-pids=()
-stop() {
-  trap - EXIT INT TERM
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  wait 2>/dev/null || true
-  rm -rf "$dir"
-}
-trap stop EXIT
-trap 'exit 130' INT TERM
-
-# Ports from PORT on that nobody listens on.
-next=${PORT:-19180}
-free() {
-  while (exec 3<>"/dev/tcp/127.0.0.1/$next") 2>/dev/null; do next=$((next + 1)); done
-  port=$next
-  next=$((next + 1))
-}
+PORT=${PORT:-19180}
+source "$(dirname "$0")/common.sh"
 
 (cd "$repo" && go build -o "$dir/securefiles" . && go build -o "$dir/token" ./bench/token)
 chmod 755 "$dir" # as root, nginx's workers run as another user
