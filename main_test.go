@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -13,10 +16,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"securefiles/internal/admin"
+	"securefiles/internal/frontend"
+	"securefiles/internal/identity"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
@@ -529,5 +538,278 @@ func TestTheMapStandsAlone(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil || !slices.Equal(files, []string{"main.go", "main_test.go"}) {
 		t.Errorf("the root has %v, %v", files, err)
+	}
+}
+
+const testToken = "0123456789abcdef0123456789abcdef"
+
+const bobsHash = "bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS\n"
+
+func writeFile(t testing.TB, name, text string) string {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func testCounters() *metrics.Metrics {
+	return metrics.New("", "", nil, nil, func() metrics.Policy { return metrics.Policy{} })
+}
+
+// loaded opens a configuration and reads all its files, as serve does. The
+// environment is NAME=value.
+func loaded(t *testing.T, c *config.Config, environ ...string) (*cli.Parts, error) {
+	t.Helper()
+	p, err := open(c, cli.Env{Environ: environ}.Lookup, slog.New(slog.DiscardHandler))
+	if err == nil {
+		err = errors.Join(p.Secret.Reload(t.Context()), p.Token.Reload(t.Context()))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, p.Load(t.Context())
+}
+
+// S1: the listener for nginx answers one route; nothing else is there, by any
+// method or user agent. S28: GHSA-5hvv-m4w4-gf6v (a health check's user agent was
+// let in everywhere), CVE-2022-24797 (metrics on the public listener).
+func TestDecisionListenerHasOneRoute(t *testing.T) {
+	asked := 0
+	routes := guardRoutes(t, func() { asked++ })
+	for _, row := range []struct {
+		method, target string
+		status         int
+	}{
+		{"GET", "/", 404},
+		{"GET", "/metrics", 404},
+		{"GET", "/healthz", 404},
+		{"GET", "/readyz", 404},
+		{"GET", "/ping", 404},
+		{"GET", "/version", 404},
+		{"GET", "/debug/pprof/", 404},
+		{"GET", "/authorize/", 404},
+		{"GET", "//authorize", 404},
+		{"GET", "/authorize/../metrics", 404},
+		{"GET", "/Authorize", 404},
+		{"POST", "/authorize", 405},
+		{"HEAD", "/authorize", 405},
+		{"PUT", "/authorize", 405},
+		{"OPTIONS", "/authorize", 405},
+		{"GET", "/authorize", 204},
+		{"GET", "/authorize?x=y", 204},
+	} {
+		for _, agent := range []string{"", "kube-probe/1.31", "GoogleHC/1.0", "ELB-HealthChecker/2.0"} {
+			before := asked
+			r := httptest.NewRequest(row.method, row.target, nil)
+			r.Header.Set("User-Agent", agent)
+			r.Header.Set("X-Original-URI", "/downloads/a")
+			r.Header.Set("X-Original-Method", "GET")
+			w := httptest.NewRecorder()
+			routes.ServeHTTP(w, r)
+			if w.Code != row.status || w.Body.Len() != 0 || (asked > before) != (row.status == 204) {
+				t.Errorf("%s %s as %q: status %d, want %d; body %q", row.method, row.target, agent, w.Code, row.status, w.Body)
+			}
+		}
+	}
+}
+
+// guardRoutes is what nginx reaches, over a guard that lets everybody have
+// everything and tells when it is asked.
+func guardRoutes(t *testing.T, asked func()) http.Handler {
+	t.Helper()
+	downloads, err := downloads(config.Default().Downloads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard, err := authz.New(downloads, identity.Chain{}, everything(asked), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front, err := frontend.NewAuthRequest(guard, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return routes(front, testCounters())
+}
+
+type everything func()
+
+func (e everything) Decide(context.Context, authz.Query) (authz.Decision, error) {
+	e()
+	return authz.Decision{Effect: authz.Allow, Generation: 1, File: "policy.csv", Line: 1}, nil
+}
+
+// Every file that a configuration can name is in the list that SIGHUP and the
+// watcher walk.
+func TestEveryFileIsLoadedAgain(t *testing.T) {
+	dir := t.TempDir()
+	model, err := os.ReadFile("examples/starter/model.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	var want []string
+	for name, text := range map[string]string{
+		"policy.csv": "p, alice, /a, read, allow\n", "model.conf": string(model), "users": bobsHash,
+		"keys":  `{"keys":[{"kty":"oct","k":"` + strings.Repeat("A", 43) + `"}]}`,
+		"ca":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
+		"token": testToken, "secret": testToken,
+	} {
+		want = append(want, writeFile(t, filepath.Join(dir, name), text))
+	}
+	file := writeFile(t, filepath.Join(dir, "securefiles.yaml"), `policy: {file: policy.csv, model: model.conf}
+proxy_secret_file: secret
+admin_token_file: token
+identity:
+  - htpasswd: users
+  - jwt: {issuer: here, audience: [downloads], jwks_file: keys, algorithms: [HS256]}
+  - session: {url: "https://127.0.0.1/", cookies: [id], ca_file: ca}
+`)
+	c, err := config.Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := loaded(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, row := range reloaders(p, testCounters(), slog.New(slog.DiscardHandler)) {
+		got = append(got, row.Files...)
+		if row.Reload == nil {
+			t.Errorf("%s cannot be loaded again", row.Name)
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if n := filesOf(reflect.TypeFor[config.Config]()); n != len(want) {
+		t.Errorf("the configuration names %d files, and %d are in this test: add what is new", n, len(want))
+	}
+}
+
+// filesOf counts the keys of a configuration that name files.
+func filesOf(t reflect.Type) (n int) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return 0
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Tag.Get("path") == "file" {
+			n++
+		}
+		if name, ok := f.Tag.Lookup("yaml"); ok && name != "-" {
+			n += filesOf(f.Type)
+		}
+	}
+	return n
+}
+
+// S25: a token comes from a file that others should not read, is long, and can
+// be changed while the service runs. While it cannot be read none is right.
+func TestAdminTokenIsReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "token")
+	c := config.Default()
+	c.Policy.File = writeFile(t, filepath.Join(dir, "policy.csv"), "p, alice, /a, read, allow\n")
+	c.Identity = []config.Identity{{Header: "X-Remote-User"}}
+	c.AdminTokenFile = file
+	if _, err := loaded(t, c); err == nil {
+		t.Error("a missing file was accepted")
+	}
+	if err := errors.Join(syscall.Mkfifo(file+".pipe", 0o600), os.Rename(file+".pipe", file)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loaded(t, c); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a pipe: %v", err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, file, "short\n")
+	if _, err := loaded(t, c); err == nil || !strings.Contains(err.Error(), "shorter than 32 bytes") {
+		t.Errorf("a short token: %v", err)
+	}
+	writeFile(t, file, testToken+"\n")
+	p, err := loaded(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := p.Exposures(); len(found) > 0 {
+		t.Fatalf("exposed: %v", found)
+	}
+	counters := testCounters()
+	rows := reloaders(p, counters, slog.New(slog.DiscardHandler))
+	row := slices.IndexFunc(rows, func(r server.Reloader) bool { return r.Name == "admin token" })
+	if row < 0 {
+		t.Fatal("nothing loads the token again")
+	}
+	reload := rows[row].Reload
+	operators := admin.New(adminOptions(p, counters, server.NewReloaders(rows, nil), cli.Build{}))
+	opens := func(text string) bool {
+		r := httptest.NewRequest(http.MethodPost, "/whoami", strings.NewReader("X-Remote-User: alice"))
+		r.Header.Set("Authorization", "Bearer "+text)
+		w := httptest.NewRecorder()
+		operators.ServeHTTP(w, r)
+		answered := strings.Contains(w.Body.String(), `"subject":"alice"`)
+		if w.Code != map[bool]int{true: http.StatusOK, false: http.StatusUnauthorized}[answered] {
+			t.Errorf("status %d: %s", w.Code, w.Body)
+		}
+		return answered
+	}
+	if !opens(testToken) {
+		t.Error("the token does not open")
+	}
+	next := strings.Repeat("n", 40)
+	writeFile(t, file, next)
+	if err := reload(t.Context()); err != nil || opens(testToken) || !opens(next) {
+		t.Errorf("after a change: %v, old %t, new %t", err, opens(testToken), opens(next))
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := reload(t.Context()); err == nil || opens(next) || opens("") {
+		t.Errorf("without its file the token opens: %v", err)
+	}
+	writeFile(t, file, next)
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := reload(t.Context()); err != nil || !opens(next) {
+		t.Errorf("back again, for others to read: %v", err)
+	}
+	if found := p.Exposures(); len(found) != 1 || !strings.Contains(found[0].Message, "others may read the admin token") {
+		t.Errorf("for others to read: %v", found)
+	}
+}
+
+// A secret of the environment stands in for the file, which nobody then reads.
+func TestSecretsAreReadFromTheEnvironment(t *testing.T) {
+	c := config.Default()
+	c.Policy.File = writeFile(t, filepath.Join(t.TempDir(), "policy.csv"), "p, alice, /a, read, allow\n")
+	p, err := loaded(t, c)
+	if err != nil || p.Secret != nil || p.Token != nil {
+		t.Fatalf("none configured: %v, %v, %v", p.Secret, p.Token, err)
+	}
+	c.ProxySecretFile, c.AdminTokenFile = "/nonexistent/secret", "/nonexistent/token"
+	secret, token := strings.Repeat("s", 32), strings.Repeat("e", 32)
+	p, err = loaded(t, c, "SECUREFILES_PROXY_SECRET="+secret, "SECUREFILES_ADMIN_TOKEN="+token)
+	if err != nil || !p.Secret.Is(secret) || p.Secret.Is(token) || !p.Token.Is(token) || p.Token.Is(secret) {
+		t.Errorf("the environment's: %v", err)
+	}
+	if err := errors.Join(p.Secret.Reload(t.Context()), p.Token.Reload(t.Context())); err != nil {
+		t.Error(err)
+	}
+	for _, row := range reloaders(p, testCounters(), slog.New(slog.DiscardHandler)) {
+		if row.Name != "policy" {
+			t.Errorf("%s is loaded again", row.Name)
+		}
 	}
 }

@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"securefiles/authz"
+	"securefiles/internal/secret"
 	"securefiles/pathguard"
 )
 
@@ -425,5 +427,75 @@ func TestQuestionHoldsWhatNginxSays(t *testing.T) {
 	if got.ID != "id-7" || got.Method != "HEAD" || got.Target != "/downloads/a%20b.txt?x=1" || got.Host != "files.example.org" || got.Action != "read" ||
 		got.IP.String() != "192.0.2.1" || got.Range != "bytes=0-9" || !got.Time.Equal(now) || got.Download.Name != "main" || got.Path.String() != "/a b.txt" {
 		t.Errorf("the question is %+v", got)
+	}
+}
+
+func TestOnlyTheProxySecretOpensTheListener(t *testing.T) {
+	text := strings.Repeat("s", 32)
+	secret, err := secret.New("proxy secret", "", "SECRET", func(name string) (string, bool) { return text, name == "SECRET" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := newTestFront(t, testDownload(), anonymous, allowAll, nil, &Options{Secret: secret.Is})
+	for _, row := range []struct {
+		name   string
+		values []string
+		status int
+	}{
+		{"none", nil, 403},
+		{"empty", []string{""}, 403},
+		{"wrong", []string{strings.Repeat("t", 32)}, 403},
+		{"a prefix", []string{text[:31]}, 403},
+		{"one byte more", []string{text + "s"}, 403},
+		{"twice", []string{text, text}, 403},
+		{"right", []string{text}, 204},
+	} {
+		r := nginxAsks("/downloads/a")
+		if row.values != nil {
+			r.Header["X-Securefiles-Proxy-Secret"] = row.values
+		}
+		w := httptest.NewRecorder()
+		front.ServeHTTP(w, r)
+		if w.Code != row.status {
+			t.Errorf("%s: status %d, want %d", row.name, w.Code, row.status)
+		}
+	}
+}
+
+// S12: more requests than may be served at once are turned away, not queued.
+func TestCrowdIsTurnedAway(t *testing.T) {
+	const crowd = 1024
+	release, entered := make(chan struct{}), make(chan struct{}, crowd)
+	var asked atomic.Int32
+	slow := fakePolicy(func(authz.Query) (authz.Decision, error) {
+		if asked.Add(1) <= crowd { // one more is not kept waiting, should it get here
+			entered <- struct{}{}
+			<-release
+		}
+		return authz.Decision{Effect: authz.Allow, Generation: 1, File: "policy.csv", Line: 1}, nil
+	})
+	front := newTestFront(t, testDownload(), anonymous, slow, nil, &Options{MaxConcurrent: crowd})
+	ask := func() *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		front.ServeHTTP(w, nginxAsks("/downloads/a"))
+		return w
+	}
+	done := make(chan struct{}, crowd)
+	for range crowd {
+		go func() {
+			ask()
+			done <- struct{}{}
+		}()
+	}
+	for range crowd {
+		<-entered
+	}
+	w := ask()
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("status %d, headers %v", w.Code, w.Header())
+	}
+	close(release)
+	for range crowd {
+		<-done
 	}
 }

@@ -1,0 +1,19 @@
+package cli
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"securefiles/internal/config"
+)
+
+func TestLoggerHonoursFormatAndLevel(t *testing.T) {
+	var buf bytes.Buffer
+	newLogger(&buf, config.Log{Format: "json", Level: "warn"}).Info("hidden")
+	newLogger(&buf, config.Log{Format: "json", Level: "warn"}).Warn("shown")
+	newLogger(&buf, config.Log{Format: "text", Level: "info"}).Info("text")
+	if got := buf.String(); strings.Contains(got, "hidden") || !strings.Contains(got, `"msg":"shown"`) || !strings.Contains(got, "msg=text") {
+		t.Errorf("logged %s", got)
+	}
+}
