@@ -4,21 +4,25 @@ import (
 	"bytes"
 	"hash/maphash"
 	"io/fs"
+	"maps"
 	"os"
 
 	"securefiles/policy/internal/engine"
 	"securefiles/policy/internal/model"
-	"securefiles/policy/internal/table"
 )
 
 // A trail is what a policy's text leaves behind for the next version: a sum of
-// all that stands before the end of each of its lines. By it, one text is the
-// beginning of another, though neither is kept.
+// all that its lines say up to each of them. By it, one text is the beginning of
+// another, though neither is kept. Blank lines and comments say nothing: a date in
+// the first line makes no other beginning.
 type trail struct {
-	hash maphash.Hash
-	sums []uint64
-	open bool // the last line has no end yet
-	torn bool // it had none when the text ended
+	hash  maphash.Hash
+	sums  []uint64
+	lines []uint32 // their numbers
+	first []byte   // the first of them
+	count uint32   // of all lines
+	line  []byte   // what there is of the one that has no end yet
+	torn  bool     // the last of them had none when the text ended
 
 	file  fs.FileInfo // nil where it is none
 	model *model.Model
@@ -37,58 +41,77 @@ func newTrail(last *trail, file fs.FileInfo, m *model.Model) *trail {
 func (t *trail) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		line, tail, ended := bytes.Cut(rest, []byte{'\n'})
-		_, _ = t.hash.Write(line) // never fails
-		t.open = true
+		t.line = append(t.line, line...)
 		if ended {
 			t.end()
-			_ = t.hash.WriteByte('\n') // never fails
 		}
 		rest = tail
 	}
 	return len(p), nil
 }
 
-// end is called where a line ends.
-func (t *trail) end() {
-	if t.open {
-		t.sums, t.open = append(t.sums, t.hash.Sum64()), false
+// end is called where a line ends, and reports whether it says anything.
+func (t *trail) end() bool {
+	t.count++
+	line := bytes.TrimSpace(t.line)
+	t.line = t.line[:0]
+	if len(line) == 0 || line[0] == '#' {
+		return false
 	}
+	if len(t.sums) == 0 {
+		t.first = bytes.Clone(line)
+	}
+	_, _ = t.hash.Write(line)  // never fails
+	_ = t.hash.WriteByte('\n') // never fails
+	t.sums, t.lines = append(t.sums, t.hash.Sum64()), append(t.lines, t.count)
+	return true
 }
 
 // finish is called where the text ends.
 func (t *trail) finish() {
-	t.torn = t.open
-	t.end()
+	t.torn = len(t.line) > 0 && t.end()
 }
 
-// cutOf returns how many lines are left of another version, if this one is its
-// beginning and shorter, in the same file. A last line that is cut is not left.
-func (t *trail) cutOf(old *trail) (left int, ok bool) {
-	if old == nil || t.file == nil || old.file == nil || !os.SameFile(t.file, old.file) || len(t.sums) > len(old.sums) {
+// cutOf returns how many lines, of those that say something, this version has in
+// common with another one, if it has no others, and fewer than the other, in the
+// same file. A last line that is cut says nothing.
+func (t *trail) cutOf(whole *trail) (left int, ok bool) {
+	if whole == nil || t.file == nil || whole.file == nil || !os.SameFile(t.file, whole.file) || len(t.sums) > len(whole.sums) {
 		return 0, false
 	}
 	left = len(t.sums)
-	if left > 0 && t.sums[left-1] != old.sums[left-1] {
-		if left--; !t.torn || left == 0 || t.sums[left-1] != old.sums[left-1] {
+	if left > 0 && t.sums[left-1] != whole.sums[left-1] {
+		if left--; !t.torn || left > 0 && t.sums[left-1] != whole.sums[left-1] || left == 0 && !bytes.HasPrefix(whole.first, t.first) {
 			return 0, false
 		}
 	}
-	return left, left < len(old.sums)
+	return left, left < len(whole.sums)
 }
 
-// checkCut refuses a version that is the beginning of the one that is served, in
-// the same file, and has lost what denies: it is more likely a file that is being
-// written, or was cut short, than somebody's will. A version that only takes
-// access away is never refused so.
-func checkCut(name string, next, served *trail, old *table.Table) error {
-	left, ok := next.cutOf(served)
-	if !ok {
-		return nil
+// lineOf returns the number of the last of so many lines that say something, or
+// that of the text's last line where it has fewer.
+func (t *trail) lineOf(left int) int {
+	switch {
+	case left == 0:
+		return 0
+	case left > len(t.lines):
+		return int(t.count)
 	}
-	line := engine.LostDeny(served.model, old, left)
-	if line == 0 {
-		return nil
+	return int(t.lines[left-1])
+}
+
+// lostRoles are the names that were roles of a version and of what it is the
+// beginning of, and stand behind its first so many lines. Whoever is called so
+// was refused, and would have what the role may now.
+func lostRoles(old *engine.Version, left int) map[string]bool {
+	lost := map[string]bool{}
+	maps.Copy(lost, old.Kept)
+	for _, edges := range old.Table.Edges {
+		for _, e := range edges {
+			if int(e.Line) > left {
+				lost[old.Table.Symbols.Text(e.Role)] = true
+			}
+		}
 	}
-	return refuse(name, "policy-cut", "is the beginning of what is served, %d of %d lines: without line %d somebody would have more access; write the rest, or send SIGHUP if it is meant",
-		left, len(served.sums), line)
+	return lost
 }

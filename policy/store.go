@@ -98,6 +98,7 @@ type Store struct {
 
 	loading sync.Mutex // one reload at a time
 	trail   *trail     // of the version that is served
+	whole   *trail     // of the one that it is the beginning of; else its own
 }
 
 // A refusal is what became of the newest version.
@@ -178,6 +179,9 @@ func (s *Store) reload(ctx context.Context, confirmed bool) error {
 		s.current.Store(next)
 	}
 	s.trail = trail // the same text may be in another file now
+	if next.Kept == nil {
+		s.whole = trail
+	}
 	s.refusal.Store(nil)
 	return nil
 }
@@ -208,7 +212,7 @@ func (s *Store) version(ctx context.Context, text *Text, old *engine.Version, co
 	if s.opts.RequireDomain && !m.Root.Asks("dom") {
 		return nil, nil, refuse(text.ModelName, "model-domain", "there are several downloads, and the model does not ask for dom: add dom to request_definition, policy_definition and the matcher")
 	}
-	trail := newTrail(s.trail, text.File, m)
+	trail := newTrail(s.whole, text.File, m)
 	digest := sha256.New()
 	_, _ = fmt.Fprintf(digest, "%d:%s", len(text.Model), text.Model) // never fails
 	t, findings, err := table.Read(ctx, text.PolicyName, io.TeeReader(text.Policy, io.MultiWriter(digest, trail)), m)
@@ -221,22 +225,28 @@ func (s *Store) version(ctx context.Context, text *Text, old *engine.Version, co
 	}
 	sum := [sha256.Size]byte(digest.Sum(nil))
 	trail.finish()
-	if old != nil && old.Digest == sum {
+	left, isCut := trail.cutOf(s.whole)
+	isCut = isCut && !confirmed
+	if old != nil && old.Digest == sum && isCut == (old.Kept != nil) {
 		return old, trail, nil
 	}
-	if err := s.checkSize(text.PolicyName, t, old); err != nil {
+	if err := s.checkSize(text.PolicyName, t, m, old); err != nil {
 		return nil, nil, err
 	}
-	if old != nil && !confirmed {
-		if err := checkCut(text.PolicyName, trail, s.trail, old.Table); err != nil {
-			return nil, nil, err
+	var kept map[string]bool
+	if isCut {
+		behind := s.trail.lineOf(left)
+		if line := engine.LostDeny(s.trail.model, old.Table, behind); line > 0 {
+			return nil, nil, refuse(text.PolicyName, "policy-cut", "is the beginning of what is served, %d of %d lines: without line %d somebody would have more access; write the rest, or send SIGHUP if it is meant",
+				behind, s.trail.count, line)
 		}
+		kept = lostRoles(old, behind)
 	}
 	v, err := engine.NewVersion(m, t, engine.Options{RoleDepth: s.opts.RoleDepth})
 	if err != nil {
 		return nil, nil, refuse(text.ModelName, "model-matcher", "%v", err)
 	}
-	v.Generation, v.Digest, v.File = 1, sum, filepath.Base(text.PolicyName)
+	v.Generation, v.Digest, v.File, v.Kept = 1, sum, filepath.Base(text.PolicyName), kept
 	v.Findings = append(slices.Clip(m.Warnings), findings...)
 	if old != nil {
 		v.Generation = old.Generation + 1
@@ -245,8 +255,12 @@ func (s *Store) version(ctx context.Context, text *Text, old *engine.Version, co
 }
 
 // checkSize refuses a version that is empty or has lost over half of its lines:
-// it is more likely a file cut short than somebody's will.
-func (s *Store) checkSize(name string, t *table.Table, old *engine.Version) error {
+// it is more likely a file cut short than somebody's will. One that is empty is
+// never served where it may let everybody in.
+func (s *Store) checkSize(name string, t *table.Table, m *model.Model, old *engine.Version) error {
+	if t.Rows.Len() == 0 && m.AsksPolicy && m.Effect != model.DenyOverride && m.MayHoldForNothing(m.Root) {
+		return refuse(name, "policy-empty", "there is no p line, and where there is none the matcher may hold for everybody: add a line that allows nothing")
+	}
 	if s.opts.AllowShrink {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strings"
 
 	"securefiles/policy/internal/model"
@@ -35,9 +36,10 @@ func LostDeny(m *model.Model, t *table.Table, left int) int {
 			}
 		}
 	}
+	plain := isPlain(m)
 	for _, edges := range t.Edges {
 		for _, e := range edges {
-			if int(e.Line) > left && c.gives(e, before, now, below) {
+			if int(e.Line) > left && c.gives(e, plain, before, now, below) {
 				return int(e.Line)
 			}
 		}
@@ -76,12 +78,33 @@ func (c *cut) text(column, row int) string {
 	return c.table.Symbols.Text(c.table.Rows.Cols[column][row])
 }
 
+// isPlain reports whether whom a line is of stands in the line: the matcher asks
+// r.sub for a role that p has, or for being what p has, and in no other way; and
+// without a line that allows there is no access.
+func isPlain(m *model.Model) bool {
+	subjects := m.SubjectColumns()
+	var plain func(*model.Term) bool
+	plain = func(t *model.Term) bool {
+		switch {
+		case t.Op == model.Not:
+			return !t.LooksAtLine() && !t.Asks("sub")
+		case t.Op != model.Leaf:
+			return !slices.ContainsFunc(t.Kids, func(kid *model.Term) bool { return !plain(kid) })
+		case t.Asks("sub") || len(m.RoleCalls(&t.Part)) > 0 || slices.ContainsFunc(t.Columns, func(column int) bool { return slices.Contains(subjects, column) }):
+			return (t.Atom.Kind == model.Role || t.Atom.Kind == model.Equal) && m.Request[t.Atom.Request] == "sub"
+		}
+		return true
+	}
+	return m.Effect != model.DenyOverride && m.Effect != model.SubjectPriority && len(m.Roles) == 1 && !m.Evaluates && plain(m.Root)
+}
+
 // gives reports whether somebody may have more without a role: where a line that
 // is left denies the role, or one above it, and another allows something of that
-// to whom the role was taken from; and where the model asks who has it not.
-func (c *cut) gives(lost table.Edge, before, now, below roles) bool {
+// to whom the role was taken from; and where the model asks who has it not. Of a
+// model that is not plain, whatever is denied may be of the role.
+func (c *cut) gives(lost table.Edge, plain bool, before, now, below roles) bool {
 	taken := before.from(lost.Role)
-	if c.asksWhoHasNot(c.model.Root, false, taken) {
+	if c.asksWhoHasNot(c.model.Root, false, taken) || !plain && (len(c.denies) > 0 || c.model.Effect == model.SubjectPriority) {
 		return true
 	}
 	// Whoever had it, by whatever name, and whatever groups they come with.
@@ -125,13 +148,15 @@ func (c *cut) isOf(row int, names map[table.Symbol]bool) bool {
 	return len(c.subjects) == 0
 }
 
-// goesWith reports whether whoever an allow line speaks of is denied by another.
+// goesWith reports whether whoever an allow line speaks of is denied by another. A
+// longer chain of roles may be longer than is followed, and one that holds in a
+// domain does not hold in others.
 func (c *cut) goesWith(allow, deny int, now roles) bool {
-	if len(c.subjects) != 1 {
+	if len(c.subjects) != 1 || c.model.Roles["g"] != 2 {
 		return false
 	}
 	column := c.table.Rows.Cols[c.subjects[0]]
-	return now.from(column[allow])[column[deny]]
+	return column[allow] == column[deny] || slices.Contains(now[column[allow]], column[deny])
 }
 
 // overlap reports whether a path may be of two lines.

@@ -28,6 +28,10 @@ type Version struct {
 	Engine     *Engine
 	Findings   []finding.Finding
 
+	// Kept are names that were roles before the file was cut, and are reserved
+	// until it is whole.
+	Kept map[string]bool
+
 	reserved []uint64 // a bit for each symbol: roles, which no subject may be called
 }
 
@@ -64,7 +68,7 @@ func (v *Version) decide(q *authz.Query) (authz.Decision, error) {
 		return d, fmt.Errorf("%w: %q is no name of a subject", authz.ErrReservedSubject, q.Principal.Subject)
 	}
 	subject := v.Engine.Lookup(q.Principal.Subject)
-	if subject != table.NoSymbol && v.IsReserved(subject) {
+	if subject != table.NoSymbol && v.IsReserved(subject) || v.Kept[q.Principal.Subject] {
 		return d, fmt.Errorf("%w: %q is a role", authz.ErrReservedSubject, q.Principal.Subject)
 	}
 	allowed, row, err := v.Engine.decide(q, subject)

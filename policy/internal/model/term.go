@@ -84,6 +84,27 @@ type Term struct {
 	Atom *Atom
 }
 
+// MayHoldForNothing reports whether a term may hold where every field of p is
+// empty, as Casbin evaluates it where there is no line: r.obj != p.obj does, and
+// regexMatch(r.obj, p.obj), for an empty expression matches everything.
+func (m *Model) MayHoldForNothing(t *Term) bool {
+	mayHold := func(kid *Term) bool { return m.MayHoldForNothing(kid) }
+	switch {
+	case t.Op == Or:
+		return slices.ContainsFunc(t.Kids, mayHold)
+	case t.Op == And:
+		return !slices.ContainsFunc(t.Kids, func(kid *Term) bool { return !mayHold(kid) })
+	case t.Op == Not:
+		return true
+	case t.Atom.Kind == Constant:
+		return t.Atom.Text == ""
+	case t.Atom.Kind == Equal, t.Atom.Kind == Role, t.Atom.Kind == Pattern && t.Atom.Function != "regexMatch" && t.Atom.Function != "=~":
+		// Nobody and no path is called nothing; an address may be unknown.
+		return !slices.Contains([]string{"sub", "obj", "act"}, m.Request[t.Atom.Request])
+	}
+	return true
+}
+
 // Clauses are what must all hold: those that && joins.
 func (c *Term) Clauses() []*Term { return c.operands(And) }
 
