@@ -255,9 +255,10 @@ func (r *Reloaders) note(row *row, err error, asked bool) {
 	}
 }
 
-// wait tells of a change that is not taken because its writer has not closed it.
+// wait tells of a change that is not taken because its writer has not closed it,
+// or does not leave it alone.
 func (r *Reloaders) wait(row *row, file string) {
-	err := fmt.Errorf("%s has been open for writing for a minute: close it, or rename a whole file into its place; SIGHUP takes it as it is", file)
+	err := fmt.Errorf("%s has been open for writing, or has not stopped changing, for a minute: close it, or rename a whole file into its place; SIGHUP takes it as it is", file)
 	row.mu.Lock()
 	row.waiting = err
 	row.mu.Unlock()

@@ -52,8 +52,9 @@ type Watch struct {
 	// Changed was last called, and nobody writes to them: a time to read them
 	// again, if need be. It may be nil.
 	Idle func()
-	// Waiting is called once for a change that its writer has kept open for a
-	// minute. It may be nil.
+	// Waiting is called for a change that its writer has kept open for a minute,
+	// or where none can be seen, that has not become quiet for so long; and again
+	// a minute later if more is written. It may be nil.
 	Waiting func(file string)
 }
 
@@ -243,6 +244,9 @@ func (f *file) note(k kind) {
 	case lost, left: // whether somebody writes can no longer be seen
 		f.writing, f.whole = false, false
 	case written:
+		if f.reported { // whoever was told may have read it since
+			f.reported, f.changing = false, time.Time{}
+		}
 		f.changed, f.writing, f.whole = true, true, false
 	case closed:
 		f.writing, f.whole = false, true
@@ -336,7 +340,8 @@ func (s *state) idle() bool {
 // waiting returns a file whose writer takes long, once.
 func (s *state) waiting(now time.Time) string {
 	for _, f := range s.files {
-		if f.writing && !f.reported && !f.changing.IsZero() && now.Sub(f.changing) >= patience {
+		busy := f.writing || !f.since.IsZero() && now.Sub(f.since) < quiet
+		if busy && !f.reported && !f.changing.IsZero() && now.Sub(f.changing) >= patience {
 			f.reported = true
 			return f.name
 		}

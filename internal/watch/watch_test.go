@@ -293,6 +293,53 @@ func TestWriterThatTakesLongIsNamedOnce(t *testing.T) {
 	}
 }
 
+// Somebody who was told may have read the file as it was. What is written after
+// that is named too.
+func TestWriterThatGoesOnIsNamedAgain(t *testing.T) {
+	file := newFile(t, "one")
+	w := begin(t, false, file)
+	writing := open(t, file, os.O_TRUNC)
+	for _, text := range []string{"two", "three"} {
+		writing.write(text)
+		w.notYet(patience)
+		w.notYet(interval)
+		if len(w.slow) != 1 {
+			t.Fatalf("after %q it was named %d times, want once", text, len(w.slow))
+		}
+		<-w.slow
+	}
+	w.notYet(long)
+	if len(w.slow) != 0 {
+		t.Error("it was named again, though nothing more was written")
+	}
+}
+
+// Where no writer can be seen, a file that is never quiet does not go unnoticed.
+func TestFileThatIsNeverQuietIsNamed(t *testing.T) {
+	for name, blind := range map[string]bool{"by an event": false, "by looking": true} {
+		t.Run(name, func(t *testing.T) {
+			file := newFile(t, "one")
+			w := begin(t, blind, file)
+			for i := range patience / (quiet - interval) {
+				if len(w.slow) != 0 {
+					t.Fatalf("it was named after %s", i*(quiet-interval))
+				}
+				must(t, os.Chtimes(file, w.now, w.now.Add(i))) // no event tells of it
+				w.notYet(quiet - interval)
+			}
+			must(t, os.Chtimes(file, w.now, w.now))
+			w.notYet(2 * interval)
+			if len(w.slow) != 1 || <-w.slow != file {
+				t.Fatalf("it was named %d times more, want once", len(w.slow))
+			}
+			w.pass(quiet)
+			if got := w.calls(); !slices.Equal(got, []string{"one"}) {
+				t.Errorf("told %q", got)
+			}
+		})
+	}
+}
+
 // Files that decisions need together are told together.
 func TestNoFileIsToldWhileAnotherIsWritten(t *testing.T) {
 	model, policy := newFile(t, "model"), newFile(t, "policy")
