@@ -168,19 +168,23 @@ func (r *Reloaders) Run(ctx context.Context) error {
 			})
 		}
 		if len(row.Files) > 0 {
-			w := &watch.Watch{
-				Files:   row.Files,
-				Changed: func() { r.load(ctx, row, row.Reload, false) },
-				Idle:    func() { r.again(ctx, row) },
-				Waiting: func(file string) { r.wait(row, file) },
-			}
 			group.Go(func() error {
-				w.Run(ctx)
+				r.watch(ctx, row).Run(ctx)
 				return nil
 			})
 		}
 	}
 	return group.Wait()
+}
+
+// watch says what is to be done about the files of a row.
+func (r *Reloaders) watch(ctx context.Context, row *row) *watch.Watch {
+	return &watch.Watch{
+		Files:   row.Files,
+		Changed: func() { r.load(ctx, row, row.Reload, false) },
+		Idle:    func() { r.again(ctx, row) },
+		Waiting: func(file string) { r.wait(row, file) },
+	}
 }
 
 // All loads all rows, one after the other, whether anything has changed or not.

@@ -268,7 +268,7 @@ func TestEndOfTheServiceIsNoFault(t *testing.T) {
 // A change that waits for its writer is not silent.
 func TestFileThatIsBeingWrittenIsVisible(t *testing.T) {
 	l := newLoader(nil)
-	l.reloaders.wait(l.row(), "/etc/users")
+	l.reloaders.watch(t.Context(), l.row()).Waiting("/etc/users")
 	if got := l.logged(); !slices.Equal(got, []string{"users waits for its writer, the last good version goes on serving"}) {
 		t.Errorf("logged %q", got)
 	}
