@@ -3,6 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -10,9 +15,13 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"log/slog"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,18 +29,21 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
-
-	"securefiles/internal/admin"
-	"securefiles/internal/frontend"
-	"securefiles/internal/identity"
+	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"securefiles/authz"
+	"securefiles/internal/admin"
 	"securefiles/internal/cli"
 	"securefiles/internal/config"
+	"securefiles/internal/frontend"
+	"securefiles/internal/identity"
 	"securefiles/internal/metrics"
 	"securefiles/internal/server"
 )
@@ -812,4 +824,556 @@ func TestSecretsAreReadFromTheEnvironment(t *testing.T) {
 			t.Errorf("%s is loaded again", row.Name)
 		}
 	}
+}
+
+// slowBob is bobsHash at a cost that can be told from none.
+const slowBob = "bob:$2a$11$oNgrawfoc1FcGwftNW35Su3sVMQJsyNN5Ny1.1QtXD4TUuSnrJMvC\n"
+
+// A reach is a configuration before and after one key has another value, and what
+// somebody sees of the service, or of a command, in each of them.
+type reach struct {
+	key           string // identity[].jwt.leeway
+	before, after string // yaml; %D is the test's directory
+	// see is asked of each; nil asks for a public file, as nobody.
+	see  func(k *keyTest) string
+	want [2]string // what is seen: parts of it
+}
+
+// Each key of the configuration reaches what it is for: another value is seen from
+// outside. A key without a row, and a row without a key, are errors.
+func TestEachKeyReachesItsOption(t *testing.T) {
+	const bob, header = "identity: [{htpasswd: users}]", "identity: [{header: X-User}]"
+	ask := func(lines ...string) func(*keyTest) string {
+		return func(k *keyTest) string { return k.start().ask("/downloads/a/f", lines...) }
+	}
+	askFor := func(target string, lines ...string) func(*keyTest) string {
+		return func(k *keyTest) string { return k.start().ask(target, lines...) }
+	}
+	log := func(k *keyTest) string {
+		k.start().ask("/downloads/a/f")
+		k.stop()
+		return k.log.String()
+	}
+	snippet := func(directive string) func(*keyTest) string { // the lines of the snippet that begin so
+		return func(k *keyTest) (found string) {
+			var out bytes.Buffer
+			cli.Main(k.t.Context(), []string{"nginx", "--complete", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
+			for line := range strings.Lines(out.String()) {
+				if line = strings.Join(strings.Fields(line), " "); strings.HasPrefix(line, directive) {
+					found += line + "\n"
+				}
+			}
+			return found
+		}
+	}
+	accepted := func(k *keyTest) string {
+		c, err := config.Load(k.file, nil)
+		if err == nil {
+			_, err = open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
+		}
+		return fmt.Sprint("error ", err)
+	}
+	jwt := func(more string) string {
+		return "identity: [{jwt: {issuer: app, audience: [files], jwks_file: keys.json" + more + "}}]"
+	}
+	bearer := func(claims string) func(*keyTest) string {
+		return func(k *keyTest) string {
+			return k.start().ask("/downloads/a/f", "Authorization: Bearer "+k.token(claims))
+		}
+	}
+	session := func(more string) string { return "identity: [{session: {url: %A, cookies: [id]" + more + "}}]" }
+	certificate := func(subject string) string { return "identity: [{certificate: {" + subject + "}}]" }
+	withCertificate := func(k *keyTest) string {
+		return k.start().ask("/downloads/a/f", "X-Securefiles-Client-Verify: SUCCESS", "X-Securefiles-Client-Dn: OU=staff,CN=alice",
+			"X-Securefiles-Client-Certificate: "+k.certificate())
+	}
+	download := func(more string) string {
+		return "downloads: [{name: main, url: /downloads/, internal: /protected/, root: /srv/files" + more + "}]"
+	}
+	public := askFor("/downloads/public/f.txt")
+
+	rows := []reach{
+		{"listen", "listen: unix:%D/n.sock", "listen: unix:%D/other.sock", func(k *keyTest) string {
+			k.start()
+			_, err := os.Stat(filepath.Join(k.dir, "other.sock"))
+			return fmt.Sprint("other socket: ", err == nil)
+		}, [2]string{"false", "true"}},
+		{"listen_insecure", "listen: 0.0.0.0:9180", "listen: 0.0.0.0:9180\nlisten_insecure: true", accepted, [2]string{"listen_insecure", "error <nil>"}},
+		{"listen_peer_uids", fmt.Sprintf("listen_peer_uids: [%d]", os.Getuid()), fmt.Sprintf("listen_peer_uids: [%d]", os.Getuid()+1), public, [2]string{"204", "no answer"}},
+		{"proxy_secret_file", "", "proxy_secret_file: secret", public, [2]string{"204", "403 request"}},
+		{"admin", "", "admin: unix:%D/other.sock", func(k *keyTest) string {
+			k.start()
+			_, err := os.Stat(filepath.Join(k.dir, "other.sock"))
+			return fmt.Sprint("other socket: ", err == nil)
+		}, [2]string{"false", "true"}},
+		{"admin_insecure", "admin: 0.0.0.0:9181", "admin: 0.0.0.0:9181\nadmin_insecure: true", accepted, [2]string{"admin_insecure", "error <nil>"}},
+		{"admin_token_file", "", "admin_token_file: secret", func(k *keyTest) string {
+			return k.start().admin(http.MethodPost, "/explain")
+		}, [2]string{"404", "401"}},
+		{"shutdown_timeout", session(""), session("") + "\nshutdown_timeout: 1ms", func(k *keyTest) string {
+			k.hold = make(chan struct{}) // for as long as the call may take
+			k.start()
+			asked := make(chan string)
+			go func() { asked <- k.ask("/downloads/a/f", "Cookie: id=alice") }()
+			k.reached()
+			status := k.stop()
+			close(k.hold)
+			<-asked
+			return fmt.Sprintf("exit status %d", status)
+		}, [2]string{"exit status 0", "exit status 2"}},
+		{"shutdown_delay", "", "shutdown_delay: 1500ms", func(k *keyTest) string {
+			k.start()
+			begin := time.Now()
+			k.stop()
+			return fmt.Sprint("delayed: ", time.Since(begin) >= 1500*time.Millisecond)
+		}, [2]string{"false", "true"}},
+		{"login_url", bob, bob + "\nlogin_url: /login/?next={next}", ask("Accept: text/html"), [2]string{"401 anonymous", "302 anonymous Location=/login/?next=%2Fdownloads%2Fa%2Ff"}},
+
+		{"downloads[].name", download(""), strings.Replace(download(""), "main", "other", 1), func(k *keyTest) string {
+			k.start().ask("/downloads/public/f")
+			return k.admin(http.MethodGet, "/metrics")
+		}, [2]string{`decisions_total{decision="allow",download="main",reason="policy"} 1`, `decisions_total{decision="allow",download="other",reason="policy"} 1`}},
+		{"downloads[].url", download(""), strings.Replace(download(""), "/downloads/", "/other/", 1), askFor("/other/public/f"), [2]string{"400 path", "204"}},
+		{"downloads[].internal", download(""), strings.Replace(download(""), "/protected/", "/hidden/", 1), public, [2]string{"Location=/protected/public/f", "Location=/hidden/public/f"}},
+		{"downloads[].root", download(""), strings.Replace(download(""), "/srv/files", "/srv/other", 1), snippet("alias"), [2]string{"alias /srv/files/;", "alias /srv/other/;"}},
+		{"downloads[].insecure_follow_symlinks", download(""), download(", insecure_follow_symlinks: true"), snippet("disable_symlinks"), [2]string{"disable_symlinks on", "disable_symlinks off"}},
+		{"downloads[].disposition", download(""), download(", disposition: inline"), public, [2]string{"Disposition=attachment", "Disposition=inline"}},
+		{"downloads[].deny_status", header + "\n" + download(""), header + "\n" + download(", deny_status: 403"), askFor("/downloads/none", "X-User: alice"), [2]string{"404 default-deny", "403 default-deny"}},
+		{"downloads[].cache_control", download(""), download(", cache_control: no-cache"), public, [2]string{"Control=private, no-store", "Control=no-cache"}},
+		{"downloads[].content_security_policy", download(""), download(", content_security_policy: sandbox"), public, [2]string{"Csp=default-src", "Csp=sandbox"}},
+
+		{"policy.model", "", "policy: {model: exact.conf}", public, [2]string{"204", "401"}},
+		{"policy.file", "", "policy: {file: other.csv}", public, [2]string{"204", "401"}},
+		{"policy.allow_shrink", "policy: {file: empty.csv}", "policy: {file: empty.csv, allow_shrink: true}", public, [2]string{"policy-empty", "401"}},
+		{"policy.role_depth", header, header + "\npolicy: {role_depth: 12}", askFor("/downloads/deep/f", "X-User: deep"), [2]string{"404", "204"}},
+		{"policy.shadow_share", "", "policy: {shadow_share: 1}", func(k *keyTest) string {
+			k.start()
+			for deadline := time.Now().Add(10 * time.Second); ; {
+				k.ask("/downloads/public/f")
+				const same = `securefiles_policy_shadow_decisions_total{result="same"} `
+				_, count, _ := strings.Cut(k.admin(http.MethodGet, "/metrics"), same)
+				if again := strings.HasPrefix(k.want, "again: true"); !strings.HasPrefix(count, "0") || !again || time.Now().After(deadline) {
+					return fmt.Sprint("again: ", !strings.HasPrefix(count, "0"))
+				}
+			}
+		}, [2]string{"again: false", "again: true"}},
+
+		{"identity[].header", header, "identity: [{header: X-Other}]", ask("X-Other: alice"), [2]string{"401 anonymous", "204"}},
+		{"identity[].groups_header", header, "identity: [{header: X-User, groups_header: X-Groups}]", askFor("/downloads/staff/f", "X-User: zoe", "X-Groups: staff"), [2]string{"404", "204"}},
+		{"identity[].nginx_value", header, "identity: [{header: X-User, nginx_value: $gateway_user}]", snippet("proxy_set_header X-User"), [2]string{`X-User "";`, "X-User $gateway_user;"}},
+		{"identity[].nginx_groups_value", "identity: [{header: X-User, groups_header: X-Groups}]", "identity: [{header: X-User, groups_header: X-Groups, nginx_groups_value: $gateway_groups}]", snippet("proxy_set_header X-Groups"),
+			[2]string{`X-Groups "";`, "X-Groups $gateway_groups;"}},
+		{"identity[].htpasswd", bob, "identity: [{htpasswd: nobody}]", askFor("/downloads/b/f", basicBob), [2]string{"204", "401 credentials"}},
+		{"identity[].realm", bob, "identity: [{htpasswd: users, realm: the vault}]", ask(), [2]string{`realm="downloads"`, `realm="the vault"`}},
+		{"identity[].remember", "identity: [{htpasswd: slow}]", "identity: [{htpasswd: slow, remember: 1ns}]", func(k *keyTest) string {
+			k.start().ask("/downloads/b/f", basicBob)
+			least := func(lines ...string) time.Duration { // of three, for the machine may be busy
+				shortest := time.Hour
+				for range 3 {
+					begin := time.Now()
+					k.ask("/downloads/b/f", lines...)
+					shortest = min(shortest, time.Since(begin))
+				}
+				return shortest
+			}
+			wrong := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("bob:wrong"))
+			return fmt.Sprint("remembered: ", least(basicBob) < least(wrong)/4)
+		}, [2]string{"remembered: true", "remembered: false"}},
+
+		{"identity[].jwt.issuer", jwt(""), strings.Replace(jwt(""), "app", "other", 1), bearer(`{"iss": "app"}`), [2]string{"204", "401 credentials"}},
+		{"identity[].jwt.jwks_url", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/none}}]", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/keys}}]", bearer(`{}`), [2]string{"503 unavailable", "204"}},
+		{"identity[].jwt.jwks_file", jwt(""), strings.Replace(jwt(""), "keys.json", "other.json", 1), bearer(`{}`), [2]string{"204", "401 credentials"}},
+		{"identity[].jwt.insecure_http", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: http://keys.example/}}]", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: http://keys.example/, insecure_http: true}}]",
+			accepted, [2]string{"insecure_http: true", "error <nil>"}},
+		{"identity[].jwt.audience", jwt(""), strings.Replace(jwt(""), "[files]", "[others]", 1), bearer(`{}`), [2]string{"204", "401 credentials"}},
+		{"identity[].jwt.algorithms", jwt(""), jwt(", algorithms: [ES256]"), bearer(`{}`), [2]string{"204", "error"}},
+		{"identity[].jwt.cookie", jwt(""), jwt(", cookie: token"), func(k *keyTest) string { return k.start().ask("/downloads/a/f", "Cookie: token="+k.token(`{}`)) }, [2]string{"401 anonymous", "204"}},
+		{"identity[].jwt.subject_claim", jwt(""), jwt(", subject_claim: name"), bearer(`{"name": "zoe"}`), [2]string{"User=alice", "User=zoe"}},
+		{"identity[].jwt.groups_claim", jwt(""), jwt(", groups_claim: teams"), func(k *keyTest) string {
+			return k.start().ask("/downloads/staff/f", "Authorization: Bearer "+k.token(`{"sub": "zoe", "teams": ["staff"]}`))
+		}, [2]string{"404", "204"}},
+		{"identity[].jwt.leeway", jwt(""), jwt(", leeway: 5m"), bearer(fmt.Sprintf(`{"exp": %d}`, time.Now().Unix()-90)), [2]string{"401 credentials", "204"}},
+		{"identity[].jwt.refresh", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/keys}}]", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/keys, refresh: 1m}}]", func(k *keyTest) string {
+			var times int64
+			synctest.Test(k.t, func(t *testing.T) {
+				c, err := config.Load(k.file, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p, err := open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				p.Sources.Ask(ctx)
+				done := make(chan error)
+				go func() { done <- p.Sources[0].Run(ctx, func(error) {}) }()
+				time.Sleep(90 * time.Second)
+				cancel()
+				<-done
+				times = k.calls.Load()
+			})
+			return fmt.Sprintf("asked in 90 s: %d", times)
+		}, [2]string{"asked in 90 s: 1", "asked in 90 s: 2"}},
+		{"identity[].jwt.timeout", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/slow/keys}}]", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/slow/keys, timeout: 10ms}}]", bearer(`{}`), [2]string{"204", "503"}},
+
+		{"identity[].certificate.subject", certificate("subject: cn"), certificate("subject: dns"), withCertificate, [2]string{"User=alice", "User=host.example"}},
+		{"identity[].certificate.groups", certificate("subject: dns"), certificate("subject: dns, groups: ou"), func(k *keyTest) string {
+			return k.start().ask("/downloads/staff/f", "X-Securefiles-Client-Verify: SUCCESS", "X-Securefiles-Client-Dn: OU=staff,CN=alice", "X-Securefiles-Client-Certificate: "+k.certificate())
+		}, [2]string{"404", "204"}},
+
+		{"identity[].session.url", session(""), strings.Replace(session(""), "%A", "%A/zoe", 1), ask("Cookie: id=alice"), [2]string{"User=alice", "User=zoe"}},
+		{"identity[].session.insecure_http", strings.Replace(session(""), "%A", "http://app.example/", 1), strings.Replace(session(", insecure_http: true"), "%A", "http://app.example/", 1), accepted, [2]string{"insecure_http: true", "error <nil>"}},
+		{"identity[].session.socket", strings.Replace(session(""), "%A", "http://127.0.0.1:1/", 1), strings.Replace(session(", socket: %D/app.sock"), "%A", "http://127.0.0.1:1/", 1), ask("Cookie: id=alice"), [2]string{"503", "User=alice"}},
+		{"identity[].session.cookies", session(""), strings.Replace(session(""), "[id]", "[other]", 1), ask("Cookie: other=alice"), [2]string{"401 anonymous", "User=alice"}},
+		{"identity[].session.headers", session(""), session(", headers: [Authorization]"), ask("Authorization: Token alice"), [2]string{"401 anonymous", "User=alice"}},
+		{"identity[].session.send", session(""), session(", send: {X-As: zoe}"), ask("Cookie: id=alice"), [2]string{"User=alice", "User=zoe"}},
+		{"identity[].session.subject_header", session(""), session(", subject_header: X-Is"), ask("Cookie: id=alice"), [2]string{"User=alice", "User=of-a-header"}},
+		{"identity[].session.groups_header", session(", subject_header: X-Is"), session(", subject_header: X-Is, groups_header: X-In"), askFor("/downloads/staff/f", "Cookie: id=alice"), [2]string{"404", "204"}},
+		{"identity[].session.subject_path", session(""), session(", subject_path: user.name"), ask("Cookie: id=alice"), [2]string{"User=alice", "User=of-a-path"}},
+		{"identity[].session.groups_path", session(", subject_path: user.name"), session(", subject_path: user.name, groups_path: user.teams"), askFor("/downloads/staff/f", "Cookie: id=alice"), [2]string{"404", "204"}},
+		{"identity[].session.timeout", strings.Replace(session(""), "%A", "%A/slow/", 1), strings.Replace(session(", timeout: 10ms"), "%A", "%A/slow/", 1), ask("Cookie: id=alice"), [2]string{"204", "503"}},
+		{"identity[].session.remember", session(""), session(", remember: 1ns"), calls("Cookie: id=alice"), [2]string{"asked 1 times", "asked 3 times"}},
+		{"identity[].session.remember_refused", session(""), session(", remember_refused: 1ns"), calls("Cookie: id=refused"), [2]string{"asked 1 times", "asked 3 times"}},
+		{"identity[].session.ca_file", strings.Replace(session(""), "%A", "%T", 1), strings.Replace(session(", ca_file: ca.pem"), "%A", "%T", 1), ask("Cookie: id=alice"), [2]string{"503", "User=alice"}},
+		{"identity[].session.max_calls", session(""), session(", max_calls: 1"), func(k *keyTest) string {
+			k.hold = make(chan struct{})
+			k.start()
+			var asked sync.WaitGroup
+			for _, id := range []string{"alice", "zoe"} {
+				asked.Go(func() { k.ask("/downloads/a/f", "Cookie: id="+id) })
+			}
+			k.reached()
+			at := 1
+			select { // a call that has no turn is not made before the first one is given up
+			case <-k.called:
+				at = 2
+			case <-time.After(500 * time.Millisecond):
+			}
+			close(k.hold)
+			asked.Wait()
+			return fmt.Sprintf("at a time: %d", at)
+		}, [2]string{"at a time: 2", "at a time: 1"}},
+
+		{"log.format", "", "log: {format: json}", log, [2]string{"level=INFO msg=serving", `"msg":"serving"`}},
+		{"log.level", "", "log: {level: warn}", log, [2]string{"msg=serving", ""}},
+	}
+
+	keys := keysOf(reflect.TypeFor[config.Config](), "")
+	for _, row := range rows {
+		if !slices.Contains(keys, row.key) {
+			t.Errorf("%s is no key, or has two rows", row.key)
+		}
+		keys = slices.DeleteFunc(keys, func(key string) bool { return key == row.key })
+		t.Run(row.key, func(t *testing.T) {
+			var seen [2]string
+			for i, yaml := range []string{row.before, row.after} {
+				k := newKeyTest(t, yaml)
+				k.want = row.want[i]
+				seen[i] = row.see(k)
+				k.stop()
+				if !strings.Contains(seen[i], row.want[i]) {
+					t.Errorf("with\n%s\nsaw %s\nwant %s", yaml, seen[i], row.want[i])
+				}
+			}
+			if seen[0] == seen[1] || strings.Contains(seen[1], row.want[0]) || row.want[1] != "" && strings.Contains(seen[0], row.want[1]) {
+				t.Errorf("with and without it the same is seen:\n%s\n%s", seen[0], seen[1])
+			}
+		})
+	}
+	for _, key := range keys {
+		t.Errorf("%s has no row: what is seen of it?", key)
+	}
+}
+
+// keysOf returns the keys of a configuration that hold a value.
+func keysOf(t reflect.Type, path string) (keys []string) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct {
+		if t.Kind() == reflect.Slice {
+			path += "[]"
+		}
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return []string{path}
+	}
+	for i := range t.NumField() {
+		name, ok := t.Field(i).Tag.Lookup("yaml")
+		if !ok || name == "-" {
+			continue
+		}
+		keys = append(keys, keysOf(t.Field(i).Type, strings.TrimPrefix(path+"."+name, "."))...)
+	}
+	return keys
+}
+
+var basicBob = "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("bob:bob"))
+
+// calls asks three times as the same caller.
+func calls(lines ...string) func(*keyTest) string {
+	return func(k *keyTest) string {
+		k.start()
+		for range 3 {
+			k.ask("/downloads/a/f", lines...)
+		}
+		return fmt.Sprintf("asked %d times", k.calls.Load())
+	}
+}
+
+// A keyTest is a service with one configuration, and an application that it may ask.
+type keyTest struct {
+	t         *testing.T
+	dir, file string
+	want      string
+	key       ed25519.PrivateKey
+
+	calls  atomic.Int64  // of the application
+	called chan struct{} // at each
+	hold   chan struct{} // keeps it from answering; nil for nothing
+
+	log    *syncedBuffer
+	cancel context.CancelFunc
+	ended  chan int
+	failed string // why it did not start
+}
+
+func newKeyTest(t *testing.T, yaml string) *keyTest {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "key") // short: sockets have names of at most 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	k := &keyTest{t: t, dir: dir, file: filepath.Join(dir, "securefiles.yaml"), called: make(chan struct{}, 100)}
+	k.key = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize))
+	plain, encrypted := httptest.NewServer(http.HandlerFunc(k.answer)), httptest.NewUnstartedServer(http.HandlerFunc(k.answer))
+	encrypted.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of handshakes that are to fail
+	encrypted.StartTLS()
+	socket, err := net.Listen("unix", filepath.Join(dir, "app.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := &http.Server{Handler: http.HandlerFunc(k.answer), ReadHeaderTimeout: time.Minute}
+	go func() { _ = local.Serve(socket) }() // until it is closed
+	t.Cleanup(func() { plain.Close(); encrypted.Close(); _ = local.Close() })
+
+	deep := "p, role11, /deep/**, read, allow\ng, deep, role0\n"
+	for i := range 11 {
+		deep += fmt.Sprintf("g, role%d, role%d\n", i, i+1)
+	}
+	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{2}, ed25519.SeedSize))
+	for name, text := range map[string]string{
+		"policy.csv": "p, @anyone, /public/**, read, allow\np, @authenticated, /a/**, read, allow\np, bob, /b/**, read, allow\np, @staff, /staff/**, read, allow\n" + deep,
+		"other.csv":  "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
+		"exact.conf": strings.Replace(starterModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
+		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
+		"keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken,
+		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})),
+	} {
+		writeFile(t, filepath.Join(dir, name), text)
+	}
+	yaml = strings.NewReplacer("%D", dir, "%A", plain.URL, "%T", encrypted.URL).Replace(yaml)
+	for key, value := range map[string]string{"listen": "unix:" + dir + "/n.sock", "admin": "unix:" + dir + "/a.sock", "shutdown_delay": "1ms"} {
+		if !strings.Contains("\n"+yaml, "\n"+key+":") {
+			yaml += "\n" + key + ": " + value
+		}
+	}
+	writeFile(t, k.file, yaml+"\n")
+	return k
+}
+
+func starterModel(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("examples/starter/model.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func jwksOf(key ed25519.PrivateKey) string {
+	return fmt.Sprintf(`{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","use":"sig","x":%q}]}`, base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)))
+}
+
+// token returns a token of alice's with other claims besides.
+func (k *keyTest) token(claims string) string {
+	all := map[string]any{"iss": "app", "aud": "files", "sub": "alice", "exp": time.Now().Unix() + 60}
+	if err := json.Unmarshal([]byte(claims), &all); err != nil {
+		k.t.Fatal(err)
+	}
+	payload, err := json.Marshal(all)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	input := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload)
+	return input + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(k.key, []byte(input)))
+}
+
+// certificate returns a client's certificate as nginx sends it.
+func (k *keyTest) certificate() string {
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "alice", OrganizationalUnit: []string{"staff"}},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		EmailAddresses: []string{"alice@example.org"}, DNSNames: []string{"host.example"},
+	}, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "ca"}}, k.key.Public(), k.key)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return url.PathEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+}
+
+// reached waits until the application is asked.
+func (k *keyTest) reached() {
+	k.t.Helper()
+	select {
+	case <-k.called:
+	case <-time.After(20 * time.Second):
+		k.t.Fatal("the application was not asked")
+	}
+}
+
+// answer is the application: it tells who has a cookie, and its issuer's keys.
+func (k *keyTest) answer(w http.ResponseWriter, r *http.Request) {
+	k.calls.Add(1)
+	k.called <- struct{}{}
+	if k.hold != nil {
+		<-k.hold
+	}
+	if strings.HasPrefix(r.URL.Path, "/slow/") {
+		time.Sleep(200 * time.Millisecond) // the application is slow: that is what is tested
+	}
+	subject := strings.TrimPrefix(r.Header.Get("Authorization"), "Token ")
+	for _, name := range []string{"id", "other"} {
+		if c, err := r.Cookie(name); err == nil {
+			subject = c.Value
+		}
+	}
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/keys"):
+		_, _ = io.WriteString(w, jwksOf(k.key)) // whoever asks sees that it is cut
+		return
+	case r.URL.Path == "/none":
+		http.NotFound(w, r)
+		return
+	case r.URL.Path == "/zoe":
+		subject = "zoe"
+	case r.Header.Get("X-As") != "":
+		subject = r.Header.Get("X-As")
+	case subject == "refused":
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Is", "of-a-header")
+	w.Header().Set("X-In", "staff")
+	_ = json.NewEncoder(w).Encode(map[string]any{"subject": subject, "groups": []string{}, "user": map[string]any{"name": "of-a-path", "teams": []string{"staff"}}})
+}
+
+// start starts the service and waits until it serves, or does not.
+func (k *keyTest) start() *keyTest {
+	ctx, cancel := context.WithCancel(k.t.Context())
+	k.cancel, k.ended = cancel, make(chan int, 1)
+	k.log = new(syncedBuffer)
+	go func() {
+		k.ended <- cli.Main(ctx, []string{"serve", "--config", k.file}, cli.Env{Stdout: io.Discard, Stderr: k.log}, cli.Program{Open: open, Serve: serve})
+	}()
+	deadline := time.Now().Add(20 * time.Second)
+	for !strings.HasPrefix(k.admin(http.MethodGet, "/healthz"), "200") {
+		select {
+		case status := <-k.ended:
+			k.failed = fmt.Sprintf("error: status %d: %s", status, k.log.String())
+			k.ended <- status
+			return k
+		default:
+		}
+		if time.Now().After(deadline) {
+			k.t.Fatalf("it does not serve: %s", k.log.String())
+		}
+	}
+	return k
+}
+
+// stop stops it, and returns its exit status.
+func (k *keyTest) stop() int {
+	if k.cancel == nil {
+		return 0
+	}
+	k.cancel()
+	k.cancel = nil
+	return <-k.ended
+}
+
+// A syncedBuffer may be read while it is written.
+type syncedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *syncedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// overUnix asks over a unix socket of the configuration.
+func (k *keyTest) overUnix(key string, r *http.Request) (*http.Response, error) {
+	c, err := config.Load(k.file, nil)
+	if err != nil {
+		return nil, err
+	}
+	address := map[string]string{"listen": c.Listen, "admin": c.Admin}[key]
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(address, config.UnixPrefix))
+	}}
+	return transport.RoundTrip(r)
+}
+
+// ask puts nginx's question, and returns what nginx learns.
+func (k *keyTest) ask(target string, lines ...string) string {
+	if k.failed != "" {
+		return k.failed
+	}
+	r, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, "http://securefiles/authorize", nil)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	r.Header.Set("X-Original-URI", target)
+	r.Header.Set("X-Original-Method", http.MethodGet)
+	for _, line := range lines {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Add(name, value)
+	}
+	resp, err := k.overUnix("listen", r)
+	if err != nil {
+		return "no answer: " + err.Error()
+	}
+	defer resp.Body.Close() //nolint:errcheck // it has none
+	out := fmt.Sprintf("%d %s", resp.StatusCode, resp.Header.Get("X-Securefiles-Reason"))
+	for _, name := range []string{"Location", "WWW-Authenticate", "X-Securefiles-Location", "X-Securefiles-User", "X-Securefiles-Disposition", "X-Securefiles-Cache-Control", "X-Securefiles-Csp"} {
+		if value := resp.Header.Get(name); value != "" {
+			out += " " + name + "=" + value
+		}
+	}
+	return out
+}
+
+// admin asks the admin listener.
+func (k *keyTest) admin(method, path string) string {
+	r, err := http.NewRequestWithContext(k.t.Context(), method, "http://securefiles"+path, nil)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	resp, err := k.overUnix("admin", r)
+	if err != nil {
+		return "no answer: " + err.Error()
+	}
+	defer resp.Body.Close() //nolint:errcheck // it has been read
+	body, err := io.ReadAll(resp.Body)
+	return fmt.Sprint(resp.StatusCode, " ", string(body), err)
 }
