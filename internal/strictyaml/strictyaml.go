@@ -75,7 +75,7 @@ var goField = regexp.MustCompile(`^cannot unmarshal (\S+) into Go struct field \
 
 // Decode reads the one document of a text.
 func (d *Document) Decode(text []byte, into any) error {
-	root, err := parser.ParseBytes(text, 0)
+	root, err := parse(text)
 	if err != nil {
 		return d.Place(err)
 	}
@@ -83,11 +83,30 @@ func (d *Document) Decode(text []byte, into any) error {
 		return &Error{File: d.File, Line: root.Docs[1].Start.Position.Line, Column: 1, Message: "a second document: keep one, without ---"}
 	}
 	d.root = root
-	err = yaml.UnmarshalWithOptions(text, into, yaml.Strict())
+	err = whatever(func() error { return yaml.UnmarshalWithOptions(text, into, yaml.Strict()) })
 	if err != nil && !errors.Is(err, io.EOF) {
 		return d.Place(err)
 	}
 	return nil
+}
+
+func parse(text []byte) (root *ast.File, err error) {
+	err = whatever(func() error {
+		root, err = parser.ParseBytes(text, 0)
+		return err
+	})
+	return root, err
+}
+
+// whatever calls the library, and makes an error of its panics: it has some for what
+// hardly anybody writes, such as a list that is a tag and nothing else.
+func whatever(read func() error) (err error) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			err = fmt.Errorf("cannot be read as YAML (%v): keep to keys, texts, numbers and lists, without tags and anchors", problem)
+		}
+	}()
+	return read()
 }
 
 // Place makes of an error of decoding one line with its place.
@@ -167,7 +186,7 @@ func (d *Document) Nodes(text []byte) ([]Node, error) {
 	if !bytes.Equal(bytes.ToValidUTF8(text, nil), text) { // the library would read it in its own way
 		return nil, &Error{File: d.File, Message: "is not valid UTF-8"}
 	}
-	root, err := parser.ParseBytes(text, 0)
+	root, err := parse(text)
 	if err != nil {
 		return nil, d.Place(err)
 	}
@@ -181,7 +200,9 @@ func (d *Document) Nodes(text []byte) ([]Node, error) {
 }
 
 // Decode reads a node; its error is for [Document.Place].
-func Decode(n Node, into any) error { return yaml.NodeToValue(n, into, yaml.Strict()) }
+func Decode(n Node, into any) error {
+	return whatever(func() error { return yaml.NodeToValue(n, into, yaml.Strict()) })
+}
 
 // Position returns where a node begins, from 1.
 func Position(n Node) (line, column int) {
