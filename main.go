@@ -296,11 +296,15 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 		})
 	}
 	if files := p.Secret.Files(); len(files) > 0 {
-		rows = append(rows, server.Reloader{Name: "proxy secret", Files: files, Reload: p.Secret.Reload})
+		rows = append(rows, server.Reloader{
+			Name: "proxy secret", Files: files, Reload: p.Secret.Reload,
+			State: func() server.Loaded { return server.Loaded{Generation: p.Secret.Generation()} },
+		})
 	}
 	if len(p.Token.Files()) > 0 {
 		rows = append(rows, server.Reloader{
 			Name: "admin token", Files: p.Token.Files(), Meanwhile: "none is accepted until it is mended",
+			State: func() server.Loaded { return server.Loaded{Generation: p.Token.Generation()} },
 			Reload: func(ctx context.Context) error {
 				err := p.Token.Reload(ctx)
 				if err != nil {

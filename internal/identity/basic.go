@@ -202,12 +202,16 @@ func (b *Basic) Reload(ctx context.Context) (err error) {
 		return fmt.Errorf("read users: %w", err)
 	}
 	generation := uint64(1)
-	if last := b.users.Load(); last != nil {
+	last := b.users.Load()
+	if last != nil {
 		generation = last.generation + 1
 	}
 	next, err := loadUsers(b.file, generation)
 	if err != nil {
 		return err
+	}
+	if last != nil && last.sum == next.sum {
+		return nil
 	}
 	b.users.Store(next)
 	// A check that began before may still add its result. It does no harm:

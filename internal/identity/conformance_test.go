@@ -231,6 +231,12 @@ func conform(t *testing.T, c conforming) {
 	if err := (Sources{source}).Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if source.Reload != nil {
+		before := source.State().Generation
+		if err := source.Reload(t.Context()); err != nil || before != 1 || source.State().Generation != 1 {
+			t.Errorf("what is the same is no new version: %d, then %d: %v", before, source.State().Generation, err)
+		}
+	}
 
 	if p, err := ask(c.nothing); err != nil || !p.IsAnonymous() {
 		t.Errorf("no credentials: %+v, %v", p, err)

@@ -3,6 +3,7 @@ package identity
 import (
 	"cmp"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"regexp"
@@ -64,6 +65,7 @@ type users struct {
 	costs []Cost // most users first
 	// generation counts the versions, from 1.
 	generation uint64
+	sum        [sha256.Size]byte // of the file
 }
 
 // loadUsers reads an htpasswd file.
@@ -76,7 +78,7 @@ func loadUsers(file string, generation uint64) (*users, error) {
 	if err != nil {
 		return nil, err
 	}
-	u.generation = generation
+	u.generation, u.sum = generation, sha256.Sum256([]byte(text))
 	return u, nil
 }
 

@@ -192,11 +192,21 @@ func (s *Session) Reload(context.Context) error {
 		return err
 	}
 	s.stale.Store(nil)
+	last := s.client.Load()
+	if last != nil && authorities(last).Equal(authorities(client)) {
+		return nil
+	}
 	s.generation.Add(1)
-	if last := s.client.Swap(client); last != nil {
+	s.client.Store(client)
+	if last != nil {
 		last.CloseIdleConnections()
 	}
 	return nil
+}
+
+// authorities are those that a client trusts; nil is those of the system.
+func authorities(c *http.Client) *x509.CertPool {
+	return c.Transport.(*http.Transport).TLSClientConfig.RootCAs
 }
 
 // metrics are the series of the calls.

@@ -30,6 +30,8 @@ type Secret struct {
 	name   string // `proxy secret`
 	file   string // empty if it is from the environment
 	digest atomic.Pointer[[sha256.Size]byte]
+	// generation counts the texts that it was.
+	generation atomic.Uint64
 }
 
 // New returns the secret that lookup finds under the variable's name, or else one
@@ -79,9 +81,14 @@ func (s *Secret) set(text string) error {
 		return fmt.Errorf("the %s is shorter than %d bytes: make one with `openssl rand -hex 32`", s.name, minSecret)
 	}
 	digest := sha256.Sum256([]byte(text))
-	s.digest.Store(&digest)
+	if last := s.digest.Swap(&digest); last == nil || *last != digest {
+		s.generation.Add(1)
+	}
 	return nil
 }
+
+// Generation counts the texts that it was, from 1; 0 is none yet.
+func (s *Secret) Generation() uint64 { return s.generation.Load() }
 
 // Forget makes every text wrong, until the file is read again.
 func (s *Secret) Forget() { s.digest.Store(nil) }

@@ -98,8 +98,11 @@ func TestSecretOutlivesAFileThatCannotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, file, two)
-	if err := s.Reload(t.Context()); err != nil || s.Is(one) || !s.Is(two) {
+	if err := s.Reload(t.Context()); err != nil || s.Is(one) || !s.Is(two) || s.Generation() != 2 {
 		t.Errorf("another one: %v", err)
+	}
+	if err := s.Reload(t.Context()); err != nil || s.Generation() != 2 {
+		t.Errorf("the same is no new version, and there are %d: %v", s.Generation(), err)
 	}
 }
 

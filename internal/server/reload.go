@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -100,6 +101,9 @@ type row struct {
 
 	turn sync.Mutex // one attempt at a time
 
+	watched atomic.Bool
+	asked   chan func(writing bool) // by whoever watches
+
 	mu         sync.Mutex
 	generation uint64
 	loadedAt   time.Time
@@ -121,7 +125,7 @@ func NewReloaders(rows []Reloader, opts *ReloadOptions) *Reloaders {
 	}
 	seen := map[string]int{}
 	for _, given := range rows {
-		one := &row{Reloader: given}
+		one := &row{Reloader: given, asked: make(chan func(bool))}
 		if seen[given.Name]++; seen[given.Name] > 1 {
 			one.Name = fmt.Sprintf("%s-%d", given.Name, seen[given.Name])
 		}
@@ -169,6 +173,7 @@ func (r *Reloaders) Run(ctx context.Context) error {
 		}
 		if len(row.Files) > 0 {
 			group.Go(func() error {
+				row.watched.Store(true)
 				r.watch(ctx, row).Run(ctx)
 				return nil
 			})
@@ -184,14 +189,35 @@ func (r *Reloaders) watch(ctx context.Context, row *row) *watch.Watch {
 		Changed: func() { r.load(ctx, row, row.Reload, false) },
 		Idle:    func() { r.again(ctx, row) },
 		Waiting: func(file string) { r.wait(row, file) },
+		Asked:   row.asked,
 	}
 }
 
 // All loads all rows, one after the other, whether anything has changed or not.
-// It is what an operator asks for, who means what is there.
+// It is what an operator asks for, who means what is there; but not the half that
+// somebody is writing. Those are loaded once they are closed, or if asked for again
+// after their writer has been told of.
 func (r *Reloaders) All(ctx context.Context) {
 	for _, row := range r.rows {
+		if row.isWritten(ctx) {
+			r.log.Info(row.Name + " is being written: it is loaded once its writer has closed it")
+			continue
+		}
 		r.load(ctx, row, row.Confirm, true)
+	}
+}
+
+// isWritten asks whoever watches the row's files whether somebody writes to one.
+func (row *row) isWritten(ctx context.Context) bool {
+	if !row.watched.Load() {
+		return false
+	}
+	answer := make(chan bool, 1)
+	select {
+	case row.asked <- func(writing bool) { answer <- writing }:
+		return <-answer
+	case <-ctx.Done():
+		return false // and nothing is loaded any more
 	}
 }
 

@@ -361,3 +361,55 @@ func TestRunLoadsWhatHasChanged(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What somebody is writing is not loaded by whoever asks for all, but when it is
+// closed.
+func TestAllLeavesAWriterAlone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "users")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded := make(chan string, 100)
+	load := func(context.Context) error {
+		text, err := os.ReadFile(file)
+		loaded <- string(text)
+		return err
+	}
+	var log bytes.Buffer
+	r := NewReloaders([]Reloader{{Name: "users", Files: []string{file}, Reload: load}}, &ReloadOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- r.Run(ctx) }()
+	if got := <-loaded; got != "" { // some seconds after it has begun to watch
+		t.Fatalf("loaded %q", got)
+	}
+	if _, err := f.WriteString("alice"); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		r.All(ctx)
+	}
+	select {
+	case got := <-loaded:
+		t.Errorf("loaded %q while it was written", got)
+	default:
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-loaded; got != "alice" {
+		t.Errorf("loaded %q", got)
+	}
+	r.All(ctx)
+	if got := <-loaded; got != "alice" {
+		t.Errorf("loaded %q", got)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(log.String(), `msg="users is being written: it is loaded once its writer has closed it"`) {
+		t.Errorf("logged %s", &log)
+	}
+}

@@ -56,6 +56,9 @@ type Watch struct {
 	// or where none can be seen, that has not become quiet for so long; and again
 	// a minute later if more is written. It may be nil.
 	Waiting func(file string)
+	// Asked are called with whether a file is being written now, by somebody of
+	// whom Waiting was not told. It may be nil.
+	Asked <-chan func(writing bool)
 }
 
 // Run watches until ctx ends.
@@ -87,6 +90,10 @@ func (w *Watch) run(ctx context.Context, n *notifier, ticks <-chan time.Time) {
 				return
 			case <-time.After(lull):
 			}
+		case answer := <-w.Asked:
+			s.look(now)
+			answer(s.writing())
+			continue
 		case now = <-ticks:
 		}
 		s.look(now)
@@ -335,6 +342,11 @@ func (s *state) idle() bool {
 		}
 	}
 	return true
+}
+
+// writing reports whether somebody writes to a file and has not been named.
+func (s *state) writing() bool {
+	return slices.ContainsFunc(s.files, func(f *file) bool { return f.writing && !f.reported })
 }
 
 // waiting returns a file whose writer takes long, once.

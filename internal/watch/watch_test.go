@@ -25,6 +25,7 @@ type watched struct {
 	told  chan string // what the files held at each call
 	idle  chan struct{}
 	slow  chan string // whose writer took long
+	asked chan func(bool)
 }
 
 // begin watches files, blindly if no event is to come, and lets the first call
@@ -33,7 +34,7 @@ func begin(t *testing.T, blind bool, files ...string) *watched {
 	t.Helper()
 	w := &watched{
 		t: t, ticks: make(chan time.Time), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
-		told: make(chan string, 1000), idle: make(chan struct{}, 100_000), slow: make(chan string, 1000),
+		told: make(chan string, 1000), idle: make(chan struct{}, 100_000), slow: make(chan string, 1000), asked: make(chan func(bool)),
 	}
 	var n *notifier
 	if !blind {
@@ -60,6 +61,7 @@ func begin(t *testing.T, blind bool, files ...string) *watched {
 		},
 		Idle:    func() { w.idle <- struct{}{} },
 		Waiting: func(file string) { w.slow <- file },
+		Asked:   w.asked,
 	}
 	done := make(chan struct{})
 	go func() {
@@ -750,4 +752,48 @@ func TestRunLooksAndListens(t *testing.T) {
 			t.Fatalf("%q was not told", row.want)
 		}
 	}
+}
+
+// Whoever asks learns of a writer at once, though no event was looked at yet, and
+// until the writer is told of.
+func TestWhoAsksLearnsOfAWriter(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.csv")
+	must(t, os.WriteFile(file, []byte("old"), 0o600))
+	w := begin(t, false, file)
+	ask := func(want bool, when string) {
+		t.Helper()
+		answer := make(chan bool, 1)
+		w.asked <- func(writing bool) { answer <- writing }
+		if got := <-answer; got != want {
+			t.Errorf("%s: %t", when, got)
+		}
+	}
+	ask(false, "nobody writes")
+	for range 3 {
+		f, err := os.OpenFile(file, os.O_WRONLY|os.O_TRUNC, 0)
+		must(t, err)
+		ask(true, "somebody has emptied it")
+		_, err = f.WriteString("half")
+		must(t, err)
+		ask(true, "somebody has written half")
+		must(t, f.Close())
+		ask(false, "it is closed")
+		w.pass(2 * interval)
+		if got := w.calls(); !slices.Equal(got, []string{"half"}) {
+			t.Errorf("told %q", got)
+		}
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	must(t, err)
+	defer f.Close() //nolint:errcheck // nothing more is written
+	_, err = f.WriteString(" and more")
+	must(t, err)
+	w.pass(patience + 2*interval)
+	if got := <-w.slow; got != file {
+		t.Errorf("told of %s", got)
+	}
+	ask(false, "its writer was told of")
+	_, err = f.WriteString(" and more")
+	must(t, err)
+	ask(true, "who goes on")
 }
