@@ -380,9 +380,8 @@ access_log logs/delivery.log securefiles_delivery;
 		<-gone
 	})
 	for deadline := time.Now().Add(patience); ; {
-		conn, err := net.Dial("tcp", b.plain)
-		if err == nil {
-			return b, conn.Close()
+		if b.listens() { // on all: it opens one after the other
+			return b, nil
 		}
 		select {
 		case <-gone:
@@ -396,6 +395,17 @@ access_log logs/delivery.log securefiles_delivery;
 			t.Fatalf("nginx does not listen: %s", out.String())
 		}
 	}
+}
+
+func (b *stand) listens() bool {
+	for _, address := range []string{b.plain, b.hostile, b.jealous, b.secure} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			return false
+		}
+		_ = conn.Close() // nothing was said
+	}
+	return true
 }
 
 // errors is nginx's error log.
