@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -352,6 +353,26 @@ func TestCutOfACutIsOneOfTheWhole(t *testing.T) {
 	for subject, object := range map[string]string{"editor": "/e", "staff": "/s"} {
 		if _, err := s.Decide(t.Context(), world.Query(subject, object)); !errors.Is(err, authz.ErrReservedSubject) {
 			t.Errorf("%s may be a subject: %v", subject, err)
+		}
+	}
+}
+
+// What would take long to tell is held: whoever asks for all files, or writes the
+// rest, waits for the answer.
+func TestCutThatTakesLongToTellIsHeld(t *testing.T) {
+	const role = "g, alice, auditor\n"
+	for _, row := range []struct {
+		lines int // of each kind
+		held  bool
+	}{{100, false}, {1100, true}} {
+		var b strings.Builder
+		for i := range row.lines {
+			fmt.Fprintf(&b, "p, alice, /a/%d/**, read, allow\np, auditor, /b/%d/**, read, deny\n", i, i)
+		}
+		s, file := storetest.Open(t, "p, auditor, /c/**, read, allow\n"+b.String()+role, nil)
+		world.Write(t, file, "p, auditor, /c/**, read, allow\n"+b.String())
+		if err := s.Reload(t.Context()); (err != nil) != row.held || row.held && !strings.Contains(err.Error(), "[policy-cut]") {
+			t.Errorf("%d lines: %v", row.lines, err)
 		}
 	}
 }

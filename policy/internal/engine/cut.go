@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -9,52 +10,83 @@ import (
 	"securefiles/policy/internal/table"
 )
 
+// maxLooks bounds how many pairs of lines, and names, are looked at: somebody waits
+// for the answer, and a policy may have a million lines.
+const maxLooks = 1 << 20
+
 // LostDeny returns a line of a policy behind its first so many without which
 // somebody may have more access; 0 where there is none. It may name one that makes
-// no difference, and never misses one that does.
+// no difference, for one where it would take long to tell, and never misses one that
+// does.
 func LostDeny(m *model.Model, t *table.Table, left int) int {
-	c := &cut{model: m, table: t, left: left, eft: m.PolicyField("eft"), subjects: m.SubjectColumns()}
+	c := &cut{
+		model: m, table: t, plain: isPlain(m), subjects: m.SubjectColumns(),
+		allows: rowsOf{}, denies: rowsOf{}, before: roles{}, now: roles{}, below: roles{}, looks: maxLooks,
+	}
+	eft := m.PolicyField("eft")
 	for row, line := range t.Rows.Lines {
+		lost := int(line) > left
 		switch {
-		case c.eft < 0 || c.text(c.eft, row) == "allow":
-			if int(line) <= left {
-				c.allows = append(c.allows, row)
+		case eft < 0 || c.text(eft, row) == "allow":
+			if !lost {
+				c.allows.add(c, row)
 			}
-		case c.text(c.eft, row) == "deny" && int(line) > left:
+		case c.text(eft, row) == "deny" && lost:
 			return int(line)
-		case c.text(c.eft, row) == "deny":
-			c.denies = append(c.denies, row)
+		case c.text(eft, row) == "deny":
+			c.denies.add(c, row)
+			c.denied = true
 		}
 	}
-	before, now, below := roles{}, roles{}, roles{}
+	var lost []table.Edge
 	for _, edges := range t.Edges {
 		for _, e := range edges {
-			before[e.Name] = append(before[e.Name], e.Role)
-			if int(e.Line) <= left {
-				now[e.Name] = append(now[e.Name], e.Role)
-				below[e.Role] = append(below[e.Role], e.Name)
+			c.before[e.Name] = append(c.before[e.Name], e.Role)
+			if int(e.Line) > left {
+				lost = append(lost, e)
+				continue
+			}
+			c.now[e.Name] = append(c.now[e.Name], e.Role)
+			c.below[e.Role] = append(c.below[e.Role], e.Name)
+		}
+	}
+	// Whatever groups somebody comes with.
+	for _, names := range [][]table.Symbol{slices.Collect(maps.Keys(c.allows)), slices.Collect(maps.Keys(c.now))} {
+		for _, name := range names {
+			if strings.HasPrefix(t.Symbols.Text(name), "@") {
+				c.groups = append(c.groups, name)
 			}
 		}
 	}
-	plain := isPlain(m)
-	for _, edges := range t.Edges {
-		for _, e := range edges {
-			if int(e.Line) > left && c.gives(e, plain, before, now, below) {
-				return int(e.Line)
-			}
+	for _, e := range lost {
+		if c.gives(e) {
+			return int(e.Line)
 		}
 	}
 	return 0
 }
 
-// A cut is a policy, and how many of its lines are left.
+// A cut is a policy of which some lines are left.
 type cut struct {
-	model          *model.Model
-	table          *table.Table
-	left           int
-	eft            int   // the column, or -1
-	subjects       []int // columns
-	allows, denies []int // rows that are left
+	model              *model.Model
+	table              *table.Table
+	plain              bool
+	subjects           []int  // columns
+	allows, denies     rowsOf // that are left
+	denied             bool   // is anything by those
+	before, now, below roles  // above a name, whole and of what is left; and below it
+	groups             []table.Symbol
+	looks              int // that may still be taken
+}
+
+// rowsOf are the lines that speak of a name.
+type rowsOf map[table.Symbol][]int
+
+func (r rowsOf) add(c *cut, row int) {
+	for _, column := range c.subjects {
+		name := c.table.Rows.Cols[column][row]
+		r[name] = append(r[name], row)
+	}
 }
 
 // roles are the names that a name leads to.
@@ -95,68 +127,52 @@ func isPlain(m *model.Model) bool {
 		}
 		return true
 	}
-	return m.Effect != model.DenyOverride && m.Effect != model.SubjectPriority && len(m.Roles) == 1 && !m.Evaluates && plain(m.Root)
+	return len(subjects) > 0 && m.Effect != model.DenyOverride && m.Effect != model.SubjectPriority && len(m.Roles) == 1 && !m.Evaluates && plain(m.Root)
 }
 
 // gives reports whether somebody may have more without a role: where a line that
 // is left denies the role, or one above it, and another allows something of that
 // to whom the role was taken from; and where the model asks who has it not. Of a
 // model that is not plain, whatever is denied may be of the role.
-func (c *cut) gives(lost table.Edge, plain bool, before, now, below roles) bool {
-	taken := before.from(lost.Role)
-	if c.asksWhoHasNot(c.model.Root, false, taken) || !plain && (len(c.denies) > 0 || c.model.Effect == model.SubjectPriority) {
+func (c *cut) gives(lost table.Edge) bool {
+	taken := c.before.from(lost.Role)
+	if c.asksWhoHasNot(c.model.Root, false, taken) || !c.plain && (c.denied || c.model.Effect == model.SubjectPriority) {
 		return true
 	}
-	// Whoever had it, by whatever name, and whatever groups they come with.
-	var names []table.Symbol
-	for name := range below.from(lost.Name) {
+	var denies []int
+	for name := range taken {
+		denies = append(denies, c.denies[name]...)
+	}
+	if len(denies) == 0 {
+		return false
+	}
+	// Whoever had it, by whatever name.
+	names := slices.Clone(c.groups)
+	for name := range c.below.from(lost.Name) {
 		names = append(names, name)
 	}
-	for _, row := range c.allows {
-		for _, column := range c.subjects {
-			if s := c.table.Rows.Cols[column][row]; strings.HasPrefix(c.table.Symbols.Text(s), "@") {
-				names = append(names, s)
+	for name := range c.now.from(names...) {
+		for _, allow := range c.allows[name] {
+			for _, deny := range denies {
+				if c.looks--; c.looks < 0 || c.overlap(allow, deny) && !c.goesWith(allow, deny) {
+					return true
+				}
 			}
 		}
+		c.looks--
 	}
-	for name := range now {
-		if strings.HasPrefix(c.table.Symbols.Text(name), "@") {
-			names = append(names, name)
-		}
-	}
-	have := now.from(names...)
-	for _, deny := range c.denies {
-		if !c.isOf(deny, taken) {
-			continue
-		}
-		for _, allow := range c.allows {
-			if c.isOf(allow, have) && c.overlap(allow, deny) && !c.goesWith(allow, deny, now) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// isOf reports whether a line may speak of one of these names.
-func (c *cut) isOf(row int, names map[table.Symbol]bool) bool {
-	for _, column := range c.subjects {
-		if names[c.table.Rows.Cols[column][row]] {
-			return true
-		}
-	}
-	return len(c.subjects) == 0
+	return c.looks < 0
 }
 
 // goesWith reports whether whoever an allow line speaks of is denied by another. A
 // longer chain of roles may be longer than is followed, and one that holds in a
 // domain does not hold in others.
-func (c *cut) goesWith(allow, deny int, now roles) bool {
+func (c *cut) goesWith(allow, deny int) bool {
 	if len(c.subjects) != 1 || c.model.Roles["g"] != 2 {
 		return false
 	}
 	column := c.table.Rows.Cols[c.subjects[0]]
-	return column[allow] == column[deny] || slices.Contains(now[column[allow]], column[deny])
+	return column[allow] == column[deny] || slices.Contains(c.now[column[allow]], column[deny])
 }
 
 // overlap reports whether a path may be of two lines.
