@@ -61,10 +61,7 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	if err != nil {
 		return err
 	}
-	p, err := all.open(c, env, slog.New(slog.DiscardHandler))
-	if p != nil { // all that is wrong at once
-		err = errors.Join(err, p.loadSecrets(ctx))
-	}
+	p, err := all.openWithSecrets(ctx, c, env, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

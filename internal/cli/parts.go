@@ -44,6 +44,16 @@ func (c *commands) open(conf *config.Config, env Env, log *slog.Logger) (*Parts,
 	return c.program.Open(conf, env.Lookup, log)
 }
 
+// openWithSecrets makes the parts and reads their secrets, and tells all that is
+// wrong at once.
+func (c *commands) openWithSecrets(ctx context.Context, conf *config.Config, env Env, log *slog.Logger) (*Parts, error) {
+	p, err := c.open(conf, env, log)
+	if p != nil {
+		err = errors.Join(err, p.loadSecrets(ctx))
+	}
+	return p, err
+}
+
 // Load reads what decisions depend on: sources and policy.
 func (p *Parts) Load(ctx context.Context) error {
 	if err := p.Sources.Load(ctx); err != nil {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 
@@ -25,10 +24,7 @@ func (serveCommand) Run(ctx context.Context, env Env, all *commands) error {
 	for _, w := range c.Warnings {
 		log.Warn(w)
 	}
-	p, err := all.open(c, env, log)
-	if p != nil { // all that is wrong at once
-		err = errors.Join(err, p.loadSecrets(ctx))
-	}
+	p, err := all.openWithSecrets(ctx, c, env, log)
 	if err != nil {
 		return err
 	}
