@@ -40,6 +40,8 @@ type (
 	Severity = finding.Severity
 	// A LoadError says why a version is not served.
 	LoadError = finding.LoadError
+	// A LateError says that a decision was given up.
+	LateError = engine.LateError
 )
 
 // The severities.
@@ -59,9 +61,16 @@ type Options struct {
 	// RequireDomain refuses a model that does not ask for the download's
 	// name, which policies of several downloads need.
 	RequireDomain bool
+	// DecisionTimeout is how long a decision may take: a longer one is given up
+	// and denies. 0 means DefaultDecisionTimeout.
+	DecisionTimeout time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
+
+// DefaultDecisionTimeout is how long a decision may take where nothing else is
+// said. nginx waits for two seconds, in which the caller is found out, too.
+const DefaultDecisionTimeout = 200 * time.Millisecond
 
 // Status is the state of a Store at one moment.
 type Status struct {
@@ -117,6 +126,9 @@ func Open(ctx context.Context, source Source, opts *Options) (*Store, error) {
 	if s.opts.Now == nil {
 		s.opts.Now = time.Now
 	}
+	if s.opts.DecisionTimeout == 0 {
+		s.opts.DecisionTimeout = DefaultDecisionTimeout
+	}
 	if err := s.Reload(ctx); err != nil {
 		return nil, err
 	}
@@ -125,8 +137,11 @@ func Open(ctx context.Context, source Source, opts *Options) (*Store, error) {
 
 // Decide asks the policy. A subject that is empty, begins with @ or is called
 // like a role is authz.ErrReservedSubject; any error denies.
-func (s *Store) Decide(_ context.Context, q authz.Query) (authz.Decision, error) {
-	return s.current.Load().Decide(&q)
+//
+// An error is a *LateError where the decision would take longer than
+// Options.DecisionTimeout.
+func (s *Store) Decide(ctx context.Context, q authz.Query) (authz.Decision, error) {
+	return s.current.Load().DecideWithin(ctx, &q)
 }
 
 // Version returns the version that is being served, for the packages beside
@@ -242,7 +257,7 @@ func (s *Store) version(ctx context.Context, text *Text, old *engine.Version, co
 		}
 		kept = lostRoles(old, behind)
 	}
-	v, err := engine.NewVersion(m, t, engine.Options{RoleDepth: s.opts.RoleDepth})
+	v, err := engine.NewVersion(m, t, engine.Options{RoleDepth: s.opts.RoleDepth, Timeout: s.opts.DecisionTimeout, Now: s.opts.Now})
 	if err != nil {
 		return nil, nil, refuse(text.ModelName, "model-matcher", "%v", err)
 	}

@@ -88,9 +88,12 @@ func New(s *policy.Store, share float64) (*Shadow, error) {
 }
 
 // Decide is the store's.
-func (s *Shadow) Decide(_ context.Context, q authz.Query) (authz.Decision, error) {
+func (s *Shadow) Decide(ctx context.Context, q authz.Query) (authz.Decision, error) {
 	version := s.store.Version()
-	d, err := version.Decide(&q)
+	d, err := version.DecideWithin(ctx, &q)
+	if late := new(*policy.LateError); errors.As(err, late) || ctx.Err() != nil {
+		return d, err // there is no decision to compare
+	}
 	if rand.Float64() < s.share {
 		select {
 		case s.tasks <- task{version, q, d, err}:

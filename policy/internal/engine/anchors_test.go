@@ -113,7 +113,7 @@ func TestAnchorsOfTrickyPatterns(t *testing.T) {
 		if !found(tt.function, tt.text, tt.pattern) {
 			t.Errorf("%s: %s(%q, %q) matches and is not found: %+v", tt.name, tt.function, tt.text, tt.pattern, named(tt.function).Anchors(tt.pattern))
 		}
-		var m pattern.Cache
+		m := pattern.NewCache(1)
 		if ok, err := m.Match(named(tt.function), tt.text, tt.pattern, 0); !ok || err != nil {
 			t.Errorf("%s: %s(%q, %q) matches for Casbin, not for us: %v", tt.name, tt.function, tt.text, tt.pattern, err)
 		}
@@ -200,7 +200,7 @@ func checkAnchors(t *rapid.T) {
 	if want && !found(function, text, p) {
 		t.Fatalf("%s(%q, %q) matches and is not found: %+v", function, text, p, named(function).Anchors(p))
 	}
-	var m pattern.Cache
+	m := pattern.NewCache(1)
 	for range 2 { // the second time from memory
 		got, err := m.Match(named(function), text, p, 0)
 		if err != nil || got != want {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"securefiles/authz"
 	"securefiles/policy/internal/model"
@@ -47,14 +48,18 @@ type Engine struct {
 	constants  []table.Symbol // by atom: of atomConstant
 	Plan       *Plan
 	Patterns   *pattern.Cache
+	limited    Options // Timeout and Now
 	evaluators sync.Pool
 }
 
 // Options are what an Engine can do without.
 type Options struct {
-	RoleDepth int     // how many roles deep a chain is followed; 0 means Casbin's 10
-	scan      bool    // look at every row; for comparisons
-	tuning    *tuning // nil means defaultTuning
+	RoleDepth int // how many roles deep a chain is followed; 0 means Casbin's 10
+	// Timeout is how long a decision within a context may take; 0 means for ever.
+	Timeout time.Duration
+	Now     func() time.Time // the clock; nil means time.Now
+	scan    bool             // look at every row; for comparisons
+	tuning  *tuning          // nil means defaultTuning
 }
 
 // New returns an error where the matcher, or a pattern of the policy,
@@ -63,10 +68,13 @@ func New(m *model.Model, t *table.Table, opts Options) (*Engine, error) {
 	if opts.RoleDepth == 0 {
 		opts.RoleDepth = table.DefaultDepth
 	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	e := &Engine{
 		Model: m, Symbols: t.Symbols, Rows: t.Rows, Graphs: make(map[string]*table.Graph, len(m.Roles)),
 		eft: m.PolicyField("eft"), sub: slices.Index(m.Request, "sub"),
-		Patterns: &pattern.Cache{}, RoleDepth: opts.RoleDepth,
+		Patterns: pattern.NewCache(countPatterns(m, t)), RoleDepth: opts.RoleDepth, limited: opts,
 	}
 	e.empty = t.Symbols.Intern("")
 	for kind := range m.Roles {
@@ -100,6 +108,31 @@ func New(m *model.Model, t *table.Table, opts Options) (*Engine, error) {
 	return e, nil
 }
 
+// countPatterns counts the patterns of a policy that need memory to be matched.
+func countPatterns(m *model.Model, t *table.Table) int {
+	type use struct {
+		compares pattern.Func
+		column   int
+	}
+	var uses []use
+	for _, c := range m.Patterns() {
+		if f, ok := pattern.ByName(c.Function); ok && !slices.Contains(uses, use{f, c.Column}) {
+			uses = append(uses, use{f, c.Column})
+		}
+	}
+	count := 0
+	for _, u := range uses {
+		seen := make([]bool, t.Symbols.Len())
+		for _, s := range t.Rows.Cols[u.column] {
+			if !seen[s] && u.compares.NeedsMemory(t.Symbols.Text(s)) {
+				count++
+			}
+			seen[s] = true
+		}
+	}
+	return count
+}
+
 func rowByRow(rs *table.Rows) []table.Symbol {
 	cells := make([]table.Symbol, len(rs.Cols)*rs.Len())
 	for c, col := range rs.Cols {
@@ -116,11 +149,25 @@ func (e *Engine) cell(row, column int) table.Symbol { return e.cells[row*len(e.R
 // decide evaluates the policy for one query, with the symbol of its subject: the
 // effect, and the row that decided or -1. An error denies.
 func (e *Engine) decide(q *authz.Query, subject table.Symbol) (allowed bool, row int, err error) {
+	return e.decideWithin(limit{}, q, subject)
+}
+
+func (e *Engine) decideWithin(l limit, q *authz.Query, subject table.Symbol) (allowed bool, row int, err error) {
 	ev, err := e.Begin(q)
 	if err != nil {
 		return false, -1, err
 	}
 	defer e.End(ev)
+	ev.limit = l
+	allowed, row, err = ev.decide(subject)
+	if ev.limit.err != nil { // whatever else was made of it
+		return false, -1, ev.limit.err
+	}
+	return allowed, row, err
+}
+
+func (ev *Evaluator) decide(subject table.Symbol) (allowed bool, row int, err error) {
+	e := ev.engine
 	if e.sub >= 0 {
 		ev.symbols[e.sub], ev.Found[e.sub] = subject, true
 	}
@@ -149,7 +196,7 @@ func (e *Engine) Begin(q *authz.Query) (*Evaluator, error) {
 
 // End forgets the query, whatever came of it.
 func (e *Engine) End(ev *Evaluator) {
-	ev.Query = authz.Query{}
+	ev.Query, ev.limit, ev.row, ev.looked, ev.toLookAt = authz.Query{}, limit{}, -1, 0, 0
 	clear(ev.Request)
 	clear(ev.Found)
 	clear(ev.Verdicts)
@@ -168,6 +215,10 @@ type Evaluator struct {
 	Query   authz.Query
 	Request []string
 	row     int // for Get; -1 where Casbin evaluates the matcher without a row
+
+	limit            limit
+	looked, toLookAt int            // rows
+	patterns         *pattern.Cache // the engine's, metered by limit
 
 	symbols  []table.Symbol // of the request, where found says so
 	Found    []bool
@@ -198,8 +249,9 @@ func (e *Engine) newEvaluator() (*Evaluator, error) {
 	ev := &Evaluator{
 		engine: e, compiled: make([]*govaluate.EvaluableExpression, len(e.Model.Atoms)),
 		Request: make([]string, n), symbols: make([]table.Symbol, n), Found: make([]bool, n),
-		Verdicts: make([]atomVerdict, len(e.Model.Atoms)),
+		Verdicts: make([]atomVerdict, len(e.Model.Atoms)), row: -1,
 	}
+	ev.patterns = e.Patterns.Metered(ev.spend)
 	for _, a := range e.Model.Atoms {
 		if a.Kind != model.Opaque && a.Kind != model.RequestOnly {
 			continue
@@ -241,13 +293,14 @@ func (ev *Evaluator) functions() map[string]govaluate.ExpressionFunction {
 }
 
 // match is a function of Casbin's, which would compile each pattern of the policy
-// in each row, or remember all of them for ever, as keyMatch4 does.
+// in each row, or remember all of them for ever, as keyMatch4 does. A pattern that
+// is joined is no text of the policy, and is not remembered.
 func (ev *Evaluator) match(f pattern.Func, casbins govaluate.ExpressionFunction, args []any) (any, error) {
 	if len(args) == 2 {
 		text, isText := args[0].(string)
 		pattern, isPattern := args[1].(string)
-		if id := ev.Lookup(pattern); isText && isPattern && id != table.NoSymbol {
-			return ev.engine.Patterns.Match(f, text, pattern, uint32(id))
+		if isText && isPattern {
+			return ev.patterns.Match(f, text, pattern, uint32(ev.Lookup(pattern)))
 		}
 	}
 	return casbins(args...)
@@ -297,7 +350,14 @@ func (ev *Evaluator) hasRole(kind string, args []any) (any, error) {
 	if role == table.NoSymbol { // not in the policy; a group of the request may be
 		return slices.Contains(ev.groups(kind, names[0]), names[1]), nil
 	}
-	return ev.Walk(kind, names[0], ev.Lookup(names[0]), domain).Has(role), nil
+	return ev.reaches(ev.Walk(kind, names[0], ev.Lookup(names[0]), domain), role)
+}
+
+// reaches reports whether a walk reaches a role, which can take it far.
+func (ev *Evaluator) reaches(w *table.Walk, role table.Symbol) (bool, error) {
+	before := len(w.Reached)
+	has := w.Has(role)
+	return has, ev.spend(stepsOfRole * (len(w.Reached) - before))
 }
 
 // Lookup returns the symbol of a name, or table.NoSymbol.
@@ -372,6 +432,9 @@ func (ev *Evaluator) evalSubrule(functions map[string]govaluate.ExpressionFuncti
 	if !ok {
 		return nil, errors.New("eval takes a rule of the policy")
 	}
+	if err := ev.spend(stepsOfSubrule); err != nil {
+		return nil, err
+	}
 	expr, err := govaluate.NewEvaluableExpressionWithFunctions(util.EscapeAssertion(rule), functions)
 	if err != nil {
 		return nil, fmt.Errorf("compile the rule %q: %w", rule, err)
@@ -382,6 +445,9 @@ func (ev *Evaluator) evalSubrule(functions map[string]govaluate.ExpressionFuncti
 // Matches evaluates the matcher for a row.
 func (ev *Evaluator) Matches(row int) (bool, error) {
 	ev.row = row
+	if err := ev.spend(stepsOfRow); err != nil {
+		return false, err
+	}
 	holds, err := ev.holds(ev.engine.Model.Root, true)
 	if err != nil {
 		return false, fmt.Errorf("evaluate the matcher: %w", err)
@@ -430,7 +496,7 @@ func (ev *Evaluator) atomHolds(a *model.Atom, whole bool) (bool, error) {
 	case model.Constant:
 		return value == e.constants[a.Number] && value != table.NoSymbol || value == table.NoSymbol && a.Text == "", nil
 	case model.Pattern:
-		return e.Patterns.Match(a.Func, ev.Request[a.Request], ev.text(value), uint32(value))
+		return ev.patterns.Match(a.Func, ev.Request[a.Request], ev.text(value), uint32(value))
 	default: // atomRole
 		name := ev.Request[a.Request]
 		if value == table.NoSymbol {
@@ -443,7 +509,7 @@ func (ev *Evaluator) atomHolds(a *model.Atom, whole bool) (bool, error) {
 		case a.Domain == model.DomainPolicy && ev.row >= 0:
 			domain = ev.domainSymbol(a.Function, e.cell(ev.row, a.DomainField))
 		}
-		return ev.Walk(a.Function, name, ev.symbol(a.Request), domain).Has(value), nil
+		return ev.reaches(ev.Walk(a.Function, name, ev.symbol(a.Request), domain), value)
 	}
 }
 
@@ -480,6 +546,9 @@ func (ev *Evaluator) evaluateSafely(a *model.Atom) (holds bool, err error) {
 // evaluate has govaluate evaluate an atom. A matcher as a whole may be a number;
 // an operand of && and its like may not.
 func (ev *Evaluator) evaluate(a *model.Atom, whole bool) (bool, error) {
+	if err := ev.spend(stepsOfCall); err != nil {
+		return false, err
+	}
 	result, err := ev.compiled[a.Number].Eval(ev)
 	if err != nil {
 		return false, err
@@ -523,8 +592,10 @@ func (e *Engine) EffectOf(row int) RowEffect {
 // EnforceEx names.
 func (ev *Evaluator) decideRows(n int, at func(int) int) (allowed bool, row int, err error) {
 	firstAllow := -1
+	ev.toLookAt = n
 	for i := range n {
 		row := at(i)
+		ev.looked = i + 1
 		ok, err := ev.Matches(row)
 		if err != nil {
 			return false, -1, err

@@ -324,7 +324,11 @@ func (ev *Evaluator) find(c *conjunction) {
 	best, size := &c.lookups[0], 0
 	for i := range c.lookups {
 		l, rows := &c.lookups[i], 0
-		for _, v := range ev.values(l) {
+		all := ev.values(l)
+		if ev.spend(stepsOfRole*len(all)) != nil {
+			return // decide tells
+		}
+		for _, v := range all {
 			rows += l.index.size(v)
 		}
 		if i == 0 || rows < size {
@@ -339,6 +343,9 @@ func (ev *Evaluator) find(c *conjunction) {
 		return
 	}
 	for _, v := range values {
+		if ev.spend(stepsOfRole) != nil {
+			return // decide tells
+		}
 		ev.rows = best.index.find(v, &ev.keys, ev.rows, ev.engine.Plan.tuning.searchFrom)
 	}
 }

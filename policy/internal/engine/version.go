@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -49,8 +50,20 @@ func NewVersion(m *model.Model, t *table.Table, opts Options) (*Version, error) 
 	return &Version{Table: t, Engine: e, reserved: reserved}, nil
 }
 
-// Decide asks the policy. An error denies, whatever is beside it.
-func (v *Version) Decide(q *authz.Query) (d authz.Decision, err error) {
+// Decide asks the policy, however long that takes. An error denies, whatever is
+// beside it.
+func (v *Version) Decide(q *authz.Query) (authz.Decision, error) { return v.answer(limit{}, q) }
+
+// DecideWithin is Decide until the context ends, or the engine's timeout has
+// passed: then the error is a *LateError.
+func (v *Version) DecideWithin(ctx context.Context, q *authz.Query) (authz.Decision, error) {
+	if v == nil || v.Engine == nil {
+		return v.answer(limit{}, q)
+	}
+	return v.answer(newLimit(ctx, &v.Engine.limited), q)
+}
+
+func (v *Version) answer(l limit, q *authz.Query) (d authz.Decision, err error) {
 	defer func() {
 		if r := recover(); r != nil { // Casbin's own functions panic
 			d, err = authz.Decision{}, fmt.Errorf("decide: %v", r)
@@ -59,10 +72,10 @@ func (v *Version) Decide(q *authz.Query) (d authz.Decision, err error) {
 	if v == nil || v.Engine == nil {
 		return authz.Decision{}, errors.New("decide: no policy has been loaded")
 	}
-	return v.decide(q)
+	return v.decide(l, q)
 }
 
-func (v *Version) decide(q *authz.Query) (authz.Decision, error) {
+func (v *Version) decide(l limit, q *authz.Query) (authz.Decision, error) {
 	d := authz.Decision{Generation: v.Generation}
 	if q.Principal.Subject == "" || q.Principal.Subject[0] == '@' {
 		return d, fmt.Errorf("%w: %q is no name of a subject", authz.ErrReservedSubject, q.Principal.Subject)
@@ -71,7 +84,7 @@ func (v *Version) decide(q *authz.Query) (authz.Decision, error) {
 	if subject != table.NoSymbol && v.IsReserved(subject) || v.Kept[q.Principal.Subject] {
 		return d, fmt.Errorf("%w: %q is a role", authz.ErrReservedSubject, q.Principal.Subject)
 	}
-	allowed, row, err := v.Engine.decide(q, subject)
+	allowed, row, err := v.Engine.decideWithin(l, q, subject)
 	if err != nil {
 		return d, fmt.Errorf("decide: %w", err)
 	}

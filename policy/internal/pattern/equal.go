@@ -7,6 +7,8 @@ func (*equality) match(_ *Cache, text, pattern string, _ uint32) (bool, error) {
 	return text == pattern, nil
 }
 func (*equality) check(string) error                    { return nil }
+func (*equality) needsMemory(string) bool               { return false }
+func (*equality) steps(string) int                      { return 0 }
 func (*equality) anchors(pattern string) Anchors        { return literalAnchors(pattern, true) }
 func (*equality) literal(pattern string) (string, bool) { return pattern, true }
 func (*equality) samples(pattern string) []string       { return []string{pattern} }

@@ -19,8 +19,51 @@ type glob struct{ traits }
 // globSpecial are the characters that a glob reads in a way of its own.
 const globSpecial = `*?[{\`
 
-func (*glob) match(_ *Cache, text, pattern string, _ uint32) (bool, error) {
+func (g *glob) match(m *Cache, text, pattern string, id uint32) (bool, error) {
+	if id == NoNumber { // nobody has checked it
+		if err := (size{steps: g.steps(pattern)}).check(); err != nil {
+			return false, err
+		}
+	}
+	// Each comma may stand for another pattern to try.
+	if err := m.spend(len(text) * (1 + strings.Count(pattern, ","))); err != nil {
+		return false, err
+	}
 	return util.GlobMatch(text, pattern)
+}
+
+func (*glob) needsMemory(string) bool { return false }
+
+// steps counts that globMatch may begin anew at each place of a path, behind its
+// last wildcard, and does so for each pattern that its braces stand for. A third
+// of what a step of a regular expression takes is enough for one.
+func (*glob) steps(pattern string) int {
+	if !strings.ContainsAny(pattern, "*") {
+		return 0
+	}
+	type group struct{ begin, longest, ways int }
+	ways, run, longest, open := 1, 0, 0, []group(nil)
+	for i := 0; i < len(pattern); i++ {
+		c := pattern[i]
+		switch last := len(open) - 1; {
+		case c == '*':
+			run = 0
+		case c == '{':
+			open = append(open, group{run, run, 1})
+		case c == ',' && last >= 0:
+			open[last].longest, open[last].ways = max(open[last].longest, run), open[last].ways+1
+			run = open[last].begin
+		case c == '}' && last >= 0:
+			run, ways = max(open[last].longest, run), min(maxWays, ways*open[last].ways)
+			open = open[:last]
+		default:
+			if run++; c == '\\' {
+				i++
+			}
+		}
+		longest = max(longest, run)
+	}
+	return ways * places * (1 + min(longest, places)) / 3
 }
 
 // maxWays is how many patterns the braces of a glob may stand for. globMatch
@@ -30,7 +73,7 @@ const maxWays = 1024
 // check refuses what globMatch cannot read. It reads a pattern as far as a
 // path matches, and looks for the rest of a class or of braces as if it stood
 // alone, so that some brackets in a class fail for some paths.
-func (*glob) check(pattern string) error {
+func (g *glob) check(pattern string) error {
 	if !doublestar.ValidatePattern(pattern) {
 		return errors.New("is not a pattern: a [, { or \\ is not closed; put \\ before it to mean it literally")
 	}
@@ -57,7 +100,7 @@ func (*glob) check(pattern string) error {
 			braces = braces[:len(braces)-1]
 		}
 	}
-	return nil
+	return size{steps: g.steps(pattern)}.check()
 }
 
 // anchors leave out a slash beside what is no letter: a ** between slashes stands

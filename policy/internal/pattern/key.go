@@ -20,6 +20,8 @@ func (*firstStar) match(_ *Cache, text, pattern string, _ uint32) (bool, error) 
 	return util.KeyMatch(text, pattern), nil
 }
 func (*firstStar) check(string) error                  { return nil } // any text is a pattern
+func (*firstStar) needsMemory(string) bool             { return false }
+func (*firstStar) steps(string) int                    { return 0 }
 func (k *firstStar) anchors(pattern string) Anchors    { return literalAnchors(k.literal(pattern)) }
 func (k *firstStar) unmatchable(pattern string) string { return noPathBegins(k.literal(pattern)) }
 func (*firstStar) isPlain(pattern string, _ bool) bool {
@@ -95,6 +97,9 @@ func (k *keys) reads(text string) string {
 
 func (k *keys) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 	text = k.reads(text)
+	if err := m.spend(len(text) / 4); err != nil { // a plain one's
+		return false, err
+	}
 	sameTwice := k.same && strings.Count(pattern, "{") > 1
 	if !sameTwice && isPlainKey(pattern, k.begins) && isPlainText(text) {
 		return matchPlainKey(text, pattern, k.begins), nil
@@ -105,29 +110,50 @@ func (k *keys) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 		if e, err = k.compile(pattern); err != nil {
 			return false, err
 		}
-		e.pattern = id
-		m.keep(e)
+		if err := m.keep(e, id); err != nil {
+			return false, err
+		}
 	}
 	if k.same {
-		return e.sameNamesMatch(text)
+		return e.sameNamesMatch(m, text)
 	}
-	return e.regex.MatchString(text), nil
+	return e.matches(m, text)
 }
 
-// compile makes the regular expression that Casbin makes of a pattern.
-func (k *keys) compile(pattern string) (*expression, error) {
-	e, value := &expression{function: k.name}, "[^/]+"
+// needsMemory is true of a few patterns only: most are plain.
+func (k *keys) needsMemory(pattern string) bool {
+	return k.same && strings.Count(pattern, "{") > 1 || !isPlainKey(pattern, k.begins)
+}
+
+func (k *keys) steps(pattern string) int {
+	if !k.needsMemory(pattern) {
+		return 0
+	}
+	text, _ := k.asRegex(pattern)
+	return stepsOfRegex(text)
+}
+
+// asRegex returns the regular expression that Casbin makes of a pattern, and the
+// names in it where they count.
+func (k *keys) asRegex(pattern string) (text string, names []string) {
+	value := "[^/]+"
 	if k.same {
 		value = "([^/]+)"
 		for _, name := range braceName.FindAllStringSubmatch(pattern, -1) {
-			e.names = append(e.names, name[1])
+			names = append(names, name[1])
 		}
 	}
-	text := k.names().ReplaceAllString(strings.ReplaceAll(pattern, "/*", "/.*"), value)
-	var err error
-	if e.regex, err = regexp.Compile("^" + text + "$"); err != nil {
+	return "^" + k.names().ReplaceAllString(strings.ReplaceAll(pattern, "/*", "/.*"), value) + "$", names
+}
+
+// compile compiles what Casbin makes of a pattern.
+func (k *keys) compile(pattern string) (*expression, error) {
+	text, names := k.asRegex(pattern)
+	e, err := newExpression(k.name, text)
+	if err != nil {
 		return nil, fmt.Errorf("cannot be compiled, %s reads it as a regular expression: %w", k.name, err)
 	}
+	e.names = names
 	return e, nil
 }
 
@@ -146,10 +172,10 @@ func (k *keys) check(pattern string) error {
 
 // sameNamesMatch matches as keyMatch4 does: where a name stands twice, so must
 // what it stands for. Casbin's own remembers each pattern for ever.
-func (e *expression) sameNamesMatch(text string) (bool, error) {
-	groups := e.regex.FindStringSubmatch(text)
-	if groups == nil {
-		return false, nil
+func (e *expression) sameNamesMatch(m *Cache, text string) (bool, error) {
+	groups, err := e.find(m, text)
+	if groups == nil || err != nil {
+		return false, err
 	}
 	if len(groups) != len(e.names)+1 {
 		return false, fmt.Errorf("keyMatch4 finds %d values for %d names", len(groups)-1, len(e.names))

@@ -27,6 +27,11 @@ type family interface {
 	match(m *Cache, text, pattern string, id uint32) (bool, error)
 	reads(text string) string
 	check(pattern string) error
+	// needsMemory reports whether a pattern is compiled to be matched, and is
+	// worth a place in a cache.
+	needsMemory(pattern string) bool
+	// steps is how many a match of the longest path takes at most, or 0 for few.
+	steps(pattern string) int
 	anchors(pattern string) Anchors
 	literal(pattern string) (prefix string, whole bool)
 	samples(pattern string) []string
@@ -138,7 +143,18 @@ func (f Func) Check(pattern string) error { return f.of.check(pattern) }
 
 // Match reports whether a text matches a pattern, which it compiles; [Cache.Match]
 // remembers it. The error is what [Func.Check] tells.
-func (f Func) Match(text, pattern string) (bool, error) { return f.of.match(nil, text, pattern, 0) }
+func (f Func) Match(text, pattern string) (bool, error) {
+	return f.of.match(nil, text, pattern, NoNumber)
+}
+
+// NeedsMemory reports whether a pattern is compiled to be matched, so that a
+// [Cache] is to have a place for it.
+func (f Func) NeedsMemory(pattern string) bool { return f.of.needsMemory(pattern) }
+
+// Steps returns how many steps a match of the longest path takes at most, or 0
+// where that is few; see [SlowSteps]. A pattern that takes more than anybody
+// means is an error of Check, a *TooLargeError.
+func (f Func) Steps(pattern string) int { return f.of.steps(pattern) }
 
 // Anchors returns the anchors of a pattern.
 func (f Func) Anchors(pattern string) Anchors { return f.of.anchors(pattern) }

@@ -2,7 +2,6 @@ package pattern
 
 import (
 	"fmt"
-	"regexp"
 	"regexp/syntax"
 	"strings"
 	"unicode/utf8"
@@ -14,28 +13,33 @@ type regex struct{ traits }
 func (r *regex) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 	e := m.recall(r.name, id)
 	if e == nil {
-		compiled, err := r.compile(pattern)
-		if err != nil {
+		var err error
+		if e, err = r.compile(pattern); err != nil {
 			return false, err
 		}
-		e = &expression{function: r.name, pattern: id, regex: compiled}
-		m.keep(e)
+		if err := m.keep(e, id); err != nil {
+			return false, err
+		}
 	}
-	return e.regex.MatchString(text), nil
+	return e.matches(m, text)
 }
 
-func (*regex) compile(pattern string) (*regexp.Regexp, error) {
-	compiled, err := regexp.Compile(pattern)
+func (r *regex) compile(pattern string) (*expression, error) {
+	e, err := newExpression(r.name, pattern)
 	if err != nil {
 		return nil, fmt.Errorf("is not a regular expression: %w", err)
 	}
-	return compiled, nil
+	return e, nil
 }
 
 func (r *regex) check(pattern string) error {
 	_, err := r.compile(pattern)
 	return err
 }
+
+func (*regex) needsMemory(string) bool { return true }
+
+func (*regex) steps(pattern string) int { return stepsOfRegex(pattern) }
 
 func (*regex) anchors(pattern string) Anchors {
 	body, begins := strings.CutPrefix(pattern, "^")
