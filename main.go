@@ -67,7 +67,10 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 		problems = append(problems, err)
 	}
 	p.Policy.Files = policy.Files{Model: c.Policy.Model, Policy: c.Policy.File}
-	p.Policy.Options = policy.Options{AllowShrink: c.Policy.AllowShrink, RoleDepth: c.Policy.RoleDepth, RequireDomain: len(c.Downloads) > 1}
+	p.Policy.Options = policy.Options{
+		AllowShrink: c.Policy.AllowShrink, RoleDepth: c.Policy.RoleDepth, RequireDomain: len(c.Downloads) > 1,
+		DecisionTimeout: time.Duration(c.Policy.DecisionTimeout),
+	}
 	if p.Token, err = secret.New("admin token", c.AdminTokenFile, config.AdminTokenVariable, lookup); err != nil {
 		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
 	}

@@ -307,6 +307,10 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a shadow of more", "policy: {shadow_share: 1.01}", "policy.shadow_share: 1.01 is out of range: 0 (none) to 1 (every decision)"},
 		{"a shadow of less than nothing", "policy: {shadow_share: -0.01}", "policy.shadow_share: -0.01 is out of range"},
 		{"a shadow of no number", "policy: {shadow_share: .nan}", "policy.shadow_share: NaN is out of range"},
+		{"a decision of no time", "policy: {decision_timeout: 999us}", "policy.decision_timeout: 999µs is out of range: 1ms to 1.5s"},
+		{"a decision of a millisecond", "policy: {decision_timeout: 1ms}", ""},
+		{"a decision for as long as nginx waits", "policy: {decision_timeout: 1501ms}", "policy.decision_timeout: 1.501s is out of range: 1ms to 1.5s"},
+		{"a decision that goes back in time", "policy: {decision_timeout: -1ms}", `"-1ms" is not a positive duration`},
 		{"roles in one step", "policy: {role_depth: 1}", ""},
 		{"roles in a hundred steps", "policy: {role_depth: 100}", ""},
 		{"roles in more", "policy: {role_depth: 101}", "policy.role_depth: 101 is out of range: 1 to 100 roles"},
@@ -946,6 +950,8 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"policy.file", "", "policy: {file: other.csv}", public, [2]string{"204", "401"}},
 		{"policy.allow_shrink", "policy: {file: empty.csv}", "policy: {file: empty.csv, allow_shrink: true}", public, [2]string{"policy-empty", "401"}},
 		{"policy.role_depth", header, header + "\npolicy: {role_depth: 12}", askFor("/downloads/deep/f", "X-User: deep"), [2]string{"404", "204"}},
+		{"policy.decision_timeout", "policy: {model: names.conf, file: names.csv, decision_timeout: 1500ms}", "policy: {model: names.conf, file: names.csv, decision_timeout: 1ms}",
+			askFor("/downloads/a/b/c"), [2]string{"401", "503 unavailable"}},
 		{"policy.shadow_share", "", "policy: {shadow_share: 1}", func(k *keyTest) string {
 			k.start()
 			for deadline := time.Now().Add(10 * time.Second); ; {
@@ -1171,6 +1177,14 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})),
 	} {
 		writeFile(t, filepath.Join(dir, name), text)
+	}
+	if strings.Contains(yaml, "names.csv") { // lines that no index tells apart
+		var names strings.Builder
+		for i := range 60000 {
+			fmt.Fprintf(&names, "p, @anyone, /{a}/f%d/{b}, read, allow\n", i)
+		}
+		writeFile(t, filepath.Join(dir, "names.csv"), names.String())
+		writeFile(t, filepath.Join(dir, "names.conf"), strings.Replace(starterModel(t), "globMatch(r.obj, p.obj)", "keyMatch4(r.obj, p.obj)", 1))
 	}
 	yaml = strings.NewReplacer("%D", dir, "%A", plain.URL, "%T", encrypted.URL).Replace(yaml)
 	for key, value := range map[string]string{"listen": "unix:" + dir + "/n.sock", "admin": "unix:" + dir + "/a.sock", "shutdown_delay": "1ms"} {

@@ -92,6 +92,8 @@ type Policy struct {
 	AllowShrink bool `yaml:"allow_shrink"`
 	// RoleDepth is how many roles deep a chain is followed; Casbin's is 10.
 	RoleDepth int `yaml:"role_depth"`
+	// DecisionTimeout is how long a decision may take before it is given up.
+	DecisionTimeout Duration `yaml:"decision_timeout"`
 	// ShadowShare is the share of decisions, from 0 to 1, that stock Casbin
 	// makes again in the background.
 	ShadowShare float64 `yaml:"shadow_share"`
@@ -203,6 +205,9 @@ func (c *Config) fill() {
 	def(&c.Policy.File, "policy.csv")
 	if c.Policy.RoleDepth == 0 {
 		c.Policy.RoleDepth = 10
+	}
+	if c.Policy.DecisionTimeout == 0 {
+		c.Policy.DecisionTimeout = Duration(200 * time.Millisecond)
 	}
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = Duration(10 * time.Second)

@@ -59,7 +59,7 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 			{Name: "main", URL: "/downloads/", Internal: "/protected/", Root: "/srv/files", Disposition: "inline", DenyStatus: 403, CacheControl: "private, max-age=60", CSP: "sandbox"},
 			{Name: "media", URL: "/media/", Internal: "/protected-media/", Disposition: "attachment", DenyStatus: 404, CacheControl: DefaultCacheControl, CSP: DefaultCSP},
 		},
-		Policy: Policy{Model: "testdata/model.conf", File: "/etc/securefiles/policy.csv", RoleDepth: 20, ShadowShare: 0.001},
+		Policy: Policy{Model: "testdata/model.conf", File: "/etc/securefiles/policy.csv", RoleDepth: 20, ShadowShare: 0.001, DecisionTimeout: Duration(500 * time.Millisecond)},
 		Identity: []Identity{
 			{Header: "X-Remote-User", GroupsHeader: "X-Remote-Groups", NginxValue: "$ssl_client_s_dn"},
 			{Htpasswd: "testdata/users.htpasswd", Remember: Duration(30 * time.Second)},

@@ -61,6 +61,7 @@ func (c *Config) validate(doc *strictyaml.Document) error {
 	if c.Policy.RoleDepth < 1 || c.Policy.RoleDepth > 100 {
 		v.add("policy.role_depth", "%d is out of range: 1 to 100 roles", c.Policy.RoleDepth)
 	}
+	v.within("policy.decision_timeout", c.Policy.DecisionTimeout, time.Millisecond, 1500*time.Millisecond) // nginx waits 2 s
 	for i, id := range c.Identity {
 		v.identity(indexed("identity", i), id)
 	}

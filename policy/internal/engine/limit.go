@@ -22,7 +22,7 @@ func (e *LateError) Error() string {
 	if e.Line == 0 {
 		return fmt.Sprintf("given up after %s, while looking for lines: `securefiles check` tells what is slow", e.After)
 	}
-	return fmt.Sprintf("given up after %s at line %d, the %d. of %d to look at: `securefiles check` tells what is slow", e.After, e.Line, e.Looked, e.Of)
+	return fmt.Sprintf("given up after %s at line %d, with %d of %d lines looked at: `securefiles check` tells what is slow", e.After, e.Line, e.Looked, e.Of)
 }
 
 // What work counts, in the steps of package pattern: some ten nanoseconds each

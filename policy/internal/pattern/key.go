@@ -100,8 +100,7 @@ func (k *keys) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 	if err := m.spend(len(text) / 4); err != nil { // a plain one's
 		return false, err
 	}
-	sameTwice := k.same && strings.Count(pattern, "{") > 1
-	if !sameTwice && isPlainKey(pattern, k.begins) && isPlainText(text) {
+	if !k.needsMemory(pattern) && isPlainText(text) {
 		return matchPlainKey(text, pattern, k.begins), nil
 	}
 	e := m.recall(k.name, id)
@@ -122,7 +121,29 @@ func (k *keys) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 
 // needsMemory is true of a few patterns only: most are plain.
 func (k *keys) needsMemory(pattern string) bool {
-	return k.same && strings.Count(pattern, "{") > 1 || !isPlainKey(pattern, k.begins)
+	return !isPlainKey(pattern, k.begins) || k.same && hasNameTwice(pattern)
+}
+
+// hasNameTwice reports whether a name stands twice in a plain pattern of
+// keyMatch4, or there are more names than it looks at.
+func hasNameTwice(pattern string) bool {
+	var names [8]string
+	count := 0
+	for i := strings.IndexByte(pattern, '{'); i >= 0 && i < len(pattern); {
+		end := segmentEnd(pattern, i)
+		name := pattern[i:end]
+		if count == len(names) || slices.Contains(names[:count], name) {
+			return true
+		}
+		names[count] = name
+		count++
+		next := strings.IndexByte(pattern[end:], '{')
+		if next < 0 {
+			return false
+		}
+		i = end + next
+	}
+	return false
 }
 
 func (k *keys) steps(pattern string) int {
