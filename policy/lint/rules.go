@@ -62,6 +62,7 @@ func Rules() []Rule {
 
 		// What.
 		{"pattern", e, "a pattern that cannot be compiled", "Escape with a backslash what is meant literally."},
+		{"pattern-size", w, "a pattern that takes long on a long path", "Repeat less, begin the pattern with ^, give braces fewer alternatives, or write several lines."},
 		{"pattern-unmatchable", w, "a pattern that no path matches", "Write the path as below the download: decoded, from its slash on."},
 		{"pattern-download", w, "a pattern that begins with the download's own URL", "Leave the URL out: paths begin below it."},
 		{"pattern-encoded", w, "a pattern that is written like a URL", "Write the character itself, and no query."},

@@ -1,6 +1,13 @@
 package lint
 
-import "securefiles/policy"
+import (
+	"slices"
+
+	"securefiles/policy"
+	"securefiles/policy/internal/finding"
+	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pattern"
+)
 
 // slowFrom is how many lines a decision may look at before that is worth a
 // warning: some tenths of a millisecond.
@@ -19,4 +26,57 @@ func (l *linter) lintSpeed() {
 	line := l.table.Rows.Lines[l.plan.BucketRow]
 	l.warn(line, 0, "slow", "%d lines are found by nothing that differs, this one among them, so each decision for them looks at all: let their paths differ before the first wildcard or behind the last",
 		l.plan.Bucket)
+}
+
+// slowPattern says how long a pattern takes on a long path.
+const slowPattern = "%q may take some %d ms on a path of 4,096 bytes: repeat less, begin it with ^, give braces fewer alternatives, or write several lines"
+
+// milliseconds are about what steps take at worst.
+func milliseconds(steps int) int { return steps / 100_000 }
+
+// lintSizes tells of patterns that take long, wherever they stand.
+func (l *linter) lintSizes() {
+	for _, c := range l.model.Patterns() {
+		compares, ok := pattern.ByName(c.Function)
+		if !ok {
+			continue
+		}
+		l.eachValue(c.Column, func(line uint32, text string) {
+			if steps := compares.Steps(text); steps >= pattern.SlowSteps && !slices.Contains(c.Spared, text) {
+				l.warn(line, c.Column+1, "pattern-size", "%s "+slowPattern, l.model.Policy[c.Column], finding.Shorten(text), milliseconds(steps))
+			}
+		})
+	}
+	literals := func(p *model.Part, found func(text string, steps int)) {
+		for i := range p.Calls {
+			if compares, text, ok := p.Calls[i].Literal(); ok && compares.Steps(text) >= pattern.SlowSteps {
+				found(text, compares.Steps(text))
+			}
+		}
+	}
+	literals(&l.model.Root.Part, func(text string, steps int) {
+		l.add(policy.Finding{File: l.model.File, Rule: "pattern-size"}, "the matcher: "+slowPattern, finding.Shorten(text), milliseconds(steps))
+	})
+	for _, column := range l.model.Subrules() {
+		l.eachValue(column, func(line uint32, text string) {
+			rule, err := model.ParseSubrule(l.model, text)
+			if err != nil {
+				return // it compiled before
+			}
+			literals(&rule, func(text string, steps int) {
+				l.warn(line, column+1, "pattern-size", "%s: "+slowPattern, l.model.Policy[column], finding.Shorten(text), milliseconds(steps))
+			})
+		})
+	}
+}
+
+// eachValue calls f for each value of a column, with the first line that has it.
+func (l *linter) eachValue(column int, f func(line uint32, text string)) {
+	seen := make([]bool, l.table.Symbols.Len())
+	for row, s := range l.table.Rows.Cols[column] {
+		if !seen[s] {
+			seen[s] = true
+			f(l.table.Rows.Lines[row], l.table.Symbols.Text(s))
+		}
+	}
 }

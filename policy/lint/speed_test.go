@@ -44,3 +44,42 @@ func TestCheckTellsOfSlowPolicies(t *testing.T) {
 		}
 	}
 }
+
+// A pattern with which a request can hold a core is told of wherever it stands: in
+// a line, in the matcher, in a rule that a line holds.
+func TestCheckTellsOfRegularExpressionsThatAreTooLarge(t *testing.T) {
+	matcher := func(m string) string {
+		return strings.Replace(model.Default, "globMatch(r.obj, p.obj)", m, 1)
+	}
+	const slow = "[a-z/]{0,1000}"
+	const refused = slow + slow + slow + slow + slow + slow + slow + slow + slow + slow
+	rules := strings.NewReplacer("p = sub, obj,", "p = sub, rule,", "globMatch(r.obj, p.obj)", "eval(p.rule)").Replace(model.Default)
+	for _, tt := range []struct{ name, model, policy, want string }{
+		{"a line", matcher("regexMatch(r.obj, p.obj)"), "p, alice, \"^/x" + slow + slow + "\", read, allow\n",
+			`policy.csv:1: warning: obj "^/x[a-z/]{0,1000}[a-z/]{0,1000}" may take some`},
+		{"a line that is refused", matcher("regexMatch(r.obj, p.obj)"), "p, alice, \"" + refused + "\", read, allow\n",
+			`policy.csv:1: error: obj "[a-z/]{0,1000}[a-z/]{0,1000}[a-z/]{0,1000}[`},
+		{"an operator", matcher("r.obj =~ p.obj"), "p, alice, \"" + refused + "\", read, allow\n", "policy.csv:1: error: obj "},
+		{"keyMatch2", matcher("keyMatch2(r.obj, p.obj)"), "p, alice, \"/x" + refused + slow + slow + "\", read, allow\n", "policy.csv:1: error: obj "},
+		{"a glob", model.Default, "p, alice, \"/**/" + strings.Repeat("{a/,b/}", 10) + strings.Repeat("a/", 100) + "b\", read, allow\n", "policy.csv:1: error: obj "},
+		{"the matcher", matcher(`regexMatch(r.obj, "` + slow + `x")`), "p, alice, /x, read, allow\n", `model.conf: warning: the matcher: "[a-z/]{0,1000}x" may take some`},
+		{"the matcher, by an operator that says no", matcher(`!(r.obj !~ "` + slow + `x")`), "p, alice, /x, read, allow\n", `model.conf: warning: the matcher: "[a-z/]{0,1000}x" may take some`},
+		{"a matcher that is refused", matcher(`regexMatch(r.obj, "` + refused + `")`), "p, alice, /x, read, allow\n", `model.conf:17: error: the pattern "[a-z/]{0,1000}[`},
+		{"a rule", rules, "p, alice, \"regexMatch(r.obj, '" + slow + "')\", read, allow\n", `policy.csv:1: warning: rule: "[a-z/]{0,1000}" may take some`},
+		{"a rule that is refused", rules, "p, alice, \"r.obj =~ '" + refused + "'\", read, allow\n", "policy.csv:1: error: rule "},
+		{"a value that no function comes to", strings.Replace(model.Default, `(r.act == p.act || p.act == "*")`, "(p.act == \"[a-z/]{0,1000}\" || regexMatch(r.act, p.act))", 1), "p, alice, /x, \"" + slow + "\", allow\n", ""},
+	} {
+		t.Chdir(t.TempDir())
+		world.Write(t, "model.conf", tt.model)
+		world.Write(t, "policy.csv", tt.policy)
+		var got []string
+		for _, f := range Check(t.Context(), policy.Files{Model: "model.conf", Policy: "policy.csv"}, nil) {
+			if f.Rule == "pattern-size" || f.Severity == policy.SeverityError {
+				got = append(got, f.String())
+			}
+		}
+		if tt.want == "" && len(got) > 0 || tt.want != "" && (len(got) != 1 || !strings.HasPrefix(got[0], tt.want)) {
+			t.Errorf("%s:\n got %q\nwant %q", tt.name, got, tt.want)
+		}
+	}
+}

@@ -255,6 +255,8 @@ func callProblems(m *Model, expr string, calls []Call) []string {
 			problems = append(problems, fmt.Sprintf("%s takes %d arguments, not %d", c.Function, takes, len(c.Operands)))
 		case takesPattern(c.Function) && slices.ContainsFunc(c.Operands[1:], func(p Part) bool { return len(p.Requests) > 0 }):
 			problems = append(problems, fmt.Sprintf("the pattern of %s comes from the client: put r first and p second, and join nothing of r to a pattern", c.Function))
+		case c.tooLarge() != nil:
+			problems = append(problems, fmt.Sprintf("the pattern %q %s", finding.Shorten(c.Operands[1].Text), c.tooLarge()))
 		case c.Function == "eval" && len(c.Operands) == 1 && c.Operands[0].Column >= 0:
 			evals = append(evals, "p_"+m.Policy[c.Operands[0].Column])
 		case c.Function == "eval":
@@ -266,6 +268,30 @@ func callProblems(m *Model, expr string, calls []Call) []string {
 	}
 	slices.Sort(problems)
 	return slices.Compact(problems)
+}
+
+// Literal returns the pattern of a call that has one of its own, and its function.
+func (c *Call) Literal() (compares pattern.Func, text string, ok bool) {
+	function := c.Function
+	if function == "!~" {
+		function = "=~"
+	}
+	compares, ok = pattern.ByName(function)
+	if !ok || compares == pattern.Equal() || len(c.Operands) != 2 || c.Operands[1].Text == "" {
+		return pattern.Func{}, "", false
+	}
+	return compares, c.Operands[1].Text, true
+}
+
+// tooLarge says that a pattern of the call's own is too large. Whether it is one at
+// all, a trial tells.
+func (c *Call) tooLarge() error {
+	if compares, text, ok := c.Literal(); ok {
+		if large := new(*pattern.TooLargeError); errors.As(compares.Check(text), large) {
+			return *large
+		}
+	}
+	return nil
 }
 
 const evalProblem = "eval takes one field of p: anything else could come from the client"

@@ -40,7 +40,7 @@ type Part struct {
 	// (or ""), a field of p (or -1), or a text.
 	Request string
 	Column  int
-	Text    string
+	Text    string // of a pattern behind =~ too, which is no value
 	IsText  bool
 	// Texts are what it may be as far as they stand in it: of "a" + "b" that is
 	// one, of (r.act == "x" ? "a" : "b") all three.
@@ -481,8 +481,11 @@ func (p *matcherParser) part(i, j int) Part {
 		out.Request = p.model.Request[f]
 	}
 	out.Column = p.policyField(t)
-	if t.Kind == govaluate.STRING {
+	switch t.Kind {
+	case govaluate.STRING:
 		out.Text, out.IsText = fmt.Sprint(t.Value), true
+	case govaluate.PATTERN: // a text behind =~, compiled
+		out.Text = fmt.Sprint(t.Value)
 	}
 	return out
 }
