@@ -7,10 +7,11 @@ import (
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
 	"securefiles/policy/internal/pattern"
+	"securefiles/policy/internal/table"
 )
 
 // slowFrom is how many lines a decision may look at before that is worth a
-// warning: some tenths of a millisecond.
+// warning: from a tenth of a millisecond to one, by what compares them.
 const slowFrom = 1000
 
 // lintSpeed tells of lines that no index tells apart.
@@ -24,6 +25,11 @@ func (l *linter) lintSpeed() {
 		return
 	}
 	line := l.table.Rows.Lines[l.plan.BucketRow]
+	if l.plan.BucketOf != table.NoSymbol {
+		l.warn(line, 0, "slow", "%d lines of all the roles that %q has are found by nothing that differs, this one among them, so each decision for them looks at all: give what they share to one role, or let their paths differ before the first wildcard or behind the last",
+			l.plan.Bucket, finding.Shorten(l.table.Symbols.Text(l.plan.BucketOf)))
+		return
+	}
 	l.warn(line, 0, "slow", "%d lines are found by nothing that differs, this one among them, so each decision for them looks at all: let their paths differ before the first wildcard or behind the last",
 		l.plan.Bucket)
 }

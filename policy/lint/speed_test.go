@@ -27,6 +27,10 @@ func TestCheckTellsOfSlowPolicies(t *testing.T) {
 		{"few enough", model.Default, lines(999, "p, alice, /**/f%d/*, read, allow\n"), ""},
 		{"by nothing", model.Default, lines(2000, "p, alice, /**/f%d/*, read, allow\n"),
 			"policy.csv:1: warning: 2000 lines are found by nothing that differs, this one among them, so each decision for them looks at all: let their paths differ before the first wildcard or behind the last [slow]"},
+		{"many roles of one user, each on the same path", model.Default, lines(2000, "g, alice, r%d\n") + lines(2000, "p, r%d, /d/**, read, allow\n"),
+			"policy.csv:2001: warning: 2000 lines of all the roles that \"alice\" has are found by nothing that differs, this one among them, so each decision for them looks at all: give what they share to one role, or let their paths differ before the first wildcard or behind the last [slow]"},
+		{"many roles of one user, each on a path of its own", model.Default, lines(2000, "g, alice, r%d\n") + lines(2000, "p, r%[1]d, /d%[1]d/**, read, allow\n"), ""},
+		{"as many roles, each of another user", model.Default, lines(2000, "g, u%[1]d, r%[1]d\n") + lines(2000, "p, r%d, /d/**, read, allow\n"), ""},
 		{"no index", scanning, lines(1500, "p, user%d, /x, read, allow\n"),
 			"model.conf: warning: no part of `p.sub == p.act` can be looked up, so each decision looks at all 1500 lines: give the matcher a part such as g(r.sub, p.sub), r.sub == p.sub or a pattern of r.obj in each alternative [slow]"},
 	} {

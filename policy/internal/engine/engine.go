@@ -85,7 +85,7 @@ func New(m *model.Model, t *table.Table, opts Options) (*Engine, error) {
 		e.constants = append(e.constants, e.Lookup(a.Text))
 	}
 	e.cells = rowByRow(t.Rows)
-	e.Plan = &Plan{Scan: "it was asked to look at every line", Bucket: t.Rows.Len()}
+	e.Plan = &Plan{Scan: "it was asked to look at every line", Bucket: t.Rows.Len(), BucketOf: table.NoSymbol}
 	if !opts.scan {
 		tuned := defaultTuning()
 		if opts.tuning != nil {

@@ -195,33 +195,3 @@ func (s *keySet) has(key anchorKey) bool {
 	_, ok := slices.BinarySearch(s.keys, key)
 	return ok
 }
-
-// largest returns the most rows of one value that share a key, and the first of them.
-func (x *valueIndex) largest() (size int, row uint32) {
-	run := 0
-	for value := range len(x.First) - 1 {
-		for i := x.First[value]; i < x.First[value+1]; i++ {
-			if i == x.First[value] || x.keys != nil && x.keys[i] != x.keys[i-1] {
-				run = 0
-			}
-			if run++; run > size {
-				size, row = run, x.Rows[i-uint32(run)+1]
-			}
-		}
-	}
-	return size, row
-}
-
-// largest returns the most rows that share a key, and the first of them.
-func (x *anchorIndex) largest() (size int, row uint32) {
-	run := 0
-	for i, key := range x.keys {
-		if i == 0 || key != x.keys[i-1] {
-			run = 0
-		}
-		if run++; run > size {
-			size, row = run, x.rows[i-run+1]
-		}
-	}
-	return size, row
-}

@@ -16,6 +16,17 @@ import (
 // load makes a version of a model and a policy.
 func load(t *testing.T, modelText, policy string, opts Options) *Version {
 	t.Helper()
+	m, tab := read(t, modelText, policy)
+	v, err := NewVersion(m, tab, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// read reads a model and a policy, with no line twice.
+func read(t *testing.T, modelText, policy string) (*model.Model, *table.Table) {
+	t.Helper()
 	m, err := model.Parse("model.conf", modelText)
 	if err != nil {
 		t.Fatal(err)
@@ -24,11 +35,7 @@ func load(t *testing.T, modelText, policy string, opts Options) *Version {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := NewVersion(m, tab, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
+	return m, tab
 }
 
 // manyLines repeats a line for each number that there is.

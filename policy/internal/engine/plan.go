@@ -25,9 +25,12 @@ type Plan struct {
 	tuning tuning
 	// marks are the first row that allows and the first that denies.
 	marks []uint32
-	// bucket is the most rows that no index tells apart, and one of them.
+	// Bucket is the most rows that a decision may have to look at because no index
+	// tells them apart, and BucketRow one of them. BucketOf is whose roles they
+	// are for; NoSymbol where they are for one role or subject.
 	Bucket    int
 	BucketRow uint32
+	BucketOf  table.Symbol
 }
 
 // A conjunction is one term of the normal form.
@@ -93,10 +96,10 @@ type valuesOn struct {
 // newPlan analyses the matcher of an engine and indexes its rows.
 func newPlan(e *Engine, t tuning) *Plan {
 	p := &planner{engine: e, tuning: t, anchors: map[anchorsOn]*anchorIndex{}, values: map[valuesOn]*valueIndex{}, few: map[int]bool{}}
-	out := &Plan{tuning: t, marks: e.firstEffects()}
+	out := &Plan{tuning: t, marks: e.firstEffects(), BucketOf: table.NoSymbol}
 	terms, ok := e.Model.Root.Conjunctions(false)
 	if !ok {
-		return &Plan{Scan: "the matcher has too many alternatives", Bucket: e.Rows.Len()}
+		return &Plan{Scan: "the matcher has too many alternatives", Bucket: e.Rows.Len(), BucketOf: table.NoSymbol}
 	}
 	for _, literals := range terms {
 		c := p.conjunction(literals)
@@ -106,20 +109,7 @@ func newPlan(e *Engine, t tuning) *Plan {
 		}
 		out.conjunctions = append(out.conjunctions, c)
 	}
-	for _, c := range out.conjunctions {
-		size, row := 0, uint32(0)
-		for i, l := range c.lookups {
-			if n, r := l.index.largest(); i == 0 || n < size {
-				size, row = n, r
-			}
-		}
-		if len(c.lookups) == 0 && c.anchors != nil {
-			size, row = c.anchors.largest()
-		}
-		if size > out.Bucket {
-			out.Bucket, out.BucketRow = size, row
-		}
-	}
+	out.countBucket(e)
 	return out
 }
 

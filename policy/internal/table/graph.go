@@ -68,7 +68,33 @@ func GroupBy(groups []int32, count int) (first, order []int32) {
 // Longest returns how many roles the longest chain has, that of a group counted
 // with the group itself. Chains that run into a cycle are left out.
 func (g *Graph) Longest(syms *Symbols) int {
-	// Backwards, from the roles that have none of their own.
+	height, longest := make([]int, len(g.Nodes)), 0
+	g.backwards(func(role int32) {
+		chain := height[role]
+		if strings.HasPrefix(syms.Text(g.Nodes[role].Name), "@") {
+			chain++
+		}
+		longest = max(longest, chain)
+	}, func(holder, role int32) { height[holder] = max(height[holder], height[role]+1) })
+	return longest
+}
+
+// Sums returns for each node the sum of the weights of all that it reaches, with
+// its own. What is reached in two ways counts twice, and no sum is over most. A
+// node that runs into a cycle has the sum of what does not.
+func (g *Graph) Sums(weight func(Node) int, most int) []int {
+	sums := make([]int, len(g.Nodes))
+	for i, n := range g.Nodes {
+		sums[i] = min(most, weight(n))
+	}
+	g.backwards(func(int32) {}, func(holder, role int32) { sums[holder] = min(most, sums[holder]+sums[role]) })
+	return sums
+}
+
+// backwards goes from the roles that have none of their own to those who hold
+// them: a node is done when all of its roles are, and then its holders hear of it.
+// Nodes that run into a cycle are never done.
+func (g *Graph) backwards(done func(node int32), heard func(holder, role int32)) {
 	left := make([]int32, len(g.Nodes))
 	ends, holders := make([]int32, len(g.roles)), make([]int32, len(g.roles)) // of each edge
 	for i := range g.Nodes {
@@ -78,7 +104,6 @@ func (g *Graph) Longest(syms *Symbols) int {
 		}
 	}
 	first, order := GroupBy(ends, len(g.Nodes))
-	height, longest := make([]int, len(g.Nodes)), 0
 	var ready []int32
 	for i := range g.Nodes {
 		if left[i] == 0 {
@@ -88,20 +113,14 @@ func (g *Graph) Longest(syms *Symbols) int {
 	for len(ready) > 0 {
 		role := ready[len(ready)-1]
 		ready = ready[:len(ready)-1]
-		chain := height[role]
-		if strings.HasPrefix(syms.Text(g.Nodes[role].Name), "@") {
-			chain++
-		}
-		longest = max(longest, chain)
+		done(role)
 		for _, k := range order[first[role]:first[role+1]] {
-			holder := holders[k]
-			height[holder] = max(height[holder], height[role]+1)
-			if left[holder]--; left[holder] == 0 {
-				ready = append(ready, holder)
+			heard(holders[k], role)
+			if left[holders[k]]--; left[holders[k]] == 0 {
+				ready = append(ready, holders[k])
 			}
 		}
 	}
-	return longest
 }
 
 // ID returns the number of a node, or -1.
