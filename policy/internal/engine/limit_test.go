@@ -14,7 +14,7 @@ import (
 )
 
 // load makes a version of a model and a policy.
-func load(t *testing.T, modelText, policy string, opts Options) *Version {
+func load(t testing.TB, modelText, policy string, opts Options) *Version {
 	t.Helper()
 	m, tab := read(t, modelText, policy)
 	v, err := NewVersion(m, tab, opts)
@@ -25,7 +25,7 @@ func load(t *testing.T, modelText, policy string, opts Options) *Version {
 }
 
 // read reads a model and a policy, with no line twice.
-func read(t *testing.T, modelText, policy string) (*model.Model, *table.Table) {
+func read(t testing.TB, modelText, policy string) (*model.Model, *table.Table) {
 	t.Helper()
 	m, err := model.Parse("model.conf", modelText)
 	if err != nil {
