@@ -10,7 +10,9 @@ import (
 // others, by what compares it.
 func BenchmarkUnindexedLines(b *testing.B) {
 	const lines = 2000
-	rbac := func(compares string) string { return matcherModel("g(r.sub, p.sub) && " + compares + " && r.act == p.act") }
+	rbac := func(compares string) string {
+		return matcherModel("g(r.sub, p.sub) && " + compares + " && r.act == p.act")
+	}
 	for _, bb := range []struct{ name, model, policy string }{
 		{"globMatch", rbac("globMatch(r.obj, p.obj)"), manyLines(lines, "p, alice, /**/f%d/*, read\n")},
 		{"keyMatch2", rbac("keyMatch2(r.obj, p.obj)"), manyLines(lines, "p, alice, /:a/f%d/:b, read\n")},

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"unicode/utf8"
 )
@@ -316,4 +318,28 @@ func BenchmarkStep(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*f.Steps(glob)), "ns/step")
 	})
+}
+
+// Decisions share what is remembered, also while patterns take each other's place.
+func TestCacheIsSharedByDecisions(t *testing.T) {
+	regex := named(t, "regexMatch")
+	shared := &Cache{compiled: &compiled{places: make([]atomic.Pointer[expression], 4)}}
+	var all sync.WaitGroup
+	for range 4 {
+		m := shared.Metered(func(int) error { return nil })
+		all.Go(func() {
+			for i := range uint32(2000) {
+				id := i % 37
+				if ok, err := m.Match(regex, fmt.Sprint("/", id), fmt.Sprintf("^/%d$", id), id); !ok || err != nil {
+					t.Errorf("%d: %t, %v", id, ok, err)
+					return
+				}
+				if ok, err := m.Match(regex, "/x", fmt.Sprintf("^/%d$", id), id); ok || err != nil {
+					t.Errorf("%d matches another path: %v", id, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }
