@@ -3,10 +3,14 @@ package shadow
 import (
 	"context"
 	"encoding/csv"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"securefiles/authz"
+	"securefiles/policy"
 	"securefiles/policy/internal/engine"
 	"securefiles/policy/internal/storetest"
 	"securefiles/policy/internal/world"
@@ -22,6 +26,35 @@ func again(t testing.TB, version *engine.Version, q authz.Query, d authz.Decisio
 		t.Fatal(err)
 	}
 	return stock.compare(task{version: version, query: q, decision: d})
+}
+
+// A decision that was given up is none, and no difference.
+func TestDecisionThatWasGivenUpIsNotCompared(t *testing.T) {
+	var text strings.Builder
+	for i := range 20000 {
+		fmt.Fprintf(&text, "p, alice, /**/f%d/*, read, allow\n", i)
+	}
+	now := time.Unix(0, 0)
+	store, _ := storetest.Open(t, text.String(), &policy.Options{DecisionTimeout: time.Second, Now: func() time.Time {
+		now = now.Add(100 * time.Millisecond)
+		return now
+	}})
+	s, err := New(store, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := authz.Query{Principal: authz.Principal{Subject: "alice"}, Object: "/" + strings.Repeat("ab/", 1000) + "f", Action: "read"}
+	late := new(*policy.LateError)
+	if d, err := s.Decide(t.Context(), q); d.Effect != authz.Deny || !errors.As(err, late) {
+		t.Errorf("%s, %v", d.Effect, err)
+	}
+	if len(s.tasks) != 0 {
+		t.Error("it is to be compared")
+	}
+	q.Object = "/a"
+	if _, err := s.Decide(t.Context(), q); err != nil || len(s.tasks) != 1 {
+		t.Errorf("another one is not: %v", err)
+	}
 }
 
 func TestShadowComparesTheDecidingLine(t *testing.T) {

@@ -97,6 +97,9 @@ func TestMeasuredStepsAreEnough(t *testing.T) {
 	tried := 0
 	for range 4000 {
 		text := drawRegex(random, 4)
+		if random.IntN(2) == 0 { // then places count
+			text = "^" + text + drawRegex(random, 3)
+		}
 		re, err := syntax.Parse(text, syntax.Perl)
 		if err != nil {
 			continue
