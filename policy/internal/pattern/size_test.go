@@ -124,6 +124,21 @@ func TestMeasuredStepsAreEnough(t *testing.T) {
 			t.Fatalf("%q on %q is measured to take %d steps, and takes %d", text, path.String(), m.steps, did)
 		}
 	}
+	// And on the longest path, of what begins at few places at first and then at all.
+	long := strings.Repeat("ab", maxObject/2)
+	for _, text := range []string{`^[ab]*(abcx|(a|b)y|[ab][ab]z)$`, `^([ab]?[ab]){40}(ax|bx|[ab]y)(ax)?$`, `^(a|b|ab|[ab])*x`, `^a.+b(a|b)?(c|[ab]+d)`} {
+		re, err := syntax.Parse(text, syntax.Perl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		program, err := syntax.Compile(re.Simplify())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if did, most := walkProgram(program, long), sizeOfRegex(text).steps+3*len(long); did > most {
+			t.Errorf("%q is measured to take %d steps, and takes %d", text, most, did)
+		}
+	}
 	if tried < 3000 {
 		t.Errorf("only %d expressions could be read", tried)
 	}
