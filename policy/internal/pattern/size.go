@@ -32,6 +32,9 @@ func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("is too large, a long path would take %d million steps, over %d: repeat less than {0,1000}, give braces fewer alternatives, or write several lines", e.Steps>>20, maxSteps>>20)
 }
 
+// Rule is the rule that such a finding belongs to.
+func (*TooLargeError) Rule() string { return "pattern-size" }
+
 // A size is what a pattern costs.
 type size struct {
 	instructions int

@@ -8,7 +8,6 @@ import (
 	"securefiles/authz"
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
-	"securefiles/policy/internal/pattern"
 )
 
 // refuseMeanings refuses lines that deny less, or allow more, than they seem
@@ -93,8 +92,12 @@ func (l *loader) checkColumn(column int, rule string, spared []string, check fun
 		checked[s] = true
 		if err := check(l.out.Symbols.Text(s)); err != nil {
 			rule := rule
-			if large := new(*pattern.TooLargeError); errors.As(err, large) {
-				rule = "pattern-size"
+			var own interface {
+				error
+				Rule() string
+			}
+			if errors.As(err, &own) { // it has a rule of its own
+				rule = own.Rule()
 			}
 			l.Fail(int(l.out.Rows.Lines[row]), rule, "%s %q: %s", l.model.Policy[column], finding.Shorten(l.out.Symbols.Text(s)), finding.Escape(err.Error()))
 		}
