@@ -82,7 +82,8 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/policy/internal/model":   {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/pattern"},
 		"securefiles/policy/internal/table":   {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model"},
 		"securefiles/policy/internal/engine":  {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model", "securefiles/policy/internal/pattern", "securefiles/policy/internal/table"},
-		"securefiles/policy/explain":          policyRooms,
+		"securefiles/policy/internal/witness": {"securefiles/policy/internal/pattern"},
+		"securefiles/policy/explain":          append([]string{"securefiles/policy/internal/witness"}, policyRooms...),
 		"securefiles/policy/lint":             policyRooms,
 		"securefiles/policy/shadow":           policyRooms,
 		// For tests alone.

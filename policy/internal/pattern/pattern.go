@@ -35,6 +35,7 @@ type family interface {
 	anchors(pattern string) Anchors
 	literal(pattern string) (prefix string, whole bool)
 	samples(pattern string) []string
+	expression(pattern string) Expression
 	covers(a, b string) bool // of two that differ
 	coversEverything(pattern string) bool
 	// isPlain reports whether a pattern is a path, or all below one, about which
