@@ -3,6 +3,7 @@
 # make bench  benchmarks of decisions, and rates through nginx
 # make fuzz   a million comparisons with stock Casbin, then fuzzing, FUZZTIME each target
 # make mutate known mistakes in the index, made one at a time: do the tests notice?
+# make diff   what diff tells against asking everything, on PAIRS pairs of policies
 # make soak   ten million questions: does memory grow?
 
 SHELL := /bin/bash
@@ -10,9 +11,10 @@ FUZZTIME ?= 60s
 # Worlds (a model, a policy, some fourteen requests) to compare, and where to begin; 0 is anywhere.
 WORLDS ?= 80000
 SEED ?= 0
+PAIRS ?= 6000
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: build demo test lint bench fuzz mutate soak vulncheck clean
+.PHONY: build demo test lint bench fuzz mutate diff soak vulncheck clean
 
 build:
 	go build -trimpath -o bin/securefiles .
@@ -52,6 +54,10 @@ fuzz:
 
 mutate:
 	./scripts/mutate.sh
+
+diff:
+	go test -run TestCompareMissesNothing -v -timeout 2h ./policy/explain -rapid.checks=$(PAIRS) -rapid.seed=$(SEED)
+	SECUREFILES_TEST_LONG=1 go test -run TestCompareOf -v -timeout 1h ./policy/explain
 
 soak:
 	SECUREFILES_SOAK=10000000 go test -run TestMemoryDoesNotGrow -v -timeout 1h ./policy

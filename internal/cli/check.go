@@ -65,7 +65,7 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	if err != nil {
 		return err
 	}
-	progress := newProgress(env)
+	progress := newProgress(env, "checking")
 	check := lint.Options{Options: p.Policy.Options, Disable: cmd.Disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
 	check.Downloads = p.Downloads.All()
 	findings, err := cmd.configuration(ctx, env, p, &check)
@@ -194,22 +194,23 @@ func (cmd *checkCommand) print(w io.Writer, findings []policy.Finding) error {
 	return nil
 }
 
-// A progress shows on a terminal how far a long check is.
+// A progress shows on a terminal how far a long command is.
 type progress struct {
+	doing string
 	w     io.Writer // nil where nobody watches
 	begin time.Time
 	last  string
 }
 
-func newProgress(env Env) *progress {
-	p := &progress{begin: time.Now()}
+func newProgress(env Env, doing string) *progress {
+	p := &progress{doing: doing, begin: time.Now()}
 	if f, ok := env.Stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.w = f
 	}
 	return p
 }
 
-// progressAfter is how long a check runs without a word.
+// progressAfter is how long a command runs without a word.
 const progressAfter = 300 * time.Millisecond
 
 func (p *progress) show(part float64) {
@@ -218,7 +219,7 @@ func (p *progress) show(part float64) {
 	}
 	const width = 30
 	n := min(int(part*width), width)
-	line := fmt.Sprintf("\rchecking [%s%s] %3.0f%%", strings.Repeat("#", n), strings.Repeat(" ", width-n), 100*part)
+	line := fmt.Sprintf("\r%s [%s%s] %3.0f%%", p.doing, strings.Repeat("#", n), strings.Repeat(" ", width-n), 100*part)
 	if line != p.last {
 		p.last = line
 		_, _ = io.WriteString(p.w, line) // nothing depends on it

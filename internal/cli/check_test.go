@@ -191,7 +191,7 @@ func changeModel(model, changes string) string {
 // A long check says how far it is, and leaves nothing behind.
 func TestProgress(t *testing.T) {
 	var out bytes.Buffer
-	p := progress{w: &out, begin: time.Now()}
+	p := progress{doing: "checking", w: &out, begin: time.Now()}
 	p.show(0.1)
 	p.done()
 	if out.Len() > 0 {
@@ -208,7 +208,7 @@ func TestProgress(t *testing.T) {
 	if !strings.HasSuffix(out.String(), "\r\x1b[K") {
 		t.Error("the line is left behind")
 	}
-	if newProgress(Env{Stderr: &out}).w != nil {
+	if newProgress(Env{Stderr: &out}, "checking").w != nil {
 		t.Error("shown where no terminal is")
 	}
 }

@@ -9,18 +9,21 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
 	"securefiles/authz"
 	"securefiles/internal/config"
 	"securefiles/internal/terminal"
-	"securefiles/pathguard"
 	"securefiles/policy/explain"
 )
 
 // maxChangedNames bounds the names that are printed for one change.
 const maxChangedNames = 5
+
+// diffGCPercent is by how much memory may grow before it is looked through.
+const diffGCPercent = 40
 
 type diffCommand struct {
 	Old      string   `arg:"" help:"A policy, a configuration (.yaml), or a directory that has one."`
@@ -36,7 +39,7 @@ type diffCommand struct {
 
 // Help shows an example.
 func (diffCommand) Help() string {
-	return "Asks two policies the same questions, for each name that one of them has, and prints who gains what and who loses what. The paths are made from the patterns of both: what shows on other paths only is missed, so give a list of real ones with --paths. Exits 1 where something is gained, for review in continuous integration.\n\nExamples:\n  git show main:policy.csv > /tmp/old.csv && securefiles diff /tmp/old.csv policy.csv\n  securefiles diff --paths paths.txt /etc/securefiles ./securefiles.yaml"
+	return "Finds for each name that one of two policies has what it gains and what it loses: both policies are asked about a path of every kind that their patterns tell apart. What could not be tried to the end is told, by line; give real paths for it with --paths. Exits 1 where something is gained, for review in continuous integration, 0 where nothing is, and 2 where not all was tried, whatever was found, or the command line is wrong.\n\nExamples:\n  git show main:policy.csv > /tmp/old.csv && securefiles diff /tmp/old.csv policy.csv\n  securefiles diff --paths paths.txt /etc/securefiles ./securefiles.yaml"
 }
 
 func (cmd *diffCommand) Run(ctx context.Context, env Env, all *commands) error {
@@ -44,6 +47,9 @@ func (cmd *diffCommand) Run(ctx context.Context, env Env, all *commands) error {
 	if err != nil {
 		return err
 	}
+	// Two policies are held, and what is read of them is soon forgotten: a million
+	// lines fit in 500 MB.
+	defer debug.SetGCPercent(debug.SetGCPercent(diffGCPercent))
 	before, err := all.openSide(ctx, c, cmd.Old, cmd.OldModel)
 	if err != nil {
 		return err
@@ -52,9 +58,10 @@ func (cmd *diffCommand) Run(ctx context.Context, env Env, all *commands) error {
 	if err != nil {
 		return err
 	}
+	shown := newProgress(env, "comparing")
 	opts := &explain.DiffOptions{
 		IP: cmd.IP, Host: cmd.Host,
-		Accept: func(path string) bool { _, err := pathguard.New(path); return err == nil },
+		Progress: func(names, all int) { shown.show(float64(names) / float64(all)) },
 	}
 	for _, d := range slices.Concat(before.Downloads.All(), after.Downloads.All()) {
 		if !slices.Contains(opts.Domains, d.Name) {
@@ -75,6 +82,7 @@ func (cmd *diffCommand) Run(ctx context.Context, env Env, all *commands) error {
 		return err
 	}
 	d, err := explain.Compare(ctx, before.Policy.Store, after.Policy.Store, opts)
+	shown.done()
 	if err != nil {
 		return err
 	}
@@ -83,10 +91,15 @@ func (cmd *diffCommand) Run(ctx context.Context, env Env, all *commands) error {
 	} else {
 		err = writeDiff(env.Stdout, d, painter(env))
 	}
-	if err == nil && len(d.Gained) > 0 {
+	switch {
+	case err != nil:
+		return err
+	case len(d.Untried) > 0:
+		return errors.New("diff: not all was tried, so that more may be gained than is told")
+	case len(d.Gained) > 0:
 		return errNo
 	}
-	return err
+	return nil
 }
 
 // openSide opens one of two policies: a CSV file, a configuration, or a
@@ -176,8 +189,20 @@ func writeDiff(w io.Writer, d *explain.Diff, paint func(explain.Style, string) s
 	}
 	section(paint(explain.Bad, "+"), "may now", d.Gained)
 	section(paint(explain.Good, "-"), "may no longer", d.Lost)
+	for _, u := range d.Untried {
+		if u.Line == nil {
+			fmt.Fprintf(out, "%s %s\n", paint(explain.Bad, "?"), terminal.Printable(u.Why))
+			continue
+		}
+		fmt.Fprintf(out, "%s %s:%d  %s\n    not all tried: %s\n", paint(explain.Bad, "?"), terminal.Printable(u.Line.File), u.Line.Line, terminal.Printable(u.Line.Text), terminal.Printable(u.Why))
+	}
 	fmt.Fprintf(out, "%d gained, %d lost: %d paths tried for %d names\n", len(d.Gained), len(d.Lost), d.Paths, d.Names)
-	writeNote(out, d.NotExact)
+	if len(d.Untried) > 0 {
+		out.WriteString("not all was tried, so that more may be gained: try real paths with --paths\n")
+	}
+	for _, note := range d.Notes {
+		writeNote(out, note)
+	}
 	_, err := io.WriteString(w, out.String())
 	return err
 }

@@ -207,8 +207,7 @@ func (a *inquiry) reachedRows() []reachedRow {
 // An inquiry asks one version of the policy many questions.
 type inquiry struct {
 	*explainer
-	rows map[int]int     // line -> row
-	own  map[string]bool // of ownNames
+	rows map[int]int // line -> row
 }
 
 func newInquiry(s *policy.Store) (*inquiry, error) {
@@ -264,13 +263,17 @@ func (a *inquiry) principals() []subject {
 		{authz.GroupAuthenticated, KindGroup, authz.Principal{Subject: stranger}.WithBuiltinGroups()},
 	}
 	for _, name := range a.version.Names() {
-		if name[0] == '@' {
-			list = append(list, subject{name, KindGroup, authz.Principal{Subject: stranger, Groups: []string{name}}.WithBuiltinGroups()})
-		} else {
-			list = append(list, subject{name, KindUser, authz.Principal{Subject: name}.WithBuiltinGroups()})
-		}
+		list = append(list, principalOf(name, stranger))
 	}
 	return list
+}
+
+// principalOf is how a user asks, or a stranger who has a group.
+func principalOf(name, stranger string) subject {
+	if name[0] == '@' {
+		return subject{name, KindGroup, authz.Principal{Subject: stranger, Groups: []string{name}}.WithBuiltinGroups()}
+	}
+	return subject{name, KindUser, authz.Principal{Subject: name}.WithBuiltinGroups()}
 }
 
 // strangerTo is a subject that no policy names.

@@ -1,0 +1,226 @@
+package explain
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"securefiles/authz"
+	"securefiles/policy"
+	"securefiles/policy/internal/pattern"
+	"securefiles/policy/internal/storetest"
+	"securefiles/policy/internal/table"
+	"securefiles/policy/internal/world"
+)
+
+// trapMatchers are shapes in which an index, or a comparison, can go wrong.
+func trapMatchers() []string {
+	const usual = "g(r.sub, p.sub) && globMatch(r.obj, p.obj) && r.act == p.act"
+	return []string{
+		usual, usual + ` || r.sub == "root"`, usual + ` || g(r.sub, "staff")`, usual + ` && !g(r.sub, "@team")`,
+		"!g(r.sub, p.sub) && globMatch(r.obj, p.obj)", "globMatch(r.obj, p.obj) && !(r.sub == p.sub && r.act == p.act)",
+		"!(r.sub != p.sub && r.act != p.act) && globMatch(r.obj, p.obj)", "!g(r.sub, p.sub) == true && globMatch(r.obj, p.obj)",
+		"(r.sub == p.sub ? false : g(p.sub, r.sub) || r.act == p.act) && globMatch(r.obj, p.obj)", "(g(r.sub, p.sub) || r.obj == p.obj) && r.act == p.act",
+		`p.sub == "*" && globMatch(r.obj, p.obj) || ` + usual, "g(r.sub, p.sub) && keyMatch5(r.obj, p.obj)", "r.act == p.act && p.sub != r.sub", "p.sub != r.sub",
+		`g("bob", "@team") || ` + usual, `r.obj == "/a" || ` + usual, `g(r.sub, p.sub) && (keyMatch(r.obj, "/a*") || keyMatch2(r.obj, p.obj))`, `g(r.sub, p.sub) && r.obj in ("/a", "/b")`,
+		"g(r.sub, p.sub) && r.act == p.act", `g(r.sub, p.sub) && !keyMatch2(r.obj, p.obj)`, `g(r.sub, p.sub) && r.obj =~ p.obj`, `g(r.sub, p.sub) && r.obj !~ p.obj`, `g(r.sub, p.sub) && r.obj =~ "^/a"`, `r.obj =~ "b$" && r.sub == p.sub || g(r.sub, "staff") && !(r.obj =~ "^/[ab]")`,
+		`g(r.sub, p.sub) && keyMatch2(r.obj, p.obj) && globMatch(r.obj, "/**/a*")`, `g(r.sub, p.sub) && (r.act == p.act || p.act == "*") && (p.obj == "*" || regexMatch(r.obj, p.obj))`,
+		`r.act == p.act && (r.obj == p.obj || r.sub == "root")`, "regexMatch(r.sub, p.sub) && globMatch(r.obj, p.obj)",
+	}
+}
+
+// change draws a policy that differs from another in a few lines, or in their
+// order.
+func change(t *rapid.T, text, more string) string {
+	lines, others := strings.SplitAfter(text, "\n"), strings.SplitAfter(more, "\n")
+	lines, others = lines[:len(lines)-1], others[:len(others)-1]
+	for range rapid.IntRange(1, 3).Draw(t, "changes") {
+		at := rapid.IntRange(0, len(lines)).Draw(t, "at")
+		switch rapid.IntRange(0, 5).Draw(t, "change") {
+		case 0, 1:
+			if at < len(lines) {
+				lines = slices.Delete(lines, at, at+1)
+			}
+		case 2:
+			if at < len(lines) {
+				line := lines[at]
+				lines = slices.Delete(lines, at, at+1)
+				lines = slices.Insert(lines, rapid.IntRange(0, len(lines)).Draw(t, "to"), line)
+			}
+		default:
+			if len(others) > 0 {
+				lines = slices.Insert(lines, at, rapid.SampledFrom(others).Draw(t, "line"))
+			}
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+// worlds draws two policies, and how they are asked.
+func drawTwoPolicies(t *rapid.T) (models [2]string, texts [2]string) {
+	seed := rapid.Uint64().Draw(t, "seed")
+	random := rand.New(rand.NewPCG(seed, 1))
+	if rapid.IntRange(0, 2).Draw(t, "model") == 0 {
+		name := rapid.SampledFrom(world.Models()).Draw(t, "name")
+		def := world.Model(nopTB{}, name)
+		models = [2]string{def.Text, def.Text}
+		texts[0] = world.RandomPolicy(random, def, 8)
+		texts[1] = change(t, texts[0], world.RandomPolicy(random, def, 8))
+		return models, texts
+	}
+	s := world.DrawShape(t)
+	draw := func() string {
+		if rapid.Bool().Draw(t, "trap") {
+			return rapid.SampledFrom(trapMatchers()).Draw(t, "matcher")
+		}
+		return s.DrawMatcher(t)
+	}
+	matcher := draw()
+	models = [2]string{s.Model(matcher), s.Model(matcher)}
+	texts[0] = s.DrawPolicy(t, matcher)
+	texts[1] = change(t, texts[0], s.DrawPolicy(t, matcher))
+	if rapid.IntRange(0, 9).Draw(t, "other matcher") == 0 {
+		models[1] = s.Model(draw())
+	}
+	if rapid.IntRange(0, 9).Draw(t, "comment") == 0 {
+		models[1] = "# a comment\n" + strings.ReplaceAll(models[1], " && ", "  &&  ")
+	}
+	return models, texts
+}
+
+// nopTB is a testing.TB that is only asked to read what is there.
+type nopTB struct{ testing.TB }
+
+func (nopTB) Helper() {}
+
+// brutePaths are all paths of a few segments, and some that patterns of package
+// world are about.
+func brutePaths(t *rapid.T) []string {
+	paths := []string{"/r0", "/a/b/c/d", "/a.b", "/A", "/x y", "/f1.pdf", "/a/f1.pdf", "/zip_x/a.b", "/+", "/aa", "/a/b/a.b/c", "/b?a", "/report/é", "/res1", "/xa/b.pdf", "/0", "/a/0/b"}
+	for _, a := range []string{"a", "b", "c", "ab", "x"} {
+		paths = append(paths, "/"+a)
+		for _, b := range []string{"a", "b", "c", "x"} {
+			paths = append(paths, "/"+a+"/"+b)
+			for _, c := range []string{"a", "b", "c"} {
+				paths = append(paths, "/"+a+"/"+b+"/"+c)
+			}
+		}
+	}
+	for range 20 {
+		if path := world.DrawPath(t); pattern.IsPath(path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// rolesOf returns the names that no user may have.
+func rolesOf(s *policy.Store) []string {
+	var roles []string
+	for sym := range table.Symbol(s.Version().Table.Symbols.Len()) {
+		if name := s.Version().Table.Symbols.Text(sym); s.Version().IsReserved(sym) && name != "" && name[0] != '@' {
+			roles = append(roles, name)
+		}
+	}
+	return roles
+}
+
+// What a comparison does not tell it has not looked for: against asking both
+// policies about all names, paths, actions and domains. The number of worlds is
+// that of -rapid.checks; `make diff` takes five thousand.
+func TestCompareMissesNothingWhereItLooked(t *testing.T) {
+	var pairs, complete, gains, told, changes int
+	rapid.Check(t, func(t *rapid.T) {
+		models, texts := drawTwoPolicies(t)
+		var stores [2]*policy.Store
+		for i := range stores {
+			if stores[i], texts[i] = storetest.OpenDrawn(t, models[i], texts[i]); stores[i] == nil {
+				return
+			}
+		}
+		pairs++
+		opts := &DiffOptions{Actions: authz.Actions(), Domains: []string{"d1", "d2", "main", "media"}, IP: "10.1.2.3", Host: "files.example.org"}
+		d, err := Compare(t.Context(), stores[0], stores[1], opts)
+		if err != nil {
+			t.Fatalf("%v\n%s\n%s\n%s", err, models[0], texts[0], texts[1])
+		}
+		names := listed(stores[0])
+		for name, p := range listed(stores[1]) {
+			names[name] = p
+		}
+		stranger := strangerTo(stores[0].Version(), stores[1].Version()) // to whom a matcher may do what it does to no other name
+		for name, p := range names {
+			if name[0] == '@' {
+				p.Subject = stranger
+				names[name] = p
+			}
+		}
+		for _, s := range stores { // those that only a model names, and the roles that were
+			for _, name := range slices.Concat(s.Version().Engine.Model.SubjectTexts(), rolesOf(stores[0])) {
+				sym, ok := s.Version().Table.Symbols.Lookup(name)
+				if name != "" && names[name].Subject == "" && (!ok || !s.Version().IsReserved(sym)) {
+					names[name] = principalOf(name, stranger).principal
+				}
+			}
+		}
+		ask := func(s *policy.Store, name, action, domain, path string) bool {
+			d, err := s.Decide(t.Context(), authz.Query{Principal: names[name], Action: action, Domain: domain, Object: path, IP: opts.IP, Host: opts.Host})
+			return err == nil && d.Effect == authz.Allow
+		}
+		told1 := map[string]bool{}
+		domains := opts.Domains
+		if !slices.Contains(stores[0].Version().Engine.Model.Request, "dom") && !slices.Contains(stores[1].Version().Engine.Model.Request, "dom") {
+			domains = []string{""}
+		}
+		actions := opts.Actions
+		if !slices.Contains(stores[0].Version().Engine.Model.Request, "act") && !slices.Contains(stores[1].Version().Engine.Model.Request, "act") {
+			actions = actions[:1]
+		}
+		for direction, list := range map[string][]Change{"gained": d.Gained, "lost": d.Lost} {
+			for _, c := range list {
+				changes++
+				for _, name := range c.Names {
+					told1[strings.Join([]string{direction, name, c.Action, c.Domain}, " ")] = true
+					was, is := ask(stores[0], name, c.Action, c.Domain, c.Path), ask(stores[1], name, c.Action, c.Domain, c.Path)
+					if was == is || is != (direction == "gained") {
+						t.Fatalf("%s %s is not true: %+v\n%s\n%s\n%s", name, direction, c, models[0], texts[0], texts[1])
+					}
+				}
+			}
+		}
+		if len(d.Untried) == 0 {
+			complete++
+		}
+		paths := brutePaths(t)
+		for name := range names {
+			for _, action := range actions {
+				for _, domain := range domains {
+					for _, path := range paths {
+						was, is := ask(stores[0], name, action, domain, path), ask(stores[1], name, action, domain, path)
+						direction := "gained"
+						if was {
+							direction = "lost"
+						}
+						if was == is {
+							continue
+						}
+						if gains++; told1[strings.Join([]string{direction, name, action, domain}, " ")] {
+							told++
+							continue
+						}
+						if len(d.Untried) == 0 {
+							t.Fatalf("missed: %s %s %s %s %s\n%s\n%s\nbefore:\n%s\nafter:\n%s\n%+v", direction, name, action, domain, path, models[0], models[1], texts[0], texts[1], d)
+						}
+					}
+				}
+			}
+		}
+	})
+	t.Logf("%d pairs, %d of them looked at to the end, %d changes told; of %d answers that differ %d were told of", pairs, complete, changes, gains, told)
+	if complete*2 < pairs || told*10 < gains*9 || gains < pairs {
+		t.Errorf("the comparisons say little: %d pairs, %d complete, %d differ, %d told", pairs, complete, gains, told)
+	}
+}
