@@ -46,7 +46,6 @@ func TestCompareOfManyLinesIsBounded(t *testing.T) {
 	lines := world.Share(20_000, 4_000)
 	users, roles := lines/10, lines/100
 	usual := strings.Replace(world.KeyMatch2Model, "keyMatch2", "globMatch", 1)
-	superuser := strings.Replace(usual, "r.act == p.act", `r.act == p.act || r.sub == "user5"`, 1)
 	for _, tt := range []struct {
 		name, model, otherModel, more string
 		steps                         int // at most, where lines are 20,000
@@ -58,7 +57,6 @@ func TestCompareOfManyLinesIsBounded(t *testing.T) {
 		{"a role of everybody", "", "", "g, role0, role30\n", 200_000_000, true},
 		{"everything, for a role", "", "", "p, role7, /**, read, allow\n", 500_000_000, true},
 		{"a comment in the model", usual, "# all of it\n" + strings.Replace(usual, " == p.act", "  ==\tp.act", 1), "", 0, false},
-		{"a superuser in the model", usual, superuser, "", maxSteps, true},
 	} {
 		begun := time.Now()
 		d, left, err := compare(t.Context(), openScale(t, tt.model, lines, users, roles, ""), openScale(t, tt.otherModel, lines, users, roles, tt.more), &DiffOptions{Actions: authz.Actions()})
