@@ -43,7 +43,10 @@ mutate 'regexMatch is anchored without a dollar' pattern/regex.go 'form.ends && 
 mutate 'a backslash or a flag leaves a suffix as it is' pattern/regex.go 'form.ends && !opaque' 'form.ends'
 mutate 'a dot is a dot' pattern/anchors.go 'strings.ReplaceAll(s, ".", string([]byte{AnyRune}))' 's'
 mutate 'a name is part of a suffix' pattern/regex.go 'if lastName >= 0 {' 'if false {'
-mutate 'keyMatch5 keeps the query' engine/plan.go 'c.pattern.Func.Reads(ev.Request[c.pattern.Request])' 'ev.Request[c.pattern.Request]'
+mutate 'keyMatch5 keeps the query' engine/names.go 'p.texts = append(p.texts[:0], c.pattern.Func.Reads(path))' 'p.texts = append(p.texts[:0], path)'
+mutate 'a name is a prefix' pattern/names.go 'return end, path[at:end] == name' 'return end, strings.HasPrefix(path[at:end], name)'
+mutate 'anonymous has a name' engine/names.go 'if q.Principal.IsAnonymous() {' 'if false {'
+mutate 'the index knows no place of a name' engine/names.go 'k.places = append(k.places, p)' '_ = p'
 # The normal form.
 mutate 'negation is forgotten' model/term.go '{c.Atom, negate}' '{c.Atom, false}'
 mutate 'a negated && stays one' model/term.go '(c.Op == Or) != negate' 'c.Op == Or'

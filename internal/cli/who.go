@@ -99,6 +99,12 @@ func writeHolders(out *strings.Builder, verdict string, holders []explain.Access
 		more := 0
 		for _, h := range byLine[line] {
 			name, chain := h.Name, holderChain(h)
+			if len(h.Groups) > 0 {
+				name += " in " + strings.Join(h.Groups, " and ")
+			}
+			if h.Line != nil && h.Line.Names != "" {
+				chain = "(" + h.Line.Names + ") " + chain
+			}
 			switch {
 			case h.Name == authz.Anonymous:
 				name, chain = "anonymous", "(no credentials) "+chain

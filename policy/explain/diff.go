@@ -512,6 +512,7 @@ func (d *differ) try(ctx context.Context, n subject, q *authz.Query, rows []met)
 			}
 		}
 	}
+	t.askNamed(rows, n.principal)
 	if blind != "" {
 		t.guess(rows)
 		t.untried(rows, blind)

@@ -271,6 +271,7 @@ func (w *explainer) roles() []string {
 // line describes a row. The g lines of its chain are found by findLinks.
 func (w *explainer) line(row int) Line {
 	l := lineOf(w.version, row)
+	l.Names = w.ev.NamesIn(row)
 	hops := w.ev.Chain(w.calls, row)
 	l.Chain = make([]Step, len(hops))
 	for i, h := range hops {
@@ -488,6 +489,9 @@ func (l *Line) render(b *strings.Builder, paint func(Style, string) string) {
 	fmt.Fprintf(b, "  %s  %s\n", paint(Strong, fmt.Sprintf("%s:%d", finding.Escape(l.File), l.Line)), finding.Escape(l.Text))
 	if len(l.Chain) > 0 {
 		fmt.Fprintf(b, "      by way of %s\n", finding.Escape(ChainText(l.Chain)))
+	}
+	if l.Names != "" && len(l.Clauses) == 0 {
+		fmt.Fprintf(b, "      where %s\n", finding.Escape(l.Names))
 	}
 	for _, c := range l.Clauses {
 		word := paint(Bad, "fails")

@@ -71,6 +71,9 @@ func newLanguages(a *inquiry) *languages {
 			l.mixed = l.mixed || atom.Evaluates || len(atom.Requests) > 1
 		}
 	}
+	if subject, group := a.asksNames(); subject || group {
+		l.mixed = true // the paths are the name's own
+	}
 	l.monotone = l.monotone && !negates(a.version.Engine.Model.Root)
 	return l
 }

@@ -8,6 +8,9 @@ type Line struct {
 	Line   int    `json:"line"`
 	Text   string `json:"text"`
 	Effect string `json:"effect"`
+	// Names says what $sub and $group stand for: `$sub is "alice"`; empty where
+	// the line has neither.
+	Names string `json:"names,omitempty"`
 	// Chain leads from the subject to the line's subject by way of groups and
 	// roles; empty where they are the same.
 	Chain []Step `json:"chain,omitempty"`

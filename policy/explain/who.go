@@ -42,6 +42,9 @@ const (
 type Access struct {
 	Name string `json:"name"`
 	Kind string `json:"kind"`
+	// Groups are those that the user must be in beside, where a line asks for
+	// $sub or $group.
+	Groups []string `json:"groups,omitempty"`
 	// Line is nil where the model allows what no line denies.
 	Line *Line `json:"line,omitempty"`
 }
@@ -66,10 +69,13 @@ func Who(ctx context.Context, s *policy.Store, q authz.Query) (*Holders, error) 
 		switch {
 		case err != nil: // denied, and no line says so
 		case d.Effect == authz.Allow:
-			w.Allowed = append(w.Allowed, Access{p.name, p.kind, line})
+			w.Allowed = append(w.Allowed, Access{p.name, p.kind, nil, line})
 		case line != nil:
-			w.Denied = append(w.Denied, Access{p.name, p.kind, line})
+			w.Denied = append(w.Denied, Access{p.name, p.kind, nil, line})
 		}
+	}
+	if err := a.addNamed(ctx, w, q); err != nil {
+		return nil, err
 	}
 	a.findEdges()
 	return w, nil
@@ -116,9 +122,11 @@ func What(ctx context.Context, s *policy.Store, q authz.Query) (*Holdings, error
 	}
 	defer a.end()
 	e := a.version.Engine
+	asked := q.Principal.Subject
 	if q.Principal, err = a.asRole(q.Principal); err != nil {
 		return nil, err
 	}
+	unnamed := asked != q.Principal.Subject
 	w := &Holdings{
 		Subject: q.Principal.Subject, Groups: q.Principal.Groups, Action: q.Action, Domain: q.Domain, Grants: []Grant{},
 		Everything: e.Model.Effect == model.DenyOverride,
@@ -130,12 +138,18 @@ func What(ctx context.Context, s *policy.Store, q authz.Query) (*Holdings, error
 			return nil, err
 		}
 		a.bind(&q)
-		g := Grant{Pattern: "any path", Line: a.line(reached.row)}
+		g, ok := Grant{Pattern: "any path", Line: a.line(reached.row)}, false
 		tries := []string{"/x"}
 		switch cl := reached.clause; {
 		case cl != nil && reached.path.Func != pattern.Func{}:
 			g.Pattern = e.Symbols.Text(e.Rows.Cols[reached.path.Col][reached.row])
-			tries = reached.path.Func.Samples(g.Pattern)
+			tries = nil
+			for _, path := range reached.path.Func.Samples(g.Pattern) {
+				tries = append(tries, filled(path, q.Principal)...)
+			}
+			if g.Pattern, ok = filledPattern(reached.path.Func, g.Pattern, q.Principal, unnamed); !ok {
+				continue // it is nobody's
+			}
 		case cl != nil:
 			g.Pattern, tries = cl.Source, nil
 		}
@@ -224,12 +238,7 @@ func newInquiry(s *policy.Store) (*inquiry, error) {
 
 // bind makes the asker's evaluator see a query.
 func (a *inquiry) bind(q *authz.Query) {
-	for i, name := range a.version.Engine.Model.Request {
-		a.ev.Request[i], _ = model.RequestValue(q, name) // begin has found them all
-	}
-	clear(a.ev.Found)
-	clear(a.ev.Verdicts)
-	a.ev.Query, a.ev.Walks = *q, a.ev.Walks[:0]
+	a.ev.Bind(q)
 }
 
 // ask decides by the serving code, and describes the line that decided.

@@ -87,10 +87,10 @@ func difference(a, b string) string {
 // randomLines writes a small policy for a model of testdata.
 func randomLines(random *rand.Rand, model string) []string {
 	names := []string{"u1", "u2", "r1", "r2", "r3", "@g1", "@anyone", "@authenticated", "anonymous"}
-	objects := []string{"/**", "/a/**", "/a/*", "/a/b", "/a/b/**", "/a/b/c", "/b/*", "/*/b", "/a"}
+	objects := []string{"/**", "/a/**", "/a/*", "/a/b", "/a/b/**", "/a/b/c", "/b/*", "/*/b", "/a", "/$sub/**", "/a/$sub", "/$group/b/**"}
 	switch model {
 	case "keymatch2":
-		objects = []string{"/*", "/a/*", "/a/:x", "/a/b", "/a/b/*", "/a/:x/c", "/:x/b", "/a"}
+		objects = []string{"/*", "/a/*", "/a/:x", "/a/b", "/a/b/*", "/a/:x/c", "/:x/b", "/a", "/$sub/*", "/a/$sub"}
 	case "basic":
 		objects = []string{"/*", "/a/*", "/a/b", "/a/b/*", "/a*", "/a"}
 	case "regex":

@@ -305,7 +305,7 @@ func newLinter(ctx context.Context, m *model.Model, t *table.Table, c *checker) 
 func (l *linter) run() {
 	l.roles = newGraph(l.table.Symbols, l.table.Edges["g"], l.depth())
 	checks := []func(){
-		l.lintPatterns, l.lintActions, l.lintDomains, l.lintSubjects, l.lintNames, l.lintPaths, l.lintRoles, l.lintGrants, l.lintUsers, l.lintCover, l.lintSizes, l.lintSpeed,
+		l.lintPatterns, l.lintVariables, l.lintActions, l.lintDomains, l.lintSubjects, l.lintNames, l.lintPaths, l.lintRoles, l.lintGrants, l.lintUsers, l.lintCover, l.lintSizes, l.lintSpeed,
 	}
 	for i, check := range checks {
 		if l.ctx.Err() != nil {

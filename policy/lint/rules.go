@@ -65,6 +65,7 @@ func Rules() []Rule {
 		{"pattern-size", w, "a pattern that takes long on a long path", "Repeat less, begin the pattern with ^, give braces fewer alternatives, or write several lines."},
 		{"pattern-unmatchable", w, "a pattern that no path matches", "Write the path as below the download: decoded, from its slash on."},
 		{"pattern-download", w, "a pattern that begins with the download's own URL", "Leave the URL out: paths begin below it."},
+		{"pattern-variable", w, "$sub or $group where it stands for nobody, or something else in its place", "Write $sub or $group as a whole segment of the path."},
 		{"pattern-encoded", w, "a pattern that is written like a URL", "Write the character itself, and no query."},
 		{"pattern-alternative", e, "a | that splits a pattern of keyMatch2 to keyMatch5", "Write a line for each half."},
 		{"pattern-rest", w, "text after the * of keyMatch or inside a name, which counts for nothing", "End the pattern or the segment there, or use globMatch in the model."},

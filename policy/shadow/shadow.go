@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -19,6 +20,7 @@ import (
 	"securefiles/policy"
 	"securefiles/policy/internal/engine"
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pattern"
 	"securefiles/policy/internal/table"
 
 	"github.com/casbin/casbin/v2"
@@ -150,10 +152,37 @@ type stock struct {
 	version  *engine.Version
 	enforcer *casbin.Enforcer
 	roles    []*stockRoles
+	query    *authz.Query // that is being decided
+}
+
+// pathFunction is a call of one of Casbin's functions in a model, which asks what
+// tellNames adds instead: Casbin does not let its own be replaced.
+var pathFunction = regexp.MustCompile(`\b(keyMatch[2-5]?|globMatch|regexMatch)\s*\(`)
+
+// tellNames lets Casbin's functions answer, but for patterns of the path in which
+// $sub or $group stands, of which Casbin knows nothing.
+func (e *stock) tellNames() {
+	casbins := casbinmodel.LoadFunctionMap()
+	for name, function := range casbins.GetFunctions() {
+		f, ok := pattern.ByName(name)
+		if !ok {
+			continue
+		}
+		e.enforcer.AddFunction(name+"OfNames", func(args ...any) (any, error) {
+			if len(args) == 2 && e.query != nil && args[0] == e.query.Object {
+				if text, ok := args[1].(string); ok {
+					if subject, group := f.AsksNames(text); subject || group {
+						return f.MatchPath(e.query.Object, text, engine.NamesOf(e.query))
+					}
+				}
+			}
+			return function(args...)
+		})
+	}
 }
 
 func newStock(version *engine.Version) (*stock, error) {
-	m, err := casbinmodel.NewModelFromString(version.Engine.Model.Text)
+	m, err := casbinmodel.NewModelFromString(pathFunction.ReplaceAllString(version.Engine.Model.Text, "${1}OfNames("))
 	if err != nil {
 		return nil, err
 	}
@@ -161,6 +190,8 @@ func newStock(version *engine.Version) (*stock, error) {
 	if err != nil {
 		return nil, err
 	}
+	out := &stock{version: version, enforcer: e}
+	out.tellNames()
 	depth := version.Engine.RoleDepth
 	for name, fields := range version.Engine.Model.Roles {
 		var manager rbac.RoleManager = defaultrolemanager.NewRoleManagerImpl(depth)
@@ -173,7 +204,6 @@ func newStock(version *engine.Version) (*stock, error) {
 	if err := e.LoadPolicy(); err != nil {
 		return nil, err
 	}
-	out := &stock{version: version, enforcer: e}
 	for name, assertion := range e.GetModel()["g"] {
 		roles := &stockRoles{RoleManager: assertion.RM, depth: depth, grouped: name == "g"}
 		// In this place Casbin keeps no memo of the names that it was asked for.
@@ -184,6 +214,7 @@ func newStock(version *engine.Version) (*stock, error) {
 }
 
 func (e *stock) decide(q *authz.Query) ComparedDecision {
+	e.query = q
 	for _, r := range e.roles {
 		r.query = q
 	}

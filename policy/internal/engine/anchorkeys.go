@@ -24,6 +24,7 @@ const (
 type anchorKeys struct {
 	seed               maphash.Seed
 	prefixes, suffixes []anchorMask
+	places             []namePlaces
 }
 
 // An anchorMask is a set of places in an anchor, counted from its outer end, that
@@ -56,8 +57,10 @@ func (k *anchorKeys) exact(text string) anchorKey {
 	return anchorKey(max(uint32(maphash.String(k.seed, text)), 1))
 }
 
-// add returns the keys of a pattern's anchors. It takes part in loading only.
-func (k *anchorKeys) add(a pattern.Anchors) (prefix, suffix anchorKey) {
+// add returns the keys of a pattern's anchors. It takes part in loading only. Where
+// the function cuts a path, nothing is counted from its end.
+func (k *anchorKeys) add(a pattern.Anchors, cuts bool) (prefix, suffix anchorKey) {
+	a = k.addPlaces(a, cuts)
 	if a.Exact {
 		key := k.exact(a.Prefix)
 		return key, key

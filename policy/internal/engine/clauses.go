@@ -8,6 +8,7 @@ import (
 
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pattern"
 	"securefiles/policy/internal/table"
 )
 
@@ -116,11 +117,22 @@ func (ev *Evaluator) Detail(c *model.Term, row int) string {
 	case a.Function == "eval" && len(args) == 1:
 		return "the rule " + args[0] + " does not hold"
 	case len(args) == 2 && ok == (a.Function != "!~"):
-		return args[0] + " matches " + args[1]
+		return args[0] + " matches " + args[1] + ev.namesOfClause(a, row)
 	case len(args) == 2:
-		return args[0] + " does not match " + args[1]
+		return args[0] + " does not match " + args[1] + ev.namesOfClause(a, row)
 	}
 	return ev.fieldValues(c)
+}
+
+// namesOfClause says what $sub and $group stand for in a comparison of the path.
+func (ev *Evaluator) namesOfClause(a *model.Atom, row int) string {
+	f, ok := pattern.ByName(a.Function)
+	if column := a.Operands[1].Column; ok && row >= 0 && a.Operands[0].Request == "obj" && column >= 0 {
+		if said := ev.namesIn(f, ev.engine.Symbols.Text(ev.engine.cell(row, column))); said != "" {
+			return ", where " + said
+		}
+	}
+	return ""
 }
 
 // roleWords is detail for a call of a role function.

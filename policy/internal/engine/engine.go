@@ -45,6 +45,7 @@ type Engine struct {
 	empty      table.Symbol   // of the empty text, the domain of edges that have none
 	eft        int            // the column of eft, or -1
 	sub        int            // the field of r that is the subject, or -1
+	obj        int            // the field of r that is the path, or -1
 	constants  []table.Symbol // by atom: of atomConstant
 	Plan       *Plan
 	Patterns   *pattern.Cache
@@ -73,7 +74,7 @@ func New(m *model.Model, t *table.Table, opts Options) (*Engine, error) {
 	}
 	e := &Engine{
 		Model: m, Symbols: t.Symbols, Rows: t.Rows, Graphs: make(map[string]*table.Graph, len(m.Roles)),
-		eft: m.PolicyField("eft"), sub: slices.Index(m.Request, "sub"),
+		eft: m.PolicyField("eft"), sub: slices.Index(m.Request, "sub"), obj: slices.Index(m.Request, "obj"),
 		Patterns: pattern.NewCache(countPatterns(m, t)), RoleDepth: opts.RoleDepth, limited: opts,
 	}
 	e.empty = t.Symbols.Intern("")
@@ -198,9 +199,7 @@ func (e *Engine) Begin(q *authz.Query) (*Evaluator, error) {
 func (e *Engine) End(ev *Evaluator) {
 	ev.Query, ev.limit, ev.row, ev.looked, ev.toLookAt = authz.Query{}, limit{}, -1, 0, 0
 	clear(ev.Request)
-	clear(ev.Found)
-	clear(ev.Verdicts)
-	ev.Walks = ev.Walks[:0]
+	ev.forget()
 	e.evaluators.Put(ev)
 }
 
@@ -228,6 +227,7 @@ type Evaluator struct {
 	// The candidates, and what leads to them.
 	rows   []uint32
 	keys   keySet
+	path   namedPath
 	single [1]table.Symbol
 }
 
@@ -299,11 +299,31 @@ func (ev *Evaluator) match(f pattern.Func, casbins govaluate.ExpressionFunction,
 	if len(args) == 2 {
 		text, isText := args[0].(string)
 		pattern, isPattern := args[1].(string)
+		if isText && isPattern && ev.asksNames(f, text, pattern) {
+			return ev.matchNames(f, pattern, ev.Lookup(pattern))
+		}
 		if isText && isPattern {
 			return ev.patterns.Match(f, text, pattern, uint32(ev.Lookup(pattern)))
 		}
 	}
 	return casbins(args...)
+}
+
+// asksNames reports whether a text is the path of the request, and a pattern asks
+// for names. No other field begins with a slash, but for a subject, which then stands
+// for nothing.
+func (ev *Evaluator) asksNames(f pattern.Func, text, of string) bool {
+	if ev.engine.obj < 0 || text != ev.Request[ev.engine.obj] {
+		return false
+	}
+	subject, group := f.AsksNames(of)
+	return subject || group
+}
+
+// matchNames matches the path by a pattern in which $sub or $group may stand for
+// names.
+func (ev *Evaluator) matchNames(f pattern.Func, text string, id table.Symbol) (bool, error) {
+	return ev.patterns.MatchPath(f, ev.Request[ev.engine.obj], text, uint32(id), ev.Names())
 }
 
 // Get returns a parameter of the matcher: r_sub, p_obj. It is govaluate's.
@@ -496,7 +516,11 @@ func (ev *Evaluator) atomHolds(a *model.Atom, whole bool) (bool, error) {
 	case model.Constant:
 		return value == e.constants[a.Number] && value != table.NoSymbol || value == table.NoSymbol && a.Text == "", nil
 	case model.Pattern:
-		return ev.patterns.Match(a.Func, ev.Request[a.Request], ev.text(value), uint32(value))
+		text := ev.text(value)
+		if a.Request == e.obj && pattern.MayAskNames(text) {
+			return ev.matchNames(a.Func, text, value)
+		}
+		return ev.patterns.Match(a.Func, ev.Request[a.Request], text, uint32(value))
 	default: // atomRole
 		name := ev.Request[a.Request]
 		if value == table.NoSymbol {

@@ -25,7 +25,13 @@ type anchorIndex struct {
 
 // newAnchorIndex gives each row the one of its pattern's anchors that fewer rows
 // share.
-func newAnchorIndex(syms *table.Symbols, column []table.Symbol, compares pattern.Func) *anchorIndex {
+// Of a pattern of the path they hold the places of $sub and $group.
+func newAnchorIndex(syms *table.Symbols, column []table.Symbol, compares pattern.Func, path bool) *anchorIndex {
+	anchorsOf := compares.Anchors
+	if path {
+		anchorsOf = compares.PathAnchors
+	}
+	cuts := compares.Reads("?") == ""
 	x := &anchorIndex{keysOf: anchorKeys{seed: maphash.MakeSeed()}}
 	prefixes, suffixes := make([]anchorKey, len(column)), make([]anchorKey, len(column))
 	// How many rows share a key, more or less.
@@ -35,7 +41,7 @@ func newAnchorIndex(syms *table.Symbols, column []table.Symbol, compares pattern
 		if row > 0 && s == column[row-1] {
 			prefixes[row], suffixes[row] = prefixes[row-1], suffixes[row-1]
 		} else {
-			prefixes[row], suffixes[row] = x.keysOf.add(compares.Anchors(syms.Text(s)))
+			prefixes[row], suffixes[row] = x.keysOf.add(anchorsOf(syms.Text(s)), cuts)
 		}
 		*count(prefixes[row])++
 		if suffixes[row] != prefixes[row] {
@@ -173,10 +179,13 @@ type keySet struct {
 
 func (s *keySet) reset() { s.keys = s.keys[:0] }
 
-// fill makes s the keys of an index that hold for a text, but for most of those
-// that no row has.
-func (s *keySet) fill(x *anchorIndex, text string) {
-	s.all = x.keysOf.of(text, s.all[:0])
+// fill makes s the keys of an index that hold for one of some texts, but for most
+// of those that no row has.
+func (s *keySet) fill(x *anchorIndex, texts ...string) {
+	s.all = s.all[:0]
+	for _, text := range texts {
+		s.all = x.keysOf.of(text, s.all)
+	}
 	s.keys, s.filter = s.keys[:0], [4]uint64{}
 	for _, k := range s.all {
 		if word, bit := x.presence(k); *word&bit != 0 {

@@ -14,7 +14,7 @@ import (
 func found(function, text, pattern string) bool {
 	syms := table.NewSymbols()
 	f := named(function)
-	x := newAnchorIndex(syms, []table.Symbol{syms.Intern(pattern)}, f)
+	x := newAnchorIndex(syms, []table.Symbol{syms.Intern(pattern)}, f, false)
 	for _, key := range x.keysOf.of(f.Reads(text), nil) {
 		if len(x.find(key)) > 0 {
 			return true
@@ -41,7 +41,7 @@ func TestAnchorIndexOfManyPatterns(t *testing.T) {
 		if len(column) == 0 {
 			return
 		}
-		x := newAnchorIndex(syms, column, named(function))
+		x := newAnchorIndex(syms, column, named(function), false)
 		for range 5 {
 			text := world.DrawPath(t)
 			var rows []uint32

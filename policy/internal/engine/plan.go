@@ -86,6 +86,7 @@ type planner struct {
 type anchorsOn struct {
 	compares pattern.Func
 	field    int
+	path     bool // the field is compared to the path
 }
 
 type valuesOn struct {
@@ -196,9 +197,9 @@ func domainOf(a *model.Atom, literals []model.Literal) (field int, ok bool) {
 }
 
 func (p *planner) anchorIndex(a *model.Atom) *anchorIndex {
-	on := anchorsOn{a.Func, a.Policy}
+	on := anchorsOn{a.Func, a.Policy, a.Request == p.engine.obj}
 	if p.anchors[on] == nil {
-		p.anchors[on] = newAnchorIndex(p.engine.Symbols, p.engine.Rows.Cols[a.Policy], a.Func)
+		p.anchors[on] = newAnchorIndex(p.engine.Symbols, p.engine.Rows.Cols[a.Policy], a.Func, on.path)
 	}
 	return p.anchors[on]
 }
@@ -291,8 +292,7 @@ func (ev *Evaluator) find(c *conjunction) {
 	ev.keys.reset()
 	byPattern := 0
 	if c.anchors != nil {
-		text := c.pattern.Func.Reads(ev.Request[c.pattern.Request])
-		if ev.keys.fill(c.anchors, text); len(ev.keys.keys) == 0 {
+		if ev.keys.fill(c.anchors, ev.texts(c)...); len(ev.keys.keys) == 0 {
 			return
 		}
 		before, few := len(ev.rows), ev.engine.Plan.tuning.fewRows

@@ -22,3 +22,22 @@ func (m *Model) PathClauseOf(c *Term) (PathClause, bool) {
 	}
 	return PathClause{}, false
 }
+
+// PathFunctions are the functions by which the matcher compares the path to a
+// column of the policy, wherever in it.
+func (m *Model) PathFunctions(column int) []pattern.Func {
+	var out []pattern.Func
+	for i := range m.Root.Calls {
+		c := &m.Root.Calls[i]
+		if f, ok := pattern.ByName(c.Function); ok && len(c.Operands) == 2 && c.Operands[0].Request == "obj" && c.Operands[1].Column == column {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// Variables are the names by which somebody may mean whoever asks, where they are
+// names like any other: of a subject.
+func Variables() []string {
+	return []string{pattern.SubjectName, pattern.GroupName, "@" + pattern.GroupName}
+}

@@ -129,7 +129,7 @@ func TestPathClauses(t *testing.T) {
 	}
 	for matcher, want := range map[string]model.PathClause{
 		"globMatch(r.obj, p.obj)":          {named("globMatch"), 1},
-		"(r.obj =~ p.obj)":                 {named("regexMatch"), 1},
+		"(r.obj =~ p.obj)":                 {named("=~"), 1},
 		"r.obj == p.obj":                   {named("=="), 1},
 		"p.sub == r.obj":                   {named("=="), 0},
 		"g(r.obj, p.obj)":                  {named("=="), 1},

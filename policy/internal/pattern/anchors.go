@@ -18,6 +18,30 @@ type Anchors struct {
 // AnyRune occurs in no valid UTF-8.
 const AnyRune = 0xff
 
+// AnySubject and AnyGroup stand in the anchors of a path for a segment that is the
+// subject, or one of the groups. They occur in no path.
+const (
+	AnySubject = subjectMark
+	AnyGroup   = groupMark
+)
+
+// unnamed returns what is left of anchors between their ends and the names.
+func (a Anchors) unnamed() Anchors {
+	prefix, suffix := beforeNames(a.Prefix), a.Suffix
+	if i := strings.LastIndexAny(suffix, string([]byte{AnySubject, AnyGroup})); i >= 0 {
+		suffix = suffix[i+1:]
+	}
+	return Anchors{Prefix: prefix, Suffix: suffix, Exact: a.Exact && len(prefix) == len(a.Prefix)}
+}
+
+// beforeNames returns what stands before the first mark.
+func beforeNames(marked string) string {
+	if i := strings.IndexAny(marked, string([]byte{AnySubject, AnyGroup})); i >= 0 {
+		return marked[:i]
+	}
+	return marked
+}
+
 // literalAnchors are those of a pattern that begins with a text, or is one as a
 // whole.
 func literalAnchors(prefix string, whole bool) Anchors {

@@ -22,7 +22,16 @@ type Expression struct {
 
 // Expression returns what a pattern means as a regular expression. It is for
 // paths as package pathguard accepts them, and for patterns that compile.
-func (f Func) Expression(pattern string) Expression { return f.of.expression(pattern) }
+// Where $sub or $group stands for a name, Text matches any.
+func (f Func) Expression(pattern string) Expression {
+	pattern, asks := f.marked(pattern)
+	if !asks {
+		return f.of.expression(pattern)
+	}
+	e := f.of.expression(f.of.anyName(pattern))
+	e.Wider = true
+	return e
+}
 
 func (*equality) expression(pattern string) Expression {
 	return Expression{Text: "^" + regexp.QuoteMeta(pattern) + "$"}
@@ -38,7 +47,7 @@ func (k *firstStar) expression(pattern string) Expression {
 }
 
 func (k *keys) expression(pattern string) Expression {
-	e, err := k.compile(pattern)
+	e, err := k.compile(pattern, nil)
 	if err != nil {
 		return Expression{Text: ".*", Wider: true}
 	}

@@ -32,6 +32,88 @@ func (g *glob) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 	return util.GlobMatch(text, pattern)
 }
 
+// holes stand between slashes, outside of braces and classes.
+func (*glob) holes(pattern string, holes []hole) []hole {
+	depth := 0
+	for i := 0; i < len(pattern); i++ {
+		switch pattern[i] {
+		case '\\':
+			i++
+		case '{':
+			depth++
+		case '}':
+			depth--
+		case '[':
+			for i++; i < len(pattern) && pattern[i] != ']'; i++ {
+				if pattern[i] == '\\' {
+					i++
+				}
+			}
+		case '$':
+			if h, ok := holeAt(pattern, i, ""); ok && depth == 0 {
+				holes = append(holes, h)
+			}
+		}
+	}
+	return holes
+}
+
+// maxTries bounds how many segments of a path are tried for names behind a **.
+const maxTries = 1024
+
+func (g *glob) matchNames(m *Cache, path, pattern string, _ uint32, holes []hole, names one) (bool, error) {
+	return g.matchHoles(m, path, pattern, 0, holes, names, nil)
+}
+
+// matchHoles matches what stands before the first hole for each segment that is its
+// name, and then the rest. Each part is a pattern by itself: a name never is. So
+// much of the pattern is done already.
+func (g *glob) matchHoles(m *Cache, path, pattern string, done int, holes []hole, names one, tries *int) (bool, error) {
+	if len(holes) == 0 {
+		return g.match(m, path, pattern[done:], NoNumber)
+	}
+	h := holes[0]
+	before, behind := pattern[done:h.at], h.at+h.length()
+	if !strings.ContainsAny(before, globSpecial) { // nearly every pattern
+		if !strings.HasPrefix(path, before) {
+			return false, nil
+		}
+		end, ok := standsFor(path, len(before), names.of(h))
+		if !ok {
+			return false, nil
+		}
+		return g.matchHoles(m, path[end:], pattern, behind, holes[1:], names, tries)
+	}
+	if tries == nil {
+		tries = new(int)
+	}
+	return g.tryHole(m, path, pattern, done, holes, names, tries)
+}
+
+// tryHole is matchHoles for one segment after another.
+func (g *glob) tryHole(m *Cache, path, pattern string, done int, holes []hole, names one, tries *int) (bool, error) {
+	h := holes[0]
+	before, behind, mark := pattern[done:h.at], h.at+h.length(), string(rune(h.mark))
+	for segment, at := range segments(path) {
+		if segment != names.of(h) {
+			continue
+		}
+		if *tries++; *tries > maxTries {
+			return false, errTries
+		}
+		ok, err := g.match(m, path[:at]+mark, before+mark, NoNumber)
+		if ok && err == nil {
+			ok, err = g.matchHoles(m, path[at+len(segment):], pattern, behind, holes[1:], names, tries)
+		}
+		if ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+func (*glob) anyName(marked string) string { return replaceMarks(marked, "*") }
+
 func (*glob) needsMemory(string) bool { return false }
 
 // steps counts that globMatch may begin anew at each place of a path, behind its

@@ -17,8 +17,53 @@ import (
 type firstStar struct{ traits }
 
 func (*firstStar) match(_ *Cache, text, pattern string, _ uint32) (bool, error) {
-	return util.KeyMatch(text, pattern), nil
+	return util.KeyMatch(text, meantLiterally(pattern)), nil
 }
+
+// meantLiterally returns a pattern without the backslash by which \$sub means itself:
+// keyMatch has no other way to say so, and no path a backslash.
+func meantLiterally(pattern string) string {
+	if !strings.Contains(pattern, `/\$`) {
+		return pattern
+	}
+	return strings.ReplaceAll(pattern, `/\$`, "/$")
+}
+
+// matchNames compares what stands before the first star piece by piece.
+func (k *firstStar) matchNames(_ *Cache, path, pattern string, _ uint32, holes []hole, names one) (bool, error) {
+	before, _, star := strings.Cut(pattern, "*")
+	done := 0
+	for _, h := range holes {
+		literal := meantLiterally(before[done:h.at])
+		if !strings.HasPrefix(path, literal) {
+			return false, nil
+		}
+		end, ok := standsFor(path, len(literal), names.of(h))
+		if !ok {
+			return false, nil
+		}
+		path, done = path[end:], h.at+h.length()
+	}
+	rest := meantLiterally(before[done:])
+	return path == rest || star && strings.HasPrefix(path, rest), nil
+}
+
+func (*firstStar) anyName(marked string) string {
+	if before := beforeNames(marked); before != marked {
+		return before + "*"
+	}
+	return marked
+}
+
+// holes are those before the first star.
+func (*firstStar) holes(pattern string, into []hole) []hole {
+	holes := plainHoles(pattern, into)
+	if star := strings.IndexByte(pattern, '*'); star >= 0 {
+		holes = slices.DeleteFunc(holes, func(h hole) bool { return h.at > star })
+	}
+	return holes
+}
+
 func (*firstStar) check(string) error                  { return nil } // any text is a pattern
 func (*firstStar) needsMemory(string) bool             { return false }
 func (*firstStar) steps(string) int                    { return 0 }
@@ -30,7 +75,7 @@ func (*firstStar) isPlain(pattern string, _ bool) bool {
 
 func (*firstStar) literal(pattern string) (string, bool) {
 	before, _, star := strings.Cut(pattern, "*")
-	return before, !star
+	return meantLiterally(before), !star
 }
 
 func (k *firstStar) samples(pattern string) []string {
@@ -106,7 +151,7 @@ func (k *keys) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 	e := m.recall(k.name, id)
 	if e == nil {
 		var err error
-		if e, err = k.compile(pattern); err != nil {
+		if e, err = k.compile(pattern, nil); err != nil {
 			return false, err
 		}
 		if err := m.keep(e, id); err != nil {
@@ -117,6 +162,39 @@ func (k *keys) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 		return e.sameNamesMatch(m, text)
 	}
 	return e.matches(m, text)
+}
+
+func (*keys) holes(pattern string, into []hole) []hole { return regexHoles(pattern, into) }
+func (k *keys) takesName(segment string) bool {
+	return len(segment) > 2 && segment[0] == k.begins && (k.begins == ':' || segment[1] != '{' && segment[len(segment)-1] == '}')
+}
+
+func (k *keys) matchNames(m *Cache, path, pattern string, id uint32, holes []hole, names one) (bool, error) {
+	sameTwice := k.same && strings.Count(pattern, "{") > 1
+	if !sameTwice && isPlainKeyWith(pattern, k.begins, holes) && isPlainText(path) {
+		return (&plainKey{name: k.begins, cuts: k.cuts, names: names}).match(path, pattern), nil
+	}
+	e := m.recall(k.name+namesBeside, id)
+	if e == nil {
+		var err error
+		if e, err = k.compile(pattern, holes); err != nil {
+			return false, err
+		}
+		if err := m.keep(e, id); err != nil {
+			return false, err
+		}
+	}
+	if path = names.mark(path); k.same {
+		return e.sameNamesMatch(m, path)
+	}
+	return e.matches(m, path)
+}
+
+func (k *keys) anyName(marked string) string {
+	if k.begins == ':' {
+		return replaceMarks(marked, ":name")
+	}
+	return replaceMarks(marked, "{securefiles name}")
 }
 
 // needsMemory is true of a few patterns only: most are plain.
@@ -167,10 +245,19 @@ func (k *keys) asRegex(pattern string) (text string, names []string) {
 	return "^" + k.names().ReplaceAllString(strings.ReplaceAll(pattern, "/*", "/.*"), value) + "$", names
 }
 
-// compile compiles what Casbin makes of a pattern.
-func (k *keys) compile(pattern string) (*expression, error) {
-	text, names := k.asRegex(pattern)
-	e, err := newExpression(k.name, text)
+// compile compiles what Casbin makes of a pattern; one with holes matches marked
+// paths.
+func (k *keys) compile(pattern string, holes []hole) (*expression, error) {
+	text, names := k.asRegex(holeGroups(pattern, holes))
+	function := k.name
+	var err error
+	if len(holes) > 0 {
+		function += namesBeside
+		if text, err = marked(text, k.cuts); err != nil {
+			return nil, fmt.Errorf("cannot be compiled, %s reads it as a regular expression: %w", k.name, err)
+		}
+	}
+	e, err := newExpression(function, text)
 	if err != nil {
 		return nil, fmt.Errorf("cannot be compiled, %s reads it as a regular expression: %w", k.name, err)
 	}
@@ -181,10 +268,13 @@ func (k *keys) compile(pattern string) (*expression, error) {
 // check compiles a pattern, but for a plain one: most are, and a million would
 // take long. Of keyMatch4 Casbin panics where more is captured than its braces.
 func (k *keys) check(pattern string) error {
-	if isPlainKey(pattern, k.begins) {
+	if isPlainHoles(pattern, k.begins) {
 		return nil
 	}
-	e, err := k.compile(pattern)
+	e, err := k.compile(pattern, nil)
+	if holes := k.holes(pattern, nil); len(holes) > 0 && err == nil {
+		e, err = k.compile(pattern, holes)
+	}
 	if err == nil && k.same && e.regex.NumSubexp() != len(e.names) {
 		err = errors.New("( counts as a name to keyMatch4: put \\ before it to mean it literally")
 	}
@@ -197,6 +287,9 @@ func (e *expression) sameNamesMatch(m *Cache, text string) (bool, error) {
 	groups, err := e.find(m, text)
 	if groups == nil || err != nil {
 		return false, err
+	}
+	for i := range groups {
+		groups[i] = withoutMarks(groups[i])
 	}
 	if len(groups) != len(e.names)+1 {
 		return false, fmt.Errorf("keyMatch4 finds %d values for %d names", len(groups)-1, len(e.names))
@@ -225,12 +318,21 @@ func isPlainText(text string) bool {
 // isPlainKey reports whether a pattern of keyMatch2 and its like holds
 // nothing but letters, dots, names that fill the rest of a segment, and stars
 // that begin one.
-func isPlainKey(pattern string, name byte) bool {
+func isPlainKey(pattern string, name byte) bool { return isPlainKeyWith(pattern, name, nil) }
+
+// isPlainKeyWith is isPlainKey for a pattern with holes, which are plain between
+// slashes.
+func isPlainKeyWith(pattern string, name byte, holes []hole) bool {
 	if validPrefix(pattern) != len(pattern) {
 		return false
 	}
 	for i := 0; i < len(pattern); i++ {
 		switch c := pattern[i]; {
+		case len(holes) > 0 && i == holes[0].at:
+			i += holes[0].length() - 1
+			if holes = holes[1:]; i+1 < len(pattern) && pattern[i+1] != '/' {
+				return false
+			}
 		case c == '*':
 			if i == 0 || pattern[i-1] != '/' {
 				return false
@@ -252,6 +354,14 @@ func isPlainKey(pattern string, name byte) bool {
 	return true
 }
 
+// isPlainHoles is isPlainKey for a pattern that may have holes between slashes.
+func isPlainHoles(pattern string, name byte) bool {
+	if !mayHaveHoles(pattern) {
+		return isPlainKey(pattern, name)
+	}
+	return isPlainKeyWith(pattern, name, plainHoles(pattern, nil))
+}
+
 // segmentEnd returns where the segment of i ends.
 func segmentEnd(s string, i int) int {
 	if slash := strings.IndexByte(s[i:], '/'); slash >= 0 {
@@ -260,18 +370,38 @@ func segmentEnd(s string, i int) int {
 	return len(s)
 }
 
-// matchPlainKey matches as keyMatch2 does: a dot is any character, a name at
-// least one up to the next slash, a star any number of any. Only the last star
-// is ever tried again: what stands before it matches as early as it can, and
-// nothing could come of matching it later.
+// matchPlainKey matches as keyMatch2 does.
 func matchPlainKey(text, pattern string, name byte) bool {
+	return (&plainKey{name: name}).match(text, pattern)
+}
+
+// A plainKey matches plain patterns.
+type plainKey struct {
+	name byte
+	// Of patterns with holes: cuts says that a path ends before a question mark,
+	// but for those in names.
+	cuts  bool
+	names one
+}
+
+// ends reports whether nothing but a name goes on at a place.
+func (k *plainKey) ends(text string, at int) bool {
+	return at == len(text) || k.cuts && text[at] == '?'
+}
+
+// match takes a dot for any character, a name for at least one up to the next
+// slash, a star for any number of any. Only the last star is ever tried again:
+// what stands before it matches as early as it can, and nothing could come of
+// matching it later.
+func (k *plainKey) match(text, pattern string) bool {
+	name := k.name
 	at, i := 0, 0          // in text and pattern
 	starAt, star := -1, -1 // where the last star's part begins
 	for {
 		matched := true
 		switch {
 		case i == len(pattern):
-			if at == len(text) {
+			if k.ends(text, at) {
 				return true
 			}
 			matched = false
@@ -280,10 +410,22 @@ func matchPlainKey(text, pattern string, name byte) bool {
 			star, starAt = i, at
 		case pattern[i] == name && i+1 < len(pattern) && pattern[i+1] != '/':
 			end := segmentEnd(text, at)
+			if question := strings.IndexByte(text[at:end], '?'); k.cuts && question >= 0 {
+				end = at + question
+			}
 			matched = end > at
 			at, i = end, segmentEnd(pattern, i)
-		case at == len(text):
-			return false // the rest of the pattern wants more, and a later start leaves less
+		case pattern[i] == '$':
+			h, _ := holeAt(pattern, i, "") // nothing else is plain
+			var end int
+			if end, matched = standsFor(text, at, k.names.of(h)); matched {
+				at, i = end, i+h.length()
+			}
+		case k.ends(text, at):
+			if at == len(text) {
+				return false // the rest of the pattern wants more, and a later start leaves less
+			}
+			matched = false
 		case pattern[i] == '.':
 			_, size := utf8.DecodeRuneInString(text[at:])
 			at, i = at+size, i+1
@@ -294,7 +436,7 @@ func matchPlainKey(text, pattern string, name byte) bool {
 		if matched {
 			continue
 		}
-		if star < 0 || starAt == len(text) {
+		if star < 0 || k.ends(text, starAt) {
 			return false
 		}
 		_, size := utf8.DecodeRuneInString(text[starAt:])

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 )
 
 // A Func is what compares a text, most often a path, to a pattern: one of
@@ -25,6 +26,13 @@ type family interface {
 	its() *traits
 	// match compares by what the cache remembers; it may be nil.
 	match(m *Cache, text, pattern string, id uint32) (bool, error)
+	// holes appends where $sub and $group stand for names in a pattern of the path.
+	holes(pattern string, into []hole) []hole
+	// takesName reports whether a segment is a name of the function's own, which
+	// any text matches.
+	takesName(segment string) bool
+	// matchNames is match for a pattern with holes, and names that the path holds.
+	matchNames(m *Cache, path, pattern string, id uint32, holes []hole, names one) (bool, error)
 	reads(text string) string
 	check(pattern string) error
 	// needsMemory reports whether a pattern is compiled to be matched, and is
@@ -38,6 +46,9 @@ type family interface {
 	expression(pattern string) Expression
 	covers(a, b string) bool // of two that differ
 	coversEverything(pattern string) bool
+	// anyName returns a pattern with something in the place of each mark that
+	// stands for any name.
+	anyName(marked string) string
 	// isPlain reports whether a pattern is a path, or all below one, about which
 	// problems has nothing to say; where dots is true, nothing that is an error.
 	isPlain(pattern string, dots bool) bool
@@ -49,12 +60,19 @@ type family interface {
 
 // traits are what a function is whatever the pattern.
 type traits struct {
-	name string
-	star Depth
+	name    string
+	star    Depth
+	noNames bool // $sub and $group stand for nothing
 }
 
-func (t *traits) its() *traits           { return t }
-func (*traits) reads(text string) string { return text }
+func (t *traits) its() *traits                     { return t }
+func (*traits) reads(text string) string           { return text }
+func (*traits) holes(_ string, into []hole) []hole { return into }
+func (*traits) takesName(string) bool              { return false }
+func (*traits) anyName(m string) string            { return m }
+func (*traits) matchNames(*Cache, string, string, uint32, []hole, one) (bool, error) {
+	return false, errors.New("the function knows no names")
+}
 
 // A Depth is how far below a directory the pattern /directory/* reaches.
 type Depth uint8
@@ -68,23 +86,21 @@ const (
 
 // The functions there are; nothing changes them.
 var (
-	equal      = Func{&equality{traits{"==", NoDepth}}}
-	keyMatch   = Func{&firstStar{traits{"keyMatch", AnyDepth}}}
-	keyMatch2  = Func{&keys{traits: traits{"keyMatch2", AnyDepth}, begins: ':'}}
-	keyMatch3  = Func{&keys{traits: traits{"keyMatch3", AnyDepth}, begins: '{'}}
-	keyMatch4  = Func{&keys{traits: traits{"keyMatch4", AnyDepth}, begins: '{', same: true}}
-	keyMatch5  = Func{&keys{traits: traits{"keyMatch5", AnyDepth}, begins: '{', cuts: true}}
-	globMatch  = Func{&glob{traits{"globMatch", OneLevel}}}
-	regexMatch = Func{&regex{traits{"regexMatch", NoDepth}}}
+	equal      = Func{&equality{traits{"==", NoDepth, true}}}
+	keyMatch   = Func{&firstStar{traits{"keyMatch", AnyDepth, false}}}
+	keyMatch2  = Func{&keys{traits: traits{name: "keyMatch2", star: AnyDepth}, begins: ':'}}
+	keyMatch3  = Func{&keys{traits: traits{name: "keyMatch3", star: AnyDepth}, begins: '{'}}
+	keyMatch4  = Func{&keys{traits: traits{name: "keyMatch4", star: AnyDepth}, begins: '{', same: true}}
+	keyMatch5  = Func{&keys{traits: traits{name: "keyMatch5", star: AnyDepth}, begins: '{', cuts: true}}
+	globMatch  = Func{&glob{traits{"globMatch", OneLevel, false}}}
+	regexMatch = Func{&regex{traits{name: "regexMatch"}}}
+	operator   = Func{&regex{traits{name: "=~", noNames: true}}}
 )
 
-// ByName returns the function of that name. An operator is one too: =~ is
-// regexMatch, == is equality.
+// ByName returns the function of that name. An operator is one too: =~ does what
+// regexMatch does, == is equality.
 func ByName(name string) (Func, bool) {
-	if name == "=~" {
-		return regexMatch, true
-	}
-	for _, f := range [...]Func{equal, keyMatch, keyMatch2, keyMatch3, keyMatch4, keyMatch5, globMatch, regexMatch} {
+	for _, f := range [...]Func{equal, keyMatch, keyMatch2, keyMatch3, keyMatch4, keyMatch5, globMatch, regexMatch, operator} {
 		if f.String() == name {
 			return f, true
 		}
@@ -158,19 +174,41 @@ func (f Func) NeedsMemory(pattern string) bool { return f.of.needsMemory(pattern
 func (f Func) Steps(pattern string) int { return f.of.steps(pattern) }
 
 // Anchors returns the anchors of a pattern.
-func (f Func) Anchors(pattern string) Anchors { return f.of.anchors(pattern) }
+func (f Func) Anchors(pattern string) Anchors {
+	pattern, _ = f.marked(pattern)
+	return f.of.anchors(pattern).unnamed()
+}
+
+// PathAnchors returns the anchors of a pattern of the path, in which the bytes
+// [AnySubject] and [AnyGroup] stand for whole segments that are names.
+func (f Func) PathAnchors(pattern string) Anchors {
+	pattern, _ = f.marked(pattern)
+	return f.of.anchors(pattern)
+}
 
 // Literal returns a text with which every path that matches begins, and whether
 // it is the only path that matches. It is for findings: what must not be wrong
 // asks [Func.Anchors].
-func (f Func) Literal(pattern string) (prefix string, whole bool) { return f.of.literal(pattern) }
+func (f Func) Literal(pattern string) (prefix string, whole bool) {
+	pattern, asks := f.marked(pattern)
+	prefix, whole = f.of.literal(pattern)
+	if asks {
+		return beforeNames(prefix), false
+	}
+	return prefix, whole
+}
 
 // Samples returns paths that a pattern may match, some of each kind that it
 // tells apart: with no level in place of **, with one, with two. Not each need
-// match, and nothing promises that all kinds are there.
+// match, and nothing promises that all kinds are there. Where $sub and $group
+// stand for names they are left to [Fill].
 func (f Func) Samples(pattern string) []string {
 	var out []string
+	pattern, asks := f.marked(pattern)
 	for _, p := range f.of.samples(pattern) {
+		if asks {
+			p = strings.NewReplacer(string(rune(subjectMark)), SubjectName, string(rune(groupMark)), GroupName).Replace(p)
+		}
 		if IsPath(p) && !slices.Contains(out, p) && len(out) < maxSamples {
 			out = append(out, p)
 		}
@@ -180,7 +218,19 @@ func (f Func) Samples(pattern string) []string {
 
 // Covers reports whether every path that a pattern b matches is matched by a
 // pattern a. It may say no where the answer is yes.
-func (f Func) Covers(a, b string) bool { return a == b || f.of.covers(a, b) }
+func (f Func) Covers(a, b string) bool {
+	if a == b {
+		return true
+	}
+	if _, asks := f.marked(a); asks {
+		return false
+	}
+	b, asks := f.marked(b)
+	if asks { // what covers any name covers one
+		b = f.of.anyName(b)
+	}
+	return a == b || f.of.covers(a, b)
+}
 
 // CoversOthers reports whether Covers is ever true of two patterns that differ.
 func (f Func) CoversOthers() bool { return f.StarDepth() != NoDepth }
@@ -191,10 +241,14 @@ func (f Func) CoversEverything(pattern string) bool { return f.of.coversEverythi
 // Problems says what is wrong with a pattern of an object; all includes what is
 // never an error. The pattern compiles.
 func (f Func) Problems(pattern string, all bool) []Problem {
-	if f.of.isPlain(pattern, !all) {
+	named, _ := f.named(pattern)
+	if f.of.isPlain(named, !all) {
 		return nil
 	}
-	return f.lookAt(pattern, all)
+	if p, ok := f.variable(pattern); ok { // the rest follows from it
+		return []Problem{p}
+	}
+	return f.lookAt(named, all)
 }
 
 // lookAt is Problems for a pattern that is not plain.

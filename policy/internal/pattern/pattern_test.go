@@ -121,7 +121,7 @@ func TestPlainKeysMatchAsCasbinSays(t *testing.T) {
 }
 
 func TestFunctionsHaveOneName(t *testing.T) {
-	for name, want := range map[string]string{"=~": "regexMatch", "==": "==", "globMatch": "globMatch", "keyMatch4": "keyMatch4"} {
+	for name, want := range map[string]string{"=~": "=~", "==": "==", "globMatch": "globMatch", "keyMatch4": "keyMatch4"} {
 		if f := named(t, name); f.String() != want || f != named(t, want) {
 			t.Errorf("%s is %s", name, f)
 		}

@@ -7,14 +7,15 @@ import (
 	"unicode/utf8"
 )
 
-// regex is regexMatch, and =~.
+// regex is regexMatch, and =~. That is an operator, which govaluate evaluates by
+// itself where it stands inside of another expression: it knows no names.
 type regex struct{ traits }
 
 func (r *regex) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 	e := m.recall(r.name, id)
 	if e == nil {
 		var err error
-		if e, err = r.compile(pattern); err != nil {
+		if e, err = r.compile(pattern, nil); err != nil {
 			return false, err
 		}
 		if err := m.keep(e, id); err != nil {
@@ -24,8 +25,40 @@ func (r *regex) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 	return e.matches(m, text)
 }
 
-func (r *regex) compile(pattern string) (*expression, error) {
-	e, err := newExpression(r.name, pattern)
+func (r *regex) holes(pattern string, into []hole) []hole {
+	if r.noNames {
+		return into
+	}
+	return regexHoles(pattern, into)
+}
+
+func (r *regex) matchNames(m *Cache, path, pattern string, id uint32, holes []hole, names one) (bool, error) {
+	e := m.recall(r.name+namesBeside, id)
+	if e == nil {
+		var err error
+		if e, err = r.compile(pattern, holes); err != nil {
+			return false, err
+		}
+		if err := m.keep(e, id); err != nil {
+			return false, err
+		}
+	}
+	return e.matches(m, names.mark(path))
+}
+
+func (*regex) anyName(marked string) string { return replaceMarks(marked, "[^/]+") }
+
+// compile compiles an expression; one with holes matches marked paths.
+func (r *regex) compile(pattern string, holes []hole) (*expression, error) {
+	function, text := r.name, pattern
+	if len(holes) > 0 {
+		var err error
+		if text, err = marked(holeGroups(pattern, holes), false); err != nil {
+			return nil, fmt.Errorf("is not a regular expression: %w", err)
+		}
+		function += namesBeside
+	}
+	e, err := newExpression(function, text)
 	if err != nil {
 		return nil, fmt.Errorf("is not a regular expression: %w", err)
 	}
@@ -33,7 +66,10 @@ func (r *regex) compile(pattern string) (*expression, error) {
 }
 
 func (r *regex) check(pattern string) error {
-	_, err := r.compile(pattern)
+	_, err := r.compile(pattern, nil)
+	if holes := r.holes(pattern, nil); len(holes) > 0 && err == nil {
+		_, err = r.compile(pattern, holes)
+	}
 	return err
 }
 

@@ -40,6 +40,17 @@ func (l *loader) refuseMeanings() {
 			}
 		}
 	}
+	for _, name := range model.Variables() {
+		s, ok := l.out.Symbols.Lookup(name)
+		if !ok || shape.Subject < 0 {
+			continue
+		}
+		for row, subject := range rows.Cols[shape.Subject] {
+			if subject == s && denies(row) {
+				l.Fail(int(rows.Lines[row]), "pattern-variable", "%q is nobody's name, so this denies nothing: it stands for names in patterns of the path alone", name)
+			}
+		}
+	}
 	if star, ok := l.out.Symbols.Lookup("*"); ok && shape.Subject >= 0 {
 		for row, s := range rows.Cols[shape.Subject] {
 			if s == star && denies(row) {

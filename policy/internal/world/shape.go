@@ -80,7 +80,9 @@ func DrawPattern(t *rapid.T, matcher string) string {
 	}
 	for range rapid.IntRange(1, 4).Draw(t, "depth") {
 		b.WriteString("/")
-		if Chance(t, 3) {
+		if Chance(t, 8) {
+			b.WriteString(OneOf(t, "$sub", "$sub", "$group", `\$sub`))
+		} else if Chance(t, 3) {
 			b.WriteString(rapid.SampledFrom(wild).Draw(t, "wild"))
 		} else {
 			b.WriteString(drawSegment(t))
@@ -331,7 +333,7 @@ func quoted(text string) string {
 // DrawQuery draws a request that a policy of the matcher may answer.
 func DrawQuery(t *rapid.T, matcher string) *authz.Query {
 	q := &authz.Query{
-		Principal: authz.Principal{Subject: OneOf(t, "alice", "bob", "root", "eve", "staff", "r1", "c3", "nobody", "")},
+		Principal: authz.Principal{Subject: OneOf(t, "alice", "bob", "root", "eve", "staff", "r1", "c3", "nobody", "", "a", "a*", "*", "[ab]", ":id", "{id}", "a.b", "\u00e9", "b/c", authz.Anonymous)},
 		Object:    DrawPath(t), Action: drawAction(t), Domain: OneOf(t, Domains()...),
 		IP: OneOf(t, "10.1.2.3", "192.0.2.1", "2001:db8::1", "10.0.0.0", ""),
 	}
@@ -340,6 +342,17 @@ func DrawQuery(t *rapid.T, matcher string) *authz.Query {
 	}
 	if Chance(t, 8) {
 		q.Principal.Groups = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"@team", "@anyone", "@none", "@read", "staff", "r2"}), 1, 3, rapid.ID).Draw(t, "groups")
+	}
+	if Chance(t, 2) { // a folder that is called like somebody
+		names := []string{q.Principal.Subject}
+		for _, g := range q.Principal.Groups {
+			names = append(names, strings.TrimPrefix(g, "@"))
+		}
+		segments := strings.Split(q.Object, "/")
+		for range rapid.IntRange(1, 2).Draw(t, "named") {
+			segments[rapid.IntRange(0, len(segments)-1).Draw(t, "segment")] = rapid.SampledFrom(names).Draw(t, "name")
+		}
+		q.Object = strings.Join(segments, "/")
 	}
 	return q
 }

@@ -19,6 +19,7 @@ type Stock struct {
 	model    *model.Model
 	policy   string
 	enforcer *casbin.Enforcer
+	query    *authz.Query // that is being decided
 }
 
 // An Outcome is a decision and the line that decided, its fields each with a NUL
@@ -30,12 +31,17 @@ type Outcome struct {
 
 // NewStock gives a policy to stock Casbin.
 func NewStock(m *model.Model, policy string) (*Stock, error) {
-	parsed, err := casbinmodel.NewModelFromString(m.Text)
+	parsed, err := casbinmodel.NewModelFromString(ofNames(m.Text))
 	if err != nil {
 		return nil, err
 	}
 	e, err := casbin.NewEnforcer(parsed, stringadapter.NewAdapter("# policy\n"+policy))
-	return &Stock{m, policy, e}, err
+	if err != nil {
+		return nil, err
+	}
+	s := &Stock{model: m, policy: policy, enforcer: e}
+	s.standInForNames()
+	return s, nil
 }
 
 // withGroups returns stock Casbin to which the groups of a query are roles of its
@@ -65,6 +71,7 @@ func (s *Stock) Decide(q *authz.Query) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	s.query = q
 	var request []any
 	for _, name := range s.model.Request {
 		value, _ := model.RequestValue(q, name) // the model names no other

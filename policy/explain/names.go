@@ -1,0 +1,201 @@
+package explain
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"securefiles/authz"
+	"securefiles/policy/internal/engine"
+	"securefiles/policy/internal/pattern"
+)
+
+// filled returns a path that was made of a pattern with the names of a principal in
+// the place of $sub and $group: one for each group. There is none where a name is
+// missing.
+func filled(path string, p authz.Principal) []string {
+	names := engine.NamesOf(&authz.Query{Principal: p})
+	groups := names.Groups
+	if len(groups) == 0 {
+		groups = []string{""}
+	}
+	var out []string
+	for _, g := range groups {
+		if text, ok := pattern.Fill(path, names.Subject, g); ok && pattern.IsPath(text) && !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+// filledPattern returns a pattern with the subject in the place of $sub, and a group
+// in that of $group where there is one alone. A name that may mean something to the
+// function is left out, and that of an unnamed user. It is false where the pattern is
+// about nobody's path.
+func filledPattern(f pattern.Func, text string, p authz.Principal, unnamed bool) (string, bool) {
+	subject, group := f.AsksNames(text)
+	names := engine.NamesOf(&authz.Query{Principal: p})
+	if subject && names.Subject == "" || group && len(names.Groups) == 0 {
+		return text, false
+	}
+	name, of := pattern.SubjectName, pattern.GroupName
+	if subject && !unnamed && isPlainName(names.Subject) {
+		name = names.Subject
+	}
+	if group && len(names.Groups) == 1 && isPlainName(names.Groups[0]) {
+		of = names.Groups[0]
+	}
+	if subject || group {
+		text, _ = pattern.Fill(text, name, of)
+	}
+	return text, true
+}
+
+// isPlainName reports whether a name means itself to every function, more or less.
+func isPlainName(name string) bool {
+	return !strings.ContainsAny(name, `*?[]{}()\|+^$:`)
+}
+
+// asksNames reports whether a pattern of the policy asks for the subject, or for a
+// group.
+func (a *inquiry) asksNames() (subject, group bool) {
+	e := a.version.Engine
+	for column, values := range e.Rows.Cols {
+		for _, f := range e.Model.PathFunctions(column) {
+			for i, s := range values {
+				if i > 0 && s == values[i-1] {
+					continue
+				}
+				if asksSubject, asksGroup := f.AsksNames(e.Symbols.Text(s)); asksSubject || asksGroup {
+					subject, group = subject || asksSubject, group || asksGroup
+				}
+			}
+		}
+	}
+	return subject, group
+}
+
+// addNamed adds whoever has a path because a segment of it is called so: a user
+// whom the policy need not name, by himself or in a group, and whoever is in a
+// group that is called so.
+func (a *inquiry) addNamed(ctx context.Context, w *Holders, q authz.Query) error {
+	subject, group := a.asksNames()
+	if !subject && !group {
+		return nil
+	}
+	users, groups := []string{""}, []string{""} // "" is a stranger, and no group
+	for segment := range strings.SplitSeq(strings.TrimPrefix(q.Object, "/"), "/") {
+		sym, known := a.version.Table.Symbols.Lookup(segment)
+		reserved := known && a.version.IsReserved(sym)
+		if subject && !reserved && authz.ValidSubject(segment) == nil && !slices.Contains(users, segment) {
+			users = append(users, segment)
+		}
+		if group && authz.ValidGroup(segment) == nil && !slices.Contains(groups, "@"+segment) {
+			groups = append(groups, "@"+segment)
+		}
+	}
+	own, others := len(users), []string{""} // whose names are segments; the policy's groups
+	for _, name := range a.version.Names() {
+		switch {
+		case name[0] == '@':
+			others = append(others, name)
+		case !slices.Contains(users[:own], name):
+			users = append(users, name)
+		}
+	}
+	stranger := strangerTo(a.version)
+	ask := func(user string, in ...string) (bool, *Line, error) {
+		if user == "" {
+			user = stranger
+		}
+		q.Principal = authz.Principal{Subject: user}
+		for _, g := range in {
+			if g != "" && !slices.Contains(q.Principal.Groups, g) {
+				q.Principal.Groups = append(q.Principal.Groups, g)
+			}
+		}
+		q.Principal = q.Principal.WithBuiltinGroups()
+		d, line, err := a.ask(&q)
+		return d.Effect == authz.Allow && err == nil, line, err
+	}
+	asked := 0
+	for i, user := range users {
+		for _, g := range groups {
+			for _, other := range others {
+				if asked++; asked%64 == 0 && ctx.Err() != nil {
+					return ctx.Err()
+				}
+				named := user != "" && i < own // by a segment
+				if !named && g == "" || i >= own && other != "" || other == g && g != "" {
+					continue // Who has asked, or the policy's users with its groups, which it does not
+				}
+				allowed, line, err := ask(user, g, other)
+				if err != nil || !allowed && line == nil {
+					continue
+				}
+				same := false // without one of them: whoever lacks it is told of already, or is anybody
+				for i, part := range []string{user, g, other} {
+					parts := []string{user, g, other}
+					if parts[i] = ""; part == "" {
+						continue
+					}
+					less, by, _ := ask(parts[0], parts[1], parts[2])
+					same = same || less == allowed && (allowed || by != nil && by.Line == line.Line)
+				}
+				if same {
+					continue
+				}
+				access := Access{Name: user, Kind: KindUser, Line: line}
+				for _, in := range []string{other, g} {
+					if in != "" {
+						access.Groups = append(access.Groups, in)
+					}
+				}
+				if user == "" {
+					access.Name, access.Kind, access.Groups = access.Groups[0], KindGroup, access.Groups[1:]
+				}
+				add(w, access, allowed)
+			}
+		}
+	}
+	return nil
+}
+
+// add adds what is not there yet.
+func add(w *Holders, access Access, allowed bool) {
+	list := &w.Denied
+	if allowed {
+		list = &w.Allowed
+	}
+	same := func(other Access) bool {
+		return other.Name == access.Name && slices.Equal(other.Groups, access.Groups)
+	}
+	if !slices.ContainsFunc(*list, same) {
+		*list = append(*list, access)
+	}
+}
+
+// askNamed tries the paths that rows with $sub or $group make a name's own.
+func (t *trial) askNamed(rows []met, p authz.Principal) {
+	for _, m := range rows {
+		for s, row := range m.rows {
+			if row < 0 {
+				continue
+			}
+			e := t.sides[s].version.Engine
+			for column := range e.Rows.Cols {
+				text := t.sides[s].cell(row, column)
+				for _, f := range e.Model.PathFunctions(column) {
+					if subject, group := f.AsksNames(text); !subject && !group {
+						continue
+					}
+					for _, sample := range f.Samples(text) {
+						for _, path := range filled(sample, p) {
+							t.ask(path, text)
+						}
+					}
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"securefiles/authz"
+	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/table"
+	"securefiles/policy/internal/world"
+)
+
+// namedEngine indexes lines under a model that asks a function for the path.
+func namedEngine(t testing.TB, function, lines string, opts Options) *Engine {
+	t.Helper()
+	m, err := model.Parse("model.conf", strings.ReplaceAll(model.Default, "globMatch", function))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tab, _, err := table.Read(context.Background(), "policy.csv", strings.NewReader(lines), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := New(m, tab, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// visited is how many rows a decision looks at.
+func visited(t testing.TB, e *Engine, q authz.Query) int {
+	t.Helper()
+	ev, err := e.Begin(&q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.End(ev)
+	rows, all := ev.Candidates()
+	if all {
+		return e.Rows.Len()
+	}
+	return len(rows)
+}
+
+// Lines with $sub and $group are found like lines with the name itself: a decision
+// looks at as many.
+func TestNamesAreIndexedLikeLiterals(t *testing.T) {
+	const lines = 20_000
+	for _, tt := range []struct{ function, named, literal, object string }{
+		{"globMatch", "/$sub/docs%d/**", "/alice/docs%d/**", "/alice/docs777/x"},
+		{"globMatch", "/home/%d/$sub/**", "/home/%d/alice/**", "/home/777/alice/x"},
+		{"globMatch", "/tenants/$group/p%d/**", "/tenants/acme/p%d/**", "/tenants/acme/p777/a/b"},
+		{"globMatch", "/$group/$sub/p%d/**", "/acme/alice/p%d/**", "/acme/alice/p777/a/b"},
+		{"globMatch", "/**/$sub/f%d.pdf", "/**/alice/f%d.pdf", "/a/b/alice/f777.pdf"},
+		{"globMatch", "/$sub/f%d.pdf", "/alice/f%d.pdf", "/alice/f777.pdf"},
+		{"keyMatch", "/$sub/docs%d/*", "/alice/docs%d/*", "/alice/docs777/x"},
+		{"keyMatch2", "/$sub/docs%d/*", "/alice/docs%d/*", "/alice/docs777/x"},
+		{"keyMatch2", "/v1.2/$sub/docs%d/*", "/v1.2/alice/docs%d/*", "/v1.2/alice/docs777/x"},
+		{"keyMatch3", "/{t}/$sub/f%d.pdf", "/{t}/alice/f%d.pdf", "/t/alice/f777.pdf"},
+		{"keyMatch4", "/$group/$sub/f%d", "/acme/alice/f%d", "/acme/alice/f777"},
+		{"keyMatch5", "/$sub/docs%d/*", "/alice/docs%d/*", "/alice/docs777/x?y"},
+		{"regexMatch", "^/$sub/docs%d/", "^/alice/docs%d/", "/alice/docs777/x"},
+	} {
+		var counts [2]int
+		for i, pattern := range []string{tt.named, tt.literal} {
+			var csv strings.Builder
+			for n := range lines {
+				fmt.Fprintf(&csv, "p, @authenticated, "+pattern+", read, allow\n", n)
+			}
+			q := world.Query("alice", tt.object, "@acme", authz.GroupAuthenticated)
+			e := namedEngine(t, tt.function, csv.String(), Options{})
+			counts[i] = visited(t, e, q)
+			if allowed, _, err := e.decide(&q, e.Lookup("alice")); err != nil || !allowed {
+				t.Errorf("%s %s: %t, %v", tt.function, pattern, allowed, err)
+			}
+			q.Principal.Subject, q.Principal.Groups = "bob", []string{authz.GroupAuthenticated}
+			if allowed, _, err := e.decide(&q, e.Lookup("bob")); i == 0 && (err != nil || allowed) {
+				t.Errorf("%s %s for bob: %t, %v", tt.function, pattern, allowed, err)
+			}
+		}
+		if counts[0] > counts[1] || counts[0] == 0 {
+			t.Errorf("%s %s looks at %d lines, %s at %d", tt.function, tt.named, counts[0], tt.literal, counts[1])
+		}
+	}
+}
+
+// However many names stand in a pattern, and in however many places, the index finds
+// what a look at every line finds.
+func TestTheIndexFindsNamesInAllPlaces(t *testing.T) {
+	matched := 0
+	for seed := range uint64(300) {
+		random := rand.New(rand.NewPCG(seed, 3))
+		pick := func(texts ...string) string { return texts[random.IntN(len(texts))] }
+		function := indexedFunctions()[seed%uint64(len(indexedFunctions()))]
+		var csv strings.Builder
+		for range 1 + random.IntN(80) {
+			pattern := pick("", "", "^")
+			if function != "regexMatch" {
+				pattern = ""
+			}
+			for range 1 + random.IntN(9) {
+				pattern += "/" + pick("$sub", "$sub", "$group", "a", "b", "a.b", "a.b", "x*", "*", "a...b", "{x}")
+			}
+			fmt.Fprintf(&csv, "p, @authenticated, %s%s, read, %s\n", pattern, pick("", "/**", "/*", "$"), pick("allow", "allow", "deny"))
+		}
+		text := csv.String()
+		if function != "regexMatch" {
+			text = strings.ReplaceAll(text, "$, ", ", ")
+		}
+		var engines [2]*Engine
+		for i := range engines {
+			m, err := model.Parse("model.conf", strings.ReplaceAll(model.Default, "globMatch", function))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := text
+			var tab *table.Table
+			for {
+				if tab, _, err = table.Read(t.Context(), "policy.csv", strings.NewReader(lines), m); err == nil {
+					break
+				}
+				var ok bool
+				if lines, ok = world.WithoutRefused(lines, err); !ok {
+					t.Fatal(err)
+				}
+			}
+			tuned := tuning{fewValues: random.IntN(3), searchFrom: random.IntN(3), fewRows: random.IntN(3)}
+			if engines[i], err = New(m, tab, Options{scan: i == 1, tuning: &tuned}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 60 {
+			q := world.Query(pick("a", "alice", "a.b", "x*"), "", "@"+pick("a", "b", "team"), authz.GroupAuthenticated, "@team")
+			for range 1 + random.IntN(9) {
+				q.Object += "/" + pick(q.Principal.Subject, q.Principal.Subject, "team", "a", "b", "aXb", "a.b", "a/b", "x")
+			}
+			q.Object += pick("", "", "?q", "?q/a", "/")
+			got, row, err := engines[0].decide(&q, engines[0].Lookup(q.Principal.Subject))
+			want, wantRow, wantErr := engines[1].decide(&q, engines[1].Lookup(q.Principal.Subject))
+			if got != want || row != wantRow || err != nil || wantErr != nil {
+				t.Fatalf("%s %+v: %t by %d, not %t by %d: %v %v\n%s", function, q, got, row, want, wantRow, err, wantErr, text)
+			}
+			if row >= 0 {
+				matched++
+			}
+		}
+	}
+	if matched < 1000 {
+		t.Errorf("%d decisions by a line, which says little", matched)
+	}
+}
+
+// Who may be $sub, and what may be $group.
+func TestWhoMayBeAName(t *testing.T) {
+	const lines = `p, @anyone, /home/$sub/**, read, allow
+p, @anyone, /tenants/$group/**, read, allow
+p, @anyone, /home/$sub/hr/**, read, deny
+g, alice, editor
+`
+	e := namedEngine(t, "globMatch", lines+"p, editor, /x, read, allow\n", Options{})
+	for _, tt := range []struct {
+		principal authz.Principal
+		object    string
+		want      bool
+	}{
+		{authz.Principal{Subject: "alice"}.WithBuiltinGroups(), "/home/alice/x", true},
+		{authz.Principal{Subject: "alice"}.WithBuiltinGroups(), "/home/alice/hr/x", false},
+		{authz.Principal{Subject: "alice"}.WithBuiltinGroups(), "/home/bob/x", false},
+		{authz.AnonymousPrincipal(), "/home/anonymous/x", false},
+		{authz.AnonymousPrincipal(), "/tenants/anyone/x", false},
+		{authz.Principal{Subject: "a/b"}.WithBuiltinGroups(), "/home/a/b/x", false},
+		{authz.Principal{Subject: ".."}.WithBuiltinGroups(), "/home/../x", false},
+		{authz.Principal{Subject: "."}.WithBuiltinGroups(), "/home/./x", false},
+		{authz.Principal{Subject: "alice", Groups: []string{"@acme", "@x"}}.WithBuiltinGroups(), "/tenants/x/y", true},
+		{authz.Principal{Subject: "alice", Groups: []string{"@acme"}}.WithBuiltinGroups(), "/tenants/@acme/y", false},
+		{authz.Principal{Subject: "alice"}.WithBuiltinGroups(), "/tenants/authenticated/y", false},
+		{authz.Principal{Subject: "alice"}.WithBuiltinGroups(), "/tenants/anyone/y", false},
+		{authz.Principal{Subject: "alice"}.WithBuiltinGroups(), "/tenants/editor/y", false}, // a role
+		{authz.Principal{Subject: "alice"}.WithBuiltinGroups(), "/tenants/alice/y", false},
+		{authz.Principal{Subject: "alice", Groups: []string{"acme"}}.WithBuiltinGroups(), "/tenants/acme/y", false},
+		{authz.Principal{Subject: "e\u0301"}.WithBuiltinGroups(), "/home/\u00e9/y", false},
+	} {
+		q := authz.Query{Principal: tt.principal, Object: tt.object, Action: authz.ActionRead}
+		if got, _, err := e.decide(&q, e.Lookup(tt.principal.Subject)); err != nil || got != tt.want {
+			t.Errorf("%+v %s: %t, %v", tt.principal, tt.object, got, err)
+		}
+	}
+}
+
+// $sub means the same wherever a model asks the function for the path, and is a text
+// like any other for what is not the path.
+func TestNamesInOtherModels(t *testing.T) {
+	head := "[request_definition]\nr = sub, dom, obj, act\n[policy_definition]\np = sub, dom, obj, act\n[policy_effect]\ne = some(where (p.eft == allow))\n[matchers]\nm = "
+	for _, tt := range []struct {
+		matcher, line, object, domain string
+		want                          bool
+	}{
+		{"(globMatch(r.obj, p.obj)) == true", "p, x, main, /home/$sub/*, read", "/home/alice/x", "main", true},
+		{"(globMatch(r.obj, p.obj)) == true", "p, x, main, /home/$sub/*, read", "/home/bob/x", "main", false},
+		{`globMatch(r.obj, "/home/$sub/*") && p.act == r.act`, "p, x, main, /x, read", "/home/alice/x", "main", true},
+		{`globMatch(r.obj, "/home/$sub/*") && p.act == r.act`, "p, x, main, /x, read", "/home/$sub/x", "main", false},
+		{"globMatch(r.dom, p.dom) && globMatch(r.obj, p.obj)", "p, x, /$sub, /home/$sub/*, read", "/home/alice/x", "/$sub", true},
+		{"globMatch(r.dom, p.dom) && globMatch(r.obj, p.obj)", "p, x, /$sub, /home/$sub/*, read", "/home/alice/x", "/alice", false},
+		{"r.obj == p.obj", "p, x, main, /home/$sub, read", "/home/alice", "main", false},
+		{"!globMatch(r.obj, p.obj)", "p, x, main, /home/$sub/*, read", "/home/alice/x", "main", false},
+		{"!globMatch(r.obj, p.obj)", "p, x, main, /home/$sub/*, read", "/home/bob/x", "main", true},
+	} {
+		m, err := model.Parse("model.conf", head+tt.matcher+"\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tab, _, err := table.Read(t.Context(), "policy.csv", strings.NewReader(tt.line), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := New(m, tab, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := world.Query("alice", tt.object)
+		q.Domain = tt.domain
+		if got, _, err := e.decide(&q, e.Lookup("alice")); err != nil || got != tt.want {
+			t.Errorf("%s, %s, %s in %s: %t, %v", tt.matcher, tt.line, tt.object, tt.domain, got, err)
+		}
+	}
+}
