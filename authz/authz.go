@@ -31,6 +31,9 @@ const (
 	GroupAnyone = "@anyone"
 	// GroupAuthenticated is a group of every request with a verified subject.
 	GroupAuthenticated = "@authenticated"
+	// RolePrefix begins names that only a line of a policy can give: no subject
+	// and no group may begin with it.
+	RolePrefix = "role:"
 )
 
 // A Principal is who asks. The zero Principal is nobody and is refused.

@@ -238,6 +238,8 @@ func TestCandidatesAreTriedUntilOneIsAllowed(t *testing.T) {
 		{"the last one's answer stands", []Authenticator{bad, known("bob")}, ReasonDefaultDeny, "bob", false},
 		{"wrong credentials of the last", []Authenticator{known("bob"), bad}, ReasonCredentials, "", false},
 		{"each must have a name that it may have", []Authenticator{bad, known("@staff")}, ReasonSubject, "", false},
+		{"nor one that marks a role", []Authenticator{bad, known("role:editor")}, ReasonSubject, "", false},
+		{"nor a group that does", []Authenticator{bad, known("alice", "@role:editor")}, ReasonSubject, "", false},
 		{"nobody", nil, ReasonUnavailable, "", false},
 	} {
 		g := newTestGuard(t, anonymous, onlyAlice, nil)
@@ -362,6 +364,9 @@ func TestNewPrincipalIsWhomTheServiceAsksFor(t *testing.T) {
 		{"anonymous", nil, []string{"@anyone"}, ""},
 		{"anonymous", []string{"staff"}, nil, "anonymous has no groups beside @anyone: leave them out"},
 		{"@staff", nil, nil, `subject "@staff": begins with @, which marks groups`},
+		{"role:editor", nil, nil, `subject "role:editor": begins with role:, which marks roles`},
+		{"alice", []string{"role:editor"}, nil, `group "role:editor": begins with role:, which marks roles`},
+		{"alice", []string{"@role:editor"}, nil, `group "@role:editor": begins with role:, which marks roles`},
 		{"alice", []string{"@@staff"}, nil, `group "@@staff": begins with @, which marks groups`},
 	} {
 		p, err := NewPrincipal(row.subject, row.groups)

@@ -17,8 +17,8 @@ const maxNameBytes = 256
 // A subject is 1 to 256 bytes of UTF-8 in printable characters and inner
 // blanks. What cannot be seen is refused (control, format, bidirectional and
 // zero-width characters, blanks other than U+0020): two subjects must not
-// differ in that alone. It does not begin with `@`, which marks groups,
-// and is not `anonymous`. Subjects are compared byte for byte: no case folding
+// differ in that alone. It does not begin with `@`, which marks groups, nor with
+// `role:`, which marks roles, and is not `anonymous`. Subjects are compared byte for byte: no case folding
 // and no Unicode normalisation, here or in policy.
 func ValidSubject(subject string) error {
 	if subject == Anonymous {
@@ -48,6 +48,8 @@ func validName(name string) error {
 		return errors.New("is not valid UTF-8")
 	case name[0] == '@':
 		return errors.New("begins with @, which marks groups")
+	case strings.HasPrefix(name, RolePrefix):
+		return errors.New("begins with role:, which marks roles")
 	case name[0] == ' ' || name[len(name)-1] == ' ':
 		return errors.New("begins or ends with a blank")
 	case strings.ContainsFunc(name, isUnseen):

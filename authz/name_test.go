@@ -36,6 +36,10 @@ func TestValidSubject(t *testing.T) {
 		{"an overlong encoding", "a\xc0\xaf", "is not valid UTF-8"},
 		{"an encoded surrogate", "a\xed\xa0\x80", "is not valid UTF-8"},
 		{"a group", "@staff", "begins with @, which marks groups"},
+		{"a role", "role:editor", "begins with role:, which marks roles"},
+		{"a role without a name", "role:", "begins with role:, which marks roles"},
+		{"the word role", "role", ""},
+		{"another capital", "Role:editor", ""},
 		{"the caller without credentials", "anonymous", "is the name of callers without credentials"},
 		{"a leading blank", " alice", edges},
 		{"a trailing blank", "alice ", edges},
@@ -70,14 +74,14 @@ func TestValidSubject(t *testing.T) {
 }
 
 func FuzzValidSubject(f *testing.F) {
-	for _, seed := range []string{"alice", "CN=alice,O=Example", "@staff", "anonymous", " a", "a\u202e", "\xff", "é", "\u3164"} {
+	for _, seed := range []string{"alice", "CN=alice,O=Example", "@staff", "role:editor", "anonymous", " a", "a\u202e", "\xff", "é", "\u3164"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, subject string) {
 		if ValidSubject(subject) != nil {
 			return
 		}
-		if subject == "" || len(subject) > 256 || !utf8.ValidString(subject) || subject[0] == '@' || subject == "anonymous" ||
+		if subject == "" || len(subject) > 256 || !utf8.ValidString(subject) || subject[0] == '@' || strings.HasPrefix(subject, "role:") || subject == "anonymous" ||
 			strings.TrimSpace(subject) != subject || strings.ContainsAny(subject, "\x00\r\n\t\x7f\u200b\u202e\u2066\ufeff") {
 			t.Errorf("accepted %q", subject)
 		}

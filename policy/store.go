@@ -135,7 +135,7 @@ func Open(ctx context.Context, source Source, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// Decide asks the policy. A subject that is empty, begins with @ or is called
+// Decide asks the policy. A subject that is empty, begins with @ or role: or is called
 // like a role is authz.ErrReservedSubject; any error denies.
 //
 // An error is a *LateError where the decision would take longer than

@@ -15,6 +15,7 @@ import (
 	"securefiles/authz"
 	"securefiles/policy"
 	"securefiles/policy/explain"
+	"securefiles/policy/internal/model"
 	"securefiles/policy/internal/storetest"
 	"securefiles/policy/internal/world"
 
@@ -59,7 +60,7 @@ func TestDecide(t *testing.T) {
 // S16: nobody can be called like a role, or like a group.
 func TestReservedSubjects(t *testing.T) {
 	s, _ := storetest.Open(t, storetest.ContractPolicy, nil)
-	for _, subject := range []string{"project_member", "@contractors", "@authenticated", "@nobody", ""} {
+	for _, subject := range []string{"project_member", "@contractors", "@authenticated", "@nobody", "role:editor", "role:", ""} {
 		d, err := s.Decide(t.Context(), world.Query(subject, "/project/plan.pdf"))
 		if !errors.Is(err, authz.ErrReservedSubject) || d.Effect != authz.Deny {
 			t.Errorf("%q: %v, %v", subject, d, err)
@@ -67,6 +68,18 @@ func TestReservedSubjects(t *testing.T) {
 		if x := explained(t, s, world.Query(subject, "/project/plan.pdf")); x.Allowed || x.Reason != authz.ReasonSubject {
 			t.Errorf("explain %q: %v", subject, x)
 		}
+	}
+}
+
+// A role whose last g line is gone, or whose first has not come, is nobody's name
+// where it is marked as a role.
+func TestAMarkedRoleIsNotFreeForTheTaking(t *testing.T) {
+	s := storetest.OpenText(t, model.Default, "p, role:editor, /x, read, allow\np, editor, /y, read, allow\n")
+	if d, err := s.Decide(t.Context(), world.Query("role:editor", "/x")); !errors.Is(err, authz.ErrReservedSubject) || d.Effect != authz.Deny {
+		t.Errorf("%v, %v", d, err)
+	}
+	if got := storetest.Answer(t, s, world.Query("editor", "/y")); got != "allow g1:policy.csv:2" {
+		t.Error(got)
 	}
 }
 

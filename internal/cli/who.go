@@ -214,9 +214,12 @@ func (cmd *whatCommand) Run(ctx context.Context, env Env, all *commands) error {
 // query builds what the service would ask, for no path yet.
 func (cmd *whatCommand) query(downloads *authz.Downloads) (authz.Query, error) {
 	ask := explain.Ask{Subject: cmd.Subject, Groups: cmd.Groups, Path: "/x", Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host}
-	group := strings.HasPrefix(cmd.Subject, "@")
-	if group { // the policy makes an unnamed user of it
-		ask.Subject = strings.TrimPrefix(cmd.Subject, "@")
+	name, group := strings.CutPrefix(cmd.Subject, "@")
+	if !group {
+		name, group = strings.CutPrefix(cmd.Subject, authz.RolePrefix)
+	}
+	if group { // the policy makes an unnamed user of it, or of a role
+		ask.Subject = name
 	}
 	if cmd.Download == "" && len(downloads.All()) > 1 {
 		return authz.Query{}, errors.New("there are several downloads: say which with --download")

@@ -92,6 +92,8 @@ func conformance(t *testing.T) []conforming {
 		"anonymous": `{"subject": "anonymous", "groups": []}`,
 		"group":     `{"subject": "@staff", "groups": []}`,
 		"role":      `{"subject": "alice", "groups": ["authenticated"]}`,
+		"marked":    `{"subject": "role:editor", "groups": []}`,
+		"marks":     `{"subject": "alice", "groups": ["role:editor"]}`,
 	}
 	return []conforming{
 		{
@@ -101,7 +103,7 @@ func conformance(t *testing.T) []conforming {
 			},
 			nothing: headers("Authorization: Basic YTpi"), accepted: headers("X-Remote-User: alice", "X-Remote-Groups: staff"),
 			refused: headers("X-Remote-User: "+secretWord, "X-Remote-User: alice"), secret: secretWord,
-			reserved: []*authz.Question{headers("X-Remote-User: anonymous"), headers("X-Remote-User: @staff"), headers("X-Remote-User: alice", "X-Remote-Groups: authenticated"), headers("X-Remote-User: alice\u200b")},
+			reserved: []*authz.Question{headers("X-Remote-User: anonymous"), headers("X-Remote-User: @staff"), headers("X-Remote-User: role:editor"), headers("X-Remote-User: alice", "X-Remote-Groups: role:editor"), headers("X-Remote-User: alice", "X-Remote-Groups: authenticated"), headers("X-Remote-User: alice\u200b")},
 		},
 		{
 			kind: "htpasswd",
@@ -135,7 +137,7 @@ func conformance(t *testing.T) []conforming {
 			},
 			nothing: headers("Authorization: Basic YTpi"), accepted: bearer(map[string]any{"groups": []string{"staff"}}),
 			refused: headers("Authorization: Bearer " + bad), secret: bad,
-			reserved:    []*authz.Question{bearer(map[string]any{"sub": "anonymous"}), bearer(map[string]any{"sub": "@staff"}), bearer(map[string]any{"groups": []string{"authenticated"}})},
+			reserved:    []*authz.Question{bearer(map[string]any{"sub": "anonymous"}), bearer(map[string]any{"sub": "@staff"}), bearer(map[string]any{"sub": "role:editor"}), bearer(map[string]any{"groups": []string{"role:editor"}}), bearer(map[string]any{"groups": []string{"authenticated"}})},
 			breakIt:     func(_ *testing.T, s *Source) { s.keys.set.Store(nil) },
 			unavailable: bearer(map[string]any{"jti": "another"}),
 			spoil:       garbage,
@@ -147,7 +149,7 @@ func conformance(t *testing.T) []conforming {
 			},
 			nothing: headers(HeaderVerify + ": NONE"), accepted: headers(HeaderVerify+": SUCCESS", HeaderDN+": CN=alice,OU=staff"),
 			refused: headers(HeaderVerify+": FAILED:"+secretWord, HeaderDN+": CN="+secretWord), secret: secretWord,
-			reserved: []*authz.Question{headers(HeaderVerify+": SUCCESS", HeaderDN+": CN=anonymous"), headers(HeaderVerify+": SUCCESS", HeaderDN+": CN=@staff"), headers(HeaderVerify+": SUCCESS", HeaderDN+": CN=alice,OU=anyone")},
+			reserved: []*authz.Question{headers(HeaderVerify+": SUCCESS", HeaderDN+": CN=anonymous"), headers(HeaderVerify+": SUCCESS", HeaderDN+": CN=@staff"), headers(HeaderVerify+": SUCCESS", HeaderDN+": CN=role:editor"), headers(HeaderVerify+": SUCCESS", HeaderDN+": CN=alice,OU=role:editor"), headers(HeaderVerify+": SUCCESS", HeaderDN+": CN=alice,OU=anyone")},
 		},
 		{
 			kind: "session",
@@ -175,7 +177,7 @@ func conformance(t *testing.T) []conforming {
 			},
 			nothing: headers("Cookie: theme=dark"), accepted: headers("Cookie: id=good"),
 			refused: headers("Cookie: id=" + secretWord), secret: secretWord,
-			reserved:    []*authz.Question{headers("Cookie: id=anonymous"), headers("Cookie: id=group"), headers("Cookie: id=role")},
+			reserved:    []*authz.Question{headers("Cookie: id=anonymous"), headers("Cookie: id=group"), headers("Cookie: id=role"), headers("Cookie: id=marked"), headers("Cookie: id=marks")},
 			breakIt:     func(*testing.T, *Source) { app.Close() },
 			unavailable: headers("Cookie: id=beyond"),
 			spoil:       garbage,

@@ -152,6 +152,9 @@ const whyError = "the matcher cannot be evaluated for this request, and what can
 
 // whyReserved says which line makes a role of a name.
 func whyReserved(v *engine.Version, subject string) string {
+	if strings.HasPrefix(subject, authz.RolePrefix) {
+		return fmt.Sprintf("a name that begins with %s is a role's, whatever the lines say, and no user's", authz.RolePrefix)
+	}
 	name, ok := v.Table.Symbols.Lookup(subject)
 	if ok && v.IsReserved(name) {
 		for _, edges := range v.Table.Edges {

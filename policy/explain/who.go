@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"securefiles/authz"
 	"securefiles/policy"
@@ -301,7 +302,7 @@ func (a *inquiry) asRole(p authz.Principal) (authz.Principal, error) {
 		return p, fmt.Errorf("%w: it is empty", authz.ErrReservedSubject)
 	}
 	name, ok := a.version.Table.Symbols.Lookup(p.Subject)
-	if p.Subject[0] == '@' || ok && a.version.IsReserved(name) {
+	if p.Subject[0] == '@' || strings.HasPrefix(p.Subject, authz.RolePrefix) || ok && a.version.IsReserved(name) {
 		return authz.Principal{Subject: strangerTo(a.version), Groups: append([]string{p.Subject}, p.Groups...)}.WithBuiltinGroups(), nil
 	}
 	return p, nil

@@ -77,7 +77,7 @@ func (v *Version) answer(l limit, q *authz.Query) (d authz.Decision, err error) 
 
 func (v *Version) decide(l limit, q *authz.Query) (authz.Decision, error) {
 	d := authz.Decision{Generation: v.Generation}
-	if q.Principal.Subject == "" || q.Principal.Subject[0] == '@' {
+	if q.Principal.Subject == "" || q.Principal.Subject[0] == '@' || strings.HasPrefix(q.Principal.Subject, authz.RolePrefix) {
 		return d, fmt.Errorf("%w: %q is no name of a subject", authz.ErrReservedSubject, q.Principal.Subject)
 	}
 	subject := v.Engine.Lookup(q.Principal.Subject)
@@ -114,8 +114,8 @@ func (v *Version) RowAt(line int) int {
 	return slices.Index(v.Table.Rows.Lines, uint32(line))
 }
 
-// reservedNames are the roles of the policy, and those that the matcher or a rule
-// asks for, which nobody may have. Those get their symbols here, so that it must
+// reservedNames are the roles of the policy, all names that are marked as roles,
+// and those that the matcher or a rule asks for, which nobody may have. Those get their symbols here, so that it must
 // come before any index.
 //
 // A role definition counts where it is asked anything of the subject, in
@@ -156,6 +156,11 @@ func reservedNames(m *model.Model, t *table.Table) ([]uint64, error) {
 		}
 	}
 	names := make([]uint64, t.Symbols.Len()/64+1)
+	for s := range table.Symbol(t.Symbols.Len()) {
+		if strings.HasPrefix(t.Symbols.Text(s), authz.RolePrefix) {
+			roles = append(roles, s)
+		}
+	}
 	for _, role := range roles {
 		names[role/64] |= 1 << (role % 64)
 	}
