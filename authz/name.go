@@ -52,17 +52,17 @@ func validName(name string) error {
 		return errors.New("begins with role:, which marks roles")
 	case name[0] == ' ' || name[len(name)-1] == ' ':
 		return errors.New("begins or ends with a blank")
-	case strings.ContainsFunc(name, isUnseen):
+	case strings.ContainsFunc(name, IsUnseen):
 		return errors.New("holds a character that cannot be seen")
 	}
 	return nil
 }
 
-// isUnseen reports whether r shows nothing. Go's IsPrint refuses
+// IsUnseen reports whether r shows nothing, so that no name may hold it. Go's IsPrint refuses
 // control and format characters and every blank but U+0020; the tables add
 // letters and marks that Unicode asks renderers to ignore (Hangul fillers,
 // U+034F, variation selectors).
-func isUnseen(r rune) bool {
+func IsUnseen(r rune) bool {
 	if r < 0x7f {
 		return r < ' '
 	}

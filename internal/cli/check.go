@@ -67,7 +67,10 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	}
 	progress := newProgress(env, "checking")
 	check := lint.Options{Options: p.Policy.Options, Disable: cmd.Disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
-	check.Downloads = p.Downloads.All()
+	check.Downloads, check.Roots = p.Downloads.All(), map[string]string{}
+	for _, d := range c.Downloads {
+		check.Roots[d.Name] = d.Root
+	}
 	findings, err := cmd.configuration(ctx, env, p, &check)
 	if err != nil {
 		return err
@@ -124,7 +127,7 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 			continue
 		}
 		if source.Users == nil {
-			check.OnlyUsers = false // it can name anybody
+			check.OnlyUsers, check.OpenNames = false, true // it can name anybody
 		} else {
 			for name, line := range source.Users() {
 				check.Users = append(check.Users, lint.User{Name: name, File: source.Files[0], Line: line})

@@ -299,7 +299,9 @@ func (s *coverSearch) among(entries []coverEntry, is func(row int) bool) int {
 func (s *coverSearch) lintLevel(row int) {
 	dir, ok := "", false
 	if s.obj >= 0 && !s.allows(row) {
-		dir, ok = strings.CutSuffix(s.text(s.obj, row), "/*")
+		if dir, ok = strings.CutSuffix(s.text(s.obj, row), "/*"); !ok {
+			s.lintDirectory(row)
+		}
 	}
 	if !ok || strings.ContainsAny(dir, `*?[]{}()\|+^$:`) {
 		return
@@ -317,27 +319,53 @@ func (s *coverSearch) lintLevel(row int) {
 	default:
 		return
 	}
-	meets := func(other int) bool {
-		for _, col := range s.same {
-			a, b := s.at(col, row), s.at(col, other)
-			if a != b && (!slices.Contains(s.stars, col) || s.text(col, row) != "*" && s.text(col, other) != "*") {
-				return false
-			}
-		}
-		return s.sub < 0 || s.supers.Has(s.at(s.sub, other)) || s.roles.everybody(s.at(s.sub, row))
-	}
 	allow := s.find(rest, func(other int) bool {
-		return s.allows(other) && meets(other) && s.shape.Func.Covers(s.text(s.obj, other), rest)
+		return s.allows(other) && s.meets(row, other) && s.shape.Func.Covers(s.text(s.obj, other), rest)
 	})
 	if allow < 0 {
 		return
 	}
 	deny := s.find(rest, func(other int) bool {
 		text := s.text(s.obj, other)
-		return !s.allows(other) && meets(other) && (s.shape.Func.Covers(text, rest) || strings.HasPrefix(text, dir+"/*/"))
+		return !s.allows(other) && s.meets(row, other) && (s.shape.Func.Covers(text, rest) || strings.HasPrefix(text, dir+"/*/"))
 	})
 	if deny < 0 {
 		s.warn(s.table.Rows.Lines[row], s.obj+1, "pattern-level", "%s %q denies one part only: line %d allows %s", s.model.Policy[s.obj], finding.Shorten(s.text(s.obj, row)), s.table.Rows.Lines[allow], what)
+	}
+}
+
+// meets reports whether some request might match two rows, as far as their paths do.
+func (s *coverSearch) meets(row, other int) bool {
+	for _, col := range s.same {
+		a, b := s.at(col, row), s.at(col, other)
+		if a != b && (!slices.Contains(s.stars, col) || s.text(col, row) != "*" && s.text(col, other) != "*") {
+			return false
+		}
+	}
+	return s.sub < 0 || s.supers.Has(s.at(s.sub, other)) || s.roles.everybody(s.at(s.sub, row))
+}
+
+// lintDirectory looks at a row that denies one path, which looks like a directory,
+// where another row allows what is below it.
+func (s *coverSearch) lintDirectory(row int) {
+	dir := s.text(s.obj, row)
+	name := dir[strings.LastIndexByte(dir, '/')+1:]
+	if name == "" || dir[0] != '/' || strings.ContainsAny(dir, `*?[]{}()\|+^$:.`) || strings.ToUpper(name) == name {
+		return // a pattern, or a file: README, plan.pdf
+	}
+	rest := map[pattern.Depth]string{pattern.OneLevel: dir + "/**", pattern.AnyDepth: dir + "/*"}[s.shape.Func.StarDepth()]
+	reads := slices.ContainsFunc(s.shape.Actions, func(a model.ActionClause) bool { return !a.Accepts("read", s.text(a.Column, row)) })
+	if rest == "" || reads {
+		return
+	}
+	allow := s.find(rest, func(other int) bool {
+		return s.allows(other) && s.meets(row, other) && s.shape.Func.Covers(s.text(s.obj, other), rest)
+	})
+	deny := s.find(rest, func(other int) bool {
+		return !s.allows(other) && s.meets(row, other) && s.shape.Func.Covers(s.text(s.obj, other), rest)
+	})
+	if allow >= 0 && deny < 0 {
+		s.warn(s.table.Rows.Lines[row], s.obj+1, "pattern-level", "%s %q denies the directory itself, and line %d allows what is below it: write %s", s.model.Policy[s.obj], finding.Shorten(dir), s.table.Rows.Lines[allow], finding.Shorten(rest))
 	}
 }
 

@@ -37,6 +37,11 @@ type Options struct {
 	Disable []string
 	// Downloads are those of the service; nil means that they are not known.
 	Downloads []*authz.Download
+	// Roots are the directories that they serve, by name, where they are known.
+	Roots map[string]string
+	// OpenNames says that some identity source may vouch for names that no list
+	// holds.
+	OpenNames bool
 	// Users are the subjects that an identity source lists.
 	Users []User
 	// OnlyUsers says that nobody but Users and anonymous can ask, and that no
@@ -305,7 +310,7 @@ func newLinter(ctx context.Context, m *model.Model, t *table.Table, c *checker) 
 func (l *linter) run() {
 	l.roles = newGraph(l.table.Symbols, l.table.Edges["g"], l.depth())
 	checks := []func(){
-		l.lintPatterns, l.lintVariables, l.lintActions, l.lintDomains, l.lintSubjects, l.lintNames, l.lintPaths, l.lintRoles, l.lintGrants, l.lintUsers, l.lintCover, l.lintSizes, l.lintSpeed,
+		l.lintPatterns, l.lintVariables, l.lintOpen, l.lintActions, l.lintDomains, l.lintSubjects, l.lintExpressions, l.lintFree, l.lintNames, l.lintCharacters, l.lintPaths, l.lintRoles, l.lintGrants, l.lintUsers, l.lintSuperusers, l.lintUnmet, l.lintCover, l.lintSizes, l.lintSpeed,
 	}
 	for i, check := range checks {
 		if l.ctx.Err() != nil {

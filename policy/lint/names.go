@@ -35,49 +35,20 @@ func (l *linter) lintActions() {
 // lintPatterns looks for patterns that cover something else than they seem to,
 // where that is no error already.
 func (l *linter) lintPatterns() {
-	col := l.shape.Object
+	col := l.shape.Paths
 	if col < 0 {
 		return
 	}
 	rows := l.table.Rows
 	for row := range rows.Len() {
 		text := l.text(col, row)
+		if slices.Contains(l.shape.Spared[col], text) {
+			continue
+		}
 		for _, p := range l.shape.Func.Problems(text, true) {
 			l.warn(rows.Lines[row], col+1, p.Rule, "%s %q: %s", l.model.Policy[col], finding.Shorten(text), p.Message)
 		}
-		for _, d := range l.check.opts.Downloads {
-			if len(d.URL) > 1 && strings.HasPrefix(text, d.URL) {
-				l.warn(rows.Lines[row], col+1, "pattern-download", "%s %q begins with %s, the url of the download %s, and paths of a policy begin below it: leave %s out",
-					l.model.Policy[col], finding.Shorten(text), d.URL, d.Name, strings.TrimSuffix(d.URL, "/"))
-			}
-		}
-		if l.shape.Role && l.allows(row) && l.shape.Func.CoversEverything(text) && l.roles.everybody(rows.Cols[l.shape.Subject][row]) {
-			l.warn(rows.Lines[row], 0, "open-to-anyone", "lets everybody have everything, without credentials too: name the part that is public, or say %s", authz.GroupAuthenticated)
-		}
-	}
-}
-
-// lintDomains looks for domains that no download has.
-func (l *linter) lintDomains() {
-	col := l.shape.Domain
-	if col < 0 || l.check.opts.Downloads == nil {
-		return
-	}
-	var names []string
-	for _, d := range l.check.opts.Downloads {
-		names = append(names, d.Name)
-	}
-	known := func(s table.Symbol) bool { return slices.Contains(names, l.table.Symbols.Text(s)) }
-	list := strings.Join(names, ", ")
-	for row, s := range l.table.Rows.Cols[col] {
-		if !known(s) {
-			l.warn(l.table.Rows.Lines[row], col+1, "domain", "no download is called %q, so this line matches no request: there are %s", finding.Shorten(l.table.Symbols.Text(s)), list)
-		}
-	}
-	for _, edge := range l.table.Edges["g"] {
-		if l.model.Roles["g"] == 3 && l.shape.InDomain && !known(edge.Domain) {
-			l.warn(edge.Line, 3, "domain", "no download is called %q, so this line grants nothing: there are %s", finding.Shorten(l.table.Symbols.Text(edge.Domain)), list)
-		}
+		l.lintTree(row, col, text)
 	}
 }
 
@@ -99,7 +70,12 @@ func (l *linter) subjects() []use {
 			uses = append(uses, use{name, line, field})
 		}
 	}
-	if col := l.shape.Subject; col >= 0 {
+	if col := l.shape.Names; col >= 0 {
+		for _, text := range l.shape.Spared[col] {
+			if name, ok := l.table.Symbols.Lookup(text); ok {
+				seen[name] = true // it is nobody's
+			}
+		}
 		for row, name := range l.table.Rows.Cols[col] {
 			add(name, l.table.Rows.Lines[row], col+1)
 		}
@@ -115,7 +91,7 @@ func (l *linter) subjects() []use {
 // lintSubjects looks for names by which somebody means everybody, for roles that
 // nobody can have, and for groups without their @.
 func (l *linter) lintSubjects() {
-	if l.shape.Subject < 0 {
+	if l.shape.Names < 0 {
 		return
 	}
 	held := l.heldNames()
@@ -133,6 +109,8 @@ func (l *linter) lintSubjects() {
 			l.warn(u.line, u.field, "subject-everyone", "%s is whoever has no credentials, and nobody who has: everybody is %s", authz.Anonymous, authz.GroupAnyone)
 		case fold == "authenticated":
 			l.warn(u.line, u.field, "subject-everyone", "%q is a name like any other: everybody with credentials is %s", finding.Shorten(name), authz.GroupAuthenticated)
+		case meantGroup(name) != "":
+			l.warn(u.line, u.field, "subject-everyone", "%q is a group like any other: is %s meant?", finding.Shorten(name), meantGroup(name))
 		case isRoleName(fold) && !strings.HasPrefix(name, "@"):
 			l.warn(u.line, u.field, "role-unheld", "nobody has the role %q: give it to somebody with a g line, or is the name misspelt?", finding.Shorten(name))
 		}
@@ -306,7 +284,7 @@ func (l *linter) lintUsers() {
 			l.add(policy.Finding{File: u.File, Line: u.Line, Rule: "user-is-role"}, "the user %q is called like a role of the policy, and is refused so that it does not get the role: rename one of them", finding.Shorten(u.Name))
 		}
 	}
-	if !l.check.opts.OnlyUsers || l.shape.Subject < 0 {
+	if !l.check.opts.OnlyUsers || l.shape.Names < 0 {
 		return
 	}
 	for _, u := range l.subjects() {
@@ -326,7 +304,7 @@ const maxPathLevels = 8
 
 // lintPaths looks for directories that differ by case alone.
 func (l *linter) lintPaths() {
-	col := l.shape.Object
+	col := l.shape.Paths
 	if col < 0 {
 		return
 	}

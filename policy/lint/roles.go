@@ -328,6 +328,11 @@ func (l *linter) lintGrants() {
 			allowed[name] = true
 		}
 	}
+	for _, text := range l.model.SubjectTexts() { // the matcher itself may allow them something
+		if s, ok := l.table.Symbols.Lookup(text); ok {
+			allowed[s] = true
+		}
+	}
 	l.roles.spread(allowed)
 	for name, ok := range allowed {
 		text := l.table.Symbols.Text(table.Symbol(name))

@@ -58,6 +58,7 @@ type Model struct {
 	Policy    []string          // of p, without prefix: sub, obj, act, eft
 	Effect    string            // of e, as Casbin rewrote it
 	Matcher   string            // of m, as Casbin rewrote it: r_sub == p_sub
+	Line      int               // of m
 	Texts     []string          // of m, without quotes
 	Root      *Term             // of m, taken apart
 	Atoms     []*Atom           // of m, in order
@@ -149,10 +150,19 @@ func (p *modelParser) scan(text string) {
 		return
 	}
 	section, pending, number := "", setting{}, 0
+	last, broken := setting{}, false // the setting above, with its last line
 	flush := func() {
 		if pending.line == 0 {
 			return
 		}
+		if last.line > 0 && (broken || goesOn(last.value, pending.value)) {
+			if !broken {
+				p.Fail(pending.line, "model-syntax", "goes on with the setting above, and Casbin reads each line as a setting of its own: end line %d with \\", last.line)
+			}
+			last, broken, pending = setting{value: pending.value, line: number}, true, setting{}
+			return
+		}
+		last, broken = setting{value: pending.value, line: number}, false
 		key, value, found := strings.Cut(pending.value, "=")
 		pending.key, pending.value = strings.TrimSpace(key), strings.TrimSpace(value)
 		switch {
@@ -177,8 +187,10 @@ func (p *modelParser) scan(text string) {
 			if pending.line != 0 {
 				p.Fail(number, "model-syntax", "an empty line, a comment or a section breaks a setting that \\ continues")
 				flush()
+				last = setting{}
 			}
 			if isSection {
+				last = setting{}
 				section = line[1 : len(line)-1]
 				p.section(section, number)
 			}
@@ -203,6 +215,19 @@ func (p *modelParser) scan(text string) {
 		}
 	}
 	flush()
+}
+
+// goesOn reports whether a line is meant to be more of the one above: that one
+// ends in the middle of an expression, or this one begins there.
+func goesOn(above, line string) bool {
+	above, line = strings.TrimSpace(above), strings.TrimSpace(line)
+	for _, operator := range []string{"&&", "||", "==", "!=", "(", ",", "=", "!", "+"} {
+		if strings.HasSuffix(above, operator) || operator != "(" && operator != "!" && strings.HasPrefix(line, operator) {
+			return true
+		}
+	}
+	key, _, found := strings.Cut(line, "=")
+	return strings.Count(above, "(") > strings.Count(above, ")") || line[0] == ')' || found && strings.ContainsAny(strings.TrimSpace(key), ".( ")
 }
 
 func (p *modelParser) section(name string, line int) {
@@ -348,7 +373,7 @@ func (p *modelParser) effect(m *Model) {
 
 func (p *modelParser) matcher(m *Model) {
 	s := p.one("matchers")
-	m.Matcher = m.casbin["m"]["m"].Value
+	m.Matcher, m.Line = m.casbin["m"]["m"].Value, s.line
 	// These two are Casbin's own rules, by which it chooses how to evaluate.
 	m.Evaluates, m.AsksPolicy = util.HasEval(m.Matcher), strings.Contains(m.Matcher, "p_")
 	if strings.ContainsFunc(s.value, func(r rune) bool { return r >= utf8.RuneSelf }) {

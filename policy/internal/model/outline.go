@@ -20,14 +20,19 @@ func (a ActionClause) MatchesAny(value string) bool {
 	return slices.ContainsFunc(RequestActions(), func(action string) bool { return a.Accepts(action, value) })
 }
 
-// A Outline is what the linter understands of a matcher: parts that must all hold
-// for a line to match.
+// An Outline is what the linter understands of a matcher: parts that must all
+// hold for a line to match. Alternatives that ask nothing of a line are left out,
+// such as || r.sub == "root": they hold for every line or for none.
 type Outline struct {
 	Asked map[int]int // by column of p: how many parts ask it
 	Stars []int       // the columns in which "*" matches everything
 	// What the parts say of single columns; -1 where none does, or where
 	// the column may match in another way too.
 	Subject, Object, Domain int
+	// Names and Paths are Subject and Object, and the same of columns of which
+	// the values in Spared match in another way: p.sub == "public".
+	Names, Paths int
+	Spared       map[int][]string
 	// role says that the subject is reached by way of g, asksDomain that g is
 	// asked within a domain, inDomain that this is the line's own.
 	Role, AsksDomain, InDomain bool
@@ -35,66 +40,163 @@ type Outline struct {
 	Func pattern.Func
 	// actions hold the columns of the policy that r.act alone decides about.
 	Actions []ActionClause
+	// Single says that one alternative alone asks lines.
+	Single bool
 }
 
 // An ActionClause is a part of a matcher about which r.act alone decides.
 type ActionClause struct {
 	Column int
+	source string
 	expr   *govaluate.EvaluableExpression
 }
 
-// NewOutline returns the outline of a model.
+// AsksLine reports whether a term asks more of a line than its effect.
+func (m *Model) AsksLine(t *Term) bool {
+	eft := m.PolicyField("eft")
+	return t.Evaluates || slices.ContainsFunc(t.Columns, func(col int) bool { return col != eft })
+}
+
+// NewOutline returns the outline of a model. Of several alternatives that ask a
+// line it has what they agree about.
 func NewOutline(m *Model) *Outline {
-	s := &Outline{Asked: map[int]int{}, Subject: -1, Object: -1, Domain: -1}
-	for _, c := range m.Root.Clauses() {
+	var ways []*Outline
+	for _, a := range m.Alternatives() {
+		if m.AsksLine(a) {
+			ways = append(ways, outlineOf(m, a))
+		}
+	}
+	var s *Outline
+	switch len(ways) {
+	case 0:
+		return outlineOf(m, m.Root)
+	case 1:
+		s = ways[0]
+		s.Single = true
+	default:
+		s = merge(ways)
+	}
+	for _, col := range m.Root.Columns {
+		s.Asked[col] = max(s.Asked[col], 1)
+	}
+	return s
+}
+
+// merge returns what outlines agree about that ask it at all. A line may match by
+// one or by another, so of no column they say all.
+func merge(ways []*Outline) *Outline {
+	s := emptyOutline()
+	agree := func(column func(*Outline) *int, same func(a, b *Outline) bool) *Outline {
+		var of *Outline
+		for _, w := range ways {
+			switch col := *column(w); {
+			case col < 0:
+			case of == nil:
+				of = w
+			case col != *column(of) || !same(of, w):
+				return nil
+			}
+		}
+		if of != nil {
+			*column(s) = *column(of)
+		}
+		return of
+	}
+	names := func(o *Outline) *int { return &o.Names }
+	if of := agree(names, func(a, b *Outline) bool { return a.Role == b.Role && a.AsksDomain == b.AsksDomain }); of != nil {
+		s.Role, s.AsksDomain = of.Role, of.AsksDomain
+	}
+	paths := func(o *Outline) *int { return &o.Paths }
+	if of := agree(paths, func(a, b *Outline) bool { return a.Func == b.Func }); of != nil {
+		s.Func = of.Func
+	}
+	for _, a := range ways[0].Actions {
+		if !slices.ContainsFunc(ways[1:], func(w *Outline) bool {
+			return !slices.ContainsFunc(w.Actions, func(b ActionClause) bool { return b.source == a.source })
+		}) {
+			s.Actions = append(s.Actions, a)
+		}
+	}
+	for _, w := range ways {
+		for col, texts := range w.Spared {
+			s.Spared[col] = append(s.Spared[col], texts...)
+		}
+	}
+	return s
+}
+
+func emptyOutline() *Outline {
+	return &Outline{Asked: map[int]int{}, Spared: map[int][]string{}, Subject: -1, Object: -1, Domain: -1, Names: -1, Paths: -1}
+}
+
+// outlineOf returns the outline of parts that && joins.
+func outlineOf(m *Model, t *Term) *Outline {
+	s := emptyOutline()
+	for _, c := range t.Clauses() {
 		for _, col := range c.Columns {
 			s.Asked[col]++
 		}
 		s.noteAction(m, c)
-		core, star := withoutStar(c)
+		core, others := withoutConstants(c)
+		star := slices.Contains(others, "*")
 		if star {
 			s.Stars = append(s.Stars, c.Columns[0])
 		}
-		if core.Atom != nil {
-			s.note(m, core.Atom, star)
+		if a := core.Atom; a != nil {
+			s.note(m, a, c, len(others) > 0)
+			if a.Kind == Constant {
+				s.Spared[a.Policy] = append(s.Spared[a.Policy], a.Text)
+			}
+		}
+		if len(c.Columns) == 1 {
+			s.Spared[c.Columns[0]] = append(s.Spared[c.Columns[0]], others...)
 		}
 	}
 	s.InDomain = s.AsksDomain && s.Domain >= 0
 	return s
 }
 
-// withoutStar returns what else holds of a column in which "*" matches
-// everything: X of X || p.y == "*".
-func withoutStar(c *Term) (core *Term, star bool) {
-	if c.Op != Or || len(c.Kids) != 2 || len(c.Columns) != 1 {
-		return c, false
+// withoutConstants returns what else holds of a column of which some values match
+// in a way of their own, X of X || p.y == "*", and these values. What asks nothing
+// of the line is left out too.
+func withoutConstants(c *Term) (core *Term, values []string) {
+	if c.Op != Or || len(c.Columns) != 1 {
+		return c, nil
 	}
-	for i, kid := range c.Kids {
-		if kid.Atom != nil && kid.Atom.Kind == Constant && kid.Atom.Text == "*" {
-			return c.Kids[1-i], true
+	var rest []*Term
+	for _, kid := range c.operands(Or) {
+		switch {
+		case kid.Atom != nil && kid.Atom.Kind == Constant:
+			values = append(values, kid.Atom.Text)
+		case kid.LooksAtLine():
+			rest = append(rest, kid)
 		}
 	}
-	return c, false
+	if len(rest) != 1 {
+		return c, nil
+	}
+	return rest[0], values
 }
 
-// note keeps what an atom says of the subject, the object and the domain.
-func (s *Outline) note(m *Model, a *Atom, star bool) {
+// note keeps what an atom of a clause says of the subject, the object and the
+// domain. It is loose where some values of the column match in another way.
+func (s *Outline) note(m *Model, a *Atom, c *Term, loose bool) {
 	request := func(field int, name string) bool { return field >= 0 && m.Request[field] == name }
 	asksG := a.Kind == Role && a.Function == "g" && request(a.Request, "sub")
 	inDomain := asksG && a.Domain == DomainRequest && request(a.DomainField, "dom")
 	s.AsksDomain = s.AsksDomain || inDomain
 	switch {
-	case star:
-	case asksG && (a.Domain == DomainNone || inDomain): // otherwise another domain counts than the request's
-		s.Subject, s.Role = a.Policy, true
-	case a.Kind == Pattern && request(a.Request, "obj"):
-		s.Object, s.Func = a.Policy, a.Func
-	case a.Kind != Equal:
-	case request(a.Request, "sub"):
-		s.Subject, s.Role = a.Policy, false
-	case request(a.Request, "obj"):
-		s.Object, s.Func = a.Policy, a.Func
-	case request(a.Request, "dom"):
+	case asksG && (a.Domain == DomainNone || inDomain), a.Kind == Equal && request(a.Request, "sub"): // in another domain than the request's, others have it
+		s.Names, s.Role = a.Policy, asksG
+		if !loose {
+			s.Subject = a.Policy
+		}
+	case (a.Kind == Pattern || a.Kind == Equal) && request(a.Request, "obj"):
+		s.Paths, s.Func = a.Policy, a.Func
+		if !loose {
+			s.Object = a.Policy
+		}
+	case a.Kind == Equal && request(a.Request, "dom") && c.Atom == a:
 		s.Domain = a.Policy
 	}
 }
@@ -116,7 +218,7 @@ func (s *Outline) noteAction(m *Model, c *Term) {
 		return
 	}
 	if expr, err := compiler.Compile(&c.Part); err == nil {
-		s.Actions = append(s.Actions, ActionClause{c.Columns[0], expr})
+		s.Actions = append(s.Actions, ActionClause{c.Columns[0], c.Source, expr})
 	}
 }
 

@@ -337,11 +337,20 @@ func (*glob) problems(pattern string, all bool) []Problem {
 	}
 	if strings.Contains(pattern, "[") && plainClass.MatchString(pattern) {
 		found = append(found, tooNarrow("pattern-brackets", `globMatch reads [ ] as one of the characters inside, so the pattern does not cover a name with these brackets: write \[ and \]`))
+	} else if p, ok := wordClassProblem("globMatch", pattern); ok {
+		found = append(found, p)
 	}
 	if strings.Count(pattern, "**") == 0 {
 		return found
 	}
+	if strings.HasSuffix(pattern, "/**/") {
+		found = append(found, tooNarrow("pattern-double-star", "/**/ at the end is the directory itself and nothing below it: write /**"))
+	}
 	for segment := range strings.SplitSeq(pattern, "/") {
+		if len(segment) > 2 && strings.Trim(segment, "*") == "" {
+			found = append(found, tooNarrow("pattern-double-star", "%s is any number of characters on one level: write ** for any depth", segment))
+			break
+		}
 		if i := strings.Index(segment, "**"); i >= 0 && strings.Trim(segment, "*") != "" && !strings.ContainsAny(segment, `\[`) {
 			found = append(found, tooNarrow("pattern-double-star", "** is any depth only between slashes, in %q it stays on one level: write **/%s", finding.Shorten(segment), finding.Quoted(strings.ReplaceAll(segment, "**", "*"))))
 			break

@@ -495,7 +495,7 @@ func isNamePath(pattern string) bool {
 }
 
 func (*keys) coversEverything(pattern string) bool {
-	return pattern == "/*" || pattern == "/.*" || pattern == ".*"
+	return pattern == "/*" || pattern == "/.*" || pattern == ".*" || pattern == "*"
 }
 
 func (k *keys) isPlain(pattern string, dots bool) bool {
@@ -509,6 +509,9 @@ func (k *keys) problems(pattern string, all bool) []Problem {
 	add := func(p Problem) { found = append(found, p) }
 	if all {
 		found = append(escapeProblems(pattern), queryProblems(pattern)...)
+	}
+	if all && strings.HasPrefix(pattern, "*") {
+		add(unusual("pattern-start", "%s reads a * in the first place as nothing at all and forgets that a path begins there, so it matches in the middle of a path too: begin it with /", k.name))
 	}
 	text, rest := k.withoutNames(pattern)
 	if rest != "" {
@@ -533,6 +536,10 @@ func (k *keys) problems(pattern string, all bool) []Problem {
 	if m := plainClass.FindString(text); m != "" {
 		brackets = true
 		add(tooNarrow("pattern-brackets", `%s reads [ ] as one of the characters inside, so the pattern does not cover a name with these brackets: write \[ and \]`, k.name))
+	}
+	if p, ok := wordClassProblem(k.name, text); ok && !brackets {
+		brackets = true
+		add(p)
 	}
 	if m := letterStar.FindString(text); m != "" {
 		add(tooNarrow("pattern-star", "%s reads %q as any number of %q: only /* stands for everything below", k.name, m, m[:1]))

@@ -257,5 +257,5 @@ func (f Func) lookAt(pattern string, all bool) []Problem {
 	if why := f.of.unmatchable(pattern); why != "" {
 		found = append(found, tooNarrow("pattern-unmatchable", "no request has such a path: %s", why))
 	}
-	return append(found, f.of.problems(pattern, all)...)
+	return append(append(found, f.of.problems(pattern, all)...), f.languageProblems(pattern, all)...)
 }

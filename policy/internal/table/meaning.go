@@ -15,11 +15,14 @@ import (
 func (l *loader) refuseMeanings() {
 	shape := model.NewOutline(l.model)
 	rows := l.out.Rows
-	denies := func(row int) bool { return l.eft >= 0 && l.out.Symbols.Text(rows.Cols[l.eft][row]) == "deny" }
-	if col := shape.Object; col >= 0 {
+	l.impossibleSubjects(shape)
+	if col := shape.Paths; col >= 0 {
 		for row, s := range rows.Cols[col] {
+			if slices.Contains(shape.Spared[col], l.out.Symbols.Text(s)) {
+				continue
+			}
 			for _, p := range shape.Func.Problems(l.out.Symbols.Text(s), false) {
-				if denies(row) && p.Deny == finding.SeverityError || !denies(row) && p.Allow == finding.SeverityError {
+				if l.denies(row) && p.Deny == finding.SeverityError || !l.denies(row) && p.Allow == finding.SeverityError {
 					l.Fail(int(rows.Lines[row]), p.Rule, "%s %q: %s", l.model.Policy[col], finding.Shorten(l.out.Symbols.Text(s)), p.Message)
 				}
 			}
@@ -35,25 +38,25 @@ func (l *loader) refuseMeanings() {
 				}
 				bad[s] = why
 			}
-			if why != "" && denies(row) {
+			if why != "" && l.denies(row) {
 				l.Fail(int(rows.Lines[row]), "action", "%s", ActionMessage(l.model, a.Column, why))
 			}
 		}
 	}
 	for _, name := range model.Variables() {
 		s, ok := l.out.Symbols.Lookup(name)
-		if !ok || shape.Subject < 0 {
+		if !ok || shape.Names < 0 {
 			continue
 		}
-		for row, subject := range rows.Cols[shape.Subject] {
-			if subject == s && denies(row) {
+		for row, subject := range rows.Cols[shape.Names] {
+			if subject == s && l.denies(row) {
 				l.Fail(int(rows.Lines[row]), "pattern-variable", "%q is nobody's name, so this denies nothing: it stands for names in patterns of the path alone", name)
 			}
 		}
 	}
-	if star, ok := l.out.Symbols.Lookup("*"); ok && shape.Subject >= 0 {
-		for row, s := range rows.Cols[shape.Subject] {
-			if s == star && denies(row) {
+	if star, ok := l.out.Symbols.Lookup("*"); ok && shape.Names >= 0 && !slices.Contains(shape.Spared[shape.Names], "*") {
+		for row, s := range rows.Cols[shape.Names] {
+			if s == star && l.denies(row) {
 				l.Fail(int(rows.Lines[row]), "subject-everyone", "%q is nobody's name, so this denies nothing: everybody is %s", "*", authz.GroupAnyone)
 			}
 		}

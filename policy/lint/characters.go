@@ -1,0 +1,119 @@
+package lint
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"securefiles/authz"
+	"securefiles/policy/internal/finding"
+	"securefiles/policy/internal/table"
+)
+
+// lintCharacters looks for what cannot be seen and for what looks like something
+// else, each text once.
+func (l *linter) lintCharacters() {
+	told := make([]bool, l.table.Symbols.Len())
+	look := func(s table.Symbol, line uint32, field int, name bool) {
+		if told[s] {
+			return
+		}
+		told[s] = true
+		text := l.table.Symbols.Text(s)
+		if strings.IndexFunc(text, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+			return
+		}
+		if r, ok := unseen(text); ok {
+			if !name || !impossible(text) { // that one is told of already
+				l.warn(line, field, "invisible", "%q holds %U, which cannot be seen: a text without it is another one", finding.Shorten(text), r)
+			}
+			return
+		}
+		if why := confusable(text, name); why != "" {
+			l.warn(line, field, "confusable", "%q %s", finding.Shorten(text), why)
+		}
+	}
+	for col, values := range l.table.Rows.Cols {
+		for row, s := range values {
+			look(s, l.table.Rows.Lines[row], col+1, col == l.shape.Names)
+		}
+	}
+	for _, kind := range []string{"g", "g2", "g3"} {
+		for _, e := range l.table.Edges[kind] {
+			look(e.Name, e.Line, 1, kind == "g")
+			look(e.Role, e.Line, 2, kind == "g")
+		}
+	}
+}
+
+// impossible reports whether no identity source may vouch for a name.
+func impossible(name string) bool {
+	if group, ok := strings.CutPrefix(name, "@"); ok {
+		return authz.ValidGroup(group) != nil
+	}
+	return authz.ValidSubject(name) != nil
+}
+
+// unseen returns a character that cannot be seen. Joiners and variation selectors
+// belong to some scripts and to emoji, and the ideographic blank to East Asian
+// text: they are strange beside letters of ASCII alone.
+func unseen(text string) (rune, bool) {
+	before := rune(0)
+	for i, r := range text {
+		if r >= utf8.RuneSelf && authz.IsUnseen(r) {
+			after, _ := utf8.DecodeRuneInString(text[i+utf8.RuneLen(r):])
+			belongs := r == '\u200c' || r == '\u200d' || r == '\u3000' || unicode.Is(unicode.Variation_Selector, r)
+			if !belongs || before < utf8.RuneSelf && (after < utf8.RuneSelf || after == utf8.RuneError) {
+				return r, true
+			}
+		}
+		before = r
+	}
+	return 0, false
+}
+
+// Characters that look like one which means something.
+const (
+	slashes = "\u2044\u2215\u29f8\uff0f"
+	stars   = "\u204e\u2217\uff0a"
+	ats     = "\ufe6b\uff20"
+	dots    = "\u2024\uff0e"
+)
+
+// Letters of Greek that look like one of Latin; µ and Ω are units.
+const greekTwins = "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧικνορυχ"
+
+// confusable says what in a text looks like something else, or returns "".
+func confusable(text string, name bool) string {
+	for _, twin := range []struct{ all, like string }{{slashes, "/"}, {stars, "*"}, {dots, "."}} {
+		if i := strings.IndexAny(text, twin.all); i >= 0 {
+			r, _ := utf8.DecodeRuneInString(text[i:])
+			return fmt.Sprintf("holds %U, which looks like %s and is another character", r, twin.like)
+		}
+	}
+	if r, _ := utf8.DecodeRuneInString(text); name && strings.ContainsRune(ats, r) {
+		return fmt.Sprintf("begins with %U, which looks like @ and is another character", r)
+	}
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsMark(r) }) {
+		latin := strings.ContainsFunc(word, func(r rune) bool { return unicode.Is(unicode.Latin, r) })
+		if !latin {
+			continue
+		}
+		for _, r := range word {
+			script := ""
+			switch {
+			case unicode.Is(unicode.Cyrillic, r):
+				script = "Cyrillic"
+			case strings.ContainsRune(greekTwins, r):
+				script = "Greek"
+			case unicode.In(r, unicode.Armenian, unicode.Cherokee):
+				script = "another script"
+			default:
+				continue
+			}
+			return fmt.Sprintf("mixes letters of Latin and %s in one word: %q is %U", script, r, r)
+		}
+	}
+	return ""
+}
