@@ -84,7 +84,7 @@ func (f Func) languageProblems(pattern string, warnings bool) []Problem {
 		return tell(tooNarrow, "|", "regular expressions", "write two lines")
 	}
 	if f == equal && strings.Contains(pattern, "*") && !strings.Contains(pattern, "/.*") {
-		return tell(tooNarrow, "*", "pattern functions", "use globMatch in the model")
+		return tell(unusual, "*", "pattern functions", "use globMatch in the model")
 	}
 	before := ""
 	for i, segment := range strings.Split(pattern, "/") {
