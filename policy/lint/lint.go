@@ -342,7 +342,7 @@ func (l *linter) all() []policy.Finding {
 	for _, rule := range slices.Sorted(maps.Keys(l.found)) {
 		// A rule that goes by something else than lines finds them in any order.
 		out = append(out, l.found[rule]...)
-		if n := l.extra[rule]; n > 0 {
+		if n := l.extra[rule]; n > 0 && !slices.Contains(l.check.opts.Disable, rule) {
 			out = append(out, policy.Finding{File: l.check.source.String(), Severity: policy.SeverityWarning, Rule: "too-many", Message: fmt.Sprintf("%d more findings of %s are not shown", n, rule)})
 		}
 	}

@@ -40,8 +40,9 @@ type meetSearch struct {
 	budget int
 	groups []bool // by symbol: some group of a request may have it
 	// mates are the names that whoever has the subject at hand may have too.
-	mates   symbolSet
-	holders map[table.Symbol][]table.Symbol
+	mates symbolSet
+	// holders and given are the g lines, from role to name and from name to role.
+	holders, given map[table.Symbol][]table.Symbol
 }
 
 // A bounded row is one whose paths begin with a prefix. Below says that they are
@@ -89,8 +90,9 @@ func (s *meetSearch) build() {
 			begin = i + 1
 		}
 	}
-	s.holders = map[table.Symbol][]table.Symbol{}
+	s.holders, s.given = map[table.Symbol][]table.Symbol{}, map[table.Symbol][]table.Symbol{}
 	for _, e := range s.table.Edges["g"] {
+		s.given[e.Name] = append(s.given[e.Name], e.Role)
 		s.holders[e.Role] = append(s.holders[e.Role], e.Name)
 	}
 }
@@ -150,40 +152,14 @@ func (s *meetSearch) enter(subject table.Symbol) {
 	if !s.shape.Role {
 		return
 	}
-	for i := 0; i < len(s.mates.list); i++ { // who has it
-		for _, name := range s.holders[s.mates.list[i]] {
-			s.mates.add(name)
-		}
-	}
-	roles := map[table.Symbol]bool{}
-	queue := slices.Clone(s.mates.list)
-	for len(queue) > 0 {
-		name := queue[0]
-		queue = queue[1:]
-		if roles[name] {
-			continue
-		}
-		roles[name] = true
-		s.mates.add(name)
-		s.budget--
-		queue = append(queue, s.rolesOf(name)...)
-	}
-	s.budget -= len(s.mates.list)
-}
-
-// rolesOf returns the roles that lines give a name, in whatever domain.
-func (s *meetSearch) rolesOf(name table.Symbol) []table.Symbol {
-	if s.shape.AsksDomain {
-		var roles []table.Symbol
-		for _, e := range s.table.Edges["g"] {
-			s.budget--
-			if e.Name == name {
-				roles = append(roles, e.Role)
+	for _, links := range []map[table.Symbol][]table.Symbol{s.holders, s.given} { // who has it, and what else they have
+		for i := 0; i < len(s.mates.list); i++ {
+			for _, name := range links[s.mates.list[i]] {
+				s.mates.add(name)
 			}
 		}
-		return roles
 	}
-	return s.roles.closure(s.table.Symbols.Text(name), 0)
+	s.budget -= len(s.mates.list)
 }
 
 // heldByGroups are the names that a group of a request may have, by symbol.

@@ -22,7 +22,8 @@ m = g(r.sub, p.sub) && keyMatch2(r.obj, p.obj) && r.act == p.act
 
 // Scale writes a policy for the built-in model, the same one each time: p
 // lines of which every twentieth denies, roles in a tree of ten branches, three
-// roles for each user. Nothing in it is refused or warned of.
+// roles for each user. Nothing in it is refused, and warned of are denials alone: they
+// are of what nobody may have.
 func Scale(w io.Writer, p, users, roles int) error {
 	random := rand.New(rand.NewPCG(1, 2))
 	out := bufio.NewWriterSize(w, 64<<10)
