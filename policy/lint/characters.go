@@ -95,7 +95,11 @@ func confusable(text string, name bool) string {
 	if r, _ := utf8.DecodeRuneInString(text); name && strings.ContainsRune(ats, r) {
 		return fmt.Sprintf("begins with %U, which looks like @ and is another character", r)
 	}
-	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsMark(r) }) {
+	words := strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsMark(r) })
+	if word := disguised(words); word != "" {
+		return fmt.Sprintf("has %q in Cyrillic letters among words in Latin ones, and each looks like a Latin letter", word)
+	}
+	for _, word := range words {
 		latin := strings.ContainsFunc(word, func(r rune) bool { return unicode.Is(unicode.Latin, r) })
 		if !latin {
 			continue
@@ -116,4 +120,26 @@ func confusable(text string, name bool) string {
 		}
 	}
 	return ""
+}
+
+// Letters of Cyrillic that look like one of Latin.
+const cyrillicTwins = "асеорхуѕіјһԁԛԝАВЕЅІЈКМНОРСТХУ"
+
+// disguised returns a word in Cyrillic that looks like one in Latin, where all
+// other words are in Latin.
+func disguised(words []string) string {
+	found := ""
+	for _, word := range words {
+		twins := !strings.ContainsFunc(word, func(r rune) bool { return !strings.ContainsRune(cyrillicTwins, r) })
+		switch {
+		case twins && utf8.RuneCountInString(word) > 1:
+			found = word
+		case strings.ContainsFunc(word, func(r rune) bool { return !unicode.Is(unicode.Latin, r) }):
+			return ""
+		}
+	}
+	if len(words) < 2 {
+		return ""
+	}
+	return found
 }

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -13,13 +14,13 @@ import (
 // lintDomains looks for domains that no download has, in p lines and in g lines.
 // Where the downloads are not known, those of the p lines are all there are.
 func (l *linter) lintDomains() {
-	lines, edges := l.domainColumn(), l.linksHaveDomains()
+	lines := l.domainColumn()
 	var names []string
 	for _, d := range l.check.opts.Downloads {
 		names = append(names, d.Name)
 	}
 	known := func(s table.Symbol) bool { return slices.Contains(names, l.table.Symbols.Text(s)) }
-	kind := "download"
+	of := "download"
 	switch {
 	case l.check.opts.Downloads != nil && lines >= 0:
 		list := strings.Join(names, ", ")
@@ -29,7 +30,7 @@ func (l *linter) lintDomains() {
 			}
 		}
 	case l.check.opts.Downloads == nil && lines >= 0:
-		kind = "domain of a p line"
+		of = "domain of a p line"
 		seen := make([]bool, l.table.Symbols.Len())
 		for _, s := range l.table.Rows.Cols[lines] {
 			if slices.Contains(l.shape.Spared[lines], l.table.Symbols.Text(s)) {
@@ -42,10 +43,16 @@ func (l *linter) lintDomains() {
 		}
 		known = func(s table.Symbol) bool { return seen[s] }
 	}
-	if !edges || names == nil {
-		return
+	for _, kind := range slices.Sorted(maps.Keys(l.model.Roles)) {
+		if names != nil && l.linksHaveDomains(kind) {
+			l.lintLinkDomains(l.table.Edges[kind], of, names, known)
+		}
 	}
-	for _, edge := range l.table.Edges["g"] {
+}
+
+// lintLinkDomains looks at the domains of g lines.
+func (l *linter) lintLinkDomains(edges []table.Edge, of string, names []string, known func(table.Symbol) bool) {
+	for _, edge := range edges {
 		if known(edge.Domain) {
 			continue
 		}
@@ -56,7 +63,7 @@ func (l *linter) lintDomains() {
 		case text[0] == '/':
 			why = "a domain stands there and no path, " + why
 		}
-		l.warn(edge.Line, 3, "domain", "no %s is called %q, so this line grants nothing: %s", kind, finding.Shorten(l.table.Symbols.Text(edge.Domain)), why)
+		l.warn(edge.Line, 3, "domain", "no %s is called %q, so this line grants nothing: %s", of, finding.Shorten(l.table.Symbols.Text(edge.Domain)), why)
 	}
 }
 
@@ -79,15 +86,16 @@ func (l *linter) domainColumn() int {
 	return col
 }
 
-// linksHaveDomains reports whether the domain of a g line is that of the request,
-// to the letter: g(r.sub, p.sub, r.dom), or p.dom where that is compared to it.
-func (l *linter) linksHaveDomains() bool {
+// linksHaveDomains reports whether the domain of a kind of g line is that of the
+// request, to the letter: g(r.sub, p.sub, r.dom), or p.dom where that is compared
+// to it.
+func (l *linter) linksHaveDomains(kind string) bool {
 	if slices.ContainsFunc(l.model.Atoms, func(a *model.Atom) bool { return a.Kind == model.Pattern && l.model.Request[a.Request] == "dom" }) {
 		return false // Casbin may match those of g lines so too
 	}
 	asked := false
 	for _, c := range l.model.RoleCalls(&l.model.Root.Part) {
-		if c.Kind != "g" {
+		if c.Kind != kind {
 			continue
 		}
 		if c.Domain == nil || c.Domain.Request != "dom" && (c.Domain.Column < 0 || c.Domain.Column != l.shape.Domain) {

@@ -21,7 +21,7 @@ func TestLinesThatMakeNoDifference(t *testing.T) {
 	}
 	for _, want := range []string{
 		"default redundant", "default overruled", "default contradiction", "allow redundant", "open redundant", "open no-effect", "priority overruled",
-		"keymatch2 redundant", "keymatch2 overruled", "domain redundant", "subject overruled", "basic redundant", "superuser contradiction",
+		"keymatch2 redundant", "keymatch2 overruled", "domain redundant", "subject overruled", "basic redundant", "superuser contradiction", "superuser redundant", "default deny-unmet", "keymatch2 deny-unmet", "domain deny-unmet",
 	} {
 		if told[want] < 2 {
 			t.Errorf("%s: found %d times only: %v", want, told[want], told)
@@ -48,7 +48,7 @@ func tryLines(t *testing.T, seed uint64, told map[string]int) {
 	var drop []int
 	for _, f := range Check(t.Context(), model, opts) {
 		switch f.Rule {
-		case "redundant", "overruled", "contradiction", "no-effect":
+		case "redundant", "overruled", "contradiction", "no-effect", "deny-unmet":
 			told[name+" "+f.Rule]++
 			drop = append(drop, f.Line-1)
 		default:

@@ -114,7 +114,7 @@ func (l *linter) lintFree() {
 	var free []use
 	for _, u := range l.subjects() {
 		name := l.table.Symbols.Text(u.name)
-		if known[u.name] || name == authz.Anonymous || strings.ContainsRune(name, '@') || strings.HasPrefix(name, authz.RolePrefix) || authz.ValidSubject(name) != nil || expression(name) != "" {
+		if known[u.name] || name == authz.Anonymous || strings.ContainsAny(name, "@|=,") || strings.HasPrefix(name, authz.RolePrefix) || authz.ValidSubject(name) != nil || expression(name) != "" {
 			continue
 		}
 		free = append(free, u)

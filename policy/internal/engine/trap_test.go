@@ -187,6 +187,29 @@ func TestErrorsDeny(t *testing.T) {
 	}
 }
 
+// What check recommends for a superuser: p.eft keeps to lines that allow, in stock
+// Casbin too.
+func TestASuperuserIsNotDeniedWhereTheMatcherAsksTheEffect(t *testing.T) {
+	const lines = "p, bob, /x, read, deny\np, alice, /x, read, allow\n"
+	for _, effect := range []string{world.AllowAndDeny, world.FirstPriority} {
+		shape := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Effect: effect}
+		for matcher, want := range map[string]bool{
+			`r.sub == p.sub && globMatch(r.obj, p.obj) && r.act == p.act || r.sub == "root"`:                     false,
+			`r.sub == p.sub && globMatch(r.obj, p.obj) && r.act == p.act || r.sub == "root" && p.eft == "allow"`: true,
+		} {
+			w := newPair(t, shape.Model(matcher), lines, Options{})
+			if w == nil {
+				t.Fatalf("%s: the model or the policy is refused", matcher)
+			}
+			q := authz.Query{Principal: authz.Principal{Subject: "root"}, Object: "/y", Action: "read"}
+			new(tally).compare(t, w, &q)
+			if got, err := w.ours(&q); err != nil || got.Allowed != want {
+				t.Errorf("%s under %s: %+v, %v", matcher, effect, got, err)
+			}
+		}
+	}
+}
+
 // A matcher that asks for another name in each row costs no more for each, and
 // remembers no more of them.
 func TestWalksAreBounded(t *testing.T) {
