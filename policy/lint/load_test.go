@@ -85,3 +85,40 @@ func TestCheckTellsWarnings(t *testing.T) {
 		}
 	}
 }
+
+// Where some identity source may vouch for any name, a name in no g line can be
+// taken, unless it says that it is a role's, or could be no role's.
+func TestNamesThatAreFreeForTheTaking(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.csv")
+	const rest = ", /docs/**, read, allow\n"
+	for _, tt := range []struct {
+		name, text string
+		users      []User
+		want       bool
+	}{
+		{"a role whose last g line is gone", "p, editor" + rest, nil, true},
+		{"a role that somebody has", "p, editor" + rest + "g, alice, editor\n", nil, false},
+		{"a user who has a role", "p, alice, /home/**, read, allow\np, editor" + rest + "g, alice, editor\n", nil, false},
+		{"a user whom a file lists", "p, alice" + rest, []User{{"alice", "users", 1}}, false},
+		{"a group", "p, @editors" + rest, nil, false},
+		{"a marked role", "p, role:editor" + rest + "g, alice, role:editor\n", nil, false},
+		{"a mail address", "p, alice@example.org" + rest, nil, false},
+		{"a distinguished name", "p, \"CN=Alice,O=Example\"" + rest, nil, false},
+		{"a number of an identity provider", "p, auth0|5f7c8ec7c33c" + rest, nil, false},
+		{"whoever has no credentials", "p, anonymous, /docs/**, read, deny\np, @anyone" + rest, nil, false},
+	} {
+		world.Write(t, file, tt.text)
+		got := false
+		for _, f := range Check(t.Context(), policy.Files{Policy: file}, &Options{OpenNames: true, Users: tt.users}) {
+			got = got || f.Rule == "subject-free"
+		}
+		if got != tt.want {
+			t.Errorf("%s: %t, want %t", tt.name, got, tt.want)
+		}
+		for _, f := range Check(t.Context(), policy.Files{Policy: file}, nil) {
+			if f.Rule == "subject-free" {
+				t.Errorf("%s: no source is open: %s", tt.name, f)
+			}
+		}
+	}
+}
