@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -184,6 +185,19 @@ func TestErrorsDeny(t *testing.T) {
 		// What a failure leaves behind is in nobody's way.
 		q.IP = "10.1.2.3"
 		new(tally).compare(t, w, &q)
+	}
+}
+
+// A name that is marked as a role is among nobody's names, though no line gives it.
+func TestMarkedRolesAreReserved(t *testing.T) {
+	shape := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act"}, Roles: []string{"g = _, _"}, Effect: world.AllowOverride}
+	w := newPair(t, shape.Model("g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act"), "p, role:editor, /x, read\np, editor, /x, read\n", Options{})
+	v, err := NewVersion(w.engine.Model, w.table, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := v.Names(); !slices.Equal(got, []string{"editor"}) {
+		t.Errorf("names: %q", got)
 	}
 }
 
