@@ -250,12 +250,11 @@ func (s *meetSearch) samePath(a, d string) bool {
 	}
 	f := s.shape.Func
 	x, y := f.Anchors(a), f.Anchors(d)
-	for range 2 {
-		if x.Exact && strings.IndexByte(x.Prefix, pattern.AnyRune) < 0 {
-			ok, err := f.Match(x.Prefix, d)
+	for other, one := range map[string]pattern.Anchors{d: x, a: y} {
+		if one.Exact && strings.IndexByte(one.Prefix, pattern.AnyRune) < 0 {
+			ok, err := f.Match(one.Prefix, other)
 			return ok || err != nil
 		}
-		x, y, d = y, x, a
 	}
 	if !ends(x.Suffix, y.Suffix) && !ends(y.Suffix, x.Suffix) {
 		return false
