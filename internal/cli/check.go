@@ -30,8 +30,8 @@ type checkCommand struct {
 // Help shows examples.
 func (checkCommand) Help() string {
 	return `Prints one finding a line, as file:line: severity: message [rule-id], and exits 1 if
-any is an error. docs/rules.md explains each rule. A comment above a line takes a
-warning back:
+any is an error. docs/rules.md explains each rule. A comment above a line takes
+back a finding, but for what cannot be read or evaluated:
   # securefiles:ignore redundant: the auditors want to see it spelt out
 
 Examples:
@@ -156,13 +156,13 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 // checkRules are the rules of a policy, and those of what stands around it.
 func checkRules() []lint.Rule {
 	return append(lint.Rules(),
-		lint.Rule{ID: "config", Severity: policy.SeverityWarning, Summary: "a configuration that works and is unsafe", Remedy: "Do what the message says."},
-		lint.Rule{ID: "secret-readable", Severity: policy.SeverityWarning, Summary: "a secret that every user of the machine can read", Remedy: "Take the right to read it from others: chmod o= FILE."},
-		lint.Rule{ID: "world-writable", Severity: policy.SeverityWarning, Summary: "a file that every user of the machine can change or replace", Remedy: "Take the right to write from others: chmod o-w FILE, or its directory."},
+		lint.Rule{ID: "config", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a configuration that works and is unsafe", Remedy: "Do what the message says."},
+		lint.Rule{ID: "secret-readable", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a secret that every user of the machine can read", Remedy: "Take the right to read it from others: chmod o= FILE."},
+		lint.Rule{ID: "world-writable", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a file that every user of the machine can change or replace", Remedy: "Take the right to write from others: chmod o-w FILE, or its directory."},
 		lint.Rule{ID: "jwks", Severity: policy.SeverityError, Summary: "a file of keys that cannot be used", Remedy: "Write the keys as a JSON Web Key Set."},
 		lint.Rule{ID: "session", Severity: policy.SeverityError, Summary: "an application that cannot be asked who a session is", Remedy: "Name a file of certificates in PEM form as ca_file."},
 		lint.Rule{ID: "htpasswd", Severity: policy.SeverityError, Summary: "a file of users that cannot be used", Remedy: "Write lines as htpasswd -B or openssl passwd -6 do."},
-		lint.Rule{ID: "htpasswd-cost", Severity: policy.SeverityWarning, Summary: "passwords that are quick to guess for whoever has the file", Remedy: "Hash the password again: htpasswd -B -C 12, or openssl passwd -6."},
+		lint.Rule{ID: "htpasswd-cost", Severity: policy.SeverityWarning, Ignorable: true, Summary: "passwords that are quick to guess for whoever has the file", Remedy: "Hash the password again: htpasswd -B -C 12, or openssl passwd -6."},
 	)
 }
 

@@ -61,11 +61,12 @@ func TestRulesAreDocumented(t *testing.T) {
 		if only := strings.HasPrefix(section, "**error** ·"); only != (r.Severity == policy.SeverityError) {
 			t.Errorf("%s: the page says %.12q, the rule %s", r.ID, section, r.Severity)
 		}
+		judgement := checkServed(t, r, section)
 		if slices.Contains(withoutExample, r.ID) {
 			continue
 		}
 		t.Run(r.ID, func(t *testing.T) {
-			bad, mend := checkExample(t, section, "bad"), checkExample(t, section, "mend")
+			bad, mend := checkExample(t, section, "bad", nil), checkExample(t, section, "mend", nil)
 			if len(bad) == 0 {
 				t.Error("the bad example has no finding")
 			}
@@ -79,6 +80,16 @@ func TestRulesAreDocumented(t *testing.T) {
 			}
 			for _, f := range mend {
 				t.Errorf("mend: %s:%d: %s [%s]", f.File, f.Line, f.Message, f.Rule)
+			}
+			if len(bad) == 0 || bad[0].Line == 0 || r.ID == "suppression" || strings.HasSuffix(bad[0].File, ".htpasswd") {
+				return // no line has a comment above it
+			}
+			takenBack := true
+			for _, f := range checkExample(t, section, "bad", bad) {
+				takenBack = takenBack && f.Rule != r.ID
+			}
+			if want := judgement || bad[0].Severity == "warning"; takenBack != want {
+				t.Errorf("comments above the lines take it back: %t, not %t", takenBack, want)
 			}
 		})
 	}
@@ -94,14 +105,42 @@ func TestRulesAreDocumented(t *testing.T) {
 	}
 }
 
+// checkServed checks what a section says about serving what the rule finds. Only what
+// could let in more, or cannot be read or evaluated, keeps a policy from being served;
+// the two of policy.allow_shrink are the exception.
+//
+// It returns whether comments take errors back.
+func checkServed(t *testing.T, r lint.Rule, section string) bool {
+	t.Helper()
+	lines := regexp.MustCompile(`(?ms)^\*Served:\* (.*?)$\n\n|^\*Served:\* (.*?)\n*\z`).FindAllStringSubmatch(section, -1)
+	if len(lines) != 1 {
+		t.Errorf("%s: %d answers to whether it is served", r.ID, len(lines))
+		return false
+	}
+	answer := strings.ReplaceAll(lines[0][1]+lines[0][2], "\n", " ")
+	never, always := strings.HasPrefix(section, "**error** ·"), strings.HasPrefix(section, "**warning** ·")
+	if never != strings.HasPrefix(answer, "no, ") || !never && !strings.HasPrefix(answer, "yes") || always == (never || strings.Contains(answer, "; not ")) {
+		t.Errorf("%s: the severity does not fit %q", r.ID, answer)
+	}
+	if reason := regexp.MustCompile(`let in more|cannot be (read|evaluated)|nobody knows which|may be one that denies|nothing to serve|policy\.allow_shrink|asks for something else|may ask for less`); !always && !reason.MatchString(answer) {
+		t.Errorf("%s: no reason for an error in %q", r.ID, answer)
+	}
+	takes := strings.Contains(answer, "A comment takes the error")
+	if r.Ignorable != (takes || r.Severity == policy.SeverityWarning) {
+		t.Errorf("%s: comments take findings back: the page says %t, the rule %t", r.ID, takes, r.Ignorable)
+	}
+	return takes
+}
+
 // A shownFinding is one as --json prints it.
 type shownFinding struct {
 	File, Severity, Rule, Message, Remedy string
 	Line                                  int
 }
 
-// checkExample runs check on the files that a section shows.
-func checkExample(t *testing.T, section, kind string) []shownFinding {
+// checkExample runs check on the files that a section shows, with comments that take
+// findings back.
+func checkExample(t *testing.T, section, kind string, takeBack []shownFinding) []shownFinding {
 	t.Helper()
 	dir := t.TempDir()
 	shown := map[string]string{}
@@ -151,6 +190,15 @@ func checkExample(t *testing.T, section, kind string) []shownFinding {
 	writeFile(t, filepath.Join(dir, "policy.csv"), shown["csv"])
 	writeFile(t, filepath.Join(dir, "securefiles.yaml"), config)
 
+	for _, f := range slices.Backward(takeBack) {
+		file := filepath.Join(dir, filepath.Base(f.File))
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := slices.Insert(strings.SplitAfter(string(text), "\n"), f.Line-1, "# securefiles:ignore "+f.Rule+": an example\n")
+		writeFile(t, file, strings.Join(lines, ""))
+	}
 	status, stdout, stderr := command(t, "check", "--strict", "--json", "--config", filepath.Join(dir, "securefiles.yaml"))
 	var findings []shownFinding
 	if err := json.Unmarshal([]byte(stdout), &findings); err != nil {

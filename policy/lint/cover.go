@@ -28,7 +28,7 @@ func (l *linter) lintCover() {
 	}
 	if l.model.Effect == model.DenyOverride {
 		for row := range l.table.Rows.Len() {
-			if l.allows(row) {
+			if l.allows(row) && !l.keepsRole(row) {
 				l.warn(l.table.Rows.Lines[row], 0, "no-effect", "the model allows everything that no line denies, so this line changes nothing: remove it, or give the model an effect that looks for allow")
 			}
 		}
@@ -423,8 +423,32 @@ func (s *coverSearch) coversRest(a, b int) bool {
 	return s.obj < 0 || s.at(s.obj, a) == s.at(s.obj, b) || s.shape.Func.Covers(s.text(s.obj, a), s.text(s.obj, b))
 }
 
+// keepsRole reports whether a row is about a role that would be taken for another
+// one, misspelt, if no line used it any more: nobody is told to remove that line.
+func (l *linter) keepsRole(row int) bool {
+	if l.kept == nil {
+		l.kept = map[table.Symbol]bool{}
+		var taking *table.Taking
+		for _, edges := range l.table.Edges {
+			for _, e := range edges {
+				if _, known := l.kept[e.Role]; known {
+					continue
+				}
+				if taking == nil {
+					taking = table.NewTaking(l.model, l.table)
+				}
+				_, l.kept[e.Role] = taking.Like(e.Role)
+			}
+		}
+	}
+	return slices.ContainsFunc(l.table.Rows.Cols, func(col []table.Symbol) bool { return l.kept[col[row]] })
+}
+
 // tell reports a row that another one makes pointless.
 func (s *coverSearch) tell(row, by int) {
+	if s.keepsRole(row) {
+		return
+	}
 	line, other := s.table.Rows.Lines[row], s.table.Rows.Lines[by]
 	verb := "denies"
 	if s.allows(by) {

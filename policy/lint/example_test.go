@@ -13,5 +13,5 @@ func ExampleCheck() {
 		fmt.Println(finding)
 	}
 	// Output:
-	// testdata/example/role-misspelt.csv:3: error: no line uses the role "admim", so this one grants nothing: is it misspelt, or are the two names the wrong way round? [role-unused]
+	// testdata/example/role-misspelt.csv:3: warning: no line uses the role "admim", so this one grants nothing: is it misspelt, or are the two names the wrong way round? [role-unused]
 }

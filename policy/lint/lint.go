@@ -66,9 +66,9 @@ const loadingPart = 0.4
 const maxPerRule = 100
 
 // Check loads a policy and returns all that is wrong with it. Beside what keeps
-// a policy from being served, it finds what is said clearly and hardly meant:
-// warnings, which a comment `# securefiles:ignore RULE: reason` above the line
-// takes back. Rules lists what it looks for.
+// a policy from being served, it finds what is said clearly and hardly meant. A
+// comment `# securefiles:ignore RULE: reason` above the line takes back warnings,
+// and errors that are judgements. Rules lists what it looks for.
 func Check(ctx context.Context, source policy.Source, opts *Options) []policy.Finding {
 	c := &checker{source: source}
 	if opts != nil {
@@ -90,8 +90,11 @@ func Check(ctx context.Context, source policy.Source, opts *Options) []policy.Fi
 		version := s.Version()
 		c.complete = true
 		c.findings = version.Findings
-		l := newLinter(ctx, version.Engine.Model, version.Table, c)
-		l.plan = version.Engine.Plan
+		heard := heardRows(version.Engine.Model, version.Table)
+		l := newLinter(ctx, version.Engine.Model, heard, c)
+		if heard == version.Table {
+			l.plan = version.Engine.Plan // it numbers their rows
+		}
 		l.run()
 		c.findings = append(c.findings, l.all()...)
 	}
@@ -143,16 +146,14 @@ func (c *checker) report(part float64) {
 	}
 }
 
-// An ignore is a comment that takes back the warnings of one rule in the line
-// that follows.
+// An ignore is a comment that takes back the findings of one rule in the line
+// that follows. Where that is an error, loading has made a warning of it.
 type ignore struct {
 	file         string
 	line, target int // target is 0 where no line follows
 	rule         string
 	used         bool
 }
-
-const directivePrefix = "securefiles:"
 
 // read goes through model and policy once more: for the comments that are meant
 // for Check, and for the columns of findings whose line is known alone.
@@ -181,11 +182,8 @@ func (c *checker) readFile(file string, r io.Reader) {
 			break
 		}
 		text := bytes.TrimSpace(line)
-		if comment, ok := bytes.CutPrefix(text, []byte("#")); ok {
-			comment = bytes.TrimSpace(comment)
-			if bytes.HasPrefix(bytes.ToLower(comment[:min(len(comment), len(directivePrefix))]), []byte(directivePrefix)) {
-				pending = append(pending, c.directive(file, number, string(comment))...)
-			}
+		if bytes.HasPrefix(text, []byte("#")) {
+			pending = append(pending, c.directive(file, number, text)...)
 			continue
 		}
 		if len(pending) > 0 && len(text) > 0 {
@@ -210,29 +208,21 @@ func place(f *policy.Finding, line []byte) {
 	}
 }
 
-// directive reads a comment that is meant for Check.
-func (c *checker) directive(file string, line int, comment string) []*ignore {
+// directive reads a line that may be a comment for Check.
+func (c *checker) directive(file string, line int, text []byte) []*ignore {
 	complain := func(format string, args ...any) {
 		c.findings = append(c.findings, policy.Finding{File: file, Line: line, Severity: policy.SeverityWarning, Rule: "suppression", Message: fmt.Sprintf(format, args...)})
 	}
-	const form = "write: # securefiles:ignore RULE: reason"
-	list, ok := strings.CutPrefix(comment, directivePrefix+"ignore ")
-	if !ok {
-		complain("%q is not understood: %s", finding.Shorten(comment), form)
-		return nil
-	}
-	list, reason, _ := strings.Cut(list, ":")
-	if strings.TrimSpace(reason) == "" {
-		complain("gives no reason, so it is not obeyed: %s", form)
-		return nil
+	rules, problem, _ := finding.ParseIgnore(text)
+	if problem != "" {
+		complain("%s", problem)
 	}
 	var found []*ignore
-	for rule := range strings.SplitSeq(list, ",") {
-		rule = strings.TrimSpace(rule)
+	for _, rule := range rules {
 		switch r, ok := findRule(rule); {
 		case !ok:
 			complain("%q is no rule: securefiles check --rules lists them", finding.Shorten(rule))
-		case r.Severity == policy.SeverityError:
+		case !r.Ignorable:
 			complain("%s is an error, which cannot be ignored: mend the line", rule)
 		default:
 			found = append(found, &ignore{file: file, line: line, rule: rule})
@@ -297,9 +287,29 @@ type linter struct {
 	shape *model.Outline
 	roles *graph
 	names []bool                      // by symbol: it is a subject, a group or a role
+	kept  map[table.Symbol]bool       // roles whose last line is not to be removed
 	found map[string][]policy.Finding // by rule
 	extra map[string]int              // findings left out, by rule
 	plan  *engine.Plan                // how decisions find their lines; nil where nobody asks
+}
+
+// heardRows returns a table without the rows whose effect Casbin, or the model,
+// passes over: whoever compares lines must not take them for one that denies.
+func heardRows(m *model.Model, t *table.Table) *table.Table {
+	eft := m.PolicyField("eft")
+	if eft < 0 {
+		return t
+	}
+	heard := func(row int) bool {
+		effect := t.Symbols.Text(t.Rows.Cols[eft][row])
+		return effect == "allow" || effect == "deny" && m.Effect != model.AllowOverride
+	}
+	for row := range t.Rows.Len() {
+		if !heard(row) {
+			return t.Select(heard)
+		}
+	}
+	return t
 }
 
 func newLinter(ctx context.Context, m *model.Model, t *table.Table, c *checker) *linter {

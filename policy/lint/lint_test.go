@@ -94,7 +94,8 @@ func TestCleanPolicies(t *testing.T) {
 	}
 }
 
-// What is taken back or left out is a warning; an error stays.
+// What is left out is a warning, what is taken back one or a judgement; other errors
+// stay.
 func TestWarningsAreTakenBack(t *testing.T) {
 	const broad = "p, alice, /docs/**, read, allow\n"
 	for _, tt := range []struct {
@@ -109,7 +110,8 @@ func TestWarningsAreTakenBack(t *testing.T) {
 		{"disabled", broad + "p, alice, /docs/a, read, allow\n", []string{"redundant"}, nil},
 		{"disabled and ignored", broad + "# securefiles:ignore redundant: why not\np, alice, /docs/a, read, allow\n", []string{"redundant"}, nil},
 		{"the comment's own rule disabled", "# securefiles:ignore redundant: why not\n" + broad, []string{"suppression"}, nil},
-		{"an error of a rule that warns elsewhere, ignored", broad + "# securefiles:ignore action: why not\np, alice, /docs/hr/**, READ, deny\n", nil, []string{"3 action"}},
+		{"an error that is a judgement, ignored", broad + "# securefiles:ignore action: why not\np, alice, /docs/hr/**, READ, deny\n", nil, nil},
+		{"an error that is none, ignored", broad + "# securefiles:ignore pattern: why not\np, alice, /docs/[, read, deny\n", nil, []string{"2 suppression", "3 pattern"}},
 		{"an error of a rule that warns elsewhere, disabled", broad + "p, alice, /docs/hr/**, READ, deny\n", []string{"action"}, []string{"2 action"}},
 		{"a warning of a rule that is an error elsewhere, ignored", broad + "# securefiles:ignore action: why not\np, alice, /docs/hr/**, READ, allow\n", nil, nil},
 		{"an error kept the rest from being checked", broad + "# securefiles:ignore redundant: why not\np, alice, /docs/a, read, allow\np, alice, /docs/b, read, Deny\n", nil, []string{"4 effect"}},
@@ -191,7 +193,7 @@ func TestEveryFindingHasARule(t *testing.T) {
 		files = append(files, found...)
 	}
 	reporters := map[string]bool{
-		"Fail": true, "Warn": true, "Add": true, "warn": true, "refuse": true, "add": true, "tooNarrow": true, "tooWide": true, "unusual": true,
+		"Fail": true, "Judge": true, "doubt": true, "Warn": true, "Add": true, "warn": true, "refuse": true, "add": true, "tooNarrow": true, "tooWide": true, "unusual": true,
 	}
 	used := map[string]bool{}
 	for _, file := range files {
@@ -227,7 +229,7 @@ func TestEveryFindingHasARule(t *testing.T) {
 					}
 				}
 			case *ast.KeyValueExpr:
-				if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Rule" {
+				if key, ok := n.Key.(*ast.Ident); ok && (key.Name == "Rule" || key.Name == "rule") {
 					rule(n.Value)
 				}
 			}

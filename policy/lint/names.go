@@ -165,7 +165,7 @@ func (l *linter) lintNames() {
 	first := make(map[string]use, len(uses))
 	for _, u := range uses {
 		name := l.table.Symbols.Text(u.name)
-		fold := foldName(name)
+		fold := table.Fold(name)
 		if other, ok := first[fold]; ok {
 			l.warn(u.line, u.field, "similar-names", "%q differs from %q in line %d by case or accents alone, and is another name", finding.Shorten(name), finding.Shorten(l.table.Symbols.Text(other.name)), other.line)
 			continue
@@ -200,14 +200,6 @@ func (l *linter) lintForms() {
 	}
 }
 
-// foldName returns what names that look alike share.
-func foldName(name string) string {
-	if strings.IndexFunc(name, func(r rune) bool { return r >= utf8.RuneSelf || 'A' <= r && r <= 'Z' }) < 0 {
-		return name
-	}
-	return strings.ToLower(norm.NFKC.String(name))
-}
-
 // misspeltRoles looks for subjects that nobody holds and that differ from a role
 // by one letter. Names with digits are numbered more often than misspelt.
 func (l *linter) misspeltRoles(uses []use) {
@@ -228,9 +220,18 @@ func (l *linter) misspeltRoles(uses []use) {
 	if letters[0] == 0 || letters[0] > maxRoleLetters || letters[1] > maxSubjectLetters {
 		return
 	}
+	used := make([]bool, l.table.Symbols.Len()) // of others role-unused tells
+	if l.shape.Subject >= 0 {
+		for _, name := range l.table.Rows.Cols[l.shape.Subject] {
+			used[name] = true
+		}
+	}
+	for _, edge := range l.table.Edges["g"] {
+		used[edge.Name] = true
+	}
 	roles := map[string]table.Symbol{} // by the name without one of its letters, and by the name
 	for _, u := range uses {
-		if name := l.table.Symbols.Text(u.name); held[u.name] && candidate(name) {
+		if name := l.table.Symbols.Text(u.name); held[u.name] && used[u.name] && candidate(name) {
 			for _, key := range withoutOne(name) {
 				roles[key] = u.name
 			}
@@ -243,7 +244,7 @@ func (l *linter) misspeltRoles(uses []use) {
 		}
 		for _, key := range withoutOne(name) {
 			role, ok := roles[key]
-			if !ok || !oneEdit(name, l.table.Symbols.Text(role)) || foldName(name) == foldName(l.table.Symbols.Text(role)) {
+			if !ok || !table.OneEdit(name, l.table.Symbols.Text(role)) || table.Fold(name) == table.Fold(l.table.Symbols.Text(role)) {
 				continue
 			}
 			l.warn(u.line, u.field, "similar-names", "%q differs from the role %q by one letter: is it misspelt?", finding.Shorten(name), finding.Shorten(l.table.Symbols.Text(role)))
@@ -259,19 +260,6 @@ func withoutOne(name string) []string {
 		keys = append(keys, name[:i]+name[i+utf8.RuneLen(r):])
 	}
 	return keys
-}
-
-// oneEdit reports whether two names become the same when one letter is changed,
-// added, removed or swapped with the next.
-func oneEdit(a, b string) bool {
-	x, y := []rune(a), []rune(b)
-	for len(x) > 0 && len(y) > 0 && x[0] == y[0] {
-		x, y = x[1:], y[1:]
-	}
-	for len(x) > 0 && len(y) > 0 && x[len(x)-1] == y[len(y)-1] {
-		x, y = x[:len(x)-1], y[:len(y)-1]
-	}
-	return len(x) <= 1 && len(y) <= 1 || len(x) == 2 && len(y) == 2 && x[0] == y[1] && x[1] == y[0]
 }
 
 // lintUsers compares the policy with the users that identity sources list.

@@ -322,10 +322,12 @@ func (l *linter) lintGrants() {
 	}
 	// A group of the request adds to what a subject has, so no allow may be
 	// reached from one.
-	allowed := make([]bool, l.table.Symbols.Len())
+	allowed, denied := make([]bool, l.table.Symbols.Len()), make([]bool, l.table.Symbols.Len())
 	for row, name := range l.table.Rows.Cols[sub] {
 		if l.allows(row) {
 			allowed[name] = true
+		} else {
+			denied[name] = true
 		}
 	}
 	for _, text := range l.model.SubjectTexts() { // the matcher itself may allow them something
@@ -334,6 +336,7 @@ func (l *linter) lintGrants() {
 		}
 	}
 	l.roles.spread(allowed)
+	l.roles.spread(denied)
 	for name, ok := range allowed {
 		text := l.table.Symbols.Text(table.Symbol(name))
 		if ok && (strings.HasPrefix(text, "@")) {
@@ -343,7 +346,7 @@ func (l *linter) lintGrants() {
 	held := l.heldNames()
 	told := map[table.Symbol]bool{}
 	tell := func(line uint32, name table.Symbol) {
-		if !allowed[name] && !held[name] && !told[name] && !strings.HasPrefix(l.table.Symbols.Text(name), "@") {
+		if !allowed[name] && denied[name] && !held[name] && !told[name] && !strings.HasPrefix(l.table.Symbols.Text(name), "@") {
 			told[name] = true
 			l.warn(line, 1, "no-grant", "no line allows %q anything, so what denies it something makes no difference", finding.Shorten(l.table.Symbols.Text(name)))
 		}

@@ -11,44 +11,61 @@ import (
 type Rule struct {
 	ID string `json:"id"`
 	// Severity is the least that a finding has: SeverityError where each keeps
-	// a policy from being served, and none can be disabled or ignored.
+	// a policy from being served, and none can be disabled.
 	Severity policy.Severity `json:"severity"`
+	// Ignorable says that a comment above the line takes a finding back: it does
+	// so with every warning, and with errors that are judgements about what
+	// somebody meant.
+	Ignorable bool `json:"ignorable"`
 	// Summary is what the rule finds, Remedy what to do about it.
 	Summary string `json:"summary"`
 	Remedy  string `json:"remedy"`
 }
 
+// severities are those of a rule: the least, and whether a comment takes a finding
+// back.
+type severities struct {
+	least     policy.Severity
+	ignorable bool
+}
+
 // Rules returns all that Check looks for, by topic.
 func Rules() []Rule {
-	const e, w = policy.SeverityError, policy.SeverityWarning
-	return []Rule{
+	w, e := severities{policy.SeverityWarning, true}, severities{policy.SeverityError, false}
+	judged := severities{policy.SeverityError, true}
+	var rules []Rule
+	for _, r := range []struct {
+		id string
+		severities
+		summary, remedy string
+	}{
 		// Files.
 		{"read", e, "a file cannot be read", "Make the file readable for the service, or mend its path in the configuration."},
 		{"file-size", e, "the policy is larger than 1 GiB", "Split the policy, or use patterns instead of single files."},
 		{"policy-empty", e, "the policy has no p line", "Add a p line, or set policy.allow_shrink to refuse everybody."},
 		{"policy-shrunk", e, "the policy has lost over half of its lines since it was loaded", "Restore the file, or set policy.allow_shrink."},
 		{"policy-cut", e, "the file is the beginning of what is served, and without lines that deny", "Write the rest, or send SIGHUP to say that it is meant."},
-		{"encoding", e, "a byte order mark, lone carriage returns, or bytes that are no UTF-8", "Save the file as UTF-8 without a byte order mark, with line feeds."},
-		{"character", e, "a control character", "Remove it."},
+		{"encoding", w, "a byte order mark, lone carriage returns, or bytes that are no UTF-8", "Save the file as UTF-8 without a byte order mark, with line feeds."},
+		{"character", w, "a control character", "Remove it."},
 		{"line-length", e, "a line of more than 64 KiB", "Split the line."},
 		{"too-many", w, "more findings than are shown", "Mend those that are shown first."},
 		{"not-checked", w, "a check gave up, for the policy is too entangled", "Nothing need be wrong; less was looked at than usual."},
 		{"suppression", w, "a comment that is meant for check and does nothing", "Write # securefiles:ignore RULE: reason above the line, or remove the comment."},
 
 		// Lines.
-		{"line-type", e, "a line that begins with nothing that the model defines", "Begin a line with p, g or #, in lower case, and separate its fields by commas."},
+		{"line-type", w, "a line that begins with nothing that the model defines", "Begin a line with p, g or #, in lower case, and separate its fields by commas."},
 		{"field-count", e, "a line with more or fewer fields than the model has", "Give the line the fields of policy_definition; put a field with a comma into double quotes."},
-		{"empty", e, "an empty field", "Fill it in."},
-		{"blank", e, "a blank at an end of a field", "Remove it: it would be part of the name."},
-		{"comment", e, "a comment behind a line", "Put it on a line of its own: it would be part of the field."},
-		{"quotes", e, "quotes that do not do what they seem to", "Put double quotes around the whole field, or none; double a quote inside."},
-		{"comma", e, "a line that Casbin would drop as a duplicate, because of its commas", "Write it without the commas, for instance with a pattern."},
-		{"effect", e, "an effect that is neither allow nor deny, or that the model ignores", "Write allow or deny, in lower case."},
+		{"empty", w, "an empty field", "Fill it in."},
+		{"blank", w, "a blank at an end of a field", "Remove it: it would be part of the name."},
+		{"comment", w, "a comment behind a line", "Put it on a line of its own: it would be part of the field."},
+		{"quotes", w, "quotes that do not do what they seem to", "Put double quotes around the whole field, or none; double a quote inside."},
+		{"comma", w, "a line that Casbin would drop as a duplicate, because of its commas", "Write it without the commas, for instance with a pattern."},
+		{"effect", w, "an effect that is neither allow nor deny, or that the model ignores", "Write allow or deny, in lower case."},
 		{"priority", e, "a priority that is no whole number", "Write a whole number."},
 		{"duplicate", w, "a line that stands there twice", "Remove one."},
 
 		// Who.
-		{"role-unused", e, "a role that is given to somebody and that no line uses", "Correct the name, or the order of the two names."},
+		{"role-unused", w, "a role that is given to somebody and that no line uses", "Correct the name, or the order of the two names, or remove the line."},
 		{"role-name", e, "a role that nobody can be given", "Give a role; groups come from an identity source."},
 		{"role-tree", e, "roles that form no tree, where the model ranks them", "Give each name one role."},
 		{"role-cycle", w, "roles that have each other", "Remove the link that is the wrong way round."},
@@ -70,7 +87,7 @@ func Rules() []Rule {
 		{"pattern-download", w, "a pattern that begins with the download's own URL", "Leave the URL out: paths begin below it."},
 		{"pattern-variable", w, "$sub or $group where it stands for nobody, or something else in its place", "Write $sub or $group as a whole segment of the path."},
 		{"pattern-encoded", w, "a pattern that is written like a URL", "Write the character itself, and no query."},
-		{"pattern-alternative", e, "a | that splits a pattern of keyMatch2 to keyMatch5", "Write a line for each half."},
+		{"pattern-alternative", w, "a | that splits a pattern of keyMatch2 to keyMatch5", "Write a line for each half."},
 		{"pattern-rest", w, "text after the * of keyMatch or inside a name, which counts for nothing", "End the pattern or the segment there, or use globMatch in the model."},
 		{"pattern-prefix", w, "a * of keyMatch that also covers longer names", "End the pattern with /*."},
 		{"pattern-star", w, "a * of keyMatch2 to keyMatch5 that repeats a letter", "Use /* alone, or globMatch in the model."},
@@ -104,12 +121,12 @@ func Rules() []Rule {
 
 		// Models.
 		{"model-syntax", e, "a model that Casbin reads in another way than it is written", "Mend the line."},
-		{"model-comment", e, "a comment behind a setting, which cuts the setting short", "Put it on a line of its own."},
-		{"model-section", e, "a section or a key that is missing, unknown or empty", "Give the model the sections of securefiles init."},
+		{"model-comment", judged, "a comment behind a setting, which cuts the setting short", "Put it on a line of its own."},
+		{"model-section", w, "a section or a key that is missing, unknown or empty", "Give the model the sections of securefiles init."},
 		{"model-duplicate", e, "something that stands there twice, of which the last would win", "Remove one."},
 		{"model-request", e, "a name in request_definition that no request has", "Use sub, obj, act, dom, ip, host."},
 		{"model-policy", e, "a name in policy_definition that means nothing", "Call the effect eft and the priority priority."},
-		{"model-roles", e, "a role definition that Casbin passes over, or that is not supported", "Define g = _, _, or g = _, _, _ with domains, and ask it in the matcher."},
+		{"model-roles", w, "a role definition that Casbin passes over, or that is not supported", "Define g = _, _, or g = _, _, _ with domains, and ask it in the matcher."},
 		{"model-effect", w, "an effect that does not do what it seems to", "Use one of Casbin's five, to the letter, and give policy_definition an eft."},
 		{"model-matcher", e, "a matcher that fails or that means something else", "Mend the expression."},
 		{"model-literal", e, "a literal that Casbin would change", "Put the text into the policy."},
@@ -117,7 +134,10 @@ func Rules() []Rule {
 		{"model-superuser", w, "an alternative for which every line matches, those that deny too", "Add && p.eft == \"allow\" to it."},
 		{"model-open", w, "a way to match that does not ask who, or not for what", "Ask r.sub and r.obj in each alternative; put alternatives of one part into parentheses."},
 		{"model-unused", w, "a name that the matcher never asks", "Ask it in the matcher, or remove it."},
+	} {
+		rules = append(rules, Rule{r.id, r.least, r.ignorable, r.summary, r.remedy})
 	}
+	return rules
 }
 
 // findRule returns the rule with an id.

@@ -5,8 +5,10 @@
 package finding
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -65,7 +67,8 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s: %s: %s [%s]", place, f.Severity, f.Message, f.Rule)
 }
 
-// MaxFindings bounds a report: after so many, the rest is like them.
+// MaxFindings bounds the errors of a report, and its warnings: after so many, the
+// rest is like them.
 const MaxFindings = 100
 
 // A LoadError says why a version is not served.
@@ -85,17 +88,20 @@ func (e *LoadError) Error() string {
 // Report collects findings about one file.
 type Report struct {
 	File     string
+	Ignores  Ignores // comments that take findings back
 	findings []Finding
 	Errors   int
+	warnings int
 	dropped  int
 }
 
 // Add adds a finding about a place of the file; a line or column of 0 is none.
 func (r *Report) Add(severity Severity, line, column int, rule, format string, args ...any) {
-	if severity == SeverityError {
-		r.Errors++
+	count := &r.Errors
+	if severity == SeverityWarning {
+		count = &r.warnings
 	}
-	if len(r.findings) >= MaxFindings {
+	if *count++; *count > MaxFindings { // warnings hide no error
 		r.dropped++
 		return
 	}
@@ -109,13 +115,25 @@ func (r *Report) Fail(line int, rule, format string, args ...any) {
 	r.Add(SeverityError, line, 0, rule, format, args...)
 }
 
+// Judge adds an error that is a judgement about what somebody meant: a comment
+// above the line makes a warning of it, and what the line says is served.
+func (r *Report) Judge(line, column int, rule, format string, args ...any) {
+	severity := SeverityError
+	if slices.Contains(r.Ignores.at[line], rule) {
+		severity = SeverityWarning
+	}
+	r.Add(severity, line, column, rule, format, args...)
+}
+
 // Warn adds a warning.
 func (r *Report) Warn(line int, rule, format string, args ...any) {
 	r.Add(SeverityWarning, line, 0, rule, format, args...)
 }
 
-// All returns the findings, with a last one that counts those left out.
+// All returns the findings in the order of their lines, what has none last, and
+// behind them one that counts those left out.
 func (r *Report) All() []Finding {
+	slices.SortStableFunc(r.findings, func(a, b Finding) int { return cmp.Compare(uint(a.Line)-1, uint(b.Line)-1) })
 	if r.dropped == 0 {
 		return r.findings
 	}

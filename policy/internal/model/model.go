@@ -13,6 +13,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -67,6 +68,7 @@ type Model struct {
 	// whatever the lines say.
 	AsksPolicy bool
 	Roles      map[string]int // role definitions (g, g2, …): how many fields each has
+	Others     []string       // types of p lines that only an application asks: p2, p3, …
 	Warnings   []finding.Finding
 
 	subjects int // how often m asks r.sub
@@ -110,6 +112,11 @@ func (p *modelParser) parse(text string) *Model {
 		return nil
 	}
 	m := &Model{File: p.File, Text: text, casbin: parsed, Roles: map[string]int{}}
+	for kind := range parsed["p"] {
+		if kind != "p" {
+			m.Others = append(m.Others, kind)
+		}
+	}
 	p.request(m)
 	p.policy(m)
 	p.roles(m)
@@ -184,6 +191,7 @@ func (p *modelParser) scan(text string) {
 		line = strings.TrimSpace(line)
 		isSection := len(line) > 1 && line[0] == '[' && line[len(line)-1] == ']'
 		if line == "" || line[0] == '#' || line[0] == ';' || isSection {
+			p.Ignores.Comment([]byte(line))
 			if pending.line != 0 {
 				p.Fail(number, "model-syntax", "an empty line, a comment or a section breaks a setting that \\ continues")
 				flush()
@@ -199,16 +207,20 @@ func (p *modelParser) scan(text string) {
 			}
 			continue
 		}
-		if i := strings.IndexAny(line, "#;"); i >= 0 {
-			p.Fail(number, "model-comment", "%q cuts the line short, and what follows it counts for nothing: put comments on lines of their own", line[i])
-		}
 		if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
 			p.Fail(number, "model-syntax", "holds a control character")
 		}
 		if pending.line == 0 {
 			pending.line = number
+			p.Ignores.Line(number)
 		}
 		body, continues := strings.CutSuffix(line, `\`)
+		if i := strings.IndexAny(body, "#;"); i >= 0 {
+			if continues || !isComment(pending.value+body[:i], body[i+1:]) {
+				p.Judge(pending.line, 0, "model-comment", "%q cuts the line short, and what follows it counts for nothing: put comments on lines of their own", body[i])
+			}
+			body = body[:i]
+		}
 		pending.value += strings.TrimSpace(body) + " "
 		if !continues {
 			flush()
@@ -230,10 +242,20 @@ func goesOn(above, line string) bool {
 	return strings.Count(above, "(") > strings.Count(above, ")") || line[0] == ')' || found && strings.ContainsAny(strings.TrimSpace(key), ".( ")
 }
 
+// isComment reports whether what follows a # or ; in a setting is nothing but words
+// about it: without it, the setting means what it means with it.
+func isComment(setting, rest string) bool {
+	rest = strings.TrimSpace(rest)
+	return strings.Count(setting, `"`)%2 == 0 && strings.Count(setting, "'")%2 == 0 &&
+		!strings.ContainsAny(rest, `&|=()<>!\`) && !strings.HasPrefix(rest, ",") && !strings.HasPrefix(rest, ".")
+}
+
 func (p *modelParser) section(name string, line int) {
+	p.Ignores.Line(line)
 	keys := sectionKeys()
 	if _, ok := keys[name]; !ok {
-		p.Fail(line, "model-section", "[%s] is no section of a model: there are %s", finding.Quoted(name), strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+		p.Warn(line, "model-section", "[%s] is no section of a model, and Casbin passes over it: there are %s", finding.Quoted(name), strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+		return
 	}
 	if _, ok := p.sections[name]; ok {
 		p.Fail(line, "model-duplicate", "[%s] stands here a second time: Casbin would let the last setting win", finding.Quoted(name))
@@ -254,22 +276,40 @@ func (p *modelParser) settings() {
 		}
 		if len(p.sections[section]) == 0 {
 			p.Fail(0, "model-section", "[%s] is missing, or holds nothing", section)
+			continue
 		}
-		for i, s := range p.sections[section] {
+		key, seen := keys[section], map[string]bool{}
+		for _, s := range p.sections[section] {
+			other := s.key != key && !anotherContext(key, s.key)
 			switch {
-			case s.key != keys[section]:
-				p.Fail(s.line, "model-section", "[%s] holds %q: the service asks %s alone", section, finding.Shorten(s.key), keys[section])
-			case s.value == "":
-				p.Fail(s.line, "model-section", "%s is empty", s.key)
-			case i > 0:
+			case seen[s.key] && !other:
 				p.Fail(s.line, "model-duplicate", "%s stands here a second time: Casbin would let the last one win", s.key)
+			case other:
+				p.Warn(s.line, "model-section", "[%s] holds %q, and Casbin passes over it: the service asks %s", section, finding.Shorten(s.key), key)
+			case s.value == "" && s.key == key:
+				p.Fail(s.line, "model-section", "%s is empty", s.key)
 			}
+			seen[s.key] = true
+		}
+		if !seen[key] {
+			p.Fail(p.sections[section][0].line, "model-section", "[%s] holds no %s", section, key)
 		}
 	}
 }
 
-// one returns the only setting of a section.
-func (p *modelParser) one(section string) setting { return p.sections[section][0] }
+// anotherContext reports whether a key defines what an application asks in a context
+// of its own: r2, p2, e2, m2. Casbin's Enforce, and the service, ask none of these.
+func anotherContext(key, other string) bool {
+	number, ok := strings.CutPrefix(other, key)
+	n, err := strconv.Atoi(number)
+	return ok && err == nil && n > 1 && strconv.Itoa(n) == number
+}
+
+// one returns the setting of a section that is asked.
+func (p *modelParser) one(section string) setting {
+	key := sectionKeys()[section]
+	return p.sections[section][slices.IndexFunc(p.sections[section], func(s setting) bool { return s.key == key })]
+}
 
 func fields(value string) []string {
 	var out []string
@@ -306,7 +346,7 @@ func (p *modelParser) policy(m *Model) {
 		if lower := strings.ToLower(f); f != "eft" && (lower == "eft" || lower == "effect") {
 			p.Fail(s.line, "model-policy", "%q is not read as the effect, and every line would allow: call it eft", f)
 		}
-		if f != "priority" && strings.EqualFold(f, "priority") {
+		if f != "priority" && strings.EqualFold(f, "priority") && strings.Contains(strings.ToLower(m.casbin["e"]["e"].Value), "priority") {
 			p.Fail(s.line, "model-policy", "%q is not read as the priority, and the file's order would count: call it priority", f)
 		}
 	}
@@ -328,17 +368,10 @@ func (p *modelParser) roles(m *Model) {
 		}
 	}
 	// Casbin looks for g, g2, g3, … and stops at the first that is missing.
-	found := map[string]bool{}
-	for i := 1; i <= len(m.Roles); i++ {
-		name := "g"
-		if i > 1 {
-			name = fmt.Sprintf("g%d", i)
-		}
-		found[name] = true
-	}
 	for _, s := range p.sections["role_definition"] {
-		if _, ok := m.Roles[s.key]; ok && !found[s.key] {
-			p.Fail(s.line, "model-roles", "%s would be passed over: role definitions are g, g2, g3, … without a gap", finding.Quoted(s.key))
+		if _, ok := m.Roles[s.key]; ok && m.casbin["g"][s.key] == nil {
+			p.Warn(s.line, "model-roles", "%s is passed over: role definitions are g, g2, g3, … without a gap", finding.Quoted(s.key))
+			delete(m.Roles, s.key)
 		}
 	}
 }
@@ -407,12 +440,6 @@ func (p *modelParser) matcher(m *Model) {
 func (p *modelParser) unused(line int, m *Model) {
 	if m.Evaluates {
 		return // a rule of the policy may ask it
-	}
-	for _, kind := range slices.Sorted(maps.Keys(m.Roles)) {
-		asked := slices.ContainsFunc(m.Root.Calls, func(c Call) bool { return c.Function == kind })
-		if !asked && m.Effect != SubjectPriority {
-			p.Fail(line, "model-roles", "the matcher never asks %s(…), so its lines grant nothing: ask it, or remove it from [role_definition]", kind)
-		}
 	}
 	for _, f := range m.Request {
 		if !m.Root.Asks(f) {

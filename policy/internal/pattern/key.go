@@ -525,9 +525,7 @@ func (k *keys) problems(pattern string, all bool) []Problem {
 	}
 	brackets := false
 	if i := alternation(text); i >= 0 {
-		p := tooWide("pattern-alternative", "%s reads it as the two halves around |, the first covering all that begins with it and the second all that ends with it: write two lines", k.name)
-		p.Deny = finding.SeverityError
-		add(p)
+		add(tooWide("pattern-alternative", "%s reads it as the two halves around |, the first covering all that begins with it and the second all that ends with it: write two lines", k.name))
 	}
 	if m := plainGroup.FindString(text); m != "" {
 		brackets = true

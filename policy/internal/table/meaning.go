@@ -23,7 +23,7 @@ func (l *loader) refuseMeanings() {
 			}
 			for _, p := range shape.Func.Problems(l.out.Symbols.Text(s), false) {
 				if l.denies(row) && p.Deny == finding.SeverityError || !l.denies(row) && p.Allow == finding.SeverityError {
-					l.Fail(int(rows.Lines[row]), p.Rule, "%s %q: %s", l.model.Policy[col], finding.Shorten(l.out.Symbols.Text(s)), p.Message)
+					l.Judge(int(rows.Lines[row]), 0, p.Rule, "%s %q: %s", l.model.Policy[col], finding.Shorten(l.out.Symbols.Text(s)), p.Message)
 				}
 			}
 		}
@@ -39,7 +39,7 @@ func (l *loader) refuseMeanings() {
 				bad[s] = why
 			}
 			if why != "" && l.denies(row) {
-				l.Fail(int(rows.Lines[row]), "action", "%s", ActionMessage(l.model, a.Column, why))
+				l.Judge(int(rows.Lines[row]), 0, "action", "%s", ActionMessage(l.model, a.Column, why))
 			}
 		}
 	}
@@ -50,14 +50,14 @@ func (l *loader) refuseMeanings() {
 		}
 		for row, subject := range rows.Cols[shape.Names] {
 			if subject == s && l.denies(row) {
-				l.Fail(int(rows.Lines[row]), "pattern-variable", "%q is nobody's name, so this denies nothing: it stands for names in patterns of the path alone", name)
+				l.Judge(int(rows.Lines[row]), 0, "pattern-variable", "%q is nobody's name, so this denies nothing: it stands for names in patterns of the path alone", name)
 			}
 		}
 	}
 	if star, ok := l.out.Symbols.Lookup("*"); ok && shape.Names >= 0 && !slices.Contains(shape.Spared[shape.Names], "*") {
 		for row, s := range rows.Cols[shape.Names] {
 			if s == star && l.denies(row) {
-				l.Fail(int(rows.Lines[row]), "subject-everyone", "%q is nobody's name, so this denies nothing: everybody is %s", "*", authz.GroupAnyone)
+				l.Judge(int(rows.Lines[row]), 0, "subject-everyone", "%q is nobody's name, so this denies nothing: everybody is %s", "*", authz.GroupAnyone)
 			}
 		}
 	}

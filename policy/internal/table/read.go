@@ -71,6 +71,10 @@ type loader struct {
 	raw    []byte   // that line
 	fields [][]byte // of that line
 	row    []Symbol // of that line
+	doubts []doubt  // about that line
+
+	doubtful []roleDoubt // about g lines
+	others   bool        // lines of p2 and the like have been told of
 
 	rows   hashTable             // the rows so far, by their symbols
 	edges  map[string]*hashTable // the edges so far
@@ -122,12 +126,15 @@ func (l *loader) line(raw []byte) {
 		return
 	}
 	if text[0] == '#' {
+		l.Ignores.Comment(text)
 		// Casbin would take everything up to the next line feed for comment.
 		if i := bytes.IndexByte(text, '\r'); i >= 0 {
 			l.refuse(l.column(text[i:]), "encoding", "holds a carriage return inside: save the file with line feeds")
 		}
 		return
 	}
+	l.Ignores.Line(int(l.number))
+	l.doubts = l.doubts[:0]
 	if !l.characters(text) || !l.split(text) {
 		return
 	}
@@ -138,6 +145,13 @@ func (l *loader) line(raw []byte) {
 	}
 	if _, ok := l.model.Roles[string(kind)]; ok {
 		l.roleLine(string(kind), fields)
+		return
+	}
+	if slices.Contains(l.model.Others, string(kind)) {
+		if !l.others {
+			l.others = true
+			l.Add(finding.SeverityWarning, int(l.number), l.fieldColumn(0), "line-type", "lines of %s are an application's, in a context of its own: as Casbin's Enforce does, the service asks p alone", kind)
+		}
 		return
 	}
 	kinds := append([]string{"p"}, slices.Sorted(maps.Keys(l.model.Roles))...)
@@ -177,7 +191,8 @@ func FieldColumn(line []byte, field int) int {
 	return column(line, bytes.TrimLeftFunc(rest, unicode.IsSpace))
 }
 
-// characters refuses bytes that cannot be seen or that no path can hold.
+// characters looks for bytes that cannot be seen or that no path can hold. It is
+// false where the line cannot be taken apart.
 func (l *loader) characters(text []byte) bool {
 	ascii := true
 	for i, c := range text {
@@ -185,7 +200,8 @@ func (l *loader) characters(text []byte) bool {
 			if c == '\r' {
 				l.refuse(l.column(text[i:]), "encoding", "holds a carriage return inside: save the file with line feeds")
 			} else {
-				l.refuse(l.column(text[i:]), "character", "holds the control character %q", rune(c))
+				l.doubt(l.column(text[i:]), 0, "character", "holds the control character %q", rune(c))
+				return true
 			}
 			return false
 		}
@@ -198,11 +214,11 @@ func (l *loader) characters(text []byte) bool {
 		r, size := utf8.DecodeRune(text[i:])
 		switch {
 		case r == utf8.RuneError && size == 1:
-			l.refuse(l.column(text[i:]), "encoding", "is not valid UTF-8")
-			return false
+			l.doubt(l.column(text[i:]), 0, "encoding", "is not valid UTF-8")
+			return true
 		case 0x80 <= r && r <= 0x9f || r == '\u2028' || r == '\u2029' || r == '\ufeff':
-			l.refuse(l.column(text[i:]), "character", "holds the control character %q", r)
-			return false
+			l.doubt(l.column(text[i:]), 0, "character", "holds the control character %q", r)
+			return true
 		}
 		i += size
 	}
@@ -220,9 +236,11 @@ func (l *loader) split(text []byte) bool {
 		field = bytes.TrimLeft(field, " \t")
 		// Casbin would pass over a no-break space in front of a field, but
 		// not behind it.
-		if r, _ := utf8.DecodeRune(field); r >= utf8.RuneSelf && unicode.IsSpace(r) {
-			l.refuse(l.column(text), "blank", "%q begins with a blank that is no ordinary space: write a space, or none", finding.Shorten(field))
-			return false
+		if r, _ := utf8.DecodeRune(field); unicode.IsSpace(r) {
+			if r >= utf8.RuneSelf { // others are control characters
+				l.doubt(l.column(text), len(l.fields), "blank", "%q begins with a blank that is no ordinary space: write a space, or none", finding.Shorten(field))
+			}
+			field = bytes.TrimLeftFunc(field, unicode.IsSpace)
 		}
 		l.fields = append(l.fields, field)
 		if !more {
@@ -251,8 +269,8 @@ func (l *loader) splitQuoted(text []byte) bool {
 	return true
 }
 
-// check refuses fields that do not say what they seem to say. The names are
-// those of the fields after the line's type.
+// check looks for fields that do not say what they seem to say, and is false where
+// their number is wrong. The names are those of the fields after the line's type.
 func (l *loader) check(fields [][]byte, names []string) bool {
 	if len(fields) != len(names) {
 		hint := ""
@@ -264,19 +282,19 @@ func (l *loader) check(fields [][]byte, names []string) bool {
 	}
 	for i, f := range fields {
 		last := i == len(fields)-1 && i != l.eft
+		doubt := func(rule, format string, args ...any) {
+			l.doubt(l.fieldColumn(i+1), i+1, rule, format, args...)
+		}
 		switch {
 		case len(f) == 0:
-			l.refuse(l.fieldColumn(i+1), "empty", "%s is empty", names[i])
+			doubt("empty", "%s is empty", names[i])
 		case len(f) != len(bytes.TrimSpace(f)):
-			l.refuse(l.fieldColumn(i+1), "blank", "%s %q has a blank at an end, which becomes part of the name: remove it", names[i], finding.Shorten(f))
+			doubt("blank", "%s %q has a blank at an end, which becomes part of the name: remove it", names[i], finding.Shorten(f))
 		case len(f) > 1 && f[0] == '\'' && f[len(f)-1] == '\'':
-			l.refuse(l.fieldColumn(i+1), "quotes", "%s %q: single quotes become part of the name; double quotes do not", names[i], finding.Shorten(f))
+			doubt("quotes", "%s %q: single quotes become part of the name; double quotes do not", names[i], finding.Shorten(f))
 		case last && (bytes.Contains(f, []byte(" #")) || bytes.Contains(f, []byte("\t#"))):
-			l.refuse(l.fieldColumn(i+1), "comment", "%s %q: a comment becomes part of the field; put it on a line of its own", names[i], finding.Shorten(f))
-		default:
-			continue
+			doubt("comment", "%s %q: a comment becomes part of the field; put it on a line of its own", names[i], finding.Shorten(f))
 		}
-		return false
 	}
 	return true
 }
@@ -285,7 +303,11 @@ func (l *loader) policyLine(fields [][]byte) {
 	if !l.check(fields, l.model.Policy) {
 		return
 	}
-	if l.eft >= 0 && !l.checkEffect(fields[l.eft]) {
+	errors := l.Errors
+	if l.eft >= 0 {
+		l.checkEffect(fields[l.eft])
+	}
+	if l.judgeRow(fields); l.Errors > errors {
 		return
 	}
 	if l.priority >= 0 {
@@ -313,6 +335,7 @@ func (l *loader) policyLine(fields [][]byte) {
 		return
 	}
 	if l.swallowed("p", fields) {
+		l.judgeRow(fields)
 		return
 	}
 	for i, s := range l.row {
@@ -322,27 +345,28 @@ func (l *loader) policyLine(fields [][]byte) {
 	l.rows.insert(hash, uint32(len(l.out.Rows.Lines)-1))
 }
 
-func (l *loader) checkEffect(effect []byte) bool {
+// checkEffect looks for effects that Casbin, or the model, passes over.
+func (l *loader) checkEffect(effect []byte) {
 	switch {
 	case string(effect) != "allow" && string(effect) != "deny":
+		if len(effect) != len(bytes.TrimSpace(effect)) || len(effect) == 0 {
+			return // it is told of
+		}
 		hint := ""
 		if bytes.IndexByte(effect, '#') >= 0 {
 			hint = "; put the comment on a line of its own"
 		}
-		l.refuse(l.fieldColumn(l.eft+1), "effect", "the effect is %q, which Casbin would ignore: write allow or deny%s", finding.Shorten(effect), hint)
-		return false
+		l.doubt(l.fieldColumn(l.eft+1), l.eft+1, "effect", "the effect is %q, which Casbin would ignore: write allow or deny%s", finding.Shorten(effect), hint)
 	case string(effect) == "deny" && l.model.Effect == model.AllowOverride:
-		l.refuse(l.fieldColumn(l.eft+1), "effect", "the model's effect looks for allow alone, so this deny denies nothing: give the model an effect that looks for deny too")
-		return false
+		l.Judge(int(l.number), l.fieldColumn(l.eft+1), "effect", "the model's effect looks for allow alone, so this deny denies nothing: give the model an effect that looks for deny too")
 	}
-	return true
 }
 
 func (l *loader) roleLine(kind string, fields [][]byte) {
 	if !l.check(fields, []string{"name", "role", "domain"}[:l.model.Roles[kind]]) {
 		return
 	}
-	if kind == "g" && (fields[1][0] == '@' || string(fields[1]) == authz.Anonymous) {
+	if kind == "g" && (bytes.HasPrefix(fields[1], []byte("@")) || string(fields[1]) == authz.Anonymous) {
 		l.refuse(l.fieldColumn(2), "role-name", "nobody can be given %q here: names with @ are groups of an identity source, and %s is whoever has no credentials", finding.Shorten(fields[1]), authz.Anonymous)
 		return
 	}
@@ -351,6 +375,7 @@ func (l *loader) roleLine(kind string, fields [][]byte) {
 	if len(fields) == 3 {
 		edge.Domain = l.out.Symbols.internBytes(fields[2])
 	}
+	l.judgeEdge(kind, edge)
 	hash, known := hashSymbols(edge.Name, edge.Role, edge.Domain), l.out.Edges[kind]
 	first, ok := l.edges[kind].find(hash, func(i uint32) bool {
 		return known[i].Name == edge.Name && known[i].Role == edge.Role && known[i].Domain == edge.Domain
@@ -360,6 +385,7 @@ func (l *loader) roleLine(kind string, fields [][]byte) {
 		return
 	}
 	if l.swallowed(kind, fields) {
+		l.judgeEdge(kind, edge)
 		return
 	}
 	l.out.Edges[kind] = append(known, edge)
@@ -370,15 +396,16 @@ func (l *loader) duplicate(first uint32) {
 	l.Warn(int(l.number), "duplicate", "says what line %d says: remove one", first)
 }
 
-// swallowed refuses a line that Casbin would take for another one and drop:
-// it compares fields joined by commas.
+// swallowed drops a line that Casbin would take for another one and drop: it
+// compares fields joined by commas.
 func (l *loader) swallowed(kind string, fields [][]byte) bool {
 	if !slices.ContainsFunc(fields, func(f []byte) bool { return bytes.IndexByte(f, ',') >= 0 }) {
 		return false
 	}
 	key := kind + "," + string(bytes.Join(fields, []byte{','}))
 	if first, ok := l.joined[key]; ok {
-		l.refuse(0, "comma", "Casbin would drop this line, because with its commas it reads like line %d", first)
+		l.doubts = l.doubts[:0]
+		l.doubt(0, 0, "comma", "Casbin would drop this line, because with its commas it reads like line %d", first)
 		return true
 	}
 	l.joined[key] = l.number
@@ -388,7 +415,7 @@ func (l *loader) swallowed(kind string, fields [][]byte) bool {
 // finish checks what takes the whole file, and puts the rows into the order in
 // which Casbin evaluates them.
 func (l *loader) finish() {
-	l.unusedRoles()
+	l.judgeRoles()
 	l.checkPatterns()
 	if l.Errors == 0 {
 		l.refuseMeanings()
@@ -397,34 +424,4 @@ func (l *loader) finish() {
 		l.sortBySubject()
 	}
 	l.out.sortByPriority(l.priority)
-}
-
-// unusedRoles refuses roles that are granted and then used by nothing: a
-// misspelt role, or a line with its names the wrong way round.
-func (l *loader) unusedRoles() {
-	if l.model.Evaluates || l.model.Effect == model.SubjectPriority {
-		return // a rule may name any role, and a role may be there for its rank alone
-	}
-	used := make([]bool, l.out.Symbols.Len())
-	for _, col := range l.out.Rows.Cols {
-		for _, s := range col {
-			used[s] = true
-		}
-	}
-	for _, text := range l.model.Texts {
-		if s, ok := l.out.Symbols.Lookup(text); ok {
-			used[s] = true
-		}
-	}
-	for _, kind := range slices.Sorted(maps.Keys(l.model.Roles)) {
-		passedOn := make([]bool, l.out.Symbols.Len())
-		for _, edge := range l.out.Edges[kind] {
-			passedOn[edge.Name] = true
-		}
-		for _, edge := range l.out.Edges[kind] {
-			if !used[edge.Role] && !passedOn[edge.Role] {
-				l.Fail(int(edge.Line), "role-unused", "no line uses the role %q, so this one grants nothing: is it misspelt, or are the two names the wrong way round?", finding.Shorten(l.out.Symbols.Text(edge.Role)))
-			}
-		}
-	}
 }

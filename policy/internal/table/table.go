@@ -158,6 +158,21 @@ func (r *Rows) reorder(order []int) {
 	r.Lines = lines
 }
 
+// Select returns a table with some of the rows.
+func (t *Table) Select(keep func(row int) bool) *Table {
+	rows := &Rows{Cols: make([][]Symbol, len(t.Rows.Cols))}
+	for row, line := range t.Rows.Lines {
+		if !keep(row) {
+			continue
+		}
+		rows.Lines = append(rows.Lines, line)
+		for c, col := range t.Rows.Cols {
+			rows.Cols[c] = append(rows.Cols[c], col[row])
+		}
+	}
+	return &Table{Symbols: t.Symbols, Rows: rows, Edges: t.Edges, Lines: t.Lines}
+}
+
 // A Edge is one g line: name has role, in a domain where the definition
 // has one (the symbol of "" otherwise).
 type Edge struct {

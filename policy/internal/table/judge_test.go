@@ -1,0 +1,145 @@
+package table
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"securefiles/policy/internal/finding"
+	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/world"
+)
+
+const judgedHead = "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = sub, obj, act, eft\n"
+
+// judgedModels are models beside those of testdata.
+func judgedModels(t *testing.T, name string) *model.Model {
+	t.Helper()
+	effect, roles := "some(where (p.eft == allow)) && !some(where (p.eft == deny))", "[role_definition]\ng = _, _\n"
+	matcher, ok := map[string]string{
+		"unasked":     "r.sub == p.sub && keyMatch(r.obj, p.obj) && r.act == p.act",
+		"reverse":     "r.sub == p.sub && keyMatch(r.obj, p.obj) && g(p.act, r.act)",
+		"joined":      `g(r.sub, "team-" + p.sub) && keyMatch(r.obj, p.obj) && r.act == p.act`,
+		"relation":    "g(r.sub, r.obj, p.sub) && r.act == p.act",
+		"negated":     `g(r.sub, p.sub) && keyMatch(r.obj, p.obj) && !g(r.sub, "suspended")`,
+		"contexts":    "g(r.sub, p.sub) && keyMatch(r.obj, p.obj) && r.act == p.act\nm2 = g(r2.sub, p2.sub)",
+		"withoutdeny": "g(r.sub, p.sub) && !(keyMatch(r.obj, p.obj)) && r.act == p.act",
+		"guarded":     `g(r.sub, p.sub) && keyMatch(r.obj, p.obj) && (p.act == "*" || regexMatch(r.act, p.act))`,
+	}[name]
+	if !ok {
+		return world.Model(t, name)
+	}
+	if name == "relation" {
+		roles = "[role_definition]\ng = _, _, _\n"
+	}
+	head := judgedHead
+	if name == "contexts" {
+		head += "p2 = sub, act\n"
+	}
+	m, err := model.Parse(name+".conf", head+roles+"[policy_effect]\ne = "+effect+"\n[matchers]\nm = "+matcher+"\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// An error keeps a version from being served only where it could let in more than
+// its author meant: the old version would go on serving, and with it what has just
+// been taken away.
+func TestWhatOnlyLocksOutIsServed(t *testing.T) {
+	const editors = "p, editor, /docs/**, read, allow\n"
+	for _, tt := range []struct{ name, model, text, want string }{
+		{"a role whose last line is gone", "default", editors + "g, alice, chief\n", "warning role-unused"},
+		{"a role whose last line is gone, where others are denied things", "default", editors + "p, intern, /docs/hr/**, read, deny\ng, alice, chief\n", "warning role-unused"},
+		{"a role whose last line is gone, of somebody who is denied things", "default", editors + "p, alice, /docs/hr/**, read, deny\ng, alice, chief\n", "warning role-unused"},
+		{"a role without a line yet, of another", "default", "p, Guest, /a/**, read, allow\ng, Admin, Owner\ng, Guest, Admin\n", "warning role-unused"},
+		{"a role that takes something away, misspelt", "default", editors + "p, banned, /**, read, deny\ng, bob, baned\n", "error role-unused"},
+		{"a role that takes something away, in capitals", "default", editors + "p, banned, /**, read, deny\ng, bob, Banned\n", "error role-unused"},
+		{"a role that the model asks nobody to have, misspelt", "negated", "p, editor, /docs/*, read, allow\ng, bob, suspendd\n", "error role-unused"},
+		{"a role that the model asks nobody to have", "negated", "p, editor, /docs/*, read, allow\ng, bob, suspended\n", ""},
+		{"numbered roles", "default", editors + "p, group1, /**, read, deny\ng, bob, group2\n", "warning role-unused"},
+		{"a blank in a line that allows", "default", "p, alice , /docs/**, read, allow\n", "warning blank"},
+		{"a blank in a line that denies", "default", editors + "p, alice , /docs/**, read, deny\n", "error blank"},
+		{"a blank in a line that allows all but a path", "withoutdeny", "p, alice, /docs/* , read, allow\n", "error blank"},
+		{"a no-break space in a line that allows", "default", "p, \u00a0alice, /docs/**, read, allow\n", "warning blank"},
+		{"a blank in a role that allows", "default", editors + "g, alice , editor\n", "warning blank"},
+		{"a blank in a role that takes something away", "default", editors + "p, banned, /docs/**, read, deny\ng, \"banned \", banned\n", "error blank"},
+		{"a blank behind a role that takes something away", "default", editors + "p, banned, /docs/**, read, deny\ng, alice, \"banned \"\n", "error blank"},
+		{"quotes in a line that allows", "default", "p, 'alice', /docs/**, read, allow\n", "warning quotes"},
+		{"quotes in a line that denies", "default", editors + "p, 'alice', /docs/**, read, deny\n", "error quotes"},
+		{"quotes that end nowhere", "default", "p, \"alice, /docs/**, read, allow\n", "error quotes"},
+		{"a control character in a line that allows", "default", "p, alice, /docs/\x01, read, allow\n", "warning character"},
+		{"a control character in a line that denies", "default", editors + "p, alice, /docs/\x01, read, deny\n", "error character"},
+		{"another encoding in a line that allows", "default", "p, alice, /docs/\xe9, read, allow\n", "warning encoding"},
+		{"another encoding in a line that denies", "default", editors + "p, alice, /docs/\xe9, read, deny\n", "error encoding"},
+		{"an empty field in a line that allows", "default", "p, alice, , read, allow\n", "warning empty"},
+		{"an empty field in a line that denies", "default", editors + "p, alice, , read, deny\n", "error empty"},
+		{"an empty expression", "regex", "p, alice, , read, allow\n", "error empty"},
+		{"a comment behind a role", "default", editors + "g, alice, editor # until June\n", "warning comment"},
+		{"a comment behind a role that takes something away", "default", editors + "p, banned, /docs/**, read, deny\ng, alice, banned # until June\n", "error comment"},
+		{"commas in a line that allows", "default", "p, \"alice,/f\", x, read, allow\np, alice, \"/f,x\", read, allow\n", "warning comma"},
+		{"commas in a line that denies", "default", editors + "p, \"alice,/f\", /x, read, deny\np, alice, \"/f,/x\", read, deny\n", "error comma"},
+		{"an effect in capitals, that allows", "default", "p, alice, /docs/**, read, Allow\n", "warning effect"},
+		{"an effect in capitals, that denies", "default", editors + "p, alice, /docs/**, read, Deny\n", "error effect"},
+		{"an effect that says neither", "default", editors + "p, alice, /docs/**, read, no\n", "error effect"},
+		{"a bar under keyMatch2, that allows", "keymatch2", "p, alice, /docs/*|/plans/*, read, allow\n", "error pattern-alternative"},
+		{"a bar under keyMatch2, that denies", "keymatch2", "p, alice, /docs/*|/plans/*, read, deny\n", ""},
+		{"roles asked the other way round", "reverse", "p, alice, /project/*, owner, allow\ng, owner, read\n", ""},
+		{"roles that are joined", "joined", "p, red, /docs/*, read, allow\ng, alice, team-red\n", ""},
+		{"roles that the request names", "relation", "p, owner, any, read, allow\ng, alice, /docs/a, owner\n", ""},
+		{"a resource group above one that has a line", "resource", "p, alice, reports, read, allow\ng2, /a/x.pdf, reports\ng2, reports, papers\n", "warning role-unused"},
+		{"roles that the matcher never asks", "unasked", "p, alice, /docs/*, read, allow\ng, alice, editor\ng, bob, editor\n", "warning role-unused"},
+		{"roles that the matcher never asks and lines deny things to", "unasked", "p, alice, /docs/*, read, allow\np, banned, /docs/*, read, deny\ng, alice, editor\ng, alice, banned\n", "warning role-unused, error role-unused"},
+		{"lines of another context", "contexts", "p, alice, /docs/*, read, allow\np2, alice, read\np2, bob, write\n", "warning line-type"},
+		{"lines of a context that the model has not", "contexts", "p, alice, /docs/*, read, allow\np3, alice, read\n", "error line-type"},
+		{"a value that a guard keeps away", "guarded", "p, alice, /docs/*, *, allow\n", ""},
+		{"a value that nothing keeps away", "guarded", "p, alice, /docs/*, **, allow\n", "error pattern"},
+	} {
+		_, findings := load(t, judgedModels(t, tt.model), tt.text)
+		var got []string
+		for _, f := range findings {
+			got = append(got, f.Severity.String()+" "+f.Rule)
+		}
+		if got := strings.Join(got, ", "); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A comment above the line takes back what is a judgement, and the line is served
+// as it stands; it takes back nothing else, and nothing in other lines.
+func TestErrorsThatAreJudgementsAreTakenBack(t *testing.T) {
+	const allows = "p, alice, /docs/**, read, allow\n"
+	for _, tt := range []struct{ name, text, want string }{
+		{"a judgement", allows + "# securefiles:ignore action: a word of our application\np, alice, /docs/**, READ, deny\n", "warning action"},
+		{"with a line between", allows + "# securefiles:ignore action: why\n\n# more\np, alice, /docs/**, READ, deny\n", "warning action"},
+		{"another rule", allows + "# securefiles:ignore effect: why\np, alice, /docs/**, READ, deny\n", "error action"},
+		{"another line", allows + "# securefiles:ignore action: why\np, alice, /docs/hr/**, read, deny\np, alice, /docs/**, READ, deny\n", "error action"},
+		{"without a reason", allows + "# securefiles:ignore action\np, alice, /docs/**, READ, deny\n", "error action"},
+		{"an effect that Casbin ignores", allows + "# securefiles:ignore effect: switched off\np, alice, /docs/hr/**, read, off\n", "warning effect"},
+		{"a role", allows + "p, banned, /**, read, deny\n# securefiles:ignore role-unused: banned is another one\ng, bob, band\n", "warning role-unused"},
+		{"what cannot be read", allows + "# securefiles:ignore field-count: why\np, alice, /docs/**, read\n", "error field-count"},
+		{"quotes that end nowhere", allows + "# securefiles:ignore quotes: why\np, \"alice, /docs/**, read, deny\n", "error quotes"},
+		{"what cannot be compiled", allows + "# securefiles:ignore pattern: why\np, alice, /docs/[, read, deny\n", "error pattern"},
+	} {
+		tab, findings, err := Read(t.Context(), "policy.csv", strings.NewReader(tt.text), world.Model(t, "default"))
+		var refused *finding.LoadError
+		if errors.As(err, &refused) {
+			findings = refused.Findings
+		}
+		if got := findings[0].Severity.String() + " " + findings[0].Rule; len(findings) != 1 || got != tt.want {
+			t.Errorf("%s: %v", tt.name, findings)
+		}
+		if served := tab != nil; served != strings.HasPrefix(tt.want, "warning") {
+			t.Errorf("%s: served: %t", tt.name, served)
+		}
+	}
+}
+
+// Warnings hide no error, however many there are.
+func TestWarningsHideNoError(t *testing.T) {
+	_, findings := load(t, world.Model(t, "default"), strings.Repeat("p, a, /, read, allow\n", 250)+"p, a, /, read, Deny\n")
+	if n := len(findings); n != finding.MaxFindings+2 || findings[n-2].Rule != "effect" || findings[n-2].Line != 251 {
+		t.Errorf("%d findings, the last %v", n, findings[n-2:])
+	}
+}
