@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/term"
 
+	"securefiles/internal/config"
 	"securefiles/internal/identity"
 	"securefiles/internal/terminal"
 	"securefiles/policy"
@@ -75,6 +77,7 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	if err != nil {
 		return err
 	}
+	findings = takeBack(c, findings, cmd.Disable)
 	findings = append(findings, lint.Check(ctx, p.Policy.Files, &check)...)
 	progress.done()
 	if err := cmd.print(env.Stdout, findings); err != nil {
@@ -91,16 +94,9 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 // configuration checks what is not the policy's, and notes what the policy is
 // to be compared with.
 func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, check *lint.Options) ([]policy.Finding, error) {
-	var findings []policy.Finding
+	findings := configFindings(p.Config)
 	add := func(severity policy.Severity, file, rule, message string) {
-		if severity == policy.SeverityWarning && slices.Contains(cmd.Disable, rule) {
-			return
-		}
-		i := slices.IndexFunc(checkRules(), func(r lint.Rule) bool { return r.ID == rule })
-		findings = append(findings, policy.Finding{File: file, Severity: severity, Rule: rule, Message: message, Remedy: checkRules()[i].Remedy})
-	}
-	for _, warning := range p.Config.Warnings {
-		add(policy.SeverityWarning, p.Config.File, "config", warning)
+		findings = append(findings, policy.Finding{File: file, Severity: severity, Rule: rule, Message: message})
 	}
 	broken := map[*identity.Source]error{}
 	for _, one := range identity.Split(p.Sources.Load(ctx)) {
@@ -153,10 +149,45 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 	return findings, nil
 }
 
+// configFindings are the warnings of a configuration.
+func configFindings(c *config.Config) []policy.Finding {
+	var findings []policy.Finding
+	for _, w := range c.Warnings {
+		f := policy.Finding{File: c.File, Line: w.Line, Severity: policy.SeverityWarning, Rule: "config", Message: w.Message}
+		if w.Unknown {
+			f.Rule = "environment"
+		}
+		findings = append(findings, f)
+	}
+	return findings
+}
+
+// takeBack drops what is disabled, and what comments of the configuration take back:
+// about another file, one above the line that names it.
+func takeBack(c *config.Config, findings []policy.Finding, disable []string) []policy.Finding {
+	rules := checkRules()
+	text, err := os.ReadFile(c.File)
+	if err != nil { // the defaults are in no file
+		text = nil
+	}
+	findings = lint.TakeBack(c.File, bytes.NewReader(text), rules, disable, findings, func(f policy.Finding) int {
+		if f.File != c.File {
+			return c.LineOf(f.File)
+		}
+		return f.Line
+	})
+	for i, f := range findings {
+		at := slices.IndexFunc(rules, func(r lint.Rule) bool { return r.ID == f.Rule })
+		findings[i].Remedy = rules[at].Remedy
+	}
+	return findings
+}
+
 // checkRules are the rules of a policy, and those of what stands around it.
 func checkRules() []lint.Rule {
 	return append(lint.Rules(),
 		lint.Rule{ID: "config", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a configuration that works and is unsafe", Remedy: "Do what the message says."},
+		lint.Rule{ID: "environment", Severity: policy.SeverityWarning, Ignorable: true, Summary: "an environment variable that names no key", Remedy: "Correct its name, or rename whatever else sets it."},
 		lint.Rule{ID: "secret-readable", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a secret that every user of the machine can read", Remedy: "Take the right to read it from others: chmod o= FILE."},
 		lint.Rule{ID: "world-writable", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a file that every user of the machine can change or replace", Remedy: "Take the right to write from others: chmod o-w FILE, or its directory."},
 		lint.Rule{ID: "jwks", Severity: policy.SeverityError, Summary: "a file of keys that cannot be used", Remedy: "Write the keys as a JSON Web Key Set."},

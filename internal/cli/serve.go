@@ -21,8 +21,10 @@ func (serveCommand) Run(ctx context.Context, env Env, all *commands) error {
 		return err
 	}
 	log := newLogger(env.Stderr, c.Log)
-	for _, w := range c.Warnings {
-		log.Warn(w)
+	for _, f := range takeBack(c, configFindings(c), nil) {
+		if f.Rule != "suppression" {
+			log.Warn(f.Message)
+		}
 	}
 	p, err := all.openWithSecrets(ctx, c, env, log)
 	if err != nil {

@@ -95,7 +95,7 @@ func TestRemoteUserIsAWarning(t *testing.T) {
 			t.Fatal(err)
 		}
 		c, err := Load(file, nil)
-		if err != nil || len(c.Warnings) != warnings || warnings == 1 && !strings.HasPrefix(c.Warnings[0], "identity[0].nginx_value: $remote_user is whom the client says it is") {
+		if err != nil || len(c.Warnings) != warnings || warnings == 1 && !strings.HasPrefix(c.Warnings[0].Message, "identity[0].nginx_value: $remote_user is whom the client says it is") {
 			t.Errorf("%s: %+v, %v", value, c, err)
 		}
 	}

@@ -56,10 +56,19 @@ type Config struct {
 
 	// File is the file that was read; empty for the embedded defaults.
 	File string `yaml:"-"`
-	// Warnings are for the operator; none stops the service.
-	Warnings []string `yaml:"-"`
+	// Warnings are for the operator; none stops the service. What comes from the
+	// environment has no line.
+	Warnings []Warning `yaml:"-"`
 
 	doc *strictyaml.Document // where values stand
+}
+
+// A Warning is about a value that works and is unsafe, or about a variable that names
+// no key.
+type Warning struct {
+	Line    int // from 1; 0 where it stands in no file
+	Message string
+	Unknown bool // it is about a variable that names no key
 }
 
 // Download is one guarded URL prefix.

@@ -115,7 +115,7 @@ func TestEnvironmentOverridesEveryKindOfScalar(t *testing.T) {
 		t.Errorf("overrides were lost: %+v", c)
 	}
 	if len(c.Warnings) != 0 {
-		t.Errorf("warnings: %q", c.Warnings)
+		t.Errorf("warnings: %v", c.Warnings)
 	}
 }
 
@@ -143,14 +143,14 @@ func TestBadEnvironmentIsNamed(t *testing.T) {
 
 func TestForeignVariableIsAWarningOnly(t *testing.T) {
 	c, err := Load("", []string{"SECUREFILES_PORT=tcp://10.0.0.1:80"})
-	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "SECUREFILES_PORT") {
+	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].Message, "SECUREFILES_PORT") {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }
 
 func TestLoginOverHTTPIsAWarning(t *testing.T) {
 	c, err := Load("", []string{"SECUREFILES_LOGIN_URL=http://auth.example.org/"})
-	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "login_url") {
+	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].Message, "SECUREFILES_LOGIN_URL: http:") {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -61,11 +62,59 @@ func (c *Config) At(path, problem string) error {
 func (c *Config) warn() {
 	for i, id := range c.Identity {
 		if id.NginxValue == "$remote_user" {
-			c.Warnings = append(c.Warnings, indexed("identity", i)+".nginx_value: $remote_user is whom the client says it is, unless auth_basic is on in every location that asks the service")
+			c.warnAt(indexed("identity", i)+".nginx_value", "$remote_user is whom the client says it is, unless auth_basic is on in every location that asks the service")
 		}
 	}
 	if strings.HasPrefix(c.LoginURL, "http://") {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("login_url %s: the network between sees passwords: use https, or a path of this site", c.LoginURL))
+		c.warnAt("login_url", fmt.Sprintf("%s: the network between sees passwords: use https, or a path of this site", c.LoginURL))
+	}
+}
+
+func (c *Config) warnAt(path, problem string) {
+	w := Warning{Message: path + ": " + problem}
+	var at *Error
+	if errors.As(c.At(path, problem), &at) {
+		w.Line, w.Message = at.Line, at.Message
+	}
+	c.Warnings = append(c.Warnings, w)
+}
+
+// LineOf returns the line of the file that names another file; 0 where none does.
+func (c *Config) LineOf(file string) int {
+	line := 0
+	named(reflect.ValueOf(c).Elem(), "", file, func(path string) {
+		var at *Error
+		if line == 0 && errors.As(c.At(path, ""), &at) {
+			line = at.Line
+		}
+	})
+	return line
+}
+
+// named visits the paths of values that name a file.
+func named(v reflect.Value, path, file string, visit func(path string)) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			field := v.Type().Field(i)
+			key := field.Tag.Get("yaml")
+			if key == "-" {
+				continue
+			}
+			at := strings.TrimPrefix(path+"."+key, ".")
+			if field.Tag.Get("path") == "file" && v.Field(i).String() == file {
+				visit(at)
+			}
+			named(v.Field(i), at, file, visit)
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			named(v.Elem(), path, file, visit)
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			named(v.Index(i), indexed(path, i), file, visit)
+		}
 	}
 }
 
@@ -93,7 +142,7 @@ func (c *Config) applyEnvironment(environ []string) (map[string]string, error) {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("environment variable %s names no configuration key: it has no effect", name))
+		c.Warnings = append(c.Warnings, Warning{Message: fmt.Sprintf("environment variable %s names no configuration key: it has no effect", name), Unknown: true})
 	}
 	return overridden, nil
 }

@@ -18,6 +18,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -70,7 +71,7 @@ const maxPerRule = 100
 // comment `# securefiles:ignore RULE: reason` above the line takes back warnings,
 // and errors that are judgements. Rules lists what it looks for.
 func Check(ctx context.Context, source policy.Source, opts *Options) []policy.Finding {
-	c := &checker{source: source}
+	c := &checker{source: source, rules: Rules()}
 	if opts != nil {
 		c.opts = *opts
 	}
@@ -85,7 +86,7 @@ func Check(ctx context.Context, source policy.Source, opts *Options) []policy.Fi
 		if errors.As(err, &place) {
 			unread.File, unread.Message = place.Path, "cannot be read: "+place.Err.Error()
 		}
-		return withRemedies([]policy.Finding{unread})
+		return c.withRemedies([]policy.Finding{unread})
 	default:
 		version := s.Version()
 		c.complete = true
@@ -135,9 +136,20 @@ func (r *watchedReader) Read(p []byte) (int, error) {
 type checker struct {
 	source   policy.Source
 	opts     Options
+	rules    []Rule
 	complete bool // nothing kept the linter from running
 	findings []policy.Finding
 	ignores  []*ignore
+}
+
+// TakeBack returns the findings that no comment of a file takes back. What does not
+// stand in the file itself belongs to a line of it: that which names another file, or
+// 0 for the file as a whole, whose comment stands above its first line. Comments that
+// take back nothing are findings too. The rules are those that comments may name.
+func TakeBack(file string, text io.Reader, rules []Rule, disable []string, findings []policy.Finding, line func(policy.Finding) int) []policy.Finding {
+	c := &checker{opts: Options{Disable: disable}, rules: rules, complete: true, findings: findings}
+	c.readFile(file, text)
+	return c.kept(func(f policy.Finding) (string, int) { return file, line(f) })
 }
 
 func (c *checker) report(part float64) {
@@ -147,10 +159,12 @@ func (c *checker) report(part float64) {
 }
 
 // An ignore is a comment that takes back the findings of one rule in the line
-// that follows. Where that is an error, loading has made a warning of it.
+// that follows, and above the first line those of the file as a whole. Where that is
+// an error, loading has made a warning of it.
 type ignore struct {
 	file         string
-	line, target int // target is 0 where no line follows
+	line, target int  // target is 0 where no line follows
+	first        bool // it is the file's first
 	rule         string
 	used         bool
 }
@@ -165,6 +179,16 @@ func (c *checker) read(ctx context.Context) {
 	defer func() { _ = text.Policy.Close() }() // it was only read
 	c.readFile(text.PolicyName, text.Policy)
 	c.readFile(text.ModelName, strings.NewReader(text.Model))
+	seen := map[string]bool{}
+	for _, f := range c.findings { // of users' files
+		if f.Rule == "user-is-role" && !seen[f.File] {
+			seen[f.File] = true
+			if users, err := os.Open(f.File); err == nil {
+				c.readFile(f.File, users)
+				_ = users.Close() // it was only read
+			}
+		}
+	}
 }
 
 func (c *checker) readFile(file string, r io.Reader) {
@@ -176,6 +200,7 @@ func (c *checker) readFile(file string, r io.Reader) {
 	}
 	in := bufio.NewReaderSize(io.LimitReader(r, table.MaxSize), table.MaxLine)
 	var pending []*ignore
+	first := true
 	for number := 1; ; number++ {
 		line, err := in.ReadSlice('\n')
 		if len(line) == 0 || err != nil && err != io.EOF {
@@ -186,11 +211,11 @@ func (c *checker) readFile(file string, r io.Reader) {
 			pending = append(pending, c.directive(file, number, text)...)
 			continue
 		}
-		if len(pending) > 0 && len(text) > 0 {
+		if len(text) > 0 {
 			for _, ig := range pending {
-				ig.target = number
+				ig.target, ig.first = number, first
 			}
-			pending = nil
+			pending, first = nil, false
 		}
 		for _, i := range at[number] {
 			place(&c.findings[i], line)
@@ -219,7 +244,7 @@ func (c *checker) directive(file string, line int, text []byte) []*ignore {
 	}
 	var found []*ignore
 	for _, rule := range rules {
-		switch r, ok := findRule(rule); {
+		switch r, ok := c.findRule(rule); {
 		case !ok:
 			complain("%q is no rule: securefiles check --rules lists them", finding.Shorten(rule))
 		case !r.Ignorable:
@@ -235,16 +260,39 @@ func (c *checker) directive(file string, line int, text []byte) []*ignore {
 // result drops what is disabled or taken back, and sorts the rest by file and
 // line.
 func (c *checker) result() []policy.Finding {
-	ignores := map[policy.Finding]*ignore{} // by file, line and rule alone
+	out := c.kept(func(f policy.Finding) (string, int) { return f.File, f.Line })
+	files := map[string]int{c.source.String(): 1} // the model first
+	slices.SortStableFunc(out, func(a, b policy.Finding) int {
+		return cmp.Or(cmp.Compare(files[a.File], files[b.File]), cmp.Compare(a.File, b.File), compareLines(a.Line, b.Line))
+	})
+	c.report(1)
+	return c.withRemedies(out)
+}
+
+// kept drops what is disabled or taken back. The place of a finding is where a
+// comment would stand.
+func (c *checker) kept(place func(policy.Finding) (file string, line int)) []policy.Finding {
+	type spot struct {
+		file string
+		line int
+		rule string
+	}
+	ignores := map[spot]*ignore{}
 	for _, ig := range c.ignores {
-		ignores[policy.Finding{File: ig.file, Line: ig.target, Rule: ig.rule}] = ig
+		if ig.target > 0 {
+			ignores[spot{ig.file, ig.target, ig.rule}] = ig
+		}
+		if ig.first {
+			ignores[spot{ig.file, 0, ig.rule}] = ig
+		}
 	}
 	var out []policy.Finding
 	for _, f := range c.findings {
 		if f.Severity != policy.SeverityError && slices.Contains(c.opts.Disable, f.Rule) {
 			continue
 		}
-		if ig, ok := ignores[policy.Finding{File: f.File, Line: f.Line, Rule: f.Rule}]; ok && f.Line > 0 {
+		file, line := place(f)
+		if ig, ok := ignores[spot{file, line, f.Rule}]; ok {
 			ig.used = true
 			if f.Severity != policy.SeverityError {
 				continue
@@ -257,20 +305,24 @@ func (c *checker) result() []policy.Finding {
 			out = append(out, policy.Finding{File: ig.file, Line: ig.line, Severity: policy.SeverityWarning, Rule: "suppression", Message: fmt.Sprintf("the next line has no finding of %s: remove this comment", ig.rule)})
 		}
 	}
-	files := map[string]int{c.source.String(): 1} // the model first
-	slices.SortStableFunc(out, func(a, b policy.Finding) int {
-		return cmp.Or(cmp.Compare(files[a.File], files[b.File]), cmp.Compare(a.File, b.File), compareLines(a.Line, b.Line))
-	})
-	c.report(1)
-	return withRemedies(out)
+	return out
+}
+
+// findRule returns the rule with an id.
+func (c *checker) findRule(id string) (Rule, bool) {
+	i := slices.IndexFunc(c.rules, func(r Rule) bool { return r.ID == id })
+	if i < 0 {
+		return Rule{}, false
+	}
+	return c.rules[i], true
 }
 
 // compareLines puts what has no line last.
 func compareLines(a, b int) int { return cmp.Compare(uint(a)-1, uint(b)-1) }
 
-func withRemedies(findings []policy.Finding) []policy.Finding {
+func (c *checker) withRemedies(findings []policy.Finding) []policy.Finding {
 	for i, f := range findings {
-		if r, ok := findRule(f.Rule); ok {
+		if r, ok := c.findRule(f.Rule); ok {
 			findings[i].Remedy = r.Remedy
 		}
 	}

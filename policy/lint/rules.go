@@ -1,10 +1,6 @@
 package lint
 
-import (
-	"slices"
-
-	"securefiles/policy"
-)
+import "securefiles/policy"
 
 // A Rule is one thing that Check looks for. docs/rules.md has a section for
 // each, with an example and its mend.
@@ -138,14 +134,4 @@ func Rules() []Rule {
 		rules = append(rules, Rule{r.id, r.least, r.ignorable, r.summary, r.remedy})
 	}
 	return rules
-}
-
-// findRule returns the rule with an id.
-func findRule(id string) (Rule, bool) {
-	rules := Rules()
-	i := slices.IndexFunc(rules, func(r Rule) bool { return r.ID == id })
-	if i < 0 {
-		return Rule{}, false
-	}
-	return rules[i], true
 }

@@ -19,6 +19,10 @@ func ParseIgnore(line []byte) (rules []string, problem string, ok bool) {
 	if !ok || !bytes.EqualFold(comment[:min(len(comment), len(directive))], []byte(directive)) {
 		return nil, "", false
 	}
+	// "# securefiles: which files are guarded" is for people.
+	if word := comment[len(directive):]; bytes.HasPrefix(word, []byte(" ")) && !bytes.HasPrefix(bytes.ToLower(bytes.TrimSpace(word)), []byte("ignore")) {
+		return nil, "", false
+	}
 	list, ok := strings.CutPrefix(string(comment), directive+"ignore ")
 	if !ok {
 		return nil, `"` + Quoted(string(comment)) + `" is not understood: ` + ignoreForm, true
