@@ -40,12 +40,20 @@ func (l *linter) lintPatterns() {
 		return
 	}
 	rows := l.table.Rows
+	resources := false // of an application have been told of: it has them all over
 	for row := range rows.Len() {
 		text := l.text(col, row)
 		if slices.Contains(l.shape.Spared[col], text) {
 			continue
 		}
 		for _, p := range l.shape.Func.Problems(text, true) {
+			if p.Rule == "pattern-unmatchable" && table.IsResource(text) {
+				if resources {
+					continue
+				}
+				resources = true
+				p.Message += "; an application's resources, which share the policy, are told of once"
+			}
 			l.warn(rows.Lines[row], col+1, p.Rule, "%s %q: %s", l.model.Policy[col], finding.Shorten(text), p.Message)
 		}
 		l.lintTree(row, col, text)

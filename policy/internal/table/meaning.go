@@ -18,12 +18,16 @@ func (l *loader) refuseMeanings() {
 	l.impossibleSubjects(shape)
 	if col := shape.Paths; col >= 0 {
 		for row, s := range rows.Cols[col] {
-			if slices.Contains(shape.Spared[col], l.out.Symbols.Text(s)) {
+			text := l.out.Symbols.Text(s)
+			if slices.Contains(shape.Spared[col], text) {
 				continue
 			}
-			for _, p := range shape.Func.Problems(l.out.Symbols.Text(s), false) {
+			for _, p := range shape.Func.Problems(text, false) {
+				if p.Rule == "pattern-unmatchable" && IsResource(text) && !l.meansPath(shape, text) {
+					continue
+				}
 				if l.denies(row) && p.Deny == finding.SeverityError || !l.denies(row) && p.Allow == finding.SeverityError {
-					l.Judge(int(rows.Lines[row]), 0, p.Rule, "%s %q: %s", l.model.Policy[col], finding.Shorten(l.out.Symbols.Text(s)), p.Message)
+					l.Judge(int(rows.Lines[row]), 0, p.Rule, "%s %q: %s", l.model.Policy[col], finding.Shorten(text), p.Message)
 				}
 			}
 		}
@@ -61,6 +65,38 @@ func (l *loader) refuseMeanings() {
 			}
 		}
 	}
+}
+
+// IsResource reports whether an object is a name that no path has, such as data2 or
+// project:42: that of a resource of an application which shares the policy.
+func IsResource(object string) bool { return !strings.ContainsAny(object, `/\*?[](){}|^$+%`) }
+
+// maxMeant bounds how many lines are looked at for a name.
+const maxMeant = 1 << 16
+
+// meansPath reports whether a deny for a name may be meant for a path: where other
+// lines allow that path, and none is about a name.
+func (l *loader) meansPath(shape *model.Outline, name string) bool {
+	column, looks := l.out.Rows.Cols[shape.Object], maxMeant
+	for row, s := range column {
+		if !l.denies(row) && IsResource(l.out.Symbols.Text(s)) {
+			return false
+		}
+	}
+	for row, s := range column {
+		if l.denies(row) {
+			continue
+		}
+		if looks--; looks < 0 {
+			return true
+		}
+		for _, path := range []string{"/" + name, "/" + name + "/x"} {
+			if ok, err := shape.Func.Match(path, l.out.Symbols.Text(s)); ok || err != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // isMeantAction reports whether a value that matches no action is meant for one.
