@@ -217,6 +217,24 @@ func TestExplainFollowsRolesInTheirDomain(t *testing.T) {
 	}
 }
 
+// Domains that are patterns are explained by the lines that have them.
+func TestExplainFollowsRolesThroughPatternsOfDomains(t *testing.T) {
+	model := strings.Replace(world.ModelText(t, "domain"), "r.dom == p.dom", "keyMatch(r.dom, p.dom)", 1)
+	s := storetest.OpenText(t, model, "p, admin, *, /**, read, allow\ng, alice, boss, *\ng, boss, admin, main*\n")
+	for domain, want := range map[string][]Step{"main": {{"alice", 0}, {"boss", 2}, {"admin", 3}}, "mainland": {{"alice", 0}, {"boss", 2}, {"admin", 3}}, "other": nil} {
+		q := world.Query("alice", "/x")
+		q.Domain = domain
+		x := explained(t, s, q)
+		var got []Step
+		if x.Allowed {
+			got = x.Deciding.Chain
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", domain, diff)
+		}
+	}
+}
+
 // What the service answers with an error is explained as the denial that it is.
 func TestExplainErrors(t *testing.T) {
 	s := storetest.OpenModel(t, "address", "p, alice, /**, read, 10.0.0.0/8, allow\np, bob, /**, read, 10.0.0.0/8, allow\n")

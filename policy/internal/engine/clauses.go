@@ -234,7 +234,7 @@ func (ev *Evaluator) Chain(calls []model.RoleCall, row int) []Hop {
 			h := Hop{Name: e.Symbols.Text(walked.Reached[at].Name)}
 			parent := walked.Reached[walked.Reached[at].Parent]
 			if parent.Name != table.NoSymbol && !(walked.Reached[at].Parent == 0 && slices.Contains(ev.Query.Principal.Groups, h.Name)) {
-				h.Edge, h.Given = EdgeKey{rc.Kind, parent.Name, walked.Reached[at].Name, domain}, true
+				h.Edge, h.Given = EdgeKey{rc.Kind, parent.Name, walked.Reached[at].Name, walked.Reached[at].Domain}, true
 			}
 			hops = append(hops, h)
 		}
@@ -247,15 +247,17 @@ func (ev *Evaluator) Chain(calls []model.RoleCall, row int) []Hop {
 
 // RoleDomain returns the domain that a call asks for in a row.
 func (ev *Evaluator) RoleDomain(c model.RoleCall, row int) (table.Symbol, bool) {
-	e := ev.engine
+	e, text := ev.engine, ""
 	switch {
 	case c.Domain == nil:
 		return e.Symbols.Lookup("")
 	case c.Domain.Column >= 0:
-		return e.Rows.Cols[c.Domain.Column][row], true
+		text = e.Symbols.Text(e.Rows.Cols[c.Domain.Column][row])
 	case c.Domain.Request != "":
-		value, _ := model.RequestValue(&ev.Query, c.Domain.Request)
-		return e.Symbols.Lookup(value)
+		text, _ = model.RequestValue(&ev.Query, c.Domain.Request)
+	default:
+		text = c.Domain.Text
 	}
-	return e.Symbols.Lookup(c.Domain.Text)
+	domain := ev.domainSymbol(c.Kind, text, ev.Lookup(text))
+	return domain, domain != table.NoSymbol
 }

@@ -80,7 +80,12 @@ func New(m *model.Model, t *table.Table, opts Options) (*Engine, error) {
 	e.empty = t.Symbols.Intern("")
 	for kind := range m.Roles {
 		e.Graphs[kind] = table.NewGraph(t.Edges[kind], opts.RoleDepth)
-		e.Chain = max(e.Chain, e.Graphs[kind].Longest(t.Symbols))
+		chains := e.Graphs[kind]
+		if m.DomainPatterns && m.Roles[kind] == 3 {
+			e.Graphs[kind].MatchDomains(t.Symbols)
+			chains = table.NewGraph(withoutDomains(t.Edges[kind]), opts.RoleDepth) // one goes through several
+		}
+		e.Chain = max(e.Chain, chains.Longest(t.Symbols))
 	}
 	for _, a := range m.Atoms {
 		e.constants = append(e.constants, e.Lookup(a.Text))
@@ -132,6 +137,15 @@ func countPatterns(m *model.Model, t *table.Table) int {
 		}
 	}
 	return count
+}
+
+// withoutDomains are edges as if they held in every domain.
+func withoutDomains(edges []table.Edge) []table.Edge {
+	edges = slices.Clone(edges)
+	for i := range edges {
+		edges[i].Domain = 0
+	}
+	return edges
 }
 
 func rowByRow(rs *table.Rows) []table.Symbol {
@@ -364,7 +378,7 @@ func (ev *Evaluator) hasRole(kind string, args []any) (any, error) {
 	}
 	domain := ev.engine.empty
 	if len(names) == 3 {
-		domain = ev.domainSymbol(kind, ev.Lookup(names[2]))
+		domain = ev.domainSymbol(kind, names[2], ev.Lookup(names[2]))
 	}
 	role := ev.Lookup(names[1])
 	if role == table.NoSymbol { // not in the policy; a group of the request may be
@@ -401,11 +415,14 @@ func (ev *Evaluator) symbol(field int) table.Symbol {
 // domainSymbol returns the domain in which a role definition is asked. Where it
 // has none, none counts. In a domain that the policy does not have, only the
 // groups of the request hold.
-func (ev *Evaluator) domainSymbol(kind string, domain table.Symbol) table.Symbol {
-	if ev.engine.Model.Roles[kind] == 3 {
-		return domain
+func (ev *Evaluator) domainSymbol(kind, text string, domain table.Symbol) table.Symbol {
+	switch {
+	case ev.engine.Model.Roles[kind] != 3:
+		return ev.engine.empty
+	case ev.engine.Model.DomainPatterns:
+		return ev.engine.Graphs[kind].Domain(ev.engine.Symbols, text)
 	}
-	return ev.engine.empty
+	return domain
 }
 
 // groups returns the groups of the request where they are roles of a name: of
@@ -529,9 +546,10 @@ func (ev *Evaluator) atomHolds(a *model.Atom, whole bool) (bool, error) {
 		domain := ev.engine.empty
 		switch {
 		case a.Domain == model.DomainRequest:
-			domain = ev.domainSymbol(a.Function, ev.symbol(a.DomainField))
+			domain = ev.domainSymbol(a.Function, ev.Request[a.DomainField], ev.symbol(a.DomainField))
 		case a.Domain == model.DomainPolicy && ev.row >= 0:
-			domain = ev.domainSymbol(a.Function, e.cell(ev.row, a.DomainField))
+			in := e.cell(ev.row, a.DomainField)
+			domain = ev.domainSymbol(a.Function, e.Symbols.Text(in), in)
 		}
 		return ev.reaches(ev.Walk(a.Function, name, ev.symbol(a.Request), domain), value)
 	}

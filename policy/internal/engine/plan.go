@@ -354,7 +354,7 @@ func (ev *Evaluator) values(l *lookup) []table.Symbol {
 	case model.Role:
 		domain := ev.engine.empty
 		if l.domain >= 0 {
-			domain = ev.domainSymbol(l.atom.Function, ev.symbol(l.domain))
+			domain = ev.domainSymbol(l.atom.Function, ev.Request[l.domain], ev.symbol(l.domain))
 		}
 		return ev.Walk(l.atom.Function, ev.Request[l.atom.Request], ev.symbol(l.atom.Request), domain).All()
 	case model.Constant:

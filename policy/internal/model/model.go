@@ -68,8 +68,10 @@ type Model struct {
 	// whatever the lines say.
 	AsksPolicy bool
 	Roles      map[string]int // role definitions (g, g2, …): how many fields each has
-	Others     []string       // types of p lines that only an application asks: p2, p3, …
-	Warnings   []finding.Finding
+	// DomainPatterns says that domains of roles are patterns of keyMatch.
+	DomainPatterns bool
+	Others         []string // types of p lines that only an application asks: p2, p3, …
+	Warnings       []finding.Finding
 
 	subjects int // how often m asks r.sub
 }
@@ -419,9 +421,7 @@ func (p *modelParser) matcher(m *Model) {
 			p.Fail(s.line, "model-literal", "Casbin rewrites the brackets in the literal %s, because the letters \"in\" occur in the matcher: put the pattern into the policy", finding.Quoted(l))
 		}
 	}
-	if len(m.Roles) > 0 && strings.Contains(m.Matcher, "keyMatch(r_dom, p_dom)") {
-		p.Fail(s.line, "model-roles", "keyMatch(r.dom, p.dom) makes Casbin match the domains of roles as patterns, which is not supported: give links and lines the exact domain, or match it with another function")
-	}
+	m.DomainPatterns = strings.Contains(m.Matcher, "keyMatch(r_dom, p_dom)") // by which Casbin goes
 	for _, problem := range expressionProblems(m, m.Matcher, s.value, true) {
 		p.Fail(s.line, "model-matcher", "%s", problem)
 	}

@@ -152,7 +152,7 @@ func outlineOf(m *Model, t *Term) *Outline {
 			s.Spared[c.Columns[0]] = append(s.Spared[c.Columns[0]], others...)
 		}
 	}
-	s.InDomain = s.AsksDomain && s.Domain >= 0
+	s.InDomain = s.AsksDomain && s.Domain >= 0 && !m.DomainPatterns
 	return s
 }
 

@@ -20,6 +20,11 @@ type Graph struct {
 	ids   hashTable // of the nodes
 	First []int32   // the roles of node i are roles[First[i]:First[i+1]]
 	roles []roleEnd
+
+	// Where domains are patterns: the domains of edges, and those of them that hold in
+	// every domain which begins with a text.
+	domains  map[Symbol]bool
+	byPrefix map[string][]Symbol
 }
 
 // A roleEnd is a node at the end of an edge, with its name beside it.
@@ -44,6 +49,41 @@ func NewGraph(ls []Edge, depth int) *Graph {
 		g.roles[k] = roleEnd{to[i], ls[i].Role}
 	}
 	return g
+}
+
+// MatchDomains makes patterns of the domains of edges, as Casbin does by itself where a
+// matcher has keyMatch(r.dom, p.dom): what holds in a domain holds in each that keyMatch
+// matches with it. It comes before any walk.
+func (g *Graph) MatchDomains(syms *Symbols) {
+	g.domains, g.byPrefix = map[Symbol]bool{}, map[string][]Symbol{}
+	for _, n := range g.Nodes {
+		if g.domains[n.Domain] {
+			continue
+		}
+		g.domains[n.Domain] = true
+		if prefix, _, ok := strings.Cut(syms.Text(n.Domain), "*"); ok {
+			g.byPrefix[prefix] = append(g.byPrefix[prefix], n.Domain)
+		}
+	}
+}
+
+// Domain returns the symbol of a domain in which roles are asked, or NoSymbol. For one
+// that no edge has, where domains are patterns, it is the longest pattern that matches
+// it: in that one, the same edges hold.
+func (g *Graph) Domain(syms *Symbols, text string) Symbol {
+	domain, ok := syms.Lookup(text)
+	switch {
+	case !ok:
+		domain = NoSymbol
+	case g.domains[domain]:
+		return domain
+	}
+	for end := len(text); end >= 0 && len(g.byPrefix) > 0; end-- {
+		if matching := g.byPrefix[text[:end]]; len(matching) > 0 {
+			return matching[0]
+		}
+	}
+	return domain
 }
 
 // GroupBy puts the places of a list into the order of their groups, which count
@@ -151,6 +191,7 @@ type reached struct {
 	Name   Symbol
 	node   int32 // -1 where no edge begins or ends
 	Parent int32
+	Domain Symbol // of the edge that leads to it
 }
 
 // A Walk is the names that one name reaches. It goes on as far as it is asked,
@@ -161,6 +202,7 @@ type Walk struct {
 	// symbols are the names among them that the policy has.
 	symbols []Symbol
 	seen    Set
+	domains []Symbol // in which edges are followed
 	// at is the place whose roles come next, end where the level of them ends
 	// that are level edges away from the start.
 	at, end, level int
@@ -174,11 +216,22 @@ func (g *Graph) Begin(w *Walk, syms *Symbols, start Symbol, groups []string, dom
 	w.graph, w.Reached, w.symbols = g, w.Reached[:0], w.symbols[:0]
 	w.at, w.end, w.level = 0, 1, 0
 	w.seen.Clear()
-	w.add(start, g.ID(Node{start, domain}), -1)
+	w.domains = append(w.domains[:0], domain)
+	if len(g.byPrefix) > 0 && domain != NoSymbol {
+		text := syms.Text(domain)
+		for end := range len(text) + 1 {
+			for _, other := range g.byPrefix[text[:end]] {
+				if other != domain {
+					w.domains = append(w.domains, other)
+				}
+			}
+		}
+	}
+	w.add(start, g.ID(Node{start, domain}), -1, domain)
 	if g.depth > 0 {
 		for _, group := range groups {
 			if s, ok := syms.Lookup(group); ok {
-				w.add(s, g.ID(Node{s, domain}), 0)
+				w.add(s, g.ID(Node{s, domain}), 0, domain)
 			}
 		}
 	}
@@ -195,13 +248,26 @@ func (w *Walk) step() bool {
 	if w.level >= w.graph.depth {
 		return false
 	}
-	if id := w.Reached[w.at].node; id >= 0 {
-		for _, role := range w.graph.roles[w.graph.First[id]:w.graph.First[id+1]] {
-			w.add(role.name, role.node, int32(w.at))
-		}
+	w.follow(w.Reached[w.at].node, w.domains[0])
+	for _, domain := range w.domains[1:] {
+		w.follow(w.graph.ID(Node{w.Reached[w.at].Name, domain}), domain)
 	}
 	w.at++
 	return true
+}
+
+// follow takes in the roles of a node.
+func (w *Walk) follow(node int32, domain Symbol) {
+	if node < 0 {
+		return
+	}
+	for _, role := range w.graph.roles[w.graph.First[node]:w.graph.First[node+1]] {
+		id := role.node
+		if domain != w.domains[0] {
+			id = w.graph.ID(Node{role.name, w.domains[0]})
+		}
+		w.add(role.name, id, int32(w.at), domain)
+	}
 }
 
 // All goes to the end and returns every name that the policy has.
@@ -221,11 +287,11 @@ func (w *Walk) Has(name Symbol) bool {
 	return true
 }
 
-func (w *Walk) add(name Symbol, node, parent int32) {
+func (w *Walk) add(name Symbol, node, parent int32, domain Symbol) {
 	if !w.seen.Add(name) {
 		return
 	}
-	w.Reached = append(w.Reached, reached{name, node, parent})
+	w.Reached = append(w.Reached, reached{name, node, parent, domain})
 	if name != NoSymbol {
 		w.symbols = append(w.symbols, name)
 	}
