@@ -1,8 +1,6 @@
 package lint
 
 import (
-	"slices"
-
 	"securefiles/policy"
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
@@ -47,11 +45,22 @@ func (l *linter) lintSizes() {
 		if !ok {
 			continue
 		}
-		l.eachValue(c.Column, func(line uint32, text string) {
-			if steps := compares.Steps(text); steps >= pattern.SlowSteps && !slices.Contains(c.Spared, text) {
-				l.warn(line, c.Column+1, "pattern-size", "%s "+slowPattern, l.model.Policy[c.Column], finding.Shorten(text), milliseconds(steps))
+		slow := map[table.Symbol]int{}
+		l.eachValue(c.Column, func(_ uint32, text string) {
+			if steps := compares.Steps(text); steps >= pattern.SlowSteps {
+				s, _ := l.table.Symbols.Lookup(text)
+				slow[s] = steps
 			}
 		})
+		for row := 0; row < l.table.Rows.Len() && len(slow) > 0; row++ {
+			s := l.table.Rows.Cols[c.Column][row]
+			steps, ok := slow[s]
+			if !ok || !c.Reached(func(column int) string { return l.text(column, row) }) {
+				continue
+			}
+			delete(slow, s) // it is told in its first line
+			l.warn(l.table.Rows.Lines[row], c.Column+1, "pattern-size", "%s "+slowPattern, l.model.Policy[c.Column], finding.Shorten(l.text(c.Column, row)), milliseconds(steps))
+		}
 	}
 	literals := func(p *model.Part, found func(text string, steps int)) {
 		for i := range p.Calls {

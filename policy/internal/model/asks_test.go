@@ -130,8 +130,17 @@ func TestWhatIsKeptFromAPatternFunction(t *testing.T) {
 		`r.sub == p.sub && (p.act == "*" || regexMatch(r.act, p.act))`:    "regexMatch 2: *",
 		`!(p.act == "*" || regexMatch(r.act, p.act))`:                     "regexMatch 2: *",
 		`regexMatch(r.act, p.act) || p.act == "*"`:                        "regexMatch 2: ",
-		`p.act == "*" && regexMatch(r.act, p.act)`:                        "regexMatch 2: ",
-		`p.act != "*" || regexMatch(r.act, p.act)`:                        "regexMatch 2: ",
+		`p.act == "*" && regexMatch(r.act, p.act)`:                        "regexMatch 2: any x",
+		`p.act != "*" || regexMatch(r.act, p.act)`:                        "regexMatch 2: any x",
+		`p.act in ("*", "any") || regexMatch(r.act, p.act)`:               "regexMatch 2: * any",
+		`p.obj == "regex" && regexMatch(r.act, p.act)`:                    "regexMatch 2: * any x",
+		`p.obj == "other" && regexMatch(r.act, p.act)`:                    "regexMatch 2: ",
+		`r.act == "x" && regexMatch(r.act, p.act)`:                        "regexMatch 2: ",
+		`r.act == p.act || regexMatch(r.act, p.act)`:                      "regexMatch 2: ",
+		`(r.act == p.act && p.act == "x") || regexMatch(r.act, p.act)`:    "regexMatch 2: ",
+		`(r.sub == p.sub || p.act == "x") || regexMatch(r.act, p.act)`:    "regexMatch 2: x",
+		`(p.act == "x" && p.obj == "other") || regexMatch(r.act, p.act)`:  "regexMatch 2: x",
+		`(p.act == "x" && p.obj == "glob") || regexMatch(r.act, p.act)`:   "regexMatch 2: ",
 		`p.obj == "*" || regexMatch(r.act, p.act)`:                        "regexMatch 2: ",
 		`(p.act == "*" ? true : regexMatch(r.act, p.act))`:                "regexMatch 2: ",
 		`p.act == "*" || ipMatch(r.ip, p.obj) && globMatch(r.obj, p.obj)`: "ipMatch 1:  / globMatch 1: ",
@@ -139,7 +148,14 @@ func TestWhatIsKeptFromAPatternFunction(t *testing.T) {
 	} {
 		var got []string
 		for _, c := range askModel(t, matcher).Patterns() {
-			got = append(got, fmt.Sprintf("%s %d: %s", c.Function, c.Column, strings.Join(c.Spared, " ")))
+			var kept []string
+			for _, value := range []string{"*", "any", "x"} {
+				line := func(column int) string { return map[bool]string{true: value, false: "other"}[column == c.Column] }
+				if !c.Reached(line) {
+					kept = append(kept, value)
+				}
+			}
+			got = append(got, fmt.Sprintf("%s %d: %s", c.Function, c.Column, strings.Join(kept, " ")))
 		}
 		if got := strings.Join(got, " / "); got != want {
 			t.Errorf("%s: %q, want %q", matcher, got, want)

@@ -7,7 +7,6 @@ import (
 
 	"securefiles/policy/internal/pattern"
 
-	casbinmodel "github.com/casbin/casbin/v2/model"
 	"github.com/casbin/govaluate"
 )
 
@@ -206,14 +205,7 @@ func (s *Outline) noteAction(m *Model, c *Term) {
 	if len(c.Columns) != 1 || !slices.Equal(c.Requests, []string{"act"}) {
 		return
 	}
-	casbins := casbinmodel.LoadFunctionMap()
-	functions := casbins.GetFunctions()
-	for _, call := range m.Root.Calls {
-		if _, ok := functions[call.Function]; !ok { // of a role, or eval
-			functions[call.Function] = func(...any) (any, error) { return nil, fmt.Errorf("%s is not to be had here", call.Function) }
-		}
-	}
-	compiler, err := m.Compiler(functions)
+	compiler, err := m.Compiler(m.casbinsFunctions())
 	if err != nil {
 		return
 	}

@@ -132,19 +132,19 @@ func (m *Model) Patterns() []PatternColumn {
 			function = "regexMatch"
 		}
 		if check, ok := pattern.Checker(function); ok && len(c.Operands) == 2 && c.Operands[1].Column >= 0 {
-			out = append(out, PatternColumn{function, c.Operands[1].Column, m.Root.Spared(c, c.Operands[1].Column), check})
+			out = append(out, PatternColumn{function, c.Operands[1].Column, check, func(line func(column int) string) bool { return m.Reaches(c, line) }})
 		}
 	}
 	return out
 }
 
 // A PatternColumn is a column that holds patterns of a function of Casbin's, but
-// for values that are spared, to which the function does not come.
+// in lines that do not come to the function.
 type PatternColumn struct {
 	Function string
 	Column   int
-	Spared   []string
-	Check    func(text string) error // says why a text is no pattern
+	Check    func(text string) error                 // says why a text is no pattern
+	Reached  func(line func(column int) string) bool // whether a line comes to the function
 }
 
 // Subrules are the columns that hold rules which the matcher evaluates.

@@ -108,41 +108,6 @@ func (m *Model) MayHoldForNothing(t *Term) bool {
 // Clauses are what must all hold: those that && joins.
 func (c *Term) Clauses() []*Term { return c.operands(And) }
 
-// Spared returns the values of a column for which a term never comes to a call:
-// what stands before it decides. In p.act == "*" || regexMatch(r.act, p.act) that
-// is "*".
-func (c *Term) Spared(call *Call, column int) []string {
-	var values []string
-	for i, kid := range c.Kids {
-		if call.at < kid.From || kid.To <= call.at {
-			continue
-		}
-		for _, before := range c.Kids[:i] {
-			if value, ok := before.decidedBy(column, c.Op == Or); ok {
-				values = append(values, value)
-			}
-		}
-		values = append(values, kid.Spared(call, column)...)
-	}
-	return values
-}
-
-// decidedBy returns the value of a column for which a term comes out so, whatever
-// else is asked.
-func (c *Term) decidedBy(column int, holds bool) (value string, ok bool) {
-	switch {
-	case c.Op == Not:
-		return c.Kids[0].decidedBy(column, !holds)
-	case c.Op != Leaf || len(c.Atom.Operands) != 2 || c.Atom.Function != map[bool]string{true: "==", false: "!="}[holds]:
-		return "", false
-	}
-	left, right := &c.Atom.Operands[0], &c.Atom.Operands[1]
-	if left.Column != column {
-		left, right = right, left
-	}
-	return right.Text, left.Column == column && right.IsText
-}
-
 // operands returns what an operator joins, parentheses left out: the term alone
 // where it is of another.
 func (c *Term) operands(op Operator) []*Term {

@@ -120,36 +120,40 @@ func ActionMessage(m *model.Model, col int, value string) string {
 // would fail each request that reaches a bad one.
 func (l *loader) checkPatterns() {
 	for _, c := range l.model.Patterns() {
-		l.checkColumn(c.Column, "pattern", c.Spared, c.Check)
+		l.checkColumn(c.Column, "pattern", c.Reached, c.Check)
 	}
 	for _, column := range l.model.Subrules() {
 		l.checkColumn(column, "rule", nil, l.model.CheckSubrule)
 	}
 }
 
-// checkColumn checks each value of a column once, but for those that are spared.
-func (l *loader) checkColumn(column int, rule string, spared []string, check func(string) error) {
-	checked := make([]bool, l.out.Symbols.Len())
-	for _, text := range spared {
-		if s, ok := l.out.Symbols.Lookup(text); ok {
-			checked[s] = true
-		}
-	}
+// checkColumn checks each value of a column once, and tells of it in the first line
+// that comes to be evaluated by it.
+func (l *loader) checkColumn(column int, rule string, reached func(line func(column int) string) bool, check func(string) error) {
+	checked, bad := make([]bool, l.out.Symbols.Len()), map[Symbol]error{}
 	for row, s := range l.out.Rows.Cols[column] {
-		if checked[s] {
+		if !checked[s] {
+			checked[s] = true
+			if err := check(l.out.Symbols.Text(s)); err != nil {
+				bad[s] = err
+			}
+		}
+		if len(bad) == 0 {
 			continue
 		}
-		checked[s] = true
-		if err := check(l.out.Symbols.Text(s)); err != nil {
-			rule := rule
-			var own interface {
-				error
-				Rule() string
-			}
-			if errors.As(err, &own) { // it has a rule of its own
-				rule = own.Rule()
-			}
-			l.Fail(int(l.out.Rows.Lines[row]), rule, "%s %q: %s", l.model.Policy[column], finding.Shorten(l.out.Symbols.Text(s)), finding.Escape(err.Error()))
+		err, ok := bad[s]
+		if !ok || reached != nil && !reached(func(column int) string { return l.out.Symbols.Text(l.out.Rows.Cols[column][row]) }) {
+			continue
 		}
+		delete(bad, s)
+		rule := rule
+		var own interface {
+			error
+			Rule() string
+		}
+		if errors.As(err, &own) { // it has a rule of its own
+			rule = own.Rule()
+		}
+		l.Fail(int(l.out.Rows.Lines[row]), rule, "%s %q: %s", l.model.Policy[column], finding.Shorten(l.out.Symbols.Text(s)), finding.Escape(err.Error()))
 	}
 }

@@ -499,6 +499,9 @@ func TestPatternsThatAreSpared(t *testing.T) {
 		{`p.act != "*" && regexMatch(r.act, p.act) && p.net != r.ip`, true},
 		{`(regexMatch(r.act, p.act) || p.act == "*") && p.net != r.ip`, false},
 		{`(p.act == "*" || regexMatch(r.act, p.act)) && regexMatch(r.act, p.act) && p.net != r.ip`, false},
+		{`(p.net in ("*", "any") || regexMatch(r.act, p.act)) && (p.net == "*" || ipMatch(r.ip, p.net))`, true},
+		{`(p.act == "*" && p.net == "*" || regexMatch(r.act, p.act)) && p.net != r.ip`, true},
+		{`(p.act == "*" && p.net == "10.0.0.0/8" || regexMatch(r.act, p.act)) && p.net != r.ip`, false},
 		{`(p.act == "any" || regexMatch(r.act, p.act)) && p.net != r.ip`, false},
 		{`(p.act == "*" || regexMatch(r.act, p.act)) && ipMatch(r.ip, p.net)`, false},
 	} {
