@@ -59,3 +59,28 @@ g, dave, deputy
 		}
 	}
 }
+
+// Who takes the risk is served what stock Casbin would answer.
+func TestARoleThatIsAGroupIsGivenWhereTheErrorIsTakenBack(t *testing.T) {
+	s, _ := storetest.Open(t, `p, @staff, /docs/**, read, allow
+p, anonymous, /public/**, read, allow
+# securefiles:ignore role-name: she is one of them
+g, alice, @staff
+# securefiles:ignore role-name: she may have what strangers have
+g, alice, anonymous
+`, nil)
+	for _, tt := range []struct {
+		q    authz.Query
+		want string
+	}{
+		{world.Query("alice", "/docs/a"), "allow g1:policy.csv:1"},
+		{world.Query("alice", "/public/a"), "allow g1:policy.csv:2"},
+		{world.Query("bob", "/docs/a"), "deny g1:-"},
+		{world.Query(authz.Anonymous, "/public/a"), "allow g1:policy.csv:2"},
+		{world.Query(authz.Anonymous, "/docs/a"), "deny g1:-"},
+	} {
+		if got := storetest.Answer(t, s, tt.q); got != tt.want {
+			t.Errorf("%s %s: %s, want %s", tt.q.Principal.Subject, tt.q.Object, got, tt.want)
+		}
+	}
+}

@@ -57,12 +57,12 @@ func Rules() []Rule {
 		{"quotes", w, "quotes that do not do what they seem to", "Put double quotes around the whole field, or none; double a quote inside."},
 		{"comma", w, "a line that Casbin would drop as a duplicate, because of its commas", "Write it without the commas, for instance with a pattern."},
 		{"effect", w, "an effect that is neither allow nor deny, or that the model ignores", "Write allow or deny, in lower case."},
-		{"priority", e, "a priority that is no whole number", "Write a whole number."},
+		{"priority", w, "a priority that is no whole number", "Write a whole number."},
 		{"duplicate", w, "a line that stands there twice", "Remove one."},
 
 		// Who.
 		{"role-unused", w, "a role that is given to somebody and that no line uses", "Correct the name, or the order of the two names, or remove the line."},
-		{"role-name", e, "a role that nobody can be given", "Give a role; groups come from an identity source."},
+		{"role-name", judged, "a role that nobody can be given", "Give a role; groups come from an identity source."},
 		{"role-tree", e, "roles that form no tree, where the model ranks them", "Give each name one role."},
 		{"role-cycle", w, "roles that have each other", "Remove the link that is the wrong way round."},
 		{"role-depth", w, "a role that is too many links away to be followed", "Shorten the chain, or set policy.role_depth."},

@@ -162,6 +162,9 @@ func reservedNames(m *model.Model, t *table.Table) ([]uint64, error) {
 		}
 	}
 	for _, role := range roles {
+		if t.Symbols.Text(role) == authz.Anonymous { // who it is is not free for the taking
+			continue
+		}
 		names[role/64] |= 1 << (role % 64)
 	}
 	return names, nil

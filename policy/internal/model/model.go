@@ -390,8 +390,12 @@ func (p *modelParser) effect(m *Model) {
 			finding.Shorten(s.value), strings.ReplaceAll(strings.Join(effects, "; "), "p_eft", "p.eft"))
 		return
 	}
-	if m.PolicyField("eft") < 0 && m.Effect != AllowOverride {
-		p.Fail(s.line, "model-effect", "the effect asks p.eft, which policy_definition does not have: every line would allow")
+	switch {
+	case m.PolicyField("eft") >= 0 || m.Effect == AllowOverride:
+	case m.Effect == DenyOverride:
+		p.Fail(s.line, "model-effect", "the effect asks p.eft, which policy_definition does not have: everybody would have everything")
+	default:
+		p.Warn(s.line, "model-effect", "the effect asks p.eft, which policy_definition does not have: every line allows")
 	}
 	if m.Effect == DenyOverride {
 		p.Warn(s.line, "model-effect", "everybody, without credentials too, may have everything that no line denies")

@@ -122,6 +122,7 @@ func TestErrorsThatAreJudgementsAreTakenBack(t *testing.T) {
 		{"without a reason", allows + "# securefiles:ignore action\np, alice, /docs/**, READ, deny\n", "error action"},
 		{"an effect that Casbin ignores", allows + "# securefiles:ignore effect: switched off\np, alice, /docs/hr/**, read, off\n", "warning effect"},
 		{"a role", allows + "p, banned, /**, read, deny\n# securefiles:ignore role-unused: banned is another one\ng, bob, band\n", "warning role-unused"},
+		{"a role that is a group", allows + "# securefiles:ignore role-name: our own\ng, alice, @staff\np, @staff, /a/**, read, allow\n", "warning role-name"},
 		{"what cannot be read", allows + "# securefiles:ignore field-count: why\np, alice, /docs/**, read\n", "error field-count"},
 		{"quotes that end nowhere", allows + "# securefiles:ignore quotes: why\np, \"alice, /docs/**, read, deny\n", "error quotes"},
 		{"what cannot be compiled", allows + "# securefiles:ignore pattern: why\np, alice, /docs/[, read, deny\n", "error pattern"},

@@ -312,8 +312,11 @@ func (l *loader) policyLine(fields [][]byte) {
 	}
 	if l.priority >= 0 {
 		if _, err := strconv.Atoi(string(fields[l.priority])); err != nil {
-			l.refuse(l.fieldColumn(l.priority+1), "priority", "the priority %q is not a whole number: the order would be undefined", finding.Shorten(fields[l.priority]))
-			return
+			if l.model.Effect == model.Priority || l.model.Effect == model.SubjectPriority {
+				l.refuse(l.fieldColumn(l.priority+1), "priority", "the priority %q is not a whole number: the order would be undefined", finding.Shorten(fields[l.priority]))
+				return
+			}
+			l.Add(finding.SeverityWarning, int(l.number), l.fieldColumn(l.priority+1), "priority", "the priority %q is not a whole number; the model's effect does not go by it", finding.Shorten(fields[l.priority]))
 		}
 	}
 	l.out.Lines++
@@ -367,8 +370,11 @@ func (l *loader) roleLine(kind string, fields [][]byte) {
 		return
 	}
 	if kind == "g" && (bytes.HasPrefix(fields[1], []byte("@")) || string(fields[1]) == authz.Anonymous) {
-		l.refuse(l.fieldColumn(2), "role-name", "nobody can be given %q here: names with @ are groups of an identity source, and %s is whoever has no credentials", finding.Shorten(fields[1]), authz.Anonymous)
-		return
+		errors := l.Errors
+		l.Judge(int(l.number), l.fieldColumn(2), "role-name", "nobody can be given %q here: names with @ are groups of an identity source, and %s is whoever has no credentials", finding.Shorten(fields[1]), authz.Anonymous)
+		if l.Errors > errors {
+			return
+		}
 	}
 	l.out.Lines++
 	edge := Edge{Name: l.out.Symbols.internBytes(fields[0]), Role: l.out.Symbols.internBytes(fields[1]), Line: l.number}
