@@ -225,7 +225,11 @@ func (s *Store) version(ctx context.Context, text *Text, old *engine.Version, co
 		return nil, nil, err
 	}
 	if s.opts.RequireDomain && !m.Root.Asks("dom") {
-		return nil, nil, refuse(text.ModelName, "model-domain", "there are several downloads, and the model does not ask for dom: add dom to request_definition, policy_definition and the matcher")
+		missing := m.WithoutDomain()
+		if missing.Severity == SeverityError {
+			return nil, nil, &LoadError{Findings: []Finding{missing}}
+		}
+		m.Warnings = append(m.Warnings, missing)
 	}
 	trail := newTrail(s.whole, text.File, m)
 	digest := sha256.New()

@@ -220,7 +220,7 @@ func (e *stock) decide(q *authz.Query) ComparedDecision {
 	}
 	var request []any
 	for _, name := range e.version.Engine.Model.Request {
-		value, _ := model.RequestValue(q, name) // the definition names no other
+		value, _ := model.RequestValue(q, name) // what no request has is not asked
 		request = append(request, value)
 	}
 	allowed, line, err := e.enforcer.EnforceEx(request...)

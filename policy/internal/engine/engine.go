@@ -200,7 +200,7 @@ func (e *Engine) Begin(q *authz.Query) (*Evaluator, error) {
 	ev := e.evaluators.Get().(*Evaluator)
 	for i, name := range e.Model.Request {
 		value, ok := model.RequestValue(q, name)
-		if !ok {
+		if !ok && (e.Model.Evaluates || e.Model.Root.Asks(name)) {
 			return nil, fmt.Errorf("the model asks for r.%s, which no request has", name)
 		}
 		ev.Request[i] = value

@@ -55,7 +55,7 @@ func (ev *Evaluator) Names() pattern.Names { return ev.named().names }
 // Bind makes the evaluator see another query.
 func (ev *Evaluator) Bind(q *authz.Query) {
 	for i, name := range ev.engine.Model.Request {
-		ev.Request[i], _ = model.RequestValue(q, name) // Begin has found them all
+		ev.Request[i], _ = model.RequestValue(q, name) // what no request has is not asked
 	}
 	ev.Query = *q
 	ev.forget()

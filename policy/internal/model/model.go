@@ -73,7 +73,17 @@ type Model struct {
 	Others         []string // types of p lines that only an application asks: p2, p3, …
 	Warnings       []finding.Finding
 
-	subjects int // how often m asks r.sub
+	subjects    int // how often m asks r.sub
+	requestLine int // of r
+	ignores     finding.Ignores
+}
+
+// WithoutDomain is the finding that the matcher does not ask for r.dom, where it must:
+// a warning where a comment above the request definition takes it back.
+func (m *Model) WithoutDomain() finding.Finding {
+	report := finding.Report{File: m.File, Ignores: m.ignores}
+	report.Judge(m.requestLine, 0, "model-domain", "there are several downloads, and the model does not ask for dom: add dom to request_definition, policy_definition and the matcher")
+	return report.All()[0]
 }
 
 // PolicyField returns the column of a field of p, or -1.
@@ -323,10 +333,11 @@ func fields(value string) []string {
 
 func (p *modelParser) request(m *Model) {
 	s := p.one("request_definition")
-	m.Request = fields(s.value)
+	m.Request, m.requestLine, m.ignores = fields(s.value), s.line, p.Ignores
+	name := fieldName()
 	for i, f := range m.Request {
-		if !slices.Contains(requestNames(), f) {
-			p.Fail(s.line, "model-request", "%q is not known of a request: there are %s", finding.Shorten(f), strings.Join(requestNames(), ", "))
+		if !name.MatchString(f) {
+			p.Fail(s.line, "model-request", "%q is not a name", finding.Shorten(f))
 		}
 		if slices.Contains(m.Request[:i], f) {
 			p.Fail(s.line, "model-duplicate", "%q is named twice", finding.Shorten(f))
@@ -334,10 +345,12 @@ func (p *modelParser) request(m *Model) {
 	}
 }
 
+func fieldName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`) }
+
 func (p *modelParser) policy(m *Model) {
 	s := p.one("policy_definition")
 	m.Policy = fields(s.value)
-	name := regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
+	name := fieldName()
 	for i, f := range m.Policy {
 		if !name.MatchString(f) {
 			p.Fail(s.line, "model-policy", "%q is not a name", finding.Shorten(f))
@@ -430,6 +443,7 @@ func (p *modelParser) matcher(m *Model) {
 		p.Fail(s.line, "model-matcher", "%s", problem)
 	}
 	if p.Errors > 0 {
+		p.unknown(m)
 		return
 	}
 	var err error
@@ -437,7 +451,22 @@ func (p *modelParser) matcher(m *Model) {
 		p.Fail(s.line, "model-matcher", "cannot be compiled: %s", finding.Quoted(err.Error()))
 		return
 	}
+	p.unknown(m)
 	p.unused(s.line, m)
+}
+
+// unknown looks for names that no request has. What the matcher never asks does no
+// harm: an application may fill it in.
+func (p *modelParser) unknown(m *Model) {
+	for _, f := range m.Request {
+		switch {
+		case slices.Contains(requestNames(), f):
+		case m.Evaluates || m.Root == nil || m.Root.Asks(f):
+			p.Fail(m.requestLine, "model-request", "%q is not known of a request: there are %s", finding.Shorten(f), strings.Join(requestNames(), ", "))
+		default:
+			p.Warn(m.requestLine, "model-request", "%q is not known of a request, and the matcher never asks it: there are %s", finding.Shorten(f), strings.Join(requestNames(), ", "))
+		}
+	}
 }
 
 // unused tells of what a matcher defines and never asks.
@@ -446,7 +475,7 @@ func (p *modelParser) unused(line int, m *Model) {
 		return // a rule of the policy may ask it
 	}
 	for _, f := range m.Request {
-		if !m.Root.Asks(f) {
+		if !m.Root.Asks(f) && slices.Contains(requestNames(), f) {
 			p.Warn(line, "model-unused", "the matcher never asks r.%s: it makes no difference", f)
 		}
 	}

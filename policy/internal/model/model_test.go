@@ -55,6 +55,8 @@ func TestModelsThatWorkAreAccepted(t *testing.T) {
 		{"a column behind #", "p = sub, obj, act, eft", "p = sub, obj, act #, eft", "error model-comment"},
 		{"a comment that goes on", "g(r.sub, p.sub) &&", "g(r.sub, p.sub) && \\\n globMatch(r.obj, p.obj) # && \\\n &&", "error model-comment"},
 		{"that is taken back", "[matchers]\nm = g(r.sub, p.sub) && globMatch(r.obj, p.obj) && (", "[matchers]\n# securefiles:ignore model-comment: for now\nm = g(r.sub, p.sub) && globMatch(r.obj, p.obj) # && (", "warning model-comment warning model-unused warning model-unused"},
+		{"a name that no request has and nobody asks", "r = sub, obj, act", "r = sub, obj, act, env", "warning model-request"},
+		{"a name that no request has, asked", "&& (r.act", "&& r.env != \"x\" && (r.act", "error model-matcher"},
 		{"another request", "r = sub, obj, act", "r = sub, obj, act\nr2 = sub, act", ""},
 		{"another policy", "act, eft\n", "act, eft\np2 = sub, act\n", ""},
 		{"another effect", "[matchers]", "e2 = some(where (p.eft == allow))\n[matchers]", ""},

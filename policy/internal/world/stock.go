@@ -74,7 +74,7 @@ func (s *Stock) Decide(q *authz.Query) (Outcome, error) {
 	s.query = q
 	var request []any
 	for _, name := range s.model.Request {
-		value, _ := model.RequestValue(q, name) // the model names no other
+		value, _ := model.RequestValue(q, name) // what no request has is not asked
 		request = append(request, value)
 	}
 	allowed, line, err := s.enforcer.EnforceEx(request...)
