@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -416,6 +417,10 @@ func warnOfPolicy(log *slog.Logger, store *policy.Store) {
 	if status.LongestChain > status.RoleDepth {
 		log.Warn("a chain of roles is longer than is followed: `securefiles check` tells whom it leaves out; shorten it, or set policy.role_depth",
 			"roles", status.LongestChain, "followed", status.RoleDepth)
+	}
+	findings := slices.DeleteFunc(slices.Clone(store.Version().Findings), func(f policy.Finding) bool { return f.TakenBack })
+	if len(findings) > 0 {
+		log.Warn("the policy is served as it is written, and hardly as it is meant: `securefiles check` tells all that it finds", "findings", len(findings), "first", findings[0].String())
 	}
 }
 

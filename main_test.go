@@ -46,6 +46,7 @@ import (
 	"securefiles/internal/identity"
 	"securefiles/internal/metrics"
 	"securefiles/internal/server"
+	"securefiles/policy"
 )
 
 // The arrows of docs/design.md: the core imports nothing of internal, no package of
@@ -1391,4 +1392,26 @@ func (k *keyTest) admin(method, path string) string {
 	defer resp.Body.Close() //nolint:errcheck // it has been read
 	body, err := io.ReadAll(resp.Body)
 	return fmt.Sprint(resp.StatusCode, " ", string(body), err)
+}
+
+// What is served with a warning is told when it is loaded, but for what a comment
+// takes back.
+func TestWarningsOfAPolicyAreLogged(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.csv")
+	for text, want := range map[string]string{
+		"p, editor, /docs/**, read, allow\ng, alice, editor\n":                                                    "",
+		"p, editor, /docs/**, read, allow\ng, alice, chief\n":                                                     "policy.csv:2: warning: no line uses the role",
+		"p, editor, /docs/**, read, allow\n# securefiles:ignore role-unused: until the launch\ng, alice, chief\n": "",
+	} {
+		writeFile(t, file, text)
+		store, err := policy.Open(t.Context(), policy.Files{Policy: file}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		warnOfPolicy(slog.New(slog.NewTextHandler(&log, nil)), store)
+		if got := log.String(); want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
 }

@@ -55,6 +55,8 @@ type Finding struct {
 	Field int `json:"-"`
 	// Character is the column in characters, from 1.
 	Character int `json:"-"`
+	// TakenBack says that a comment above the line takes it back.
+	TakenBack bool `json:"-"`
 }
 
 // String returns the finding on one line:
@@ -107,6 +109,7 @@ func (r *Report) Add(severity Severity, line, column int, rule, format string, a
 	}
 	r.findings = append(r.findings, Finding{
 		File: r.File, Line: line, Column: column, Severity: severity, Rule: rule, Message: fmt.Sprintf(format, args...),
+		TakenBack: slices.Contains(r.Ignores.at[line], rule),
 	})
 }
 

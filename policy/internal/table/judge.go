@@ -105,8 +105,10 @@ func (l *loader) judgeRoles() {
 		switch {
 		case d.unasked && taken == "" && told[d.kind]:
 			continue // it is the same with all of them
+		case taken != "" && d.unasked:
+			d.message += fmt.Sprintf("; %q takes access away", finding.Shorten(taken))
 		case taken != "" && d.rule == "role-unused":
-			d.message += fmt.Sprintf("; is it meant for %q, which takes access away?", finding.Shorten(taken))
+			d.message = strings.TrimSuffix(d.message, "?") + fmt.Sprintf(", or is it meant for %q, which takes access away?", finding.Shorten(taken))
 		}
 		told[d.kind] = told[d.kind] || d.unasked
 		l.judge(d.doubt, taken != "")
