@@ -31,7 +31,7 @@ func TestFindingsOfTheConfigurationAreTakenBack(t *testing.T) {
 		{"disabled", policy + "login_url: http://login.example.org/\n", []string{"config"}, "", ""},
 		{"without a reason", policy + "# securefiles:ignore config\nlogin_url: http://login.example.org/\n", nil, "", "3 config, 2 suppression"},
 		{"by another rule", policy + "# securefiles:ignore redundant: why\nlogin_url: http://login.example.org/\n", nil, "", "3 config, 2 suppression"},
-		{"one of two", policy + "login_url: http://login.example.org/\nidentity:\n  # securefiles:ignore config: auth_basic is on for the whole server\n  - {header: X-Remote-User, nginx_value: $remote_user}\n", nil, "", "2 config"},
+		{"one of two", policy + "login_url: http://login.example.org/\nidentity:\n  # securefiles:ignore config: auth_basic is on for the whole server\n  - {header: X-Remote-User, nginx_value: $remote_user}\n", []string{"subject-free"}, "", "2 config"},
 		{"what is not there", "# securefiles:ignore config: why\n" + policy, nil, "", "1 suppression"},
 		{"a variable", policy, nil, "SECUREFILES_PORT=1", "0 environment"},
 		{"a variable, taken back", "# securefiles:ignore environment: Kubernetes sets them\n" + policy, nil, "SECUREFILES_PORT=1", ""},

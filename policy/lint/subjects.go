@@ -29,7 +29,7 @@ func meantGroup(name string) string {
 		return authz.GroupAuthenticated
 	}
 	for _, group := range []string{authz.GroupAnyone, authz.GroupAuthenticated} {
-		if name != group && oneEdit(fold, group[1:]) {
+		if name != group && table.OneEdit(fold, group[1:]) {
 			return group
 		}
 	}

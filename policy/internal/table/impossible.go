@@ -29,20 +29,23 @@ func (l *loader) impossibleSubjects(shape *model.Outline) {
 	impossible := func(s Symbol) error {
 		if !checked[s] {
 			checked[s] = true
-			if err := whyNobody(syms.Text(s)); err != nil && !held[s] && !slices.Contains(shape.Spared[col], syms.Text(s)) {
+			if err := whyNobody(syms.Text(s)); err != nil && !isToldOf(syms.Text(s)) && !held[s] && !slices.Contains(shape.Spared[col], syms.Text(s)) {
 				why[s] = err
 			}
 		}
 		return why[s]
 	}
-	const message = "no identity source may vouch for %q, which %v: this line is for nobody"
+	tell := func(denies bool, line uint32, s Symbol, err error) {
+		const message = "no identity source may vouch for %q, which %v: this line is for nobody"
+		if text := finding.Shorten(syms.Text(s)); denies {
+			l.Judge(int(line), 0, "subject-impossible", message, text, err)
+		} else {
+			l.Warn(int(line), "subject-impossible", message, text, err)
+		}
+	}
 	for row, s := range l.out.Rows.Cols[col] {
 		if err := impossible(s); err != nil {
-			severity := finding.SeverityWarning
-			if l.denies(row) {
-				severity = finding.SeverityError
-			}
-			l.Add(severity, int(l.out.Rows.Lines[row]), 0, "subject-impossible", message, finding.Shorten(syms.Text(s)), err)
+			tell(l.denies(row), l.out.Rows.Lines[row], s, err)
 		}
 	}
 	if !shape.Role {
@@ -57,17 +60,14 @@ func (l *loader) impossibleSubjects(shape *model.Outline) {
 		if denied == nil {
 			denied = l.deniedNames(col)
 		}
-		severity := finding.SeverityWarning
-		if denied[e.Role] {
-			severity = finding.SeverityError
-		}
-		l.Add(severity, int(e.Line), 0, "subject-impossible", message, finding.Shorten(syms.Text(e.Name)), err)
+		tell(denied[e.Role], uint32(e.Line), e.Name, err)
 	}
 }
 
-// denies reports whether a row denies.
-func (l *loader) denies(row int) bool {
-	return l.eft >= 0 && l.out.Symbols.Text(l.out.Rows.Cols[l.eft][row]) == "deny"
+// isToldOf reports whether a name has a finding of its own where its line is read:
+// it is empty, or has a blank at an end.
+func isToldOf(name string) bool {
+	return strings.TrimSpace(name) == "" || strings.TrimSpace(name) != name
 }
 
 // deniedNames are the names whose bearers some line denies something, by symbol.

@@ -77,7 +77,7 @@ const maxMeant = 1 << 16
 // meansPath reports whether a deny for a name may be meant for a path: where other
 // lines allow that path, and none is about a name.
 func (l *loader) meansPath(shape *model.Outline, name string) bool {
-	column, looks := l.out.Rows.Cols[shape.Object], maxMeant
+	column, looks := l.out.Rows.Cols[shape.Paths], maxMeant
 	for row, s := range column {
 		if !l.denies(row) && IsResource(l.out.Symbols.Text(s)) {
 			return false
