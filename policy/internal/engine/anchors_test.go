@@ -52,9 +52,8 @@ func indexedFunctions() []string {
 
 // What each function reads in a way of its own, with a text that matches.
 func TestAnchorsOfTrickyPatterns(t *testing.T) {
-	for _, tt := range []struct {
-		name, function, pattern, text string
-	}{
+	type trick struct{ name, function, pattern, text string }
+	tricks := []trick{
 		{"glob: the slash before ** need not be there", "globMatch", "/é/**", "/é"},
 		{"glob: nor the one behind it", "globMatch", "**/f.pdf", "f.pdf"},
 		{"glob: nor one behind braces that end in **", "globMatch", "{a,**}/f.pdf", "f.pdf"},
@@ -105,7 +104,27 @@ func TestAnchorsOfTrickyPatterns(t *testing.T) {
 		{"an anchor that is cut short", "keyMatch2", "/" + strings.Repeat("a", 300) + "/*", "/" + strings.Repeat("a", 300) + "/x"},
 		{"a suffix that is cut short", "keyMatch2", "/:x/" + strings.Repeat("é", 300), "/x/" + strings.Repeat("é", 300)},
 		{"wild characters far from the end", "keyMatch2", "/:x/a." + strings.Repeat("b", 100), "/x/a." + strings.Repeat("b", 100)},
-	} {
+		{"empty braces are no name", "keyMatch3", "/a/{}", "/a/{}"},
+		{"nor behind a name", "keyMatch4", "/{a}/{}", "/b/{}"},
+		{"nor behind a letter", "keyMatch5", "/b{}/*", "/b{}/x"},
+		{"empty braces of a glob are nothing", "globMatch", "/a{}", "/a"},
+		{"a regular expression takes them for letters", "regexMatch", "^/a{}$", "/a{}"},
+	}
+	// Wild characters around the last place that has a bit, and letters around the
+	// last that counts.
+	for place := 60; place < 68; place++ {
+		l := strings.Repeat("l", place-1)
+		tricks = append(tricks,
+			trick{"a wild character at a far place", "keyMatch2", "/" + l + ".b/*", "/" + l + "xb/y"},
+			trick{"two of them", "keyMatch2", "/" + l + "..b/*", "/" + l + "xyb/y"},
+			trick{"one near and one far", "keyMatch2", "/." + l + ".b/*", "/x" + l + "yb/y"},
+			trick{"from the end", "keyMatch2", "/:x/b." + l, "/y/bx" + l},
+			trick{"from the end, one near and one far", "keyMatch2", "/:x/b." + l + ".", "/y/bx" + l + "z"},
+			trick{"as long as counts", "keyMatch2", "/" + l + l + ".b/*", "/" + l + l + "xb/y"},
+			trick{"as long as counts, from the end", "keyMatch2", "/:x/b" + l + l, "/y/b" + l + l},
+		)
+	}
+	for _, tt := range tricks {
 		if !stockMatch(tt.function, tt.text, tt.pattern) {
 			t.Errorf("%s: %s(%q, %q) does not match", tt.name, tt.function, tt.text, tt.pattern)
 			continue
@@ -165,6 +184,9 @@ func drawTricky(t *rapid.T, function string) (pattern, text string) {
 	if function == "regexMatch" && world.Chance(t, 2) {
 		p.WriteByte('^')
 	}
+	// What is far from either end counts for less, or for nothing.
+	far := strings.Repeat("l", rapid.SampledFrom([]int{0, 0, 0, 0, 5, 55, 60, 62, 63, 64, 120, 125, 127, 128, 140}).Draw(t, "far"))
+	parts = append(parts, "{}", far, far, far+".")
 	for range rapid.IntRange(1, 7).Draw(t, "parts") {
 		part := rapid.SampledFrom(parts).Draw(t, "part")
 		p.WriteString(part)

@@ -48,7 +48,7 @@ func TestKeyMatch4ForgetsPatterns(t *testing.T) {
 }
 
 // Where an index can go wrong, one case each: a request whose answer changes
-// when the rule in its name is forgotten. scripts/mutate.sh forgets each.
+// when the rule in its name is forgotten.
 func TestPruningTraps(t *testing.T) {
 	chain := func(hops int) string { // from alice to staff
 		var b strings.Builder
@@ -62,6 +62,10 @@ func TestPruningTraps(t *testing.T) {
 	rbac := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Roles: []string{"g = _, _"}, Effect: world.AllowAndDeny}
 	with := func(effect string) world.Shape { s := rbac; s.Effect = effect; return s }
 	domain := world.Shape{Request: []string{"sub", "dom", "obj", "act"}, Policy: []string{"sub", "dom", "obj", "act", "eft"}, Roles: []string{"g = _, _, _"}, Effect: world.AllowAndDeny}
+	domainFirst := domain
+	domainFirst.Request = []string{"dom", "sub", "obj", "act"}
+	kinds := rbac
+	kinds.Roles = []string{"g = _, _", "g2 = _, _", "g3 = _, _"}
 	resources := rbac
 	resources.Roles = []string{"g = _, _", "g2 = _, _"}
 	const usual = "g(r.sub, p.sub) && globMatch(r.obj, p.obj) && r.act == p.act"
@@ -118,6 +122,22 @@ func TestPruningTraps(t *testing.T) {
 		{"a || is two ways in", rbac, "(g(r.sub, p.sub) || r.obj == p.obj) && r.act == p.act", "p, bob, /x, read, allow\n", alice("/x"), true},
 		{"a domain of the policy binds nothing alone", domain, "g(r.sub, p.sub, p.dom) && globMatch(r.obj, p.obj)", "p, staff, d2, /x, read, allow\ng, alice, staff, d2\n", alice("/x"), true},
 		{"roles hold in their domain", domain, "g(r.sub, p.sub, r.dom) && r.dom == p.dom && globMatch(r.obj, p.obj)", "p, staff, d1, /x, read, allow\ng, alice, staff, d2\n", alice("/x"), false},
+		{"the domain comes first in the request", domainFirst, "g(r.sub, p.sub, r.dom) && r.dom == p.dom && r.obj == p.obj", "p, staff, d1, /x, read, allow\ng, alice, staff, d1\n", alice("/x"), true},
+		{"and is asked in the policy's", domainFirst, "g(r.sub, p.sub, p.dom) && r.obj == p.obj && r.dom == p.dom", "p, staff, d1, /x, read, allow\ng, alice, staff, d1\n", alice("/x"), true},
+		{"the object is not the domain", domain, "g(r.sub, p.sub, p.dom) && r.obj == p.obj && r.dom == p.dom", "p, staff, d1, /x, read, allow\ng, alice, staff, d1\n", alice("/x"), true},
+		{"a domain that must differ is not the one to look in", domain, "g(r.sub, p.sub, p.dom) && !(r.dom == p.dom) && r.obj == p.obj", "p, staff, d2, /x, read, allow\ng, alice, staff, d2\n", alice("/x"), true},
+		{"of two functions, the second reads the pattern in its own way", rbac, "g(r.sub, p.sub) && (globMatch(r.obj, p.obj) || keyMatch2(r.obj, p.obj))", "p, alice, /a/:x, read, allow\n", alice("/a/b"), true},
+		{"and so does the first", rbac, "g(r.sub, p.sub) && (keyMatch2(r.obj, p.obj) || globMatch(r.obj, p.obj))", "p, alice, \"/a/{b,c}\", read, allow\n", alice("/a/b"), true},
+		{"what one function made of a text is not the other's", rbac, "g(r.sub, p.sub) && (keyMatch2(r.obj, p.obj) || regexMatch(r.obj, p.obj))", "p, alice, /a(b)?, read, allow\n", alice("/x/a"), true},
+		{"nor is what the other made the one's", rbac, "g(r.sub, p.sub) && !regexMatch(r.obj, p.obj) && !keyMatch2(r.obj, p.obj) || g(r.sub, p.sub) && keyMatch3(r.obj, p.obj)", "p, alice, /a(b)?, read, allow\n", alice("/x/a"), false},
+		{"a subject of forty roles", rbac, usual, many(40, "g, alice, q%d\n") + "p, q0, /y, read, allow\np, q31, /y, read, allow\np, q39, /x, read, allow\n", alice("/x"), true},
+		{"a subject of a hundred and forty roles, the last of which has its own", rbac, usual, many(140, "g, alice, q%d\n") + "g, q139, staff\np, staff, /x, read, allow\n", alice("/x"), true},
+		{"a group of forty roles", rbac, usual, many(40, "g, @team, q%d\n") + "p, q39, /x, read, allow\n", in(alice("/x"), "@team"), true},
+		{"a group is the first of ten hops", rbac, usual, strings.Replace(chain(9), "alice", "@team", 1), in(alice("/x"), "@team"), true},
+		{"and the eleventh is not followed", rbac, usual, strings.Replace(chain(10), "alice", "@team", 1), in(alice("/x"), "@team"), false},
+		{"a group holds in g, not in g2", kinds, "(g2(r.sub, p.sub) || g(r.sub, p.sub) && r.act == \"list\") && r.obj == p.obj || g3(r.act, p.act) && r.sub == p.sub", "p, @team, /x, write, allow\ng2, bob, @team\ng3, x, write\n", in(alice("/x"), "@team"), false},
+		{"nor do its roles", kinds, "g2(r.sub, p.sub) && r.obj == p.obj || g(r.sub, p.sub) && g3(r.act, p.act) && r.act == \"list\"", "p, staff, /x, read, allow\ng2, @team, staff\n", in(alice("/x"), "@team"), false},
+		{"an action has roles of a third kind", kinds, "g(r.sub, p.sub) && g3(r.act, p.act) && (g2(r.obj, p.obj) || r.obj == p.obj)", "p, @team, /x, all, allow\ng3, read, all\n", in(alice("/x"), "@team"), true},
 		{"an object has roles too", resources, "g(r.sub, p.sub) && g2(r.obj, p.obj) && r.act == p.act", "p, alice, res, read, allow\ng2, /x, res\n", alice("/x"), true},
 		{"the first by priority decides", with(world.FirstPriority), usual + ` || p.sub == "*" && globMatch(r.obj, p.obj)`, "p, *, /x, read, deny\np, alice, /x, read, allow\n", alice("/x"), false},
 		{"the first by priority, found the other way round", with(world.FirstPriority), `p.sub == "*" && globMatch(r.obj, p.obj) || ` + usual, "p, alice, /x, read, allow\np, *, /x, read, deny\n", alice("/x"), true},

@@ -80,8 +80,9 @@ func TestKeyMatch4PanicsOnGroups(t *testing.T) {
 
 // Plain patterns have a matcher of our own: the same, on texts made to match.
 func TestPlainKeysMatchAsCasbinSays(t *testing.T) {
-	matched := 0
+	asked, matched := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
+		asked++
 		function := rapid.SampledFrom([]string{"keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5"}).Draw(t, "function")
 		name := map[string]string{"keyMatch2": ":id", "keyMatch3": "x{id}", "keyMatch4": "{id}", "keyMatch5": "{id}"}[function]
 		var p, x strings.Builder
@@ -115,8 +116,8 @@ func TestPlainKeysMatchAsCasbinSays(t *testing.T) {
 			matched++
 		}
 	})
-	if matched < 10 {
-		t.Errorf("only %d matches", matched)
+	if matched < asked/10 {
+		t.Errorf("only %d of %d match", matched, asked)
 	}
 }
 

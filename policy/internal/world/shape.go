@@ -18,7 +18,7 @@ func OneOf(t *rapid.T, from ...string) string { return rapid.SampledFrom(from).D
 func Chance(t *rapid.T, n int) bool { return rapid.IntRange(0, n-1).Draw(t, "chance") == n-1 }
 
 func drawName(t *rapid.T) string {
-	return OneOf(t, "alice", "bob", "root", "eve", "staff", "r1", "r2", "r3", "bad", "@team", "@anyone", "*", "c3")
+	return OneOf(t, "alice", "bob", "root", "eve", "staff", "r1", "r2", "r3", "bad", "@team", "@anyone", "*", "c3", "q31", "q63")
 }
 
 func drawAction(t *rapid.T) string { return OneOf(t, "read", "write", "list", "*") }
@@ -28,7 +28,13 @@ func Domains() []string { return []string{"d1", "d2", "d*", "d3"} }
 
 func drawDomain(t *rapid.T) string { return OneOf(t, Domains()[:3]...) }
 
+// Addresses are those of drawn requests; some have none.
+func Addresses() []string { return []string{"10.1.2.3", "192.0.2.1", "2001:db8::1", "10.0.0.0"} }
+
 func drawSegment(t *rapid.T) string {
+	if Chance(t, 40) {
+		return drawLong(t, "a", ".a", "xa", "é")
+	}
 	return OneOf(t, "a", "b", "c", "ab", "a.b", "x y", "é", "A", "f1.pdf", "f2.pdf", "report", "zip_x", "+", "\u00e9t\u00e9.txt", "日本.txt")
 }
 
@@ -61,34 +67,45 @@ func DrawPath(t *rapid.T) string {
 
 // DrawPattern returns a pattern for the functions that a matcher asks.
 func DrawPattern(t *rapid.T, matcher string) string {
+	// Of two functions, either.
+	functions := slices.DeleteFunc(
+		[]string{"keyMatch(", "keyMatch2(", "keyMatch3(", "keyMatch4(", "keyMatch5(", "globMatch(", "regexMatch("},
+		func(f string) bool { return !strings.Contains(matcher, f+"r.obj") })
+	function := "=="
+	if len(functions) > 0 {
+		function = rapid.SampledFrom(functions).Draw(t, "function")
+	}
 	var wild []string
-	switch {
-	case strings.Contains(matcher, "globMatch"):
-		wild = []string{"**", "**", "*", "*.pdf", "[ab]", "{a,b}", "?", `\a`, "{a,**}", "{**,a}/b", "{,a}", "a*", "*a"}
-	case strings.Contains(matcher, "regexMatch(r.obj"):
-		wild = []string{".*", "[ab]", "a+", "a?", "(a|b)", "a{1,2}", "^", "$", `\.`, ".", "(?i)a", "[^/]+", "a|b", `A(?s)?`, `\Qa\E`}
-	case strings.Contains(matcher, "keyMatch2"):
-		wild = []string{":id", ":id", "*", "*", ":id.pdf", "a?", "a*", "b+", "(?:a)", "a|b", "[ab]", "a{2}", ".", "é?", "(?i:a)", `\.`, "a$", ":a+b"}
-	case strings.Contains(matcher, "keyMatch3"), strings.Contains(matcher, "keyMatch4"), strings.Contains(matcher, "keyMatch5"):
-		wild = []string{"{id}", "{id}", "*", "*", "{id}.pdf", "x{id}", "a?", "a*", "[ab]", "a|b", ".", "{a}b{c}", "é*"}
+	switch function {
+	case "globMatch(":
+		wild = []string{"**", "**", "*", "*.pdf", "[ab]", "{a,b}", "?", `\a`, "{a,**}", "{**,a}/b", "{,a}", "a*", "*a", "{}", "a{}"}
+	case "regexMatch(":
+		wild = []string{".*", "[ab]", "a+", "a?", "(a|b)", "a{1,2}", "^", "$", `\.`, ".", "(?i)a", "[^/]+", "a|b", `A(?s)?`, `\Qa\E`, "{}"}
+	case "keyMatch2(":
+		wild = []string{":id", ":id", "*", "*", ":id.pdf", "a?", "a*", "b+", "(?:a)", "a|b", "[ab]", "a{2}", ".", "é?", "(?i:a)", `\.`, "a$", ":a+b", "{}"}
+	case "keyMatch3(", "keyMatch4(", "keyMatch5(":
+		wild = []string{"{id}", "{id}", "*", "*", "{id}.pdf", "x{id}", "a?", "a*", "[ab]", "a|b", ".", "{a}b{c}", "é*", "{}", "a{}"}
 	default:
 		wild = []string{"*", "a*b", "a*", "*a"}
 	}
 	var b strings.Builder
-	if strings.Contains(matcher, "regexMatch(r.obj") && !Chance(t, 3) {
+	if function == "regexMatch(" && !Chance(t, 3) {
 		b.WriteString(OneOf(t, "^", "^", "^", "(?i)^"))
 	}
 	for range rapid.IntRange(1, 4).Draw(t, "depth") {
 		b.WriteString("/")
-		if Chance(t, 8) {
+		switch {
+		case Chance(t, 8):
 			b.WriteString(OneOf(t, "$sub", "$sub", "$group", `\$sub`))
-		} else if Chance(t, 3) {
+		case Chance(t, 40):
+			b.WriteString(drawLong(t, wild...))
+		case Chance(t, 3):
 			b.WriteString(rapid.SampledFrom(wild).Draw(t, "wild"))
-		} else {
+		default:
 			b.WriteString(drawSegment(t))
 		}
 	}
-	if strings.Contains(matcher, "regexMatch(r.obj") && !Chance(t, 3) {
+	if function == "regexMatch(" && !Chance(t, 3) {
 		b.WriteString(OneOf(t, "$", "$", `\$`))
 	}
 	if Chance(t, 25) {
@@ -148,6 +165,7 @@ func DrawShape(t *rapid.T) *Shape {
 	if Chance(t, 10) {
 		s.Policy = append(s.Policy, "rule")
 	}
+	s.drawOrder(t)
 	if s.Effect == FirstPriority && Chance(t, 2) {
 		if Chance(t, 2) {
 			s.Policy = append([]string{"priority"}, s.Policy...)
@@ -155,9 +173,7 @@ func DrawShape(t *rapid.T) *Shape {
 			s.Policy = append(s.Policy, "priority")
 		}
 	}
-	if Chance(t, 4) {
-		s.Roles = append(s.Roles, "g2 = _, _")
-	}
+	s.drawRoles(t)
 	return s
 }
 
@@ -195,15 +211,12 @@ func (s *Shape) DrawMatcher(t *rapid.T) string {
 		`r.sub == "root" && p.sub == "alice" || "read" == p.act && ` + path,
 		"(" + role + " || " + path + ") && r.act == p.act",
 	}
-	if slices.ContainsFunc(s.Roles, func(r string) bool { return strings.HasPrefix(r, "g2") }) {
-		usual = append(usual, role+" && g2(r.obj, p.obj) && r.act == p.act", role+" && (g2(r.obj, p.obj) || "+path+") && r.act == p.act")
-	}
 	if slices.Contains(s.Policy, "rule") {
 		usual = []string{"eval(p.rule) && " + path + " && r.act == p.act", role + " && eval(p.rule) && r.act == p.act"}
 	}
 	usual = append(usual, s.roleOf("r.sub", `"@none"`)+" && "+path+" || "+role+" && "+path, role+" && "+path+" && !"+s.roleOf("r.sub", `"@none"`), s.roleOf("p.sub", "r.sub")+" && "+path)
-	if s.has("ip") {
-		usual = append(usual, role+" && "+path+` || ipMatch(r.ip, "10.0.0.0/8") && r.obj == p.obj`, role+` && ipMatch(r.ip, "10.0.0.0/8") && r.act == p.act`, role+" && "+path+" && ipMatch(r.ip, p.net)", "ipMatch(r.ip, p.net) && r.sub == p.sub")
+	if !slices.Contains(s.Policy, "rule") && Chance(t, 3) {
+		return rapid.SampledFrom(s.corners(t, role, path)).Draw(t, "corner")
 	}
 	if !Chance(t, 3) {
 		return rapid.SampledFrom(usual).Draw(t, "usual")
@@ -213,11 +226,18 @@ func (s *Shape) DrawMatcher(t *rapid.T) string {
 
 func (s *Shape) drawExpression(t *rapid.T, role, path string, depth int) string {
 	if depth == 0 || Chance(t, 4) {
-		a := OneOf(t, "("+role+")", "("+role+")", "r.sub == p.sub", "p.sub == r.sub", `p.sub == "alice"`, `"*" == p.sub`, path, path,
+		atoms := []string{"(" + role + ")", "(" + role + ")", "r.sub == p.sub", "p.sub == r.sub", `p.sub == "alice"`, `"*" == p.sub`, path, path,
 			"r.obj == p.obj", `p.obj == "*"`, "r.act == p.act", `p.act == "*"`, `r.sub == "root"`, `r.act in ("read", "list")`,
 			"regexMatch(r.act, p.act)", "p.sub != r.sub", "true", "false", `p.act in ("read", "x")`, `r.sub + "" == p.sub`,
 			"(r.sub == p.sub) == (r.act == p.act)", "r.sub > p.sub", `r.act =~ "^r"`, "r.obj == r.act", "p.sub == p.act", `keyMatch(r.obj, "/a*")`,
-			s.roleOf("r.sub", `"@none"`), s.roleOf("r.sub", `"staff"`), s.roleOf("r.sub", `"@" + r.act`), s.roleOf("p.sub", "r.sub"), `keyGet(r.obj, p.obj) == "b"`)
+			s.roleOf("r.sub", `"@none"`), s.roleOf("r.sub", `"staff"`), s.roleOf("r.sub", `"@" + r.act`), s.roleOf("p.sub", "r.sub"), `keyGet(r.obj, p.obj) == "b"`}
+		if s.has("dom") {
+			atoms = append(atoms, "r.dom == p.dom", "!(r.dom == p.dom)", "g(r.sub, p.sub, p.dom)", `p.dom == "d1"`, "r.dom in (\"d1\", \"d2\")")
+		}
+		if s.has("ip") {
+			atoms = append(atoms, "ipMatch(r.ip, p.net)", `ipMatch(r.ip, "10.0.0.0/8")`, "ipMatch(r.ip, p.net)")
+		}
+		a := OneOf(t, atoms...)
 		switch {
 		case Chance(t, 6):
 			return "!(" + a + ")"
@@ -299,6 +319,9 @@ func (s *Shape) DrawPolicy(t *rapid.T, matcher string) string {
 		}
 		for range rapid.IntRange(0, 12).Draw(t, "links") {
 			fields := []string{name, drawName(t), drawName(t)}
+			if name == "g3" {
+				fields[1], fields[2] = OneOf(t, "read", "write", "alice"), OneOf(t, "list", "act1", "staff")
+			}
 			if name == "g2" {
 				fields[1], fields[2] = OneOf(t, "/a/b", "/a", "/b", "res1"), OneOf(t, "res1", "res2")
 			}
@@ -307,17 +330,7 @@ func (s *Shape) DrawPolicy(t *rapid.T, matcher string) string {
 			}
 			line(fields...)
 		}
-		if name == "g" && Chance(t, 4) && strings.Count(role, "_") == 2 { // around the depth at which Casbin stops
-			previous, hops := "alice", rapid.IntRange(8, 12).Draw(t, "hops")
-			for i := range hops {
-				next := fmt.Sprintf("c%d", i)
-				if i == hops-1 {
-					next = "staff"
-				}
-				line("g", previous, next)
-				previous = next
-			}
-		}
+		s.drawManyRoles(t, role, line)
 	}
 	return b.String()
 }
@@ -335,13 +348,13 @@ func DrawQuery(t *rapid.T, matcher string) *authz.Query {
 	q := &authz.Query{
 		Principal: authz.Principal{Subject: OneOf(t, "alice", "bob", "root", "eve", "staff", "r1", "c3", "nobody", "", "a", "a*", "*", "[ab]", ":id", "{id}", "a.b", "\u00e9", "b/c", authz.Anonymous)},
 		Object:    DrawPath(t), Action: drawAction(t), Domain: OneOf(t, Domains()...),
-		IP: OneOf(t, "10.1.2.3", "192.0.2.1", "2001:db8::1", "10.0.0.0", ""),
+		IP: OneOf(t, append(Addresses(), "", "")...),
 	}
 	if strings.Contains(matcher, "g2(") && Chance(t, 2) {
 		q.Object = OneOf(t, "/a/b", "/a", "/b", "res1")
 	}
-	if Chance(t, 8) {
-		q.Principal.Groups = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"@team", "@anyone", "@none", "@read", "staff", "r2"}), 1, 3, rapid.ID).Draw(t, "groups")
+	if Chance(t, 4) {
+		q.Principal.Groups = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"@team", "@anyone", "@none", "@read", "staff", "r2", "res1"}), 1, 3, rapid.ID).Draw(t, "groups")
 	}
 	if Chance(t, 2) { // a folder that is called like somebody
 		names := []string{q.Principal.Subject}
