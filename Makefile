@@ -2,7 +2,7 @@
 # make test   every check and every test; installs what is missing
 # make bench  benchmarks of decisions, and rates through nginx
 # make fuzz   a million comparisons with stock Casbin, then fuzzing, FUZZTIME each target
-# make mutate known mistakes in the index, made one at a time: do the tests notice?
+# make mutate mistakes derived from the code that decides, made one at a time: do the tests notice?
 # make diff   what diff tells against asking everything, on PAIRS pairs of policies
 # make soak   ten million questions: does memory grow?
 
@@ -53,7 +53,7 @@ fuzz:
 	done
 
 mutate:
-	./scripts/mutate.sh
+	go run ./scripts/mutate $(MUTATE)
 
 diff:
 	go test -run TestCompareMissesNothing -v -timeout 2h ./policy/explain -rapid.checks=$(PAIRS) -rapid.seed=$(SEED)
