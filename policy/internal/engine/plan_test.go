@@ -1,0 +1,167 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"securefiles/authz"
+	"securefiles/policy/internal/table"
+	"securefiles/policy/internal/world"
+)
+
+// numbered writes n lines that differ by their number, from 0.
+func numbered(n int, line string) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.ReplaceAll(line, "#", fmt.Sprint(i)) + "\n")
+	}
+	return b.String()
+}
+
+// How many lines a decision looks at, to the line: an index that finds too many
+// decides the same, and is none.
+func TestDecisionsLookAtFewLines(t *testing.T) {
+	rbac := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Roles: []string{"g = _, _"}, Effect: world.AllowAndDeny}
+	domain := world.Shape{Request: []string{"sub", "dom", "obj", "act"}, Policy: []string{"sub", "dom", "obj", "act", "eft"}, Roles: []string{"g = _, _, _"}, Effect: world.AllowAndDeny}
+	const usual = "g(r.sub, p.sub) && globMatch(r.obj, p.obj) && r.act == p.act"
+	many := numbered(100, "p, o#, /o/f#, read, allow")
+	for _, tt := range []struct {
+		name            string
+		shape           world.Shape
+		matcher, policy string
+		subject, object string
+		want            int
+	}{
+		{"a user's among many of one tree", rbac, usual, numbered(100, "p, u#, /x/**, read, allow"), "u77", "/x/y", 1},
+		{"nobody's among them", rbac, usual, numbered(100, "p, u#, /x/**, read, allow"), "u100", "/x/y", 0},
+		{"all of a tree where they are eight", rbac, usual, numbered(8, "p, u#, /x/**, read, allow") + many, "u3", "/x/y", 8},
+		{"and the user's where they are nine", rbac, usual, numbered(9, "p, u#, /x/**, read, allow") + many, "u3", "/x/y", 1},
+		{"a tree's among many of one user", rbac, usual, numbered(100, "p, alice, /d#/**, read, allow"), "alice", "/d7/x", 1},
+		{"by the end of a path", rbac, usual, numbered(100, "p, alice, /t/**/f#.pdf, read, allow"), "alice", "/t/a/f7.pdf", 1},
+		{"by the whole of it", rbac, usual, numbered(100, "p, alice, /t/f#, read, allow"), "alice", "/t/f7", 1},
+		{"by the beginning where all ends are the same", rbac, usual, numbered(100, "p, alice, /d#/**/f.pdf, read, allow"), "alice", "/d7/a/f.pdf", 1},
+		{"by both, of some lines each", rbac, usual, numbered(50, "p, alice, /d#/**, read, allow") + numbered(50, "p, alice, /**/f#, read, allow"), "alice", "/d7/a/f9", 2},
+		{"those of a tree, of a user who has many", rbac, usual, numbered(30, "p, u#, /x/**, read, allow") + numbered(12, "p, alice, /x/**, read, allow") + numbered(300, "p, alice, /d#/**, read, allow"), "alice", "/x/y", 1},
+		{"the tree's where they are fewer than the user's roles", rbac, usual, numbered(30, "g, alice, q#") + numbered(30, "p, q#, /q, read, allow") + numbered(12, "p, u#, /x/**, read, allow") + "p, q3, /x/**, read, allow\n", "alice", "/x/y", 13},
+		{"the roles' where the tree's are more", rbac, usual, numbered(10, "g, alice, q#") + numbered(10, "p, q#, /q, read, allow") + numbered(12, "p, u#, /x/**, read, allow") + "p, q3, /x/**, read, allow\n", "alice", "/x/y", 1},
+		{"the roles' lines where they are fewer than the roles", rbac, usual, numbered(40, "g, alice, q#") + "p, q3, /x/**, read, allow\n" + numbered(39, "p, r#, /y, read, allow\ng, q#, r#") + numbered(12, "p, u#, /x/**, read, allow"), "alice", "/x/y", 13},
+		{"of two fields by the one that leaves fewer, the first", domain, "r.sub == p.sub && r.dom == p.dom", numbered(20, "p, u#, d#, /x, read, allow") + numbered(5, "p, v#, d1, /x, read, allow"), "u3", "/x", 1},
+		{"and the second", domain, "r.dom == p.dom && r.sub == p.sub", numbered(20, "p, u#, d#, /x, read, allow") + numbered(5, "p, v#, d1, /x, read, allow"), "u3", "/x", 1},
+		{"by a field of sixteen values where there is no other", rbac, "r.sub == p.sub", numbered(16, "p, u#, /x, read, allow"), "u3", "/x", 1},
+		{"not by one of sixteen where another has more", rbac, "r.act == p.act && r.sub == p.sub", numbered(16, "p, alice, /x, read, allow\np, u#, /x, a#, allow") + "p, u16, /x, a0, allow\n", "alice", "/x", 1},
+		{"by one of seventeen beside another", rbac, "r.act == p.act && r.sub == p.sub", "p, alice, /x, read, allow\n" + numbered(16, "p, alice, /x, a#, allow\np, u#, /x, b#, allow"), "alice", "/x", 1},
+		{"in the domain of the request", domain, "g(r.sub, p.sub, r.dom) && r.dom == p.dom", numbered(40, "p, q#, d1, /x#, read, allow") + "g, alice, q3, d1\ng, alice, q4, d2\n", "alice", "/x", 1},
+		{"in that of the policy, where it is the request's", domain, "g(r.sub, p.sub, p.dom) && r.dom == p.dom", numbered(40, "p, q#, d1, /x#, read, allow") + "g, alice, q3, d1\ng, alice, q4, d2\n", "alice", "/x", 1},
+		{"by a constant", rbac, `p.sub == "*" && r.act != p.act`, numbered(20, "p, u#, /x, list, deny") + "p, @star, /x, list, allow\n", "alice", "/x", 0},
+		{"where a guard is false, none", rbac, `r.sub == "root" && p.act == r.act || r.sub == p.sub`, numbered(20, "p, u#, /x, read, allow"), "u3", "/x", 1},
+		{"each once, however many ways lead to it", rbac, "r.sub == p.sub || globMatch(r.obj, p.obj)", numbered(20, "p, u#, /x#, read, allow"), "u3", "/x3", 1},
+		{"where each matches, one that allows and one that denies", rbac, `r.sub == p.sub || r.sub == "root"`, numbered(20, "p, u#, /x#, read, allow") + numbered(20, "p, u#, /x#, read, deny"), "root", "/x3", 2},
+	} {
+		w := newPair(t, tt.shape.Model(tt.matcher), tt.policy, Options{})
+		if w == nil {
+			t.Fatalf("%s: the model or the policy is refused", tt.name)
+		}
+		q := &authz.Query{Principal: authz.Principal{Subject: tt.subject}, Object: tt.object, Action: "read", Domain: "d1"}
+		ev, err := w.engine.Begin(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, all := ev.Candidates()
+		if all || len(rows) != tt.want || !slices.IsSorted(rows) {
+			t.Errorf("%s: lines %v, all %t, not %d", tt.name, rows, all, tt.want)
+		}
+		w.engine.End(ev)
+		new(tally).compare(t, w, q)
+	}
+}
+
+// What the gauge of the largest bucket says: the most lines that no index tells
+// apart, and the first of them.
+func TestLargestBucketIsCounted(t *testing.T) {
+	rbac := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Roles: []string{"g = _, _"}, Effect: world.AllowAndDeny}
+	others := numbered(20, "p, o#, /o#/**, read, allow")
+	for _, tt := range []struct {
+		name, matcher, policy string
+		size, row             int
+	}{
+		{"of one user and one tree", "g(r.sub, p.sub) && globMatch(r.obj, p.obj)", others + "p, alice, /a/**, list, allow\np, alice, /b/**, list, allow\np, alice, /b/**, read, allow\np, alice, /b/**, write, allow\n", 3, 21},
+		{"of one user", "g(r.sub, p.sub)", others + "p, alice, /a/**, list, allow\np, alice, /b/**, list, allow\np, bob, /b/**, read, allow\np, bob, /b/**, write, allow\np, bob, /c, write, allow\n", 3, 22},
+		{"of one tree", "globMatch(r.obj, p.obj)", "p, x, /a/**, list, allow\n" + others + "p, alice, /a/**, list, allow\np, alice, /b/**, list, allow\n", 2, 0},
+		{"of the field that tells more apart", "r.sub == p.sub && r.obj == p.obj", others + numbered(30, "p, alice, /a#, read, allow"), 1, 0},
+		{"of the worse alternative", "r.sub == p.sub || r.obj == p.obj", others + numbered(4, "p, u#, /a, read, allow") + numbered(3, "p, bob, /b#, read, allow"), 4, 20},
+		{"of the worse alternative, which comes last", "r.sub == p.sub || r.obj == p.obj", others + numbered(3, "p, u#, /a, read, allow") + numbered(4, "p, bob, /b#, read, allow"), 4, 23},
+		{"of all, where nothing can be looked up", "r.sub != p.sub", others, 20, 0},
+		{"of none, where there is no line", "r.sub == p.sub", "", 0, 0},
+	} {
+		w := newPair(t, rbac.Model(tt.matcher), tt.policy, Options{})
+		if w == nil {
+			t.Fatalf("%s: the model or the policy is refused", tt.name)
+		}
+		if size, row := w.engine.Plan.Bucket, int(w.engine.Plan.BucketRow); size != tt.size || row != tt.row {
+			t.Errorf("%s: %d from row %d, not %d from %d", tt.name, size, row, tt.size, tt.row)
+		}
+	}
+}
+
+// An anchor that counts up to its last character tells two patterns apart there,
+// and no further.
+func TestAnchorsCountUpToABound(t *testing.T) {
+	keys := func(a, b string) (same bool) {
+		var masks []anchorMask
+		return addAnchor(&masks, a, true) == addAnchor(&masks, b, true)
+	}
+	for _, place := range []int{1, 2, 63, 64, 65, maxAnchor - 1, maxAnchor, maxAnchor + 1} {
+		begin := strings.Repeat("l", place-1)
+		if got, want := keys(begin+"a", begin+"b"), place > maxAnchor; got != want {
+			t.Errorf("character %d: the same key %t", place, got)
+		}
+	}
+	any := string([]byte{0xff})
+	for _, place := range []int{1, 2, 63, 64, 65, 100} {
+		begin := strings.Repeat("l", place-1)
+		// A wild character past the last bit ends the anchor.
+		if got, want := keys(begin+any+"a", begin+any+"b"), place > maskedBits; got != want {
+			t.Errorf("behind a wild character %d: the same key %t", place, got)
+		}
+	}
+}
+
+// So many sets of wild characters have places of their own; those behind are known
+// by what stands before the first.
+func TestAnchorsHaveFewMasks(t *testing.T) {
+	any := string([]byte{0xff})
+	var masks []anchorMask
+	for i := range 2 * maxMasks {
+		key := addAnchor(&masks, "x"+strings.Repeat("y", i)+any+"a", true)
+		other := addAnchor(&masks, "x"+strings.Repeat("y", i)+any+"b", true)
+		if same := key == other; same != (i >= maxMasks) {
+			t.Errorf("set %d: the same key %t", i, same)
+		}
+	}
+	if len(masks) != maxMasks+1 { // with the empty one
+		t.Errorf("%d masks", len(masks))
+	}
+	if key := addAnchor(&masks, any+any+"a", true); key != 0 {
+		t.Errorf("nothing before the first wild character asks for %d", key)
+	}
+}
+
+// Where every line matches, the first that allows and the first that denies tell
+// all that any effect asks.
+func TestFirstEffects(t *testing.T) {
+	for policy, want := range map[string][]uint32{
+		"aaa": {0}, "d": {0}, "ad": {0, 1}, "aadd": {0, 2}, "da": {0, 1}, "dda": {0, 2}, "": nil,
+	} {
+		tab := &table.Table{Symbols: table.NewSymbols(), Rows: &table.Rows{Cols: make([][]table.Symbol, 1)}}
+		for i, c := range policy {
+			tab.Rows.Cols[0] = append(tab.Rows.Cols[0], tab.Symbols.Intern(map[rune]string{'a': "allow", 'd': "deny"}[c]))
+			tab.Rows.Lines = append(tab.Rows.Lines, uint32(i+1))
+		}
+		e := &Engine{Symbols: tab.Symbols, Rows: tab.Rows, eft: 0, cells: rowByRow(tab.Rows)}
+		if got := e.firstEffects(); !slices.Equal(got, want) {
+			t.Errorf("%s: rows %v, not %v", policy, got, want)
+		}
+	}
+}
