@@ -68,16 +68,12 @@ func (k *anchorKeys) add(a pattern.Anchors, cuts bool) (prefix, suffix anchorKey
 	return addAnchor(&k.prefixes, a.Prefix, true), addAnchor(&k.suffixes, a.Suffix, false)
 }
 
-// take splits the outermost character off a text.
+// take splits the outermost character off a text; AnyRune is one, as any byte is
+// that is not valid.
 func take(text string, forward bool) (character, rest string) {
-	switch {
-	case forward && (text[0] < utf8.RuneSelf || text[0] == pattern.AnyRune):
-		return text[:1], text[1:]
-	case forward:
+	if forward {
 		_, size := utf8.DecodeRuneInString(text)
 		return text[:size], text[size:]
-	case text[len(text)-1] < utf8.RuneSelf || text[len(text)-1] == pattern.AnyRune:
-		return text[len(text)-1:], text[:len(text)-1]
 	}
 	_, size := utf8.DecodeLastRuneInString(text)
 	return text[len(text)-size:], text[:len(text)-size]
@@ -110,15 +106,13 @@ func addAnchor(masks *[]anchorMask, text string, forward bool) anchorKey {
 		places |= 1 << length
 	}
 	length = max(end, 0)
-	if length < maskedBits {
-		places &= 1<<length - 1
-	}
+	places &= 1<<length - 1 // all of them where it is longer than there are bits
 	mask := findMask(masks, places)
 	if mask == nil { // too many sets: what stands before the first wild character must do
 		length, places = plain, 0
 		mask = findMask(masks, 0)
 	}
-	if length <= 0 || mask == nil {
+	if length <= 0 {
 		return 0
 	}
 	mask.lengths[length/64] |= 1 << (length % 64)
@@ -135,7 +129,7 @@ func addAnchor(masks *[]anchorMask, text string, forward bool) anchorKey {
 // hashCharacter adds the character at a place; a wild one is the same whatever
 // stands there.
 func hashCharacter(hash uint64, c string, places uint64, place int) uint64 {
-	if place < maskedBits && places>>place&1 == 1 {
+	if places>>place&1 == 1 {
 		return hashByte(hash, pattern.AnyRune)
 	}
 	for i := range len(c) {

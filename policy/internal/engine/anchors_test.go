@@ -104,6 +104,8 @@ func TestAnchorsOfTrickyPatterns(t *testing.T) {
 		{"an anchor that is cut short", "keyMatch2", "/" + strings.Repeat("a", 300) + "/*", "/" + strings.Repeat("a", 300) + "/x"},
 		{"a suffix that is cut short", "keyMatch2", "/:x/" + strings.Repeat("é", 300), "/x/" + strings.Repeat("é", 300)},
 		{"wild characters far from the end", "keyMatch2", "/:x/a." + strings.Repeat("b", 100), "/x/a." + strings.Repeat("b", 100)},
+		{"a suffix that ends in the lowest byte that is not ASCII", "keyMatch2", "/:x/aÀ", "/y/aÀ"},
+		{"a prefix that does", "keyMatch2", "/À/*", "/À/x"},
 		{"empty braces are no name", "keyMatch3", "/a/{}", "/a/{}"},
 		{"nor behind a name", "keyMatch4", "/{a}/{}", "/b/{}"},
 		{"nor behind a letter", "keyMatch5", "/b{}/*", "/b{}/x"},

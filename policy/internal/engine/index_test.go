@@ -31,7 +31,7 @@ func TestAnchorIndexOfManyPatterns(t *testing.T) {
 		syms := table.NewSymbols()
 		var column []table.Symbol
 		var patterns []string
-		for range rapid.IntRange(1, 300).Draw(t, "patterns") {
+		for range rapid.IntRange(1, 60).Draw(t, "patterns") {
 			p := world.DrawPattern(t, function+"(r.obj")
 			if compilable(function, p) {
 				patterns = append(patterns, p)

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"testing"
 
 	"securefiles/authz"
+	"securefiles/policy/internal/pattern"
 	"securefiles/policy/internal/table"
 	"securefiles/policy/internal/world"
 )
@@ -42,6 +44,7 @@ func TestDecisionsLookAtFewLines(t *testing.T) {
 		{"by the end of a path", rbac, usual, numbered(100, "p, alice, /t/**/f#.pdf, read, allow"), "alice", "/t/a/f7.pdf", 1},
 		{"by the whole of it", rbac, usual, numbered(100, "p, alice, /t/f#, read, allow"), "alice", "/t/f7", 1},
 		{"by the beginning where all ends are the same", rbac, usual, numbered(100, "p, alice, /d#/**/f.pdf, read, allow"), "alice", "/d7/a/f.pdf", 1},
+		{"none below a whole path", rbac, usual, "p, alice, /t/f1, read, allow\n" + many, "alice", "/t/f1/x", 0},
 		{"by both, of some lines each", rbac, usual, numbered(50, "p, alice, /d#/**, read, allow") + numbered(50, "p, alice, /**/f#, read, allow"), "alice", "/d7/a/f9", 2},
 		{"those of a tree, of a user who has many", rbac, usual, numbered(30, "p, u#, /x/**, read, allow") + numbered(12, "p, alice, /x/**, read, allow") + numbered(300, "p, alice, /d#/**, read, allow"), "alice", "/x/y", 1},
 		{"the tree's where they are fewer than the user's roles", rbac, usual, numbered(30, "g, alice, q#") + numbered(30, "p, q#, /q, read, allow") + numbered(12, "p, u#, /x/**, read, allow") + "p, q3, /x/**, read, allow\n", "alice", "/x/y", 13},
@@ -74,6 +77,57 @@ func TestDecisionsLookAtFewLines(t *testing.T) {
 		}
 		w.engine.End(ev)
 		new(tally).compare(t, w, q)
+	}
+}
+
+// A tuning is one where it is given, and so is a depth.
+func TestOptionsCount(t *testing.T) {
+	rbac := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Roles: []string{"g = _, _"}, Effect: world.AllowAndDeny}
+	text := rbac.Model("g(r.sub, p.sub) && globMatch(r.obj, p.obj)")
+	policy := numbered(20, "p, u#, /x/**, read, allow") + "g, alice, a\ng, a, b\ng, b, u3\n"
+	for _, tt := range []struct {
+		name    string
+		options Options
+		lines   int // -1 is all
+		allowed bool
+	}{
+		{"none", Options{}, 1, true},
+		{"a depth that is enough", Options{RoleDepth: 3}, 1, true},
+		{"one that is not", Options{RoleDepth: 2}, 0, false},
+		{"patterns that leave twenty lines are enough", Options{tuning: &tuning{fewRows: 20}}, 20, true},
+		{"each line is looked at", Options{scan: true}, -1, true},
+	} {
+		w := newPair(t, text, policy, tt.options)
+		if w == nil {
+			t.Fatal("the model or the policy is refused")
+		}
+		q := world.Query("alice", "/x/y")
+		ev, err := w.engine.Begin(&q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, all := ev.Candidates()
+		if all != (tt.lines < 0) || !all && len(rows) != tt.lines {
+			t.Errorf("%s: lines %v, all %t", tt.name, rows, all)
+		}
+		w.engine.End(ev)
+		if got, err := w.ours(&q); err != nil || got.Allowed != tt.allowed {
+			t.Errorf("%s: allowed %t, %v", tt.name, got.Allowed, err)
+		}
+	}
+}
+
+// What a request does not have is never taken for empty.
+func TestUnknownFieldsDeny(t *testing.T) {
+	rbac := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Effect: world.DenyOverride}
+	w := newPair(t, rbac.Model("r.sub == p.sub && r.act == p.act"), "p, alice, /x, read, deny\n", Options{})
+	if w == nil {
+		t.Fatal("the model or the policy is refused")
+	}
+	w.engine.Model.Request[2] = "mood"
+	q := world.Query("bob", "/x")
+	if got, err := w.ours(&q); err == nil || got.Allowed {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
@@ -132,19 +186,57 @@ func TestAnchorsCountUpToABound(t *testing.T) {
 // by what stands before the first.
 func TestAnchorsHaveFewMasks(t *testing.T) {
 	any := string([]byte{0xff})
-	var masks []anchorMask
+	k := anchorKeys{seed: maphash.MakeSeed()}
+	add := func(prefix string) anchorKey {
+		key, _ := k.add(pattern.Anchors{Prefix: prefix})
+		return key
+	}
 	for i := range 2 * maxMasks {
-		key := addAnchor(&masks, "x"+strings.Repeat("y", i)+any+"a", true)
-		other := addAnchor(&masks, "x"+strings.Repeat("y", i)+any+"b", true)
+		begin := "x" + strings.Repeat("y", i)
+		key, other := add(begin+any+"a"), add(begin+any+"b")
 		if same := key == other; same != (i >= maxMasks) {
 			t.Errorf("set %d: the same key %t", i, same)
 		}
+		if i >= maxMasks && (key == 0 || key == add(begin[1:]+any+"a")) {
+			t.Errorf("set %d: what stands before the first wild character does not count", i)
+		}
+		if !slices.Contains(k.of(begin+"?a and more", nil), key) {
+			t.Errorf("set %d is not found", i)
+		}
 	}
-	if len(masks) != maxMasks+1 { // with the empty one
-		t.Errorf("%d masks", len(masks))
+	if len(k.prefixes) != maxMasks+1 { // with the empty one
+		t.Errorf("%d masks", len(k.prefixes))
 	}
-	if key := addAnchor(&masks, any+any+"a", true); key != 0 {
+	if key := add(any + any + "a"); key != 0 {
 		t.Errorf("nothing before the first wild character asks for %d", key)
+	}
+}
+
+// Wild characters at an anchor's end ask nothing, and take no mask.
+func TestAnchorsDoNotEndInWildCharacters(t *testing.T) {
+	any := string([]byte{0xff})
+	var masks []anchorMask
+	plain := addAnchor(&masks, "ab", true)
+	for _, text := range []string{"ab" + any, "ab" + any + any, "ab" + strings.Repeat(any, 100)} {
+		if key := addAnchor(&masks, text, true); key != plain || len(masks) != 1 {
+			t.Errorf("%q: another key %t, %d masks", text, key != plain, len(masks))
+		}
+	}
+	if key := addAnchor(&masks, any+any, true); key != 0 {
+		t.Errorf("wild characters alone ask for %d", key)
+	}
+}
+
+// A text has a key for each length that an anchor has, and no more.
+func TestKeysOfATextAreFew(t *testing.T) {
+	k := anchorKeys{seed: maphash.MakeSeed()}
+	for _, a := range []pattern.Anchors{{Prefix: "/a", Suffix: "pdf"}, {Prefix: "/a/b"}, {Prefix: "/c/d", Suffix: "x"}, {Prefix: "/a/b/c", Exact: true}} {
+		k.add(a)
+	}
+	for text, want := range map[string]int{"/a/b/c": 2 + 2 + 2, "/a": 2 + 1 + 1, "": 2, "/": 2 + 0 + 1} {
+		if keys := k.of(text, nil); len(keys) != want {
+			t.Errorf("%q has %d keys, not %d", text, len(keys), want)
+		}
 	}
 }
 
