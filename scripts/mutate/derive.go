@@ -140,8 +140,8 @@ func (w *weaver) condition(e ast.Expr) {
 		return
 	}
 	text := w.source(e)
-	w.add(e, "(active_.On(§) || ", ")", text+" is true")
-	w.add(e, "(!active_.On(§) && ", ")", text+" is false")
+	w.add(e, "(active_.On(§) || (", "))", text+" is true")
+	w.add(e, "(!active_.On(§) && (", "))", text+" is false")
 }
 
 // choice of a switch with a value may never be taken.
@@ -217,11 +217,11 @@ func (w *weaver) binary(e *ast.BinaryExpr) {
 	text, x, y := w.source(e), w.source(e.X), w.source(e.Y)
 	switch moved, isComparison := comparisons[e.Op]; {
 	case e.Op == token.LAND:
-		w.add(e.X, "(active_.On(§) || ", ")", text+" without "+x)
-		w.add(e.Y, "(active_.On(§) || ", ")", text+" without "+y)
+		w.add(e.X, "(active_.On(§) || (", "))", text+" without "+x)
+		w.add(e.Y, "(active_.On(§) || (", "))", text+" without "+y)
 	case e.Op == token.LOR:
-		w.add(e.X, "(!active_.On(§) && ", ")", text+" without "+x)
-		w.add(e.Y, "(!active_.On(§) && ", ")", text+" without "+y)
+		w.add(e.X, "(!active_.On(§) && (", "))", text+" without "+x)
+		w.add(e.Y, "(!active_.On(§) && (", "))", text+" without "+y)
 	case isComparison:
 		w.add(e, "((", ") != active_.On(§))", text+" turned")
 		if moved == "" {

@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"go/types"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,6 +103,15 @@ func TestWovenCodeCompiles(t *testing.T) {
 	}
 	if _, err := (&types.Config{Importer: importing(fset, exports)}).Check("code", fset, []*ast.File{file}, nil); err != nil {
 		t.Errorf("%v\n%s", err, woven)
+	}
+}
+
+// What is woven around || does not take its left side alone.
+func TestConditionsAreWovenAsAWhole(t *testing.T) {
+	w := weaverOf(t, "package code\nfunc f(a, b bool) {\n\tif a || b {\n\t\treturn\n\t}\n}\n")
+	w.found = slices.DeleteFunc(w.derive(), func(m *mistake) bool { return !strings.HasSuffix(m.key, "a || b is false") })
+	if woven := string(w.weave(w.found)); !strings.Contains(woven, "&& (a || b))") {
+		t.Error(woven)
 	}
 }
 

@@ -1,7 +1,7 @@
 // Mutate makes mistakes in the code that decides, one at a time, and asks whether
 // the tests notice.
 //
-//	go run ./scripts/mutate [-sample N] [-only REGEXP] [-v]
+//	go run ./scripts/mutate [-sample N] [-only REGEXP] [-o FILE] [-again FILE]
 //
 // The mistakes are derived from the code: each comparison is turned, or moved by
 // one; each condition, and each operand of && and ||, holds always or never; each
@@ -87,6 +87,7 @@ func run() error {
 	sample := flag.Int("sample", 0, "try so many, drawn at random; 0 is all")
 	seed := flag.Uint64("seed", 1, "of the sample")
 	only := flag.String("only", "", "try those alone whose key matches")
+	again := flag.String("again", "", "try those alone that survived according to this file, which -o wrote")
 	jobs := flag.Int("j", runtime.NumCPU(), "try so many at once")
 	worlds := flag.Int("worlds", 400, "compare so many worlds with stock Casbin for each")
 	list := flag.Bool("list", false, "list the mistakes")
@@ -117,6 +118,13 @@ func run() error {
 			return err
 		}
 		mistakes = slices.DeleteFunc(mistakes, func(m *mistake) bool { return !which.MatchString(m.key) })
+	}
+	if *again != "" {
+		survived, err := survivors(*again)
+		if err != nil {
+			return err
+		}
+		mistakes = slices.DeleteFunc(mistakes, func(m *mistake) bool { return !survived[m.key] })
 	}
 	if *sample > 0 && *sample < len(mistakes) {
 		random := rand.New(rand.NewPCG(*seed, 0))
@@ -189,6 +197,21 @@ func readAccepted(text string) (map[string]string, error) {
 		reasons[key] = reason
 	}
 	return reasons, nil
+}
+
+// survivors are the keys of those that survived.
+func survivors(file string) (map[string]bool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	keys := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Split(line, "\t"); len(fields) == 3 && fields[1] == "survived" {
+			keys[fields[0]] = true
+		}
+	}
+	return keys, nil
 }
 
 // weaveAll writes the files with their mistakes into a directory, and the overlay

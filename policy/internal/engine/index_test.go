@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"securefiles/policy/internal/table"
@@ -15,8 +17,10 @@ func found(function, text, pattern string) bool {
 	syms := table.NewSymbols()
 	f := named(function)
 	x := newAnchorIndex(syms, []table.Symbol{syms.Intern(pattern)}, f, false)
-	for _, key := range x.keysOf.of(f.Reads(text), nil) {
-		if len(x.find(key)) > 0 {
+	var keys keySet
+	keys.fill(x, f.Reads(text))
+	for _, key := range keys.keys {
+		if keys.has(key) && len(x.find(key)) > 0 {
 			return true
 		}
 	}
@@ -45,7 +49,9 @@ func TestAnchorIndexOfManyPatterns(t *testing.T) {
 		for range 5 {
 			text := world.DrawPath(t)
 			var rows []uint32
-			for _, k := range x.keysOf.of(named(function).Reads(text), nil) {
+			var keys keySet
+			keys.fill(x, named(function).Reads(text))
+			for _, k := range keys.keys {
 				rows = append(rows, x.find(k)...)
 			}
 			for row, p := range patterns {
@@ -74,5 +80,54 @@ func TestEqualRange(t *testing.T) {
 				t.Errorf("%d of key %d: from %d to %d, not from %d", run, key, from, to, want)
 			}
 		}
+	}
+}
+
+// Of a thousand rows a text asks few, and each place that keys are looked up in
+// holds few of them.
+func TestAnchorIndexLeavesOutWhatNoRowHas(t *testing.T) {
+	for _, rows := range []int{1, 2, 3, 4, 5, 64, 65, 1000} {
+		syms := table.NewSymbols()
+		var column []table.Symbol
+		for i := range rows { // as many lengths as rows, up to a hundred
+			column = append(column, syms.Intern(fmt.Sprintf("/%s-%d-/**", strings.Repeat("a", i%100), i)))
+		}
+		x := newAnchorIndex(syms, column, named("globMatch"))
+		if places := len(x.begin) - 1; places < rows || places >= 2*max(1, rows) {
+			t.Errorf("%d rows: %d places", rows, places)
+		}
+		if bits := 64 * len(x.present); bits < 4*rows || bits > max(64, 16*rows) {
+			t.Errorf("%d rows: %d bits", rows, bits)
+		}
+		var keys keySet
+		keys.fill(x, "/"+strings.Repeat("b", 200))
+		if all := len(keys.all); len(keys.keys) > 1+all/3 {
+			t.Errorf("%d rows: %d of %d keys are left", rows, len(keys.keys), all)
+		}
+		for i := range rows {
+			keys.fill(x, fmt.Sprintf("/%s-%d-/x", strings.Repeat("a", i%100), i))
+			found := 0
+			for _, k := range keys.keys {
+				found += len(x.find(k))
+			}
+			if found != 1 {
+				t.Fatalf("%d rows: row %d is one of %d", rows, i, found)
+			}
+		}
+	}
+}
+
+// Rows of each value are found, the first value and the last among them.
+func TestValueIndex(t *testing.T) {
+	column := []table.Symbol{3, 0, 2, 0, 3}
+	x := newValueIndex(4, column, nil)
+	for value, want := range [][]uint32{{1, 3}, {}, {2}, {0, 4}} {
+		got := x.find(table.Symbol(value), &keySet{}, nil, 0)
+		if !slices.Equal(got, want) || x.size(table.Symbol(value)) != len(want) {
+			t.Errorf("value %d: %v, size %d, not %v", value, got, x.size(table.Symbol(value)), want)
+		}
+	}
+	if size, row := x.largest(); size != 2 || row != 1 {
+		t.Errorf("the largest has %d from row %d", size, row)
 	}
 }
