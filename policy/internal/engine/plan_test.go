@@ -27,6 +27,8 @@ func numbered(n int, line string) string {
 func TestDecisionsLookAtFewLines(t *testing.T) {
 	rbac := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Roles: []string{"g = _, _"}, Effect: world.AllowAndDeny}
 	domain := world.Shape{Request: []string{"sub", "dom", "obj", "act"}, Policy: []string{"sub", "dom", "obj", "act", "eft"}, Roles: []string{"g = _, _, _"}, Effect: world.AllowAndDeny}
+	addressed := rbac
+	addressed.Request = []string{"sub", "obj", "act", "ip"}
 	const usual = "g(r.sub, p.sub) && globMatch(r.obj, p.obj) && r.act == p.act"
 	many := numbered(100, "p, o#, /o/f#, read, allow")
 	for _, tt := range []struct {
@@ -57,6 +59,15 @@ func TestDecisionsLookAtFewLines(t *testing.T) {
 		{"by a field of sixteen values where there is no other", rbac, "r.sub == p.sub", numbered(16, "p, u#, /x, read, allow"), "u3", "/x", 1},
 		{"by one of seventeen where another has more", rbac, "r.obj == p.obj && r.sub == p.sub", numbered(17, "p, u#, /x, read, allow") + numbered(30, "p, u0, /o#, read, allow"), "u3", "/x", 1},
 		{"not by one of sixteen", rbac, "r.obj == p.obj && r.sub == p.sub", numbered(16, "p, u#, /x, read, allow") + numbered(30, "p, u0, /o#, read, allow"), "u3", "/x", 16},
+		{"not by a field of few values beside a pattern", rbac, usual, numbered(12, "p, u#, /x/**, read, allow\np, u#, /x/*, read, allow"), "u3", "/x/y", 24},
+		{"nor beside a field of many", rbac, "r.sub == p.sub && r.act == p.act", numbered(17, "p, u#, /x, list, allow") + "p, u3, /a, write, allow\np, u3, /b, read, allow\n", "u3", "/x", 3},
+		{"by a path beside another pattern", rbac, "regexMatch(r.act, p.act) && globMatch(r.obj, p.obj)", numbered(20, "p, u#, /d#/**, ^read$, allow"), "u3", "/d3/x", 1},
+		{"and by one before it", rbac, "globMatch(r.obj, p.obj) && regexMatch(r.act, p.act)", numbered(20, "p, u#, /d#/**, ^read$, allow"), "u3", "/d3/x", 1},
+		{"by another pattern alone", rbac, "regexMatch(r.act, p.act) && r.sub != p.obj", numbered(20, "p, u#, /d#/**, ^a#$, allow") + "p, u1, /x, ^read$, allow\n", "u3", "/x", 1},
+		{"by a role in a domain", domain, "g(r.sub, p.sub, r.dom)", numbered(40, "p, q#, d1, /x#, read, allow") + "g, alice, q3, d1\n", "alice", "/x", 1},
+		{"whatever is asked first that needs no address", rbac, "p.act != r.act && r.sub == p.sub", numbered(20, "p, u#, /x, list, allow"), "u3", "/x", 1},
+		{"though an address is asked behind it", addressed, "r.sub == p.sub && ipMatch(r.ip, p.obj) && p.act != r.act", numbered(20, "p, u#, 10.0.0.0/8, list, allow"), "u3", "/x", 1},
+		{"of the request too", addressed, `r.sub == p.sub && ipMatch(r.ip, "10.0.0.0/8") && r.act == "read"`, numbered(20, "p, u#, /x, list, allow"), "u3", "/x", 1},
 		{"in the domain of the request", domain, "g(r.sub, p.sub, r.dom) && r.dom == p.dom", numbered(40, "p, q#, d1, /x#, read, allow") + "g, alice, q3, d1\ng, alice, q4, d2\n", "alice", "/x", 1},
 		{"in that of the policy, where it is the request's", domain, "g(r.sub, p.sub, p.dom) && r.dom == p.dom", numbered(40, "p, q#, d1, /x#, read, allow") + "g, alice, q3, d1\ng, alice, q4, d2\n", "alice", "/x", 1},
 		{"by a constant", rbac, `p.sub == "*" && r.act != p.act`, numbered(20, "p, u#, /x, list, deny") + "p, @star, /x, list, allow\n", "alice", "/x", 0},

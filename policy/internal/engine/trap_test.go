@@ -143,6 +143,7 @@ func TestPruningTraps(t *testing.T) {
 		{"and is asked in the policy's", domainFirst, "g(r.sub, p.sub, p.dom) && r.obj == p.obj && r.dom == p.dom", "p, staff, d1, /x, read, allow\ng, alice, staff, d1\n", alice("/x"), true},
 		{"the object is not the domain", domain, "g(r.sub, p.sub, p.dom) && r.obj == p.obj && r.dom == p.dom", "p, staff, d1, /x, read, allow\ng, alice, staff, d1\n", alice("/x"), true},
 		{"a domain that must differ is not the one to look in", domain, "g(r.sub, p.sub, p.dom) && !(r.dom == p.dom) && r.obj == p.obj", "p, staff, d2, /x, read, allow\ng, alice, staff, d2\n", alice("/x"), true},
+		{"a domain that a text names is not the request's", domain, `g(r.sub, p.sub, p.dom) && p.dom == "d2" && r.obj == p.obj`, "p, staff, d2, /x, read, allow\ng, alice, staff, d2\n", alice("/x"), true},
 		{"of two functions, the second reads the pattern in its own way", rbac, "g(r.sub, p.sub) && (globMatch(r.obj, p.obj) || keyMatch2(r.obj, p.obj))", "p, alice, /a/:x, read, allow\n", alice("/a/b"), true},
 		{"and so does the first", rbac, "g(r.sub, p.sub) && (keyMatch2(r.obj, p.obj) || globMatch(r.obj, p.obj))", "p, alice, \"/a/{b,c}\", read, allow\n", alice("/a/b"), true},
 		{"what one function made of a text is not the other's", rbac, "g(r.sub, p.sub) && (keyMatch2(r.obj, p.obj) || regexMatch(r.obj, p.obj))", "p, alice, /a(b)?, read, allow\n", alice("/x/a"), true},
@@ -207,6 +208,8 @@ func TestErrorsDeny(t *testing.T) {
 		{"an alternative, which rows come to that no other finds", `r.sub == p.sub || ipMatch(r.ip, "10.0.0.0/8")`, "p, alice, /x, read, allow, true\np, bob, /x, read, allow, true\n"},
 		{"in a row, before what is looked up", `ipMatch(r.ip, p.obj) && r.sub == p.sub`, "p, bob, 10.0.0.0/8, read, deny, true\n"},
 		{"in a row, before a part that is false", `!ipMatch(r.ip, p.obj) && r.act == "list"`, "p, bob, 10.0.0.0/8, read, deny, true\n"},
+		{"in a row, before what is looked up and a part that cannot be", `ipMatch(r.ip, p.obj) && r.sub == p.sub && p.act != r.act`, "p, bob, 10.0.0.0/8, list, deny, true\n"},
+		{"in a row, before a part that cannot be looked up and one that is", `ipMatch(r.ip, p.obj) && p.act != r.act && r.sub == p.sub`, "p, bob, 10.0.0.0/8, list, deny, true\n"},
 		{"in a row", "r.sub == p.sub && ipMatch(r.ip, p.obj)", "p, alice, 10.0.0.0/8, read, deny, true\n"},
 	} {
 		w := newPair(t, shape.Model(tt.matcher), tt.policy, Options{})
