@@ -1,0 +1,99 @@
+package table
+
+import (
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// A set holds what was added since it was last cleared, as a map does, however it
+// grows.
+func TestSet(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	var s Set
+	if s.Has(1) {
+		t.Error("an empty set has something")
+	}
+	for round := range 200 {
+		if round == 100 { // before the rounds begin anew
+			s.round = 1<<32 - 50
+		}
+		s.Clear()
+		want := map[Symbol]bool{}
+		for range random.IntN([]int{3, 33, 34, 65, 2000}[round%5]) {
+			name := Symbol(random.IntN(3000))
+			if round%2 == 0 {
+				name <<= 9 // many have the same slot
+			}
+			if added := s.Add(name); added == want[name] {
+				t.Fatalf("round %d: %d is new: %t", round, name, added)
+			}
+			want[name] = true
+		}
+		for _, name := range slices.Concat(slices.Collect(maps.Keys(want)), []Symbol{0, 1, 2, 512, 1024, 2999, NoSymbol}) {
+			if s.Has(name) != want[name] {
+				t.Fatalf("round %d: %d is there: %t", round, name, s.Has(name))
+			}
+		}
+	}
+}
+
+// A set grows when half of it is taken, and not before.
+func TestSetGrowsByHalf(t *testing.T) {
+	var s Set
+	for i := range Symbol(300) {
+		s.Add(i)
+		if len(s.slots) < 2*s.used || s.used > 32 && len(s.slots) > 4*s.used {
+			t.Fatalf("%d slots for %d", len(s.slots), s.used)
+		}
+	}
+}
+
+// When the rounds begin anew, what an old one left behind is not there.
+func TestSetForgetsWhenRoundsBeginAnew(t *testing.T) {
+	var s Set
+	s.Clear()
+	s.Add(5) // in round 1
+	s.round = 1<<32 - 1
+	s.Clear() // again round 1
+	if s.Has(5) {
+		t.Error("what was there before the rounds began anew is there")
+	}
+}
+
+func TestGroupBy(t *testing.T) {
+	first, order := GroupBy([]int32{2, 0, 2, 3}, 4)
+	if !slices.Equal(first, []int32{0, 1, 1, 3, 4}) || !slices.Equal(order, []int32{1, 0, 2, 3}) {
+		t.Errorf("%v, %v", first, order)
+	}
+}
+
+// A chain is followed as deep as the graph says, a group being the first hop, and
+// each name knows from which it was reached.
+func TestWalksEndAtADepth(t *testing.T) {
+	syms := NewSymbols()
+	empty, alice, a, b, team, c := syms.Intern(""), syms.Intern("alice"), syms.Intern("a"), syms.Intern("b"), syms.Intern("@team"), syms.Intern("c")
+	edges := []Edge{{alice, a, empty, 1}, {a, b, empty, 2}, {team, c, empty, 3}, {a, c, 99, 4}}
+	for depth, want := range [][]Symbol{{alice}, {alice, team, a}, {alice, team, a, c, b}, {alice, team, a, c, b}} {
+		var w Walk
+		NewGraph(edges, depth).Begin(&w, syms, alice, []string{"@team", "@unknown"}, empty)
+		if got := w.All(); !slices.Equal(got, want) {
+			t.Errorf("depth %d: %v, not %v", depth, got, want)
+		}
+		for _, name := range []Symbol{alice, a, b, team, c} {
+			at := w.Find(name)
+			if (at >= 0) != slices.Contains(want, name) || w.Has(name) != (at >= 0) || at >= 0 && w.Reached[at].Name != name {
+				t.Errorf("depth %d: %d is found at %d", depth, name, at)
+			}
+		}
+		for name, from := range map[Symbol]Symbol{a: alice, team: alice, b: a, c: team} {
+			if at := w.Find(name); at >= 0 && w.Reached[w.Reached[at].Parent].Name != from {
+				t.Errorf("depth %d: %d is reached from another than %d", depth, name, from)
+			}
+		}
+		if w.Reached[0].Parent != -1 {
+			t.Errorf("the start is reached from %d", w.Reached[0].Parent)
+		}
+	}
+}
