@@ -127,7 +127,4 @@ func TestValueIndex(t *testing.T) {
 			t.Errorf("value %d: %v, size %d, not %v", value, got, x.size(table.Symbol(value)), want)
 		}
 	}
-	if size, row := x.largest(); size != 2 || row != 1 {
-		t.Errorf("the largest has %d from row %d", size, row)
-	}
 }

@@ -144,39 +144,6 @@ func TestUnknownFieldsDeny(t *testing.T) {
 	}
 }
 
-// What the gauge of the largest bucket says: the most lines that no index tells
-// apart, and the first of them.
-func TestLargestBucketIsCounted(t *testing.T) {
-	rbac := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Roles: []string{"g = _, _"}, Effect: world.AllowAndDeny}
-	others := numbered(20, "p, o#, /o#/**, read, allow")
-	for _, tt := range []struct {
-		name, matcher, policy string
-		size, row             int
-	}{
-		{"of one user and one tree", "g(r.sub, p.sub) && globMatch(r.obj, p.obj)", others + "p, alice, /a/**, list, allow\np, alice, /b/**, list, allow\np, alice, /b/**, read, allow\np, alice, /b/**, write, allow\n", 3, 21},
-		{"of one user", "g(r.sub, p.sub)", others + "p, alice, /a/**, list, allow\np, alice, /b/**, list, allow\np, bob, /b/**, read, allow\np, bob, /b/**, write, allow\np, bob, /c, write, allow\n", 3, 22},
-		{"of one tree", "globMatch(r.obj, p.obj)", "p, x, /a/**, list, allow\n" + others + "p, alice, /a/**, list, allow\np, alice, /b/**, list, allow\n", 2, 0},
-		{"of the field that tells more apart", "r.sub == p.sub && r.obj == p.obj", others + numbered(30, "p, alice, /a#, read, allow"), 1, 0},
-		{"of the field that tells more apart, which comes first", "r.obj == p.obj && r.sub == p.sub", others + numbered(30, "p, alice, /a#, read, allow"), 1, 0},
-		{"of the first of two that tell as much", "r.sub == p.sub && r.obj == p.obj", others + "p, alice, /a, read, allow\np, alice, /b, read, allow\np, bob, /c, read, allow\np, carol, /c, read, allow\n", 2, 20},
-		{"of the first of two alternatives as bad", "r.sub == p.sub || r.obj == p.obj", others + "p, alice, /a, read, allow\np, alice, /b, read, allow\np, bob, /c, read, allow\np, carol, /c, read, allow\n", 2, 20},
-		{"of one user in a tree of many", "g(r.sub, p.sub) && globMatch(r.obj, p.obj)", numbered(20, "p, o#, /x/**, read, allow"), 1, 0},
-		{"of none, where no line is asked", `r.sub == "root"`, others, 0, 0},
-		{"of the worse alternative", "r.sub == p.sub || r.obj == p.obj", others + numbered(4, "p, u#, /a, read, allow") + numbered(3, "p, bob, /b#, read, allow"), 4, 20},
-		{"of the worse alternative, which comes last", "r.sub == p.sub || r.obj == p.obj", others + numbered(3, "p, u#, /a, read, allow") + numbered(4, "p, bob, /b#, read, allow"), 4, 23},
-		{"of all, where nothing can be looked up", "r.sub != p.sub", others, 20, 0},
-		{"of none, where there is no line", "r.sub == p.sub", "", 0, 0},
-	} {
-		w := newPair(t, rbac.Model(tt.matcher), tt.policy, Options{})
-		if w == nil {
-			t.Fatalf("%s: the model or the policy is refused", tt.name)
-		}
-		if size, row := w.engine.Plan.Bucket, int(w.engine.Plan.BucketRow); size != tt.size || row != tt.row {
-			t.Errorf("%s: %d from row %d, not %d from %d", tt.name, size, row, tt.size, tt.row)
-		}
-	}
-}
-
 // An anchor that counts up to its last character tells two patterns apart there,
 // and no further.
 func TestAnchorsCountUpToABound(t *testing.T) {
