@@ -49,8 +49,9 @@ import (
 
 const activePath = "securefiles/scripts/mutate/active"
 
-// A target is a package, and what of it does not decide: what reads files, counts
-// for a gauge, speaks to people, or mixes the bits of a hash, one as good as another.
+// A target is a package, and what of it does not decide: what reads files, speaks
+// to people, counts for a gauge, measures work and memory, or mixes the bits of a
+// hash, one as good as another.
 type target struct {
 	dir         string
 	files, funs *regexp.Regexp // left out
@@ -58,10 +59,10 @@ type target struct {
 
 func targets() []target {
 	return []target{
-		{"policy/internal/engine", regexp.MustCompile(`^(clauses|cut|version|bucket)\.go$`), regexp.MustCompile(`\.(hashByte|finish)$`)},
-		{"policy/internal/table", regexp.MustCompile(`^(read|meaning)\.go$`), regexp.MustCompile(`\.(QuoteField|Graph\.Longest|hashSymbols)$`)},
-		{"policy/internal/pattern", regexp.MustCompile(`^(problem|sample)\.go$`), regexp.MustCompile(
-			`\.(\w*[pP]roblems|lookAt|withoutNames|alternation|metacharacter|wildDot|anchored|openEnd|\w*[cC]overs\w*|isPlain|isNamePath|\w*[sS]ample\w*|braces|[lL]iteral|regexLiteral|unmatchable|badGlobSegment)$`)},
+		{"policy/internal/engine", regexp.MustCompile(`^(clauses|cut|version|bucket|limit)\.go$`), regexp.MustCompile(`\.(hashByte|finish|countPatterns)$`)},
+		{"policy/internal/table", regexp.MustCompile(`^(read|meaning)\.go$`), regexp.MustCompile(`\.(QuoteField|Graph\.(Longest|Sums|backwards)|hashSymbols)$`)},
+		{"policy/internal/pattern", regexp.MustCompile(`^(problem|sample|size)\.go$`), regexp.MustCompile(
+			`\.(\w*[pP]roblems|lookAt|withoutNames|alternation|metacharacter|wildDot|anchored|openEnd|\w*[cC]overs\w*|isPlain|isNamePath|\w*[sS]ample\w*|braces|[lL]iteral|regexLiteral|unmatchable|badGlobSegment|steps|NeedsMemory|NewCache|compiled\.\w+)$`)},
 		{"policy/internal/model", regexp.MustCompile(`^(model|outline|path|roles|expression)\.go$`), regexp.MustCompile(
 			`\.(MayHoldForNothing|Spared|decidedBy|texts|source|DescribeConjunction|ParseSubrule)$`)},
 	}
