@@ -248,8 +248,9 @@ func (w *weaver) bound(e ast.Expr) {
 	w.offByOne(e, "", w.source(e)+" as a bound", true, true)
 }
 
-// constant is a whole number that may be one too many, or too few. A negative one
-// is a mark and no bound; one that is written in hexadecimal mixes a hash.
+// constant is a whole number that bounds something, and may be one too many, or too
+// few. A negative one is a mark and no bound; one that is written in hexadecimal
+// mixes a hash.
 func (w *weaver) constant(e ast.Expr) {
 	value := w.info.Types[e].Value
 	if value.Kind() != constant.Int || constant.Sign(value) < 0 || strings.Contains(w.source(e), "0x") {
@@ -264,6 +265,10 @@ func (w *weaver) constant(e ast.Expr) {
 		return // a choice
 	case *ast.ReturnStmt:
 		return // an answer, most often beside false
+	case *ast.BinaryExpr:
+		if p.Op == token.EQL || p.Op == token.NEQ {
+			return // no bound: it is turned
+		}
 	}
 	if _, isLiteral := e.(*ast.BasicLit); !isLiteral && isNamed(w.info.TypeOf(e)) {
 		return // one of an enumeration

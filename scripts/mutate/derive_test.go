@@ -56,6 +56,7 @@ func TestMistakesAreDerivedFromTheCode(t *testing.T) {
 		}},
 		{"a choice is never taken", "switch k { case one: a = b }", []string{"case one never"}},
 		{"a choice without a value is a condition", "switch { case ok(): a = b }", []string{"ok() is true", "ok() is false"}},
+		{"a number that is equal or not is no bound", "ok := a == 5; _ = ok", []string{"a == 5 turned"}},
 		{"no mistake", "const c = 3; a = -1; k = one; var list [4]int; a = 0xff; _ = list", nil},
 	} {
 		w := weaverOf(t, "package code\ntype kind int\nconst one kind = 1\nfunc ok() bool\nfunc skipped(a, b int) bool { return a < b }\nfunc f(a, b int, s []int, k kind) {\n"+tt.code+"\n}\n")
