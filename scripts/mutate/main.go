@@ -302,7 +302,7 @@ func loadPackage(t target, exports map[string]string, number *int) (*woven, erro
 	if err != nil {
 		return nil, err
 	}
-	var files, all []*ast.File
+	var all []*ast.File
 	for _, name := range names {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
@@ -323,7 +323,7 @@ func loadPackage(t target, exports map[string]string, number *int) (*woven, erro
 			p.others[name] = text
 			continue
 		}
-		p.names, files = append(p.names, name), append(files, file)
+		p.names = append(p.names, name)
 		p.weavers = append(p.weavers, &weaver{fset: fset, file: file, text: text})
 	}
 	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}}

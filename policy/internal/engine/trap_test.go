@@ -117,6 +117,8 @@ func TestPruningTraps(t *testing.T) {
 		{"and nothing else", with(world.AllowOverride), `r.obj == p.obj && r.sub == "alice"`, "", alice("/x"), false},
 		{"an empty policy has no text", with(world.AllowOverride), `p.obj == "/x" || r.sub == "root"`, "", alice("/x"), false},
 		{"but the empty one", with(world.AllowOverride), `p.obj == "" && r.sub == "alice"`, "", alice("/x"), true},
+		{"the empty text is no other", rbac, `(p.obj == "" || p.obj != "/x") && r.sub == p.sub`, "p, alice, /x, read, allow\n", alice("/x"), false},
+		{"nor is an empty request", rbac, `(r.obj == p.obj || p.obj != "/x") && r.sub == p.sub`, "p, alice, /x, read, allow\n", alice(""), false},
 		{"a number is an answer", rbac, "r.sub == p.sub ? 1 : 0", "p, alice, /x, read, allow\n", alice("/x"), true},
 		{"nought is another", rbac, "r.sub == p.sub ? 1 : 0", "p, bob, /x, read, allow\n", alice("/x"), false},
 		{"somebody has the role of that name, which no line has", rbac, "g(r.sub, r.obj) && r.act == p.act", "p, bob, /x, read, allow\n", as("/y", "/y"), true},
