@@ -92,7 +92,7 @@ func TestAnchorIndexLeavesOutWhatNoRowHas(t *testing.T) {
 		for i := range rows { // as many lengths as rows, up to a hundred
 			column = append(column, syms.Intern(fmt.Sprintf("/%s-%d-/**", strings.Repeat("a", i%100), i)))
 		}
-		x := newAnchorIndex(syms, column, named("globMatch"))
+		x := newAnchorIndex(syms, column, named("globMatch"), false)
 		if places := len(x.begin) - 1; places < rows || places >= 2*max(1, rows) {
 			t.Errorf("%d rows: %d places", rows, places)
 		}

@@ -173,7 +173,7 @@ func TestAnchorsHaveFewMasks(t *testing.T) {
 	any := string([]byte{0xff})
 	k := anchorKeys{seed: maphash.MakeSeed()}
 	add := func(prefix string) anchorKey {
-		key, _ := k.add(pattern.Anchors{Prefix: prefix})
+		key, _ := k.add(pattern.Anchors{Prefix: prefix}, false)
 		return key
 	}
 	for i := range 2 * maxMasks {
@@ -216,7 +216,7 @@ func TestAnchorsDoNotEndInWildCharacters(t *testing.T) {
 func TestKeysOfATextAreFew(t *testing.T) {
 	k := anchorKeys{seed: maphash.MakeSeed()}
 	for _, a := range []pattern.Anchors{{Prefix: "/a", Suffix: "pdf"}, {Prefix: "/a/b"}, {Prefix: "/c/d", Suffix: "x"}, {Prefix: "/a/b/c", Exact: true}} {
-		k.add(a)
+		k.add(a, false)
 	}
 	for text, want := range map[string]int{"/a/b/c": 2 + 2 + 2, "/a": 2 + 1 + 1, "": 2, "/": 2 + 0 + 1} {
 		if keys := k.of(text, nil); len(keys) != want {
