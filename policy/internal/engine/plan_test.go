@@ -137,7 +137,7 @@ func TestUnknownFieldsDeny(t *testing.T) {
 	if w == nil {
 		t.Fatal("the model or the policy is refused")
 	}
-	w.engine.Model.Request[2] = "mood"
+	w.engine.Model.Request[2], w.engine.Model.Evaluates = "mood", true // a rule of the policy may ask for it
 	q := world.Query("bob", "/x")
 	if got, err := w.ours(&q); err == nil || got.Allowed {
 		t.Errorf("%+v, %v", got, err)
