@@ -70,7 +70,7 @@ func TestCheckRefusesWhatServeRefuses(t *testing.T) {
 		{"a header that belongs to the connection", `identity: [{session: {url: "http://127.0.0.1/", cookies: [id], send: {Connection: x}}}]`,
 			`1:70: error: identity[0].session.send: "Connection" belongs to the connection: leave it out`},
 		{"a variable with what the client says, for groups", "identity: [{header: X-User, groups_header: X-Groups, nginx_groups_value: $http_x_groups}]",
-			`1:74: error: identity[0].nginx_groups_value: "$http_x_groups" is what the client says: let nginx believe it of your gateway alone, with a map as docs/identity.md shows`},
+			`1:74: error: identity[0].nginx_groups_value: "$http_x_groups" is what the client says, or says nothing of who asks: name what nginx has verified ($remote_user, $ssl_client_s_dn, $ssl_client_s_dn_legacy, $ssl_client_fingerprint, $ssl_client_serial), or a variable of your own, made with a map as docs/identity.md shows`},
 		{"several at once", "identity: [{header: Cookie}]\nlogin_url: https://a:b:c/login", "1:21: error: identity[0].header"},
 		{"and the other", "identity: [{header: Cookie}]\nlogin_url: https://a:b:c/login", "2:12: error: login_url"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"securefiles/authz"
@@ -38,12 +39,8 @@ type Header struct {
 	subject, groups string // canonical names
 }
 
-// The forms of a web server's variable, and of one that holds what a client sent,
-// unverified.
-var (
-	variableForm = regexp.MustCompile(`^\$[a-z][a-z0-9_]*$`)
-	clientForm   = regexp.MustCompile(`^\$(?:http|arg|cookie)_|^\$(?:args|query_string|uri|request_uri|request|request_body|host)$`)
-)
+// variableForm is the form of a web server's variable.
+var variableForm = regexp.MustCompile(`^\$[a-z][a-z0-9_]*$`)
 
 // NewHeader returns an error that joins an *OptionError for each option that
 // cannot be.
@@ -65,11 +62,12 @@ func NewHeader(opts HeaderOptions) (*Header, error) {
 		if v[1] == "" {
 			continue
 		}
-		if !variableForm.MatchString(v[1]) {
+		switch name, _ := strings.CutPrefix(v[1], "$"); {
+		case !variableForm.MatchString(v[1]):
 			p.add(v[0], "%q is not an nginx variable such as $ssl_client_s_dn", v[1])
-		}
-		if clientForm.MatchString(v[1]) {
-			p.add(v[0], "%q is what the client says: let nginx believe it of your gateway alone, with a map as docs/identity.md shows", v[1])
+		case isNginxVariable(name) && !slices.Contains(verifiedVariables(), name):
+			p.add(v[0], "%q is what the client says, or says nothing of who asks: name what nginx has verified ($%s), or a variable of your own, made with a map as docs/identity.md shows",
+				v[1], strings.Join(verifiedVariables(), ", $"))
 		}
 	}
 	if err := p.err(); err != nil {

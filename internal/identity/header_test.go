@@ -204,6 +204,34 @@ func TestNewHeaderRefuses(t *testing.T) {
 	}
 }
 
+// What the client says is never the caller's name: $content_type made
+// `Content-Type: alice` alice.
+func TestNginxValueIsWhatNginxVerified(t *testing.T) {
+	accepted := []string{"$remote_user", "$ssl_client_s_dn", "$ssl_client_s_dn_legacy", "$ssl_client_fingerprint", "$ssl_client_serial",
+		"$gateway_user", "$my_map", "$sso_user", "$auth_user", "$authenticated_user"}
+	refused := []string{"$content_type", "$content_length", "$http_x_user", "$http_user_agent", "$arg_user", "$args", "$is_args", "$query_string",
+		"$cookie_session", "$host", "$hostname", "$uri", "$document_uri", "$request_uri", "$request", "$request_body", "$request_method", "$request_id",
+		"$request_filename", "$remote_addr", "$binary_remote_addr", "$proxy_protocol_addr", "$proxy_protocol_tlv_authority", "$proxy_add_x_forwarded_for",
+		"$realip_remote_addr", "$ssl_server_name", "$ssl_client_verify", "$ssl_client_i_dn", "$ssl_client_raw_cert", "$ssl_session_id", "$ssl_alpn_protocol",
+		"$upstream_http_x_user", "$upstream_cookie_user", "$sent_http_x_user", "$jwt_claim_sub", "$jwt_header_kid", "$geoip_city", "$invalid_referer",
+		"$server_name", "$server_protocol", "$scheme", "$https", "$uid_got", "$secure_link", "$document_root", "$fastcgi_path_info", "$http2",
+		"$limit_rate", "$slice_range", "$time_local", "$trailer_x", "$status", "$nginx_version"}
+	for _, value := range accepted {
+		if _, err := NewHeader(HeaderOptions{Header: "X-User", Value: value, GroupsValue: value}); err != nil {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+	for _, value := range refused {
+		for option, opts := range map[string]HeaderOptions{
+			"nginx_value": {Header: "X-User", Value: value}, "nginx_groups_value": {Header: "X-User", GroupsHeader: "X-Groups", GroupsValue: value},
+		} {
+			if _, err := NewHeader(opts); !strings.HasPrefix(message(err), option+`: "`+value+`" is what the client says, or`) {
+				t.Errorf("%s %s: got %q", option, value, message(err))
+			}
+		}
+	}
+}
+
 func FuzzHeader(f *testing.F) {
 	f.Add("alice", "staff, sales")
 	f.Add("CN=alice,O=Example", "")
