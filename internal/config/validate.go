@@ -141,7 +141,7 @@ func (v *validator) download(path string, d Download) {
 	}
 	if d.Root != "" {
 		v.match(path+".root", d.Root, rootPattern, "is not an absolute directory that nginx can be told: no blanks, quotes, ; { } $ # or backslash")
-		if filepath.Clean(d.Root) != strings.TrimSuffix(d.Root, "/") || d.Root == "/" {
+		if filepath.Clean(d.Root) != strings.TrimSuffix(d.Root, "/") || filepath.Clean(d.Root) == "/" {
 			v.add(path+".root", "%q: write the directory without . or .. or doubled slashes, and not / itself", d.Root)
 		}
 	}
