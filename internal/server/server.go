@@ -106,7 +106,9 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 		Handler: h, Protocols: protocols,
 		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: MaxHeaderBytes,
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		// net/http would answer OPTIONS * with 200, whatever the handler asks for.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }
 

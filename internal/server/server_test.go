@@ -57,6 +57,29 @@ func TestServerBoundsWhatAClientSends(t *testing.T) {
 	}
 }
 
+// net/http answers OPTIONS * by itself, past whoever asks for a secret.
+func TestOptionsAsteriskIsTheHandlersToAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }), slog.New(slog.DiscardHandler))
+	go func() { _ = serve(server, l) }()
+	defer server.Close() //nolint:errcheck // the test is over
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // the answer has been read
+	if _, err := io.WriteString(conn, "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 403") {
+		t.Errorf("got %q, %v", answer, err)
+	}
+}
+
 func TestUnixSocketIsForOwnerAndGroup(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "auth.sock")
 	l, err := listen(Address{"unix", path})
