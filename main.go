@@ -13,6 +13,8 @@ package main
 
 import (
 	"context"
+	"crypto/md5"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -32,6 +35,7 @@ import (
 	"securefiles/internal/frontend"
 	"securefiles/internal/identity"
 	"securefiles/internal/metrics"
+	"securefiles/internal/nginx"
 	"securefiles/internal/secret"
 	"securefiles/internal/server"
 	"securefiles/pathguard"
@@ -55,6 +59,9 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 	var problems []error
 	var err error
 	if p.Secret, err = secret.New("proxy secret", c.ProxySecretFile, config.ProxySecretVariable, lookup); err != nil {
+		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
+	}
+	if p.Proof, err = secret.NewKept("proof's secret", c.ProofSecretFile, config.ProofSecretVariable, lookup); err != nil {
 		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
 	}
 	if p.Downloads, err = downloads(c.Downloads); err != nil {
@@ -87,7 +94,7 @@ func downloads(list []config.Download) (*authz.Downloads, error) {
 		}
 		made = append(made, &authz.Download{
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Disposition: kind,
-			DenyStatus: d.DenyStatus, CacheControl: d.CacheControl, CSP: d.CSP,
+			DenyStatus: d.DenyStatus, CacheControl: d.CacheControl, CSP: d.CSP, ReferrerPolicy: d.ReferrerPolicy, SameOrigin: d.Embed == "same-origin",
 		})
 	}
 	return authz.NewDownloads(made...)
@@ -218,6 +225,9 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	if p.Secret != nil {
 		opts.Secret = p.Secret.Is
 	}
+	if p.Proof != nil {
+		opts.Prove = prover(p.Proof)
+	}
 	front, err := frontend.NewAuthRequest(guard, opts)
 	if err != nil {
 		return err
@@ -234,6 +244,14 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 		Beside:  []func(context.Context) error{func(ctx context.Context) error { return shadow.Run(ctx, reporter(counters, log)) }},
 		Version: version.Version, Logger: log,
 	})
+}
+
+// prover proves answers to nginx, whose secure_link module makes the same digest.
+func prover(s *secret.Secret) func(id string, status int, reason, login, location string) string {
+	return func(id string, status int, reason, login, location string) string {
+		digest := md5.Sum([]byte(nginx.ProofText(id, strconv.Itoa(status), reason, login, location, s.Text())))
+		return base64.RawURLEncoding.EncodeToString(digest[:])
+	}
 }
 
 // routes is what nginx reaches: one route, no shortcut.
@@ -299,11 +317,16 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 			},
 		})
 	}
-	if files := p.Secret.Files(); len(files) > 0 {
-		rows = append(rows, server.Reloader{
-			Name: "proxy secret", Files: files, Reload: p.Secret.Reload,
-			State: func() server.Loaded { return server.Loaded{Generation: p.Secret.Generation()} },
-		})
+	for _, s := range []struct {
+		name string
+		*secret.Secret
+	}{{"proxy secret", p.Secret}, {"proof secret", p.Proof}} {
+		if files := s.Files(); len(files) > 0 {
+			rows = append(rows, server.Reloader{
+				Name: s.name, Files: files, Reload: s.Reload,
+				State: func() server.Loaded { return server.Loaded{Generation: s.Generation()} },
+			})
+		}
 	}
 	if len(p.Token.Files()) > 0 {
 		rows = append(rows, server.Reloader{

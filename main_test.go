@@ -286,10 +286,32 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a port below none", "listen: '127.0.0.1:-1'", `listen: "127.0.0.1:-1": the port is not`},
 		{"a port by name", "listen: 127.0.0.1:http", `listen: "127.0.0.1:http": the port is not`},
 		{"no port", "listen: '127.0.0.1:'", `listen: "127.0.0.1:": the port is not`},
-		{"a loopback name", "listen: localhost:1", ""},
+		{"a loopback name, which may be two addresses", "listen: localhost:1", `listen: "localhost:1" can be two addresses, and whoever else listens on the other is asked too: write 127.0.0.1:1 or [::1]:1`},
+		{"the same in another form", "listen: LOCALHOST.:1", `listen: "LOCALHOST.:1" can be two addresses`},
+		{"a name below it", "admin: a.localhost:1", `admin: "a.localhost:1" can be two addresses`},
+		{"a name, insecurely", "listen: localhost:1\nlisten_insecure: true", `listen: "localhost:1" can be two addresses`},
 		{"loopback of version 6", "listen: '[::1]:1'", ""},
 		{"another address of loopback", "listen: 127.9.9.9:1", ""},
-		{"another name", "listen: example.org:1", `listen: "example.org:1" can be reached from other hosts`},
+		{"another name", "listen: example.org:1", `listen: "example.org:1": write the address itself, such as 127.0.0.1: a name can be several`},
+		{"an address of this host", "listen: 192.0.2.1:1", `listen: "192.0.2.1:1" can be reached from other hosts`},
+		{"where nginx finds the service", "nginx: {service: ['127.0.0.1:1', '[::1]:1', 'files:9180', 'unix:/run/a.sock']}", ""},
+		{"a service everywhere", "nginx: {service: ['0.0.0.0:9180']}", `nginx.service[0]: "0.0.0.0:9180" is no address to connect to`},
+		{"a service everywhere of version 6", "nginx: {service: ['127.0.0.1:1', '[::]:9180']}", `nginx.service[1]: "[::]:9180" is no address to connect to`},
+		{"a service at a name with two addresses", "nginx: {service: ['localhost:9180']}", `nginx.service[0]: "localhost:9180" can be two addresses`},
+		{"a service without a port", "nginx: {service: ['127.0.0.1']}", `nginx.service[0]: "127.0.0.1" is neither ADDRESS:PORT nor unix:/path`},
+		{"a service at port 0", "nginx: {service: ['127.0.0.1:0']}", `nginx.service[0]: "127.0.0.1:0" is neither`},
+		{"a service at a socket with syntax", "nginx: {service: ['unix:/a; b']}", `nginx.service[0]: "/a; b" is not the absolute path of a socket`},
+		{"a delivery log alone", "nginx: {delivery_log: /a}", "nginx: delivery_log and access_log go together"},
+		{"an access log alone", "nginx: {access_log: /a}", "nginx: delivery_log and access_log go together"},
+		{"both", "nginx: {delivery_log: /var/log/nginx/d.log, access_log: /var/log/nginx/access.log combined buffer=32k}", ""},
+		{"none beside it", "nginx: {delivery_log: /var/log/nginx/d.log, access_log: 'off'}", ""},
+		{"an access log with syntax", "nginx: {delivery_log: /d, access_log: '/a; return 200'}", "nginx.access_log: "},
+		{"a delivery log with syntax", "nginx: {delivery_log: '/d;x', access_log: 'off'}", "nginx.delivery_log: "},
+		{"a relative delivery log", "nginx: {delivery_log: d.log, access_log: 'off'}", "nginx.delivery_log: "},
+		{"pages", "nginx: {error_pages: {401: /a/401.html, 503: /b/503.html}}", ""},
+		{"a page for what has none", "nginx: {error_pages: {500: /a/500.html}}", "nginx.error_pages: 500 has no page: there are 401, 403, 404, 410, 429 and 503"},
+		{"a relative page", "nginx: {error_pages: {404: 404.html}}", `nginx.error_pages: "404.html" is not an absolute path`},
+		{"a page that goes up", "nginx: {error_pages: {404: /a/../404.html}}", `nginx.error_pages: "/a/../404.html": write the file without`},
 		{"every address", "listen: ':1'", `listen: ":1" can be reached from other hosts`},
 		{"every address, insecurely", "listen: ':1'\nlisten_insecure: true", ""},
 		{"every address, with a secret", "listen: ':1'\nproxy_secret_file: secret", ""},
@@ -322,6 +344,16 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"prefixes of every kind", "downloads:\n  - {name: a, url: /A-Z_0.9~/b/, internal: /x.y/..z/}", ""},
 		{"a name of 32", "downloads:\n  - {name: " + strings.Repeat("a", 32) + ", url: /a/, internal: /p/}", ""},
 		{"a name of 33", "downloads:\n  - {name: " + strings.Repeat("a", 33) + ", url: /a/, internal: /p/}", "downloads[0].name: "},
+		{"a root of slashes", "downloads:\n  - {name: a, url: /a/, internal: /p/, root: //}", `downloads[0].root: "//"`},
+		{"who embeds", "downloads:\n  - {name: a, url: /a/, internal: /p/, embed: nobody}", `downloads[0].embed: "nobody" is not one of same-origin, same-site, cross-origin`},
+		{"what a referrer is", "downloads:\n  - {name: a, url: /a/, internal: /p/, referrer_policy: none}", `downloads[0].referrer_policy: "none" is not one of no-referrer,`},
+		{"origins", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['https://a.example', 'http://127.0.0.1:3000', 'https://[::1]:8']}", ""},
+		{"every origin", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['*']}", `downloads[0].cors_origins[0]: "*" is not an origin`},
+		{"no origin at all", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['null']}", `downloads[0].cors_origins[0]: "null" is not an origin`},
+		{"a pattern of origins", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['https://*.example.org']}", `downloads[0].cors_origins[0]: `},
+		{"an origin with a path", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['https://a.example/']}", `downloads[0].cors_origins[0]: `},
+		{"an origin in capitals, as no browser sends it", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['https://A.example']}", `downloads[0].cors_origins[0]: `},
+		{"an origin with a second", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['https://a.example', 'b']}", `downloads[0].cors_origins[1]: "b" is not an origin`},
 		{"an internal of another form", "downloads:\n  - {name: a, url: /a/, internal: /p}", `downloads[0].internal: "/p" is not a prefix`},
 		{"a url that goes up", "downloads:\n  - {name: a, url: /a/../b/, internal: /p/}", "downloads[0]: url and internal must not hold . or .. segments"},
 		{"a url that goes nowhere", "downloads:\n  - {name: a, url: /a/./b/, internal: /p/}", "downloads[0]: url and internal must not hold"},
@@ -673,12 +705,13 @@ func TestEveryFileIsLoadedAgain(t *testing.T) {
 		"policy.csv": "p, alice, /a, read, allow\n", "model.conf": string(model), "users": bobsHash,
 		"keys":  `{"keys":[{"kty":"oct","k":"` + strings.Repeat("A", 43) + `"}]}`,
 		"ca":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
-		"token": testToken, "secret": testToken,
+		"token": testToken, "secret": testToken, "proof": testToken,
 	} {
 		want = append(want, writeFile(t, filepath.Join(dir, name), text))
 	}
 	file := writeFile(t, filepath.Join(dir, "securefiles.yaml"), `policy: {file: policy.csv, model: model.conf}
 proxy_secret_file: secret
+proof_secret_file: proof
 admin_token_file: token
 identity:
   - htpasswd: users
@@ -813,13 +846,13 @@ func TestSecretsAreReadFromTheEnvironment(t *testing.T) {
 	c := config.Default()
 	c.Policy.File = writeFile(t, filepath.Join(t.TempDir(), "policy.csv"), "p, alice, /a, read, allow\n")
 	p, err := loaded(t, c)
-	if err != nil || p.Secret != nil || p.Token != nil {
-		t.Fatalf("none configured: %v, %v, %v", p.Secret, p.Token, err)
+	if err != nil || p.Secret != nil || p.Token != nil || p.Proof != nil {
+		t.Fatalf("none configured: %v, %v, %v, %v", p.Secret, p.Token, p.Proof, err)
 	}
-	c.ProxySecretFile, c.AdminTokenFile = "/nonexistent/secret", "/nonexistent/token"
-	secret, token := strings.Repeat("s", 32), strings.Repeat("e", 32)
-	p, err = loaded(t, c, "SECUREFILES_PROXY_SECRET="+secret, "SECUREFILES_ADMIN_TOKEN="+token)
-	if err != nil || !p.Secret.Is(secret) || p.Secret.Is(token) || !p.Token.Is(token) || p.Token.Is(secret) {
+	c.ProxySecretFile, c.AdminTokenFile, c.ProofSecretFile = "/nonexistent/secret", "/nonexistent/token", "/nonexistent/proof"
+	secret, token, proof := strings.Repeat("s", 32), strings.Repeat("e", 32), strings.Repeat("p", 32)
+	p, err = loaded(t, c, "SECUREFILES_PROXY_SECRET="+secret, "SECUREFILES_ADMIN_TOKEN="+token, "SECUREFILES_PROOF_SECRET="+proof)
+	if err != nil || p.Proof.Text() != proof || !p.Secret.Is(secret) || p.Secret.Is(token) || !p.Token.Is(token) || p.Token.Is(secret) {
 		t.Errorf("the environment's: %v", err)
 	}
 	if err := errors.Join(p.Secret.Reload(t.Context()), p.Token.Reload(t.Context())); err != nil {
@@ -872,6 +905,9 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			return found
 		}
 	}
+	prints := func(line string) func(*keyTest) string {
+		return func(k *keyTest) string { return fmt.Sprint("prints it: ", snippet(line)(k) != "") }
+	}
 	accepted := func(k *keyTest) string {
 		c, err := config.Load(k.file, nil)
 		if err == nil {
@@ -907,6 +943,14 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"listen_insecure", "listen: 0.0.0.0:9180", "listen: 0.0.0.0:9180\nlisten_insecure: true", accepted, [2]string{"listen_insecure", "error <nil>"}},
 		{"listen_peer_uids", fmt.Sprintf("listen_peer_uids: [%d]", os.Getuid()), fmt.Sprintf("listen_peer_uids: [%d]", os.Getuid()+1), public, [2]string{"204", "no answer"}},
 		{"proxy_secret_file", "", "proxy_secret_file: secret", public, [2]string{"204", "403 request"}},
+		{"proof_secret_file", "", "proof_secret_file: secret", func(k *keyTest) string {
+			return fmt.Sprint("proved: ", strings.Contains(public(k), "X-Securefiles-Proof="))
+		}, [2]string{"proved: false", "proved: true"}},
+		{"nginx.service", "listen: 127.0.0.1:1\n" + download(""), "listen: 0.0.0.0:1\nlisten_insecure: true\nnginx: {service: ['127.0.0.1:2', 'files:3']}\n" + download(""), snippet("server"),
+			[2]string{"server 127.0.0.1:1;\n", "server 127.0.0.1:2;\nserver files:3 backup;\n"}},
+		{"nginx.delivery_log", download(""), "nginx: {delivery_log: /d.log, access_log: /a.log combined}\n" + download(""), prints("access_log /d.log securefiles_delivery;"), [2]string{"prints it: false", "prints it: true"}},
+		{"nginx.access_log", download(""), "nginx: {delivery_log: /d.log, access_log: /a.log combined}\n" + download(""), prints("access_log /a.log combined;"), [2]string{"prints it: false", "prints it: true"}},
+		{"nginx.error_pages", download(""), "nginx: {error_pages: {404: /pages/lost.html}}\n" + download(""), prints("try_files /lost.html =404;"), [2]string{"prints it: false", "prints it: true"}},
 		{"admin", "", "admin: unix:%D/other.sock", func(k *keyTest) string {
 			k.start()
 			_, err := os.Stat(filepath.Join(k.dir, "other.sock"))
@@ -946,6 +990,10 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"downloads[].disposition", download(""), download(", disposition: inline"), public, [2]string{"Disposition=attachment", "Disposition=inline"}},
 		{"downloads[].deny_status", header + "\n" + download(""), header + "\n" + download(", deny_status: 403"), askFor("/downloads/none", "X-User: alice"), [2]string{"404 default-deny", "403 default-deny"}},
 		{"downloads[].cache_control", download(""), download(", cache_control: no-cache"), public, [2]string{"Control=private, no-store", "Control=no-cache"}},
+		{"downloads[].referrer_policy", download(""), download(", referrer_policy: same-origin"), public, [2]string{"Policy=no-referrer", "Policy=same-origin"}},
+		{"downloads[].embed", download(""), download(", embed: cross-origin"), snippet("set $securefiles_embed"), [2]string{"same-origin;", "cross-origin;"}},
+		{"downloads[].cors_origins", download(", embed: cross-origin"), download(", embed: cross-origin, cors_origins: ['https://a.example']"), prints(`"https://a.example" "https://a.example";`), [2]string{"prints it: false", "prints it: true"}},
+		{"downloads[].compress", download(""), download(", compress: true"), snippet("gzip "), [2]string{"gzip off;", "gzip on;"}},
 		{"downloads[].content_security_policy", download(""), download(", content_security_policy: sandbox"), public, [2]string{"Csp=default-src", "Csp=sandbox"}},
 
 		{"policy.model", "", "policy: {model: exact.conf}", public, [2]string{"204", "401"}},
@@ -1371,7 +1419,8 @@ func (k *keyTest) ask(target string, lines ...string) string {
 	}
 	defer resp.Body.Close() //nolint:errcheck // it has none
 	out := fmt.Sprintf("%d %s", resp.StatusCode, resp.Header.Get("X-Securefiles-Reason"))
-	for _, name := range []string{"Location", "WWW-Authenticate", "X-Securefiles-Location", "X-Securefiles-User", "X-Securefiles-Disposition", "X-Securefiles-Cache-Control", "X-Securefiles-Csp"} {
+	for _, name := range []string{"Location", "WWW-Authenticate", "X-Securefiles-Location", "X-Securefiles-User", "X-Securefiles-Disposition", "X-Securefiles-Cache-Control", "X-Securefiles-Csp",
+		"Referrer-Policy", "X-Securefiles-Proof"} {
 		if value := resp.Header.Get(name); value != "" {
 			out += " " + name + "=" + value
 		}

@@ -25,8 +25,14 @@ type Download struct {
 	DenyStatus int
 	// CacheControl is the Cache-Control value of what is served.
 	CacheControl string
-	// CSP is the Content-Security-Policy value of what is served.
+	// CSP is the Content-Security-Policy value of what is served; empty leaves it to
+	// the front end.
 	CSP string
+	// ReferrerPolicy is the Referrer-Policy value of every answer; empty means
+	// no-referrer.
+	ReferrerPolicy string
+	// SameOrigin says that pages of other origins may not embed a file.
+	SameOrigin bool
 }
 
 // Downloads are the downloads of a service, at least one. None contains

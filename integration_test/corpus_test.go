@@ -171,7 +171,7 @@ func TestAttackCorpus(t *testing.T) {
 // verifiedUser has nginx check the password and pass on the user it verified.
 // Where auth_basic has let a request through, $remote_user is verified.
 func verifiedUser(_ *site, conf string) string {
-	conf = strings.Replace(conf, "auth_request     /_securefiles;", "auth_basic site; auth_basic_user_file users.htpasswd; auth_request /_securefiles;", 1)
+	conf = strings.Replace(conf, "auth_request     /-securefiles-question;", "auth_basic site; auth_basic_user_file users.htpasswd; auth_request /-securefiles-question;", 1)
 	return strings.Replace(conf, "proxy_set_header Cookie            $http_cookie;", "proxy_set_header Cookie $http_cookie; proxy_set_header X-Remote-User $remote_user;", 1)
 }
 

@@ -36,7 +36,7 @@ func TestAllowedAndRefused(t *testing.T) {
 		{"", "/downloads/private/secret.txt", 401, ""},
 		{"", "/downloads/../private/secret.txt", 404, ""},
 		{"alice", "/protected/project/plan.txt", 404, ""},
-		{"", "/_securefiles", 404, ""},
+		{"", "/-securefiles-question", 404, ""},
 	} {
 		r := s.status(row.user, row.path, row.status)
 		if row.body != "" && r.body != row.body {

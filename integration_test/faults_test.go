@@ -114,7 +114,7 @@ func TestLocationsThatOpenNothing(t *testing.T) {
 		"/protected", "/protected/", "/protected//", "/protected//project/plan.txt", "/protected/./project/plan.txt",
 		"/protected/../etc/passwd", "/protected/project/../../../../../../../etc/passwd", "/protected/project/../plan.txt",
 		"/protected/project/..", "/protected/project/.", "//protected/project/plan.txt", "/Protected/project/plan.txt",
-		"/protectedx/project/plan.txt", "/protected-secret/x", "/etc/passwd", "/downloads/project/plan.txt", "/_securefiles",
+		"/protectedx/project/plan.txt", "/protected-secret/x", "/etc/passwd", "/downloads/project/plan.txt", "/-securefiles-question", "/_securefiles/page",
 		"@securefiles_allowed_main", "@securefiles_no", "http://127.0.0.1/protected/project/plan.txt", "//evil.example/protected/x",
 		"/protected/project", "/protected/project/", "/protected/project/missing.txt", "/protected/project%2fplan.txt",
 		"/protected/project/plan.txt%00", "/protected/%2e%2e/%2e%2e/etc/passwd", "/protected/project/plan.txt?x=y",

@@ -61,6 +61,10 @@ const (
         ignore_invalid_headers off;
         if_modified_since before;
         limit_rate 1k;
+        gzip on;
+        gzip_types *;
+        gzip_min_length 0;
+        log_subrequest on;
         location = /sorry { auth_request off; return 200 "SORRY"; }
         location = /always { internal; return 204; }
         location ~ \.(?:txt|html|gz)$ { auth_request off; root FILES; return 200 "HIJACKED"; }
@@ -77,7 +81,7 @@ func hostile(s *site, conf string) string {
 		w.Header().Set("X-Accel-Redirect", r.URL.Query().Get("to"))
 	}))
 	s.t.Cleanup(other.Close)
-	s.write("site/pages/include.html", `<!--#include virtual="/protected/private/secret.txt" --><!--#include virtual="/_securefiles" -->`+"\n")
+	s.write("site/pages/include.html", `<!--#include virtual="/protected/private/secret.txt" --><!--#include virtual="/-securefiles-question" -->`+"\n")
 	server := strings.NewReplacer("FILES", s.root, "OTHER", strings.TrimPrefix(other.URL, "http://"), "PAGES", filepath.Join(s.dir, "site")).Replace(hostileServer)
 	conf = strings.Replace(conf, "        server_name localhost;\n", "        server_name localhost;\n"+server, 1)
 	return strings.Replace(conf, "    server {\n        listen", "    proxy_cache_path "+s.dir+"/cache keys_zone=hostile:1m;\n    server {\n        listen", 1)
@@ -183,9 +187,9 @@ func TestInternalLocationsCannotBeReached(t *testing.T) {
 	for name, s := range sites {
 		asked := s.questions()
 		targets := []string{
-			"/protected", "/protected/", "/protected/project", "/protected/project/", "/_securefiles", "/_securefiles/", "/%5fsecurefiles",
-			"/_securefiles?x", "/@securefiles_allowed_main", "@securefiles_allowed_main", "/@securefiles_no", "/@securefiles_refused",
-			"/other/?to=/_securefiles", "/other/?to=@securefiles_allowed_main", "/pages/include.html",
+			"/protected", "/protected/", "/protected/project", "/protected/project/", "/_securefiles", "/_securefiles/", "/_securefiles/page", "/-securefiles-question", "/-securefiles-question/", "/%2dsecurefiles-question",
+			"/-securefiles-question?x", "/@securefiles_allowed_main", "@securefiles_allowed_main", "/@securefiles_no", "/@securefiles_refused",
+			"/other/?to=/-securefiles-question", "/other/?to=@securefiles_allowed_main", "/pages/include.html",
 		}
 		for _, file := range []string{"private/secret.txt", "project/plan.txt", "project/hr/pay.txt", "public/welcome.txt"} {
 			for _, form := range []string{

@@ -110,14 +110,14 @@ func (l *load) end(t *testing.T) {
 	}
 }
 
-// A delivery is a line of nginx's log.
+// A delivery is a line of nginx's log for people.
 type delivery struct {
 	Decision, Reason, User, URI, Status, Location string
 }
 
 func (s *site) deliveries() []delivery {
 	s.t.Helper()
-	f, err := os.Open(filepath.Join(s.dir, "logs/delivery.log"))
+	f, err := os.Open(filepath.Join(s.dir, "logs/access.log"))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"crypto/md5"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +22,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,28 +48,42 @@ const jealousServer = `
         proxy_next_upstream_tries 1;
         proxy_next_upstream_timeout 1s;
         large_client_header_buffers 4 4m;
+        max_ranges 0;
+        etag off;
+        limit_rate_after 10m;
+        add_before_body /before;
+        add_after_body /before;
+        location = /before { internal; return 200 "SORRY"; }
         location = /never { internal; return 403; }
 `
 
 // A snippet is what `securefiles nginx` prints, in both halves.
-type snippet struct{ http, server string }
+type snippet struct {
+	http, server string
+	pages        bool // there are error pages of one's own
+}
 
 // printSnippet prints the snippet of a configuration in which every line of the
 // templates has a part.
-func printSnippet(t *testing.T, dir, service string) snippet {
+func printSnippet(t *testing.T, dir, service, pages string) snippet {
 	t.Helper()
 	files := filepath.Join(dir, "link") // the root may be reached through a link
 	config := fmt.Sprintf(`listen: %s
 policy: {file: policy.csv}
 proxy_secret_file: secret
+proof_secret_file: proof
 login_url: /login/
+nginx:
+  delivery_log: /LOGS/delivery.log
+  access_log: /LOGS/access.log securefiles_access
+  error_pages: {%s}
 identity:
   - certificate: {subject: uri, groups: ou}
   - {header: X-Remote-User, groups_header: X-Remote-Groups, nginx_value: $gateway_user}
 downloads:
-  - {name: main, root: %s, url: /downloads/, internal: /protected/}
-  - {name: media, root: %s, url: /media/, internal: /protected-media/, insecure_follow_symlinks: true}
-`, service, files, files)
+  - {name: main, root: %s, url: /downloads/, internal: /protected/, cors_origins: ["https://app.example.org"]}
+  - {name: media, root: %s, url: /media/, internal: /protected-media/, insecure_follow_symlinks: true, embed: same-site, compress: true}
+`, service, pages, files, files)
 	file := filepath.Join(dir, "securefiles.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -79,7 +96,7 @@ downloads:
 		}
 		return string(out)
 	}
-	return snippet{half("--http"), half()}
+	return snippet{half("--http"), half(), pages != ""}
 }
 
 // A mutant is the snippet without one of its lines, or without a word of one.
@@ -94,6 +111,11 @@ var (
 	emptyRow  = regexp.MustCompile(`"" [^;]+; default`)
 	guardRow  = regexp.MustCompile(`SUCCESS (\S+); default "";`)
 	fromWords = regexp.MustCompile(` from=\S+;`)
+)
+
+const (
+	questionBlock = "location = /-securefiles-question {"
+	pageBlock     = "location = /_securefiles/page {"
 )
 
 // mutants takes each directive away, and each block; of directives that hold
@@ -130,7 +152,10 @@ func (s snippet) mutants() []mutant {
 			} else if !strings.HasPrefix(statement, " ") {
 				block = ""
 			}
-			key := strings.NewReplacer("protected-media", "protected", "/media/", "/downloads/", "media", "main").Replace(block + name)
+			key := strings.NewReplacer("protected-media", "protected", "/media/", "/downloads/", "media", "main", "page_403", "page_404", "page_410", "page_404", "page_429", "page_404").Replace(block + name)
+			if strings.HasPrefix(key, pageBlock) && strings.Contains(text, "\n"+questionBlock+"\n") { // what it repeats of the question's counts once
+				key = strings.Replace(key, pageBlock, questionBlock, 1)
+			}
 			if seen[key] {
 				continue
 			}
@@ -162,8 +187,8 @@ func (s snippet) mutants() []mutant {
 			}
 		}
 	}
-	half(s.http, func(text string) snippet { return snippet{text, s.server} })
-	half(s.server, func(text string) snippet { return snippet{s.http, text} })
+	half(s.http, func(text string) snippet { return snippet{text, s.server, s.pages} })
+	half(s.server, func(text string) snippet { return snippet{s.http, text, s.pages} })
 	return all
 }
 
@@ -232,6 +257,20 @@ func (s *scribe) serve(conn net.Conn, n int) {
 		if say.Get("stale") != "" && used {
 			return
 		}
+		if r.URL.Path == "/page" {
+			answer := "HTTP/1.1 410 Gone\r\nContent-Length: 5\r\nCache-Control: no-store\r\nX-Page: own\r\n\r\npage\n"
+			switch say.Get("X-Securefiles-Page") {
+			case "broken":
+				return
+			case "late":
+				_, _ = io.Copy(io.Discard, conn) // until nginx hangs up
+				return
+			}
+			if _, err := io.WriteString(conn, answer); err != nil {
+				return
+			}
+			continue
+		}
 		status := cmp.Or(say.Get("status"), "403")
 		var b strings.Builder
 		fmt.Fprintf(&b, "HTTP/1.1 %s Said\r\n", status)
@@ -239,6 +278,11 @@ func (s *scribe) serve(conn net.Conn, n int) {
 			b.WriteString("Content-Length: 4\r\n")
 		} else if status != "204" && status != "304" {
 			b.WriteString("Content-Length: 0\r\n")
+		}
+		if of := strings.Split(say.Get("Prove"), "|"); len(of) == 4 { // of another answer than this one
+			say.Set("X-Securefiles-Proof", proof(r.Header.Get("X-Request-ID"), of[0], of[1], of[2], of[3]))
+		} else if _, ok := say["X-Securefiles-Proof"]; !ok {
+			say.Set("X-Securefiles-Proof", proof(r.Header.Get("X-Request-ID"), status, say.Get("X-Securefiles-Reason"), say.Get("Location"), say.Get("X-Securefiles-Location")))
 		}
 		for name, values := range say {
 			if name != "status" && name != "stale" {
@@ -254,6 +298,14 @@ func (s *scribe) serve(conn net.Conn, n int) {
 		}
 	}
 }
+
+// proof is what nginx takes an answer by: the service's own is made elsewhere.
+func proof(id, status, reason, login, location string) string {
+	digest := md5.Sum([]byte(strings.Join([]string{id, status, reason, login, location, proofSecret}, " ")))
+	return base64.RawURLEncoding.EncodeToString(digest[:])
+}
+
+var proofSecret = strings.Repeat("p", 32)
 
 // take returns what was asked since it was called last.
 func (s *scribe) take() []question {
@@ -286,6 +338,12 @@ func newRig(t *testing.T) *rig {
 	s.write("outside.txt", "outside\n")
 	s.write("policy.csv", "p, alice, /**, read, allow\n")
 	s.write("secret", strings.Repeat("s", 32)+"\n")
+	s.write("proof", proofSecret+"\n")
+	for _, status := range []string{"401", "403", "404", "410", "429", "503"} {
+		s.write("pages/"+status+".html", ownPage(status))
+	}
+	s.write("files/large.txt", strings.Repeat("large\n", 1000))
+	s.write("files/project/table.csv", strings.Repeat("a,b\n", 100))
 	for link, target := range map[string]string{"link": "files", "files/link.txt": "../outside.txt"} {
 		if err := os.Symlink(target, filepath.Join(g.dir, link)); err != nil {
 			t.Fatal(err)
@@ -310,6 +368,21 @@ func newRig(t *testing.T) *rig {
 	return g
 }
 
+// ownPages are the site's own.
+const ownPages = "401: /PAGES/401.html, 403: /PAGES/403.html, 404: /PAGES/404.html, 410: /PAGES/410.html, 429: /PAGES/429.html, 503: /PAGES/503.html"
+
+// ownPage is the site's own page for a status.
+func ownPage(status string) string { return "<p>our own " + status + "</p>\n" }
+
+// page is what comes with a status: the site's own page, if there is one, or
+// anything.
+func (b *stand) page(status string) string {
+	if b.pages && slices.Contains([]string{"401", "403", "404", "410", "429", "503"}, status) {
+		return ownPage(status)
+	}
+	return ""
+}
+
 const ssiPage = `<!--#include virtual="/protected/private/secret.txt" --><!--#echo var="document_uri" -->` + "\n"
 
 // A stand is nginx with a snippet in four servers, in front of a scribe.
@@ -318,6 +391,7 @@ type stand struct {
 	dir                             string
 	plain, hostile, jealous, secure string // addresses of the servers
 	scribe                          *scribe
+	pages                           bool
 }
 
 // stand starts one. An error says that nginx does not take the configuration.
@@ -327,7 +401,7 @@ func (g *rig) stand(t *testing.T, p snippet, upstream *scribe) (*stand, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &stand{rig: g, dir: dir, scribe: upstream}
+	b := &stand{rig: g, dir: dir, scribe: upstream, pages: p.pages}
 	for _, sub := range []string{"run", "logs", "store", "locked"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatal(err)
@@ -338,7 +412,9 @@ func (g *rig) stand(t *testing.T, p snippet, upstream *scribe) (*stand, error) {
 			t.Fatal(err)
 		}
 	}
+	p.server = strings.NewReplacer("/LOGS/", filepath.Join(dir, "logs")+"/", "/PAGES", filepath.Join(g.dir, "pages")).Replace(p.server)
 	var servers strings.Builder
+	taken := map[string]bool{}
 	for address, more := range map[*string]string{
 		&b.plain:   "",
 		&b.hostile: strings.NewReplacer("FILES", filepath.Join(g.dir, "link"), "OTHER", g.other, "PAGES", g.dir).Replace(hostileServer),
@@ -346,23 +422,28 @@ func (g *rig) stand(t *testing.T, p snippet, upstream *scribe) (*stand, error) {
 		&b.secure: strings.ReplaceAll("ssl_certificate DIR/server.pem; ssl_certificate_key DIR/server.key; ssl_client_certificate DIR/clients.pem; ssl_verify_client optional_no_ca;",
 			"DIR", g.dir),
 	} {
-		*address = freeAddress(t)
+		for *address == "" || taken[*address] {
+			*address = freeAddress(t)
+		}
+		taken[*address] = true
 		listen := *address
 		if address == &b.secure {
 			listen += " ssl"
 		}
 		fmt.Fprintf(&servers, "server { listen %s; server_name localhost; set $gateway_user carol; %s\n%s\n}\n", listen, more, p.server)
 	}
-	conf := fmt.Sprintf(`worker_processes 1; pid run/nginx.pid; error_log logs/error.log error; events {}
+	conf := fmt.Sprintf(`worker_processes 1; pid run/nginx.pid; error_log logs/error.log warn; events {}
 http {
 client_body_temp_path run/client_body; proxy_temp_path run/proxy; fastcgi_temp_path run/fastcgi; uwsgi_temp_path run/uwsgi; scgi_temp_path run/scgi;
-types { text/plain txt; text/html html; }
+types { text/plain txt; text/html html; text/csv csv; }
 proxy_cache_path %s/cache keys_zone=hostile:1m;
 %s
-access_log logs/delivery.log securefiles_delivery;
+access_log logs/inherited.log securefiles_delivery;
 %s}
 `, dir, p.http, servers.String())
-	for name, text := range map[string]string{"nginx.conf": conf, "securefiles-secret.conf": `proxy_set_header X-Securefiles-Proxy-Secret "` + strings.Repeat("s", 32) + "\";\n"} {
+	for name, text := range map[string]string{"nginx.conf": conf,
+		"securefiles-proof.conf":  `secure_link_md5 "$request_id $securefiles_last_status $securefiles_reason $securefiles_login_url $securefiles_location ` + proofSecret + "\";\n",
+		"securefiles-secret.conf": `proxy_set_header X-Securefiles-Proxy-Secret "` + strings.Repeat("s", 32) + "\";\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -412,6 +493,40 @@ func (b *stand) listens() bool {
 func (b *stand) errors() string {
 	text, _ := os.ReadFile(filepath.Join(b.dir, "logs/error.log")) // there may be none
 	return string(text)
+}
+
+// log is a log of nginx's.
+func (b *stand) log(name string) string {
+	text, _ := os.ReadFile(filepath.Join(b.dir, "logs", name)) // there may be none
+	return string(text)
+}
+
+// logged says in what the one record of a request is not what it should be. The
+// bytes of its body are not looked at if they are negative.
+func (b *stand) logged(name string, a answer, want map[string]any, bytes float64) error {
+	id := a.header.Get("X-Request-ID")
+	var records []map[string]any
+	for line := range strings.Lines(b.log(name)) {
+		var d map[string]any
+		if err := json.Unmarshal([]byte(line), &d); err != nil {
+			return fmt.Errorf("%w: %s", err, line)
+		}
+		if id != "" && d["request_id"] == id {
+			records = append(records, d)
+		}
+	}
+	if len(records) != 1 {
+		return fmt.Errorf("%s has %d records of request %q", name, len(records), id)
+	}
+	for field, value := range want {
+		if records[0][field] != value {
+			return fmt.Errorf("%s: %s is %v, want %v", name, field, records[0][field], value)
+		}
+	}
+	if n := records[0]["body_bytes"]; bytes >= 0 && n != bytes {
+		return fmt.Errorf("%s: body_bytes is %v, want %v", name, n, bytes)
+	}
+	return nil
 }
 
 // An answer is what came back, and what the service was asked meanwhile.
@@ -516,6 +631,14 @@ func (a answer) expect(status int, body string, header said) error {
 	return nil
 }
 
+// refusal is what every refusal has, and more.
+func refusal(more said) said {
+	header := said{"Cache-Control": "no-store", "X-Request-ID": "…", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+		"Cross-Origin-Resource-Policy": "same-origin", "Vary": "Origin", "Access-Control-Allow-Origin": "", "Access-Control-Allow-Credentials": ""}
+	maps.Copy(header, more)
+	return header
+}
+
 // A row is one thing that the snippet does. It says what is wrong, if anything.
 type row struct {
 	name  string
@@ -533,16 +656,22 @@ var snippetRows = []row{
 				return err
 			}
 			if err := a.expect(200, "0123456789\n", said{"Content-Disposition": disposition, "Cache-Control": "private, no-store", "Expires": "",
-				"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff", "Content-Encoding": "", "X-Request-ID": "…", "Retry-After": ""}); err != nil {
+				"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff", "Content-Encoding": "", "X-Request-ID": "…", "Retry-After": "",
+				"Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin", "Etag": "…", "Accept-Ranges": "bytes", "Content-Length": "11",
+				"Access-Control-Allow-Origin": "", "Access-Control-Allow-Credentials": "", "Access-Control-Expose-Headers": "", "Vary": "Origin"}); err != nil {
 				return err
 			}
 			if len(a.asked) != 1 || a.asked[0].header.Get("X-Request-ID") != a.header.Get("X-Request-ID") {
 				return fmt.Errorf("the service was asked %v about request %s", a.asked, a.header.Get("X-Request-ID"))
 			}
-			a, err = b.get(server, planPath, allowed(planLocation, "X-Securefiles-Cache-Control", "no-cache", "X-Securefiles-CSP", "sandbox"))
-			if err := errors.Join(err, a.expect(200, "0123456789\n", said{"Cache-Control": "no-cache", "Content-Security-Policy": "sandbox"})); err != nil {
+			a, err = b.get(server, planPath, allowed(planLocation, "X-Securefiles-Cache-Control", "no-cache", "X-Securefiles-CSP", "sandbox", "Referrer-Policy", "origin"))
+			if err := errors.Join(err, a.expect(200, "0123456789\n", said{"Cache-Control": "no-cache", "Content-Security-Policy": "sandbox", "Referrer-Policy": "origin"})); err != nil {
 				return err
 			}
+		}
+		a, err := b.get(b.plain, "/media/project/plan.txt", allowed("/protected-media/project/plan.txt"))
+		if err := errors.Join(err, a.expect(200, "0123456789\n", said{"Access-Control-Allow-Origin": ""})); err != nil {
+			return err
 		}
 		if now := b.errors(); now != before {
 			return fmt.Errorf("nginx logs an error: %s", strings.TrimPrefix(now, before))
@@ -558,7 +687,8 @@ var snippetRows = []row{
 			for _, method := range []string{"GET", "HEAD"} {
 				for _, client := range [][]string{nil, {"X-Original-URI: /downloads/x", "X-Remote-User: mallory", "X-Remote-Groups: staff", "X-Securefiles-Proxy-Secret: x", "Range: bytes=0-1",
 					"X-Securefiles-Client-Dn: CN=mallory", "X-Securefiles-Client-Verify: SUCCESS", "X-Other: x", "Accept-Encoding: gzip", "Content-Length: 1", "", "x"}} {
-					request := about(method, planPath, said{"status": "403"}, append([]string{"Authorization: Basic eA==", "Cookie: a=b", "Accept: text/html"}, client...)...)
+					request := about(method, planPath, said{"status": "403"}, append([]string{"Authorization: Basic eA==", "Cookie: a=b", "Accept: text/html", "Accept-Language: de",
+						"User-Agent: curl", "Referer: https://example.org/", "Origin: https://example.org", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: none"}, client...)...)
 					target := strings.Fields(request)[1]
 					a, err := b.ask(server, request)
 					if err != nil {
@@ -566,7 +696,11 @@ var snippetRows = []row{
 					}
 					want := http.Header{"X-Original-Uri": {target}, "X-Original-Method": {method}, "X-Original-Scheme": {"http"}, "X-Real-Ip": {"127.0.0.1"},
 						"Authorization": {"Basic eA=="}, "Cookie": {"a=b"}, "Accept": {"text/html"}, "X-Remote-User": {"carol"},
+						"Accept-Language": {"de"}, "User-Agent": {"curl"}, "Referer": {"https://example.org/"}, "Origin": {"https://example.org"}, "Sec-Fetch-Mode": {"navigate"}, "Sec-Fetch-Site": {"none"},
 						"X-Securefiles-Proxy-Secret": {strings.Repeat("s", 32)}}
+					if client != nil {
+						want.Set("X-Original-Range", "bytes=0-1")
+					}
 					if len(a.asked) != 1 || a.asked[0].line != "GET /authorize HTTP/1.1 localhost" {
 						return fmt.Errorf("%s: the service was asked %v", method, a.asked)
 					}
@@ -574,7 +708,11 @@ var snippetRows = []row{
 					if id := got.Get("X-Request-ID"); id == "" || id != a.header.Get("X-Request-ID") {
 						return fmt.Errorf("%s: request id %q, and %q for the client", method, id, a.header.Get("X-Request-ID"))
 					}
+					if snippet := got.Get("X-Securefiles-Snippet"); len(snippet) != 16 {
+						return fmt.Errorf("%s: the question comes of the snippet %q", method, snippet)
+					}
 					got.Del("X-Request-ID")
+					got.Del("X-Securefiles-Snippet")
 					if !maps.EqualFunc(got, want, slices.Equal) {
 						return fmt.Errorf("%s: the question is %v, want %v", method, got, want)
 					}
@@ -638,7 +776,7 @@ var snippetRows = []row{
 	{"downloads are GET and HEAD, without a body", func(b *stand) error {
 		for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS", "MKCOL"} {
 			for _, server := range []string{b.plain, b.hostile} {
-				if a, err := b.ask(server, about(method, planPath, allowed(planLocation), "Content-Length: 0")); err != nil || a.status != 405 || len(a.asked) != 0 {
+				if a, err := b.ask(server, about(method, planPath, allowed(planLocation), "Content-Length: 0")); err != nil || len(a.asked) != 0 || a.expect(405, "", refusal(said{"Allow": "GET, HEAD"})) != nil {
 					return fmt.Errorf("%s: %+v, %v", method, a, err)
 				}
 			}
@@ -652,7 +790,7 @@ var snippetRows = []row{
 	}},
 	{"what another application hands over to the question's location is no question with a body", func(b *stand) error {
 		const body = "GET /authorize HTTP/1.1\r\nHost: smuggled\r\n\r\n"
-		a, err := b.ask(b.hostile, fmt.Sprintf("POST /other/?to=/_securefiles HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+		a, err := b.ask(b.hostile, fmt.Sprintf("POST /other/?to=/-securefiles-question HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
 		if err != nil {
 			return err
 		}
@@ -669,7 +807,7 @@ var snippetRows = []row{
 			"/protected-media/project/plan.txt", "@securefiles_allowed_main", "http://localhost/protected/project/plan.txt"} {
 			for _, server := range []string{b.plain, b.hostile, b.jealous} {
 				a, err := b.get(server, planPath, said{"status": "204", "X-Securefiles-Location": location})
-				if err := errors.Join(err, a.expect(503, "", said{"Retry-After": "5", "Cache-Control": "no-store", "X-Request-ID": "…"})); err != nil {
+				if err := errors.Join(err, a.expect(503, b.page("503"), refusal(said{"Retry-After": "5"}))); err != nil {
 					return fmt.Errorf("location %q: %w", location, err)
 				}
 			}
@@ -680,7 +818,7 @@ var snippetRows = []row{
 		for _, name := range []string{"project", "project/", "project/sub", "project/sub/", "missing.txt", "link.txt", "missing/link.txt"} {
 			for _, server := range []string{b.plain, b.hostile, b.jealous} {
 				a, err := b.get(server, planPath, allowed("/protected/"+name))
-				if err := errors.Join(err, a.expect(404, "", said{"Cache-Control": "no-store", "X-Request-ID": "…", "Location": "", "Content-Disposition": ""})); err != nil {
+				if err := errors.Join(err, a.expect(404, b.page("404"), refusal(said{"Location": "", "Content-Disposition": ""}))); err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
 			}
@@ -697,11 +835,11 @@ var snippetRows = []row{
 	}},
 	{"an error of the file's own has the headers too", func(b *stand) error {
 		a, err := b.get(b.plain, planPath, allowed(planLocation), `If-Match: "x"`)
-		return errors.Join(err, a.expect(412, "", said{"X-Content-Type-Options": "nosniff", "X-Request-ID": "…"}))
+		return errors.Join(err, a.expect(412, "", said{"X-Content-Type-Options": "nosniff", "X-Request-ID": "…", "Cross-Origin-Resource-Policy": "same-origin"}))
 	}},
 	{"the internal locations are for nobody outside", func(b *stand) error {
 		for _, server := range []string{b.plain, b.hostile, b.jealous} {
-			for _, target := range []string{planLocation, "/_securefiles"} {
+			for _, target := range []string{planLocation, "/-securefiles-question", "/_securefiles/page"} {
 				a, err := b.ask(server, "GET "+target+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 				if err := errors.Join(err, a.expect(404, "", nil)); err != nil || len(a.asked) != 0 {
 					return fmt.Errorf("%s: asked %v: %v", target, a.asked, err)
@@ -731,7 +869,7 @@ var snippetRows = []row{
 				for range 2 { // a cache would answer the second
 					say := allowed(planLocation, "status", status, "Location", "/login/?next=x", "WWW-Authenticate", "Basic", "Retry-After", "17", "X-Accel-Redirect", "/protected/private/secret.txt",
 						"X-Accel-Expires", "3600", "Set-Cookie", "a=b")
-					header := said{"Cache-Control": "no-store", "X-Request-ID": "…", "Expires": "", "Content-Disposition": "", "Location": "", "WWW-Authenticate": "", "Retry-After": "17"}
+					header := refusal(said{"Expires": "", "Content-Disposition": "", "Location": "", "WWW-Authenticate": "", "Retry-After": "17"})
 					switch want {
 					case 302:
 						header["Location"] = "/login/?next=x"
@@ -739,7 +877,7 @@ var snippetRows = []row{
 						header["WWW-Authenticate"], header["Retry-After"] = "Basic", ""
 					}
 					a, err := b.get(server, planPath, say)
-					if err := errors.Join(err, a.expect(want, "", header)); err != nil {
+					if err := errors.Join(err, a.expect(want, b.page(strconv.Itoa(want)), header)); err != nil {
 						return fmt.Errorf("%s: %w", status, err)
 					}
 				}
@@ -774,45 +912,273 @@ var snippetRows = []row{
 		}
 		return err
 	}},
-	{"the delivery is in the log, whatever was asked for", func(b *stand) error {
+	{"the delivery is in the log, with nothing that a client wrote", func(b *stand) error {
 		const raw = `/downloads/a"b\c'd`
-		for _, row := range []struct {
-			say    said
-			status string
-			bytes  float64
-		}{{allowed(planLocation), "206", 4}, {said{"status": "403", "X-Securefiles-Reason": "policy", "X-Securefiles-User": `al"ice\`, "X-Securefiles-Decision": "7:-"}, "403", -1}} {
-			request := about("GET", raw, row.say, "Range: bytes=2-5")
-			a, err := b.ask(b.plain, request)
-			if err != nil {
-				return err
-			}
-			text, err := os.ReadFile(filepath.Join(b.dir, "logs/delivery.log"))
-			if err != nil {
-				return err
-			}
-			lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-			var d map[string]any
-			if err := json.Unmarshal([]byte(lines[len(lines)-1]), &d); err != nil {
-				return fmt.Errorf("%w: %s", err, lines[len(lines)-1])
-			}
-			for name, want := range map[string]any{
-				"request_id": a.header.Get("X-Request-ID"), "decision": row.say["X-Securefiles-Decision"], "reason": "policy", "user": row.say["X-Securefiles-User"], "client": "127.0.0.1", "method": "GET",
-				"uri": strings.Fields(request)[1], "protocol": "HTTP/1.1", "status": row.status, "range": "bytes=2-5", "completion": "OK", "location": row.say["X-Securefiles-Location"],
-				"service_status": row.say["status"], "content_length": a.header.Get("Content-Length"),
-			} {
-				if d[name] != want {
-					return fmt.Errorf("the log's %s is %v, want %v", name, d[name], want)
+		for _, server := range []string{b.plain, b.hostile} {
+			for _, row := range []struct {
+				say    said
+				status string
+				bytes  float64
+			}{{allowed(planLocation), "206", 4}, {said{"status": "403", "X-Securefiles-Reason": "policy", "X-Securefiles-User": `al"ice\`, "X-Securefiles-Decision": "7:-"}, "403", -1}} {
+				request := about("GET", raw, row.say, "Range: bytes=2-5", "User-Agent: CLIENT", "X-Request-ID: CLIENT", "Referer: CLIENT")
+				a, err := b.ask(server, request)
+				if err != nil {
+					return err
+				}
+				if err := b.logged("access.log", a, map[string]any{
+					"decision": row.say["X-Securefiles-Decision"], "reason": "policy", "user": row.say["X-Securefiles-User"], "client": "127.0.0.1", "method": "GET",
+					"uri": strings.Fields(request)[1], "protocol": "HTTP/1.1", "status": row.status, "range": "bytes=2-5", "completion": "OK", "location": row.say["X-Securefiles-Location"],
+					"service_status": row.say["status"], "content_length": a.header.Get("Content-Length"),
+				}, row.bytes); err != nil {
+					return err
+				}
+				if err := b.logged("delivery.log", a, map[string]any{
+					"v": 1.0, "method": "GET", "protocol": "HTTP/1.1", "status": row.status, "completion": "OK",
+					"content_length": a.header.Get("Content-Length"), "content_range": a.header.Get("Content-Range"),
+				}, row.bytes); err != nil {
+					return err
 				}
 			}
-			if n := d["body_bytes"]; row.bytes >= 0 && n != row.bytes {
-				return fmt.Errorf("the log's body_bytes is %v, want %v", n, row.bytes)
+		}
+		a, err := b.ask(b.plain, about("BREW\\x", planPath, nil))
+		if err := errors.Join(err, b.logged("delivery.log", a, map[string]any{"method": "other", "status": "405"}, -1)); err != nil && a.status != 400 {
+			return err
+		}
+		a, err = b.ask(b.plain, about("HEAD", planPath, allowed(planLocation)))
+		if err := errors.Join(err, b.logged("delivery.log", a, map[string]any{"method": "HEAD", "status": "200"}, 0)); err != nil {
+			return err
+		}
+		if text := b.log("delivery.log"); strings.Contains(text, "CLIENT") || strings.Contains(text, "plan") || strings.Contains(text, "alice") {
+			return fmt.Errorf("the delivery log holds what a client wrote: %s", text)
+		}
+		return nil
+	}},
+	{"a request is in both logs, wherever it ends", func(b *stand) error {
+		for _, server := range []string{b.plain, b.hostile} {
+			for _, row := range []struct {
+				request string
+				status  int
+			}{
+				{about("GET", planPath, allowed(planLocation)), 200}, {about("GET", planPath, allowed(planLocation), "Range: bytes=99-"), 416},
+				{about("GET", planPath, allowed(planLocation), "Content-Length: 5", "", "hello"), 413}, {about("DELETE", planPath, nil), 405},
+				{about("GET", planPath, said{"status": "302", "Location": "/login/"}), 302}, {about("GET", planPath, said{"status": "400"}), 400},
+				{about("GET", planPath, said{"status": "401"}), 401}, {about("GET", planPath, said{"status": "403"}), 403}, {about("GET", planPath, said{"status": "404"}), 404},
+				{about("GET", planPath, said{"status": "410"}), 410}, {about("GET", planPath, said{"status": "429"}), 429}, {about("GET", planPath, said{"status": "451"}), 451},
+				{about("GET", planPath, said{"status": "500"}), 503}, {about("GET", planPath, allowed("/protected/missing")), 404}, {about("GET", planPath, allowed("/elsewhere")), 503},
+				{about("GET", planPath, said{"status": "410", "X-Securefiles-Page": "ended"}), 410},
+			} {
+				a, err := b.ask(server, row.request)
+				if err == nil && a.status != row.status {
+					err = fmt.Errorf("status %d", a.status)
+				}
+				if err != nil {
+					return fmt.Errorf("%d: %w", row.status, err)
+				}
+				for _, log := range []string{"delivery.log", "access.log"} {
+					if row.status == 413 { // it has no id
+						for deadline := time.Now().Add(slack); !strings.Contains(b.log(log), `"status":"413"`); time.Sleep(time.Millisecond) { // between polls
+							if time.Now().After(deadline) {
+								return fmt.Errorf("413 is not in %s", log)
+							}
+						}
+						continue
+					}
+					if err := b.logged(log, a, map[string]any{"status": strconv.Itoa(row.status)}, -1); err != nil {
+						return fmt.Errorf("%d: %w", row.status, err)
+					}
+				}
+			}
+		}
+		return nil
+	}},
+	{"what the service did not prove is no answer", func(b *stand) error {
+		for _, status := range []string{"204", "302", "400", "401", "403", "404", "410", "429", "451"} {
+			of := func(id, status, reason, login, location string) said {
+				return allowed(planLocation, "status", status, "Location", "/login/", "X-Securefiles-Proof", proof(id, status, reason, login, location))
+			}
+			for what, say := range map[string]said{
+				"no proof":                    allowed(planLocation, "status", status, "X-Securefiles-Proof", ""),
+				"another request's":           of("0123456789abcdef0123456789abcdef", status, "policy", "/login/", planLocation),
+				"one of no request":           of("", status, "policy", "/login/", planLocation),
+				"one with a time":             allowed(planLocation, "status", status, "X-Securefiles-Proof", "x,2147483647"),
+				"the secret's digest alone":   of("", "", "", "", ""),
+				"one that is a digest's name": allowed(planLocation, "status", status, "X-Securefiles-Proof", "1"),
+			} {
+				for _, server := range []string{b.plain, b.hostile, b.jealous} {
+					a, err := b.get(server, planPath, say)
+					if err := errors.Join(err, a.expect(503, b.page("503"), refusal(said{"Location": ""}))); err != nil {
+						return fmt.Errorf("%s, %s: %w", status, what, err)
+					}
+				}
+			}
+		}
+		return nil
+	}},
+	{"a proof is of one answer: its status, reason, login page and location", func(b *stand) error {
+		for _, row := range []struct{ status, reason, login, location string }{
+			{"200", "policy", "", planLocation}, {"204", "default-deny", "", planLocation}, {"204", "policy", "/login/", planLocation}, {"204", "policy", "", planLocation + "x"}, {"204", "policy", "", ""},
+		} {
+			a, err := b.get(b.plain, planPath, allowed(planLocation, "Prove", row.status+"|"+row.reason+"|"+row.login+"|"+row.location))
+			if err := errors.Join(err, a.expect(503, "", nil)); err != nil {
+				return fmt.Errorf("%v: %w", row, err)
+			}
+		}
+		return nil
+	}},
+	{"other sites embed nothing, whether it is allowed or not", func(b *stand) error {
+		for _, row := range []struct {
+			path, site, mode, dest, origin string
+			asked                          bool
+		}{
+			{planPath, "none", "navigate", "document", "", true},
+			{planPath, "same-origin", "no-cors", "image", "", true},
+			{planPath, "same-origin", "navigate", "iframe", "", true},
+			{planPath, "cross-site", "navigate", "document", "", true}, // a link in a mail
+			{planPath, "same-site", "navigate", "document", "", true},
+			{planPath, "cross-site", "navigate", "empty", "", true}, // <a download>
+			{planPath, "cross-site", "cors", "empty", "https://app.example.org", true},
+			{planPath, "cross-site", "no-cors", "image", "", false},
+			{planPath, "cross-site", "no-cors", "script", "", false},
+			{planPath, "same-site", "no-cors", "video", "", false},
+			{planPath, "cross-site", "cors", "empty", "https://evil.example.org", false},
+			{planPath, "cross-site", "cors", "empty", "null", false},
+			{planPath, "cross-site", "cors", "empty", "https://app.example.org.evil.example", false},
+			{planPath, "cross-site", "navigate", "iframe", "", false},
+			{planPath, "cross-site", "navigate", "frame", "", false},
+			{planPath, "cross-site", "navigate", "object", "", false},
+			{planPath, "cross-site", "navigate", "embed", "", false},
+			{planPath, "same-site", "navigate", "iframe", "", false},
+			{"/media/project/plan.txt", "same-site", "no-cors", "image", "", true},
+			{"/media/project/plan.txt", "cross-site", "no-cors", "image", "", false},
+		} {
+			for _, status := range []string{"204", "404", "401"} {
+				headers := []string{"Sec-Fetch-Site: " + row.site, "Sec-Fetch-Mode: " + row.mode, "Sec-Fetch-Dest: " + row.dest}
+				if row.origin != "" {
+					headers = append(headers, "Origin: "+row.origin)
+				}
+				for _, server := range []string{b.plain, b.hostile} {
+					location := strings.Replace(strings.Replace(row.path, "/media", "/protected-media", 1), "/downloads", "/protected", 1)
+					a, err := b.get(server, row.path, allowed(location, "status", status), headers...)
+					if err != nil || (len(a.asked) == 1) != row.asked {
+						return fmt.Errorf("%v: asked %v, %v", row, a.asked, err)
+					}
+					if row.asked {
+						continue
+					}
+					policy := "same-origin"
+					if row.path != planPath {
+						policy = "same-site"
+					}
+					if err := a.expect(403, b.page("403"), refusal(said{"Cross-Origin-Resource-Policy": policy})); err != nil {
+						return fmt.Errorf("%v: %w", row, err)
+					}
+				}
+			}
+		}
+		a, err := b.get(b.plain, "/media/project/plan.txt", allowed("/protected-media/project/plan.txt"))
+		return errors.Join(err, a.expect(200, "0123456789\n", said{"Cross-Origin-Resource-Policy": "same-site"}))
+	}},
+	{"a listed origin reads, and is told why it may not", func(b *stand) error {
+		const app = "https://app.example.org"
+		cors := said{"Access-Control-Allow-Origin": app, "Access-Control-Allow-Credentials": "true", "Vary": "Origin"}
+		for _, server := range []string{b.plain, b.hostile} {
+			for _, say := range []said{allowed(planLocation), {"status": "404"}, {"status": "401"}, {"status": "429"}, {"status": "400"}, {"status": "500"}, {"status": "403"}, allowed("/protected/missing")} {
+				a, err := b.get(server, planPath, say, "Origin: "+app, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty")
+				if a.status == 200 {
+					cors["Access-Control-Expose-Headers"] = "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, X-Request-ID"
+				} else {
+					delete(cors, "Access-Control-Expose-Headers")
+				}
+				if err := errors.Join(err, a.expect(a.status, "", cors)); err != nil {
+					return fmt.Errorf("%v: %w", say, err)
+				}
+			}
+			a, err := b.get(server, planPath, allowed(planLocation), "Origin: "+app, "Range: bytes=99-")
+			if err := errors.Join(err, a.expect(416, "", said{"Access-Control-Allow-Origin": app, "Access-Control-Allow-Credentials": "true", "Vary": "Origin"})); err != nil {
+				return err
+			}
+			a, err = b.ask(server, about("OPTIONS", planPath, nil, "Origin: "+app, "Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization"))
+			if err := errors.Join(err, a.expect(204, "", said{"Access-Control-Allow-Origin": app, "Access-Control-Allow-Credentials": "true", "Access-Control-Allow-Methods": "GET, HEAD",
+				"Access-Control-Allow-Headers": "Authorization, Range, If-Range, If-None-Match, If-Modified-Since", "Access-Control-Max-Age": "600", "Vary": "Origin"})); err != nil || len(a.asked) != 0 {
+				return fmt.Errorf("preflight: %w", err)
+			}
+			a, err = b.ask(server, about("DELETE", planPath, nil, "Origin: "+app))
+			if err := errors.Join(err, a.expect(405, "", refusal(said{"Access-Control-Allow-Origin": app, "Access-Control-Allow-Credentials": "true"}))); err != nil {
+				return err
+			}
+			for _, other := range []string{"https://evil.example.org", "null", "http://app.example.org", "https://app.example.org:444"} {
+				a, err := b.ask(server, about("OPTIONS", planPath, nil, "Origin: "+other, "Access-Control-Request-Method: GET"))
+				if err := errors.Join(err, a.expect(405, "", said{"Access-Control-Allow-Origin": "", "Access-Control-Allow-Credentials": ""})); err != nil {
+					return fmt.Errorf("preflight of %s: %w", other, err)
+				}
+			}
+			a, err = b.ask(server, about("OPTIONS", "/media/project/plan.txt", nil, "Origin: "+app))
+			if err := errors.Join(err, a.expect(405, "", said{"Access-Control-Allow-Origin": "", "Access-Control-Allow-Credentials": ""})); err != nil {
+				return fmt.Errorf("preflight for another download: %w", err)
+			}
+		}
+		return nil
+	}},
+	{"an outcome shows a page of the service, with the page's own status", func(b *stand) error {
+		for _, server := range []string{b.plain, b.hostile, b.jealous} {
+			a, err := b.get(server, planPath, said{"status": "410", "X-Securefiles-Page": "ended"})
+			if err := errors.Join(err, a.expect(410, "page\n", said{"X-Page": "own", "Expires": "", "Cache-Control": "no-store"})); err != nil {
+				return err
+			}
+			if len(a.asked) != 2 || a.asked[1].line != "GET /page HTTP/1.1 localhost" {
+				return fmt.Errorf("asked %v", a.asked)
+			}
+			first, second := a.asked[0].header, a.asked[1].header
+			if !maps.EqualFunc(first, second, slices.Equal) {
+				return fmt.Errorf("the page is asked for with %v, the question with %v", second, first)
+			}
+			a, err = b.get(server, planPath, said{"status": "410", "X-Securefiles-Page": "broken"})
+			if err := errors.Join(err, a.expect(503, b.page("503"), refusal(said{"Retry-After": "5"}))); err != nil {
+				return fmt.Errorf("a page that is not to be had: %w", err)
+			}
+		}
+		a, err := b.get(b.plain, planPath, said{"status": "410", "X-Securefiles-Page": "late"})
+		if err := errors.Join(err, a.expect(503, b.page("503"), refusal(said{"Retry-After": "5"}))); err != nil {
+			return fmt.Errorf("a page that does not come: %w", err)
+		}
+		return nil
+	}},
+	{"ranges, validators and bytes are the file's own", func(b *stand) error {
+		for _, server := range []string{b.plain, b.hostile, b.jealous} {
+			a, err := b.get(server, planPath, allowed(planLocation), "Range: bytes=2-5", "Accept-Encoding: gzip")
+			if err := errors.Join(err, a.expect(206, "2345", said{"Content-Range": "bytes 2-5/11"})); err != nil {
+				return err
+			}
+			a, err = b.get(server, planPath, allowed(planLocation), "Range: bytes=0-1,4-5")
+			if err != nil || a.status != 206 || !strings.HasPrefix(a.header.Get("Content-Type"), "multipart/byteranges") {
+				return fmt.Errorf("two ranges: %d %v, %w", a.status, a.header, err)
+			}
+			a, err = b.get(server, planPath, allowed(planLocation), "If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT")
+			if err := errors.Join(err, a.expect(200, "0123456789\n", nil)); err != nil {
+				return fmt.Errorf("a file that was put back to an older one: %w", err)
+			}
+			a, err = b.get(server, "/downloads/project/page.html", allowed("/protected/project/page.html"), "Accept-Encoding: gzip")
+			if err := errors.Join(err, a.expect(200, someFiles()["project/page.html"], said{"Content-Encoding": "", "Accept-Ranges": "bytes"})); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{"text is compressed where it is asked for", func(b *stand) error {
+		for _, path := range []string{"project/table.csv", "large.txt"} {
+			a, err := b.get(b.plain, "/media/"+path, allowed("/protected-media/"+path), "Accept-Encoding: gzip")
+			if err := errors.Join(err, a.expect(200, "", said{"Content-Encoding": "gzip", "Accept-Ranges": ""})); err != nil {
+				return err
+			}
+			if !slices.Contains(a.header.Values("Vary"), "Accept-Encoding") {
+				return fmt.Errorf("Vary is %q", a.header.Values("Vary"))
 			}
 		}
 		return nil
 	}},
 	{"the service sets the pace", func(b *stand) error {
 		// The first second is free, the rest takes one or two more.
-		a, err := b.get(b.plain, "/downloads/large.bin", allowed("/protected/large.bin", "X-Securefiles-Limit-Rate", "25000"))
+		a, err := b.get(b.jealous, "/downloads/large.bin", allowed("/protected/large.bin", "X-Securefiles-Limit-Rate", "25000"))
 		if err := errors.Join(err, a.expect(200, strings.Repeat("large\n", 64<<10/6), nil)); err != nil {
 			return err
 		}
@@ -840,6 +1206,25 @@ var rowsApart = []struct {
 			return fmt.Errorf("asked %v, %v", a.asked, err)
 		}
 		return nil
+	}},
+	{name: "a page of one's own that is not there leaves nginx's, with the status", edit: func(server string) string {
+		return strings.ReplaceAll(server, ".html =", ".none =")
+	}, check: func(b *stand) error {
+		for _, server := range []string{b.plain, b.hostile, b.jealous} {
+			for said, want := range map[string]int{"401": 401, "403": 403, "404": 404, "410": 410, "429": 429, "500": 503} {
+				a, err := b.get(server, planPath, map[string]string{"status": said})
+				if err := errors.Join(err, a.expect(want, "", refusal(nil))); err != nil || a.body == "" {
+					return fmt.Errorf("%s: %q, %w", said, a.body, err)
+				}
+			}
+		}
+		return nil
+	}},
+	{name: "a password that nginx itself asks for is asked for before anything has to be proved", edit: func(server string) string {
+		return "auth_basic \"nginx's\"; auth_basic_user_file /dev/null;\n" + server
+	}, check: func(b *stand) error {
+		a, err := b.get(b.plain, planPath, nil)
+		return errors.Join(err, a.expect(401, b.page("401"), refusal(said{"WWW-Authenticate": `Basic realm="nginx's"`})))
 	}},
 	{name: "a service that accepts and does not answer is waited for two seconds", first: silent, check: func(b *stand) error {
 		return b.unavailable(about("GET", planPath, nil))
@@ -953,12 +1338,23 @@ func (g *rig) faults(t *testing.T, p snippet, everything bool) (found []string) 
 func TestEveryLineOfTheSnippetIsNeeded(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
-	whole := printSnippet(t, g.dir, printedService)
-	if found := g.faults(t, whole, true); len(found) > 0 {
-		t.Fatalf("the snippet as it is:\n%s", strings.Join(found, "\n"))
+	whole, paged := printSnippet(t, g.dir, printedService, ""), printSnippet(t, g.dir, printedService, ownPages)
+	for _, s := range []snippet{whole, paged} {
+		if found := g.faults(t, s, true); len(found) > 0 {
+			t.Fatalf("the snippet as it is, pages %v:\n%s", s.pages, strings.Join(found, "\n"))
+		}
 	}
-	mutants := whole.mutants()
-	if len(mutants) < 100 {
+	ofPages := func(m mutant) bool {
+		return strings.Contains(m.name, "securefiles_page_") || strings.Contains(m.name, "recursive_error_pages on")
+	}
+	mutants := slices.DeleteFunc(whole.mutants(), ofPages)
+	for _, m := range paged.mutants() { // what there is for pages
+		if ofPages(m) {
+			m.name = "with pages: " + m.name
+			mutants = append(mutants, m)
+		}
+	}
+	if len(mutants) < 300 {
 		t.Fatalf("%d lines and words only", len(mutants))
 	}
 	for _, m := range mutants {

@@ -94,6 +94,7 @@ var (
 		"identity":                       {"description": "who asks: sources that are tried in order; the first that finds credentials decides"},
 		"downloads[].disposition":        enum("attachment", "inline"),
 		"downloads[].deny_status":        enum(404, 403),
+		"downloads[].embed":              enum("same-origin", "same-site", "cross-origin"),
 		"log.format":                     enum("text", "json"),
 		"log.level":                      enum("debug", "info", "warn", "error"),
 		"identity[].certificate.subject": enum("cn", "dn", "email", "dns", "uri"),

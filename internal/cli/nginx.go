@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
@@ -10,14 +11,15 @@ import (
 type nginxCommand struct {
 	HTTP     bool `name:"http" xor:"part" help:"Print what belongs into http {}, for conf.d/."`
 	Complete bool `xor:"part" help:"Print a complete nginx.conf that runs unprivileged."`
+	Proof    bool `xor:"part" help:"Print the file that holds the proof's secret, for proof_secret_file."`
 }
 
 // Help shows an example.
 func (nginxCommand) Help() string {
-	return "Prints what belongs into server {}; --http prints the other half.\n\nExample:\n  securefiles nginx --http > /etc/nginx/conf.d/securefiles.conf\n  securefiles nginx > /etc/nginx/snippets/securefiles.conf   # then, in your server: include snippets/securefiles.conf;"
+	return "Prints what belongs into server {}; --http prints the other half.\n\nExample:\n  securefiles nginx --http > /etc/nginx/conf.d/securefiles.conf\n  securefiles nginx > /etc/nginx/snippets/securefiles.conf   # then, in your server: include snippets/securefiles.conf;\n\nWith proof_secret_file, a third file of mode 0640 holds the secret:\n  (umask 027; securefiles nginx --proof > /etc/nginx/securefiles-proof.conf)"
 }
 
-func (cmd *nginxCommand) Run(env Env, all *commands) error {
+func (cmd *nginxCommand) Run(ctx context.Context, env Env, all *commands) error {
 	c, err := all.load(env)
 	if err != nil {
 		return err
@@ -26,13 +28,31 @@ func (cmd *nginxCommand) Run(env Env, all *commands) error {
 	if err != nil {
 		return err
 	}
-	snippet := nginx.Config{Listen: c.Listen, ProxySecret: p.Secret != nil, Login: c.LoginURL != ""}
+	if cmd.Proof {
+		if p.Proof == nil {
+			return fmt.Errorf("there is no proof_secret_file: set it, and make the file with `openssl rand -hex 32`")
+		}
+		if err := p.Proof.Reload(ctx); err != nil {
+			return c.At("proof_secret_file", err.Error())
+		}
+		return nginx.WriteProof(env.Stdout, p.Proof.Text())
+	}
+	snippet := nginx.Config{
+		Service: c.Nginx.Service, ProxySecret: p.Secret != nil, Proof: p.Proof != nil,
+		DeliveryLog: c.Nginx.DeliveryLog, AccessLog: c.Nginx.AccessLog, Pages: c.Nginx.ErrorPages,
+	}
+	if len(snippet.Service) == 0 {
+		if !c.Connectable() {
+			return c.At("listen", fmt.Sprintf("%q is no address to connect to: say in nginx.service where nginx finds the service", c.Listen))
+		}
+		snippet.Service = []string{c.Listen}
+	}
 	for _, d := range c.Downloads {
 		if d.Root == "" {
 			return fmt.Errorf("download %q has no root: set it to the directory that nginx shall serve", d.Name)
 		}
 		snippet.Downloads = append(snippet.Downloads, nginx.Download{
-			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks,
+			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks, Embed: d.Embed, Origins: d.CORSOrigins, Compress: d.Compress,
 		})
 	}
 	for _, source := range p.Sources {

@@ -18,6 +18,7 @@ import (
 type Parts struct {
 	Config    *config.Config
 	Secret    *secret.Secret // nil where nginx need not send one
+	Proof     *secret.Secret // by which answers are proved to nginx; nil where they are not
 	Downloads *authz.Downloads
 	Login     *authz.LoginPage // nil where there is none
 	Sources   identity.Sources
@@ -67,7 +68,7 @@ func (p *Parts) loadSecrets(ctx context.Context) error {
 	for _, s := range []struct {
 		key    string
 		secret *secret.Secret
-	}{{"proxy_secret_file", p.Secret}, {"admin_token_file", p.Token}} {
+	}{{"proxy_secret_file", p.Secret}, {"proof_secret_file", p.Proof}, {"admin_token_file", p.Token}} {
 		if err := s.secret.Reload(ctx); err != nil {
 			problems = append(problems, p.Config.At(s.key, err.Error()))
 		}
@@ -77,7 +78,7 @@ func (p *Parts) loadSecrets(ctx context.Context) error {
 
 // Exposures looks at the files that decisions depend on.
 func (p *Parts) Exposures() []exposure.Exposure {
-	secrets := []exposure.Secret{{What: "the proxy secret", Files: p.Secret.Files()}, {What: "the admin token", Files: p.Token.Files()}}
+	secrets := []exposure.Secret{{What: "the proxy secret", Files: p.Secret.Files()}, {What: "the proof's secret", Files: p.Proof.Files()}, {What: "the admin token", Files: p.Token.Files()}}
 	trusted := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model}
 	for _, s := range p.Sources {
 		if s.Secret {

@@ -49,6 +49,11 @@ type Config struct {
 	// address to return to.
 	LoginURL string `yaml:"login_url"`
 
+	// ProofSecretFile holds a secret of at least 32 bytes by which the service
+	// proves to nginx that an answer is its own.
+	ProofSecretFile string `yaml:"proof_secret_file" path:"file"`
+
+	Nginx     Nginx      `yaml:"nginx"`
 	Downloads []Download `yaml:"downloads"`
 	Policy    Policy     `yaml:"policy"`
 	Identity  []Identity `yaml:"identity"`
@@ -71,6 +76,20 @@ type Warning struct {
 	Unknown bool // it is about a variable that names no key
 }
 
+// Nginx is what `securefiles nginx` prints besides the rest.
+type Nginx struct {
+	// Service is where nginx finds each instance of the service, the second and
+	// later ones for when the first does not answer. Left out: Listen.
+	Service []string `yaml:"service"`
+	// DeliveryLog is the file with what was delivered; AccessLog stands beside it
+	// in each location: what the site's own access_log is.
+	DeliveryLog string `yaml:"delivery_log"`
+	AccessLog   string `yaml:"access_log"`
+	// ErrorPages are files that nginx serves in the place of its own, absolute, by
+	// the status that they come with.
+	ErrorPages map[int]string `yaml:"error_pages"`
+}
+
 // Download is one guarded URL prefix.
 type Download struct {
 	// Name matches [a-z][a-z0-9_]{0,31}.
@@ -86,9 +105,18 @@ type Download struct {
 	Disposition string `yaml:"disposition"`
 	// DenyStatus is 404 or 403.
 	DenyStatus int `yaml:"deny_status"`
-	// CacheControl and CSP are header values for what is served.
-	CacheControl string `yaml:"cache_control"`
-	CSP          string `yaml:"content_security_policy"`
+	// CacheControl, CSP and ReferrerPolicy are header values for what is served.
+	// Without a CSP it goes by the kind of file.
+	CacheControl   string `yaml:"cache_control"`
+	CSP            string `yaml:"content_security_policy"`
+	ReferrerPolicy string `yaml:"referrer_policy"`
+	// Embed says whose pages may embed a file: same-origin, same-site or
+	// cross-origin.
+	Embed string `yaml:"embed"`
+	// CORSOrigins are other origins whose pages may read files.
+	CORSOrigins []string `yaml:"cors_origins"`
+	// Compress lets nginx compress text, which then cannot be resumed.
+	Compress bool `yaml:"compress"`
 }
 
 // Policy names the Casbin files.
@@ -188,8 +216,9 @@ func (d *Duration) UnmarshalYAML(node strictyaml.Node) error {
 
 // Default values of what a download leaves out.
 const (
-	DefaultCacheControl = "private, no-store"
-	DefaultCSP          = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+	DefaultCacheControl   = "private, no-store"
+	DefaultReferrerPolicy = "no-referrer"
+	DefaultEmbed          = "same-origin"
 )
 
 // Default returns the configuration of a service that was given none: one
@@ -231,7 +260,8 @@ func (c *Config) fill() {
 		d := &c.Downloads[i]
 		def(&d.Disposition, "attachment")
 		def(&d.CacheControl, DefaultCacheControl)
-		def(&d.CSP, DefaultCSP)
+		def(&d.ReferrerPolicy, DefaultReferrerPolicy)
+		def(&d.Embed, DefaultEmbed)
 		if d.DenyStatus == 0 {
 			d.DenyStatus = 404
 		}

@@ -52,12 +52,18 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Listen: "unix:/run/securefiles/auth.sock", ListenPeerUIDs: []int{33}, ProxySecretFile: "testdata/secret",
+		Listen: "unix:/run/securefiles/auth.sock", ListenPeerUIDs: []int{33}, ProxySecretFile: "testdata/secret", ProofSecretFile: "testdata/proof",
 		Admin: "127.0.0.1:9181", ShutdownTimeout: Duration(30 * time.Second), ShutdownDelay: Duration(5 * time.Second),
 		LoginURL: "https://auth.example.org/?rd=https://files.example.org{next}",
+		Nginx: Nginx{
+			Service:     []string{"unix:/run/securefiles/auth.sock", "files-2:9180"},
+			DeliveryLog: "/var/log/nginx/delivery.log", AccessLog: "/var/log/nginx/access.log combined",
+			ErrorPages: map[int]string{404: "/srv/pages/404.html", 503: "/srv/pages/503.html"},
+		},
 		Downloads: []Download{
-			{Name: "main", URL: "/downloads/", Internal: "/protected/", Root: "/srv/files", Disposition: "inline", DenyStatus: 403, CacheControl: "private, max-age=60", CSP: "sandbox"},
-			{Name: "media", URL: "/media/", Internal: "/protected-media/", Disposition: "attachment", DenyStatus: 404, CacheControl: DefaultCacheControl, CSP: DefaultCSP},
+			{Name: "main", URL: "/downloads/", Internal: "/protected/", Root: "/srv/files", Disposition: "inline", DenyStatus: 403, CacheControl: "private, max-age=60", CSP: "sandbox",
+				ReferrerPolicy: "same-origin", Embed: "same-site", CORSOrigins: []string{"https://app.example.org", "http://localhost:3000"}, Compress: true},
+			{Name: "media", URL: "/media/", Internal: "/protected-media/", Disposition: "attachment", DenyStatus: 404, CacheControl: DefaultCacheControl, ReferrerPolicy: "no-referrer", Embed: "same-origin"},
 		},
 		Policy: Policy{Model: "testdata/model.conf", File: "/etc/securefiles/policy.csv", RoleDepth: 20, ShadowShare: 0.001, DecisionTimeout: Duration(500 * time.Millisecond)},
 		Identity: []Identity{

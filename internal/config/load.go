@@ -136,6 +136,7 @@ func (c *Config) applyEnvironment(environ []string) (map[string]string, error) {
 	}
 	delete(values, ProxySecretVariable) // a secret, read by main
 	delete(values, AdminTokenVariable)
+	delete(values, ProofSecretVariable)
 	delete(values, envPrefix+"CONFIG") // the --config flag
 	overridden := map[string]string{}
 	if err := override(reflect.ValueOf(c).Elem(), "", values, overridden); err != nil {
@@ -154,6 +155,10 @@ const ProxySecretVariable = envPrefix + "PROXY_SECRET"
 // AdminTokenVariable is the environment variable that may hold the admin token
 // instead of admin_token_file.
 const AdminTokenVariable = envPrefix + "ADMIN_TOKEN"
+
+// ProofSecretVariable is the environment variable that may hold the proof's secret
+// instead of proof_secret_file.
+const ProofSecretVariable = envPrefix + "PROOF_SECRET"
 
 // override walks the configuration from a path such as `downloads[0].url` on,
 // and moves the variables that it used from values to overridden.

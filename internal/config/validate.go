@@ -2,11 +2,13 @@ package config
 
 import (
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +36,11 @@ var (
 	// fieldPattern is a header value without control bytes (RFC 9110,
 	// section 5.5, ASCII only).
 	fieldPattern = regexp.MustCompile(`^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$`)
+	// originPattern is a serialized origin as browsers send it (RFC 6454, section 6.2).
+	originPattern = regexp.MustCompile(`^https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]+)?$`)
+	hostPattern   = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$`)
+	socketPattern = regexp.MustCompile(`^/[A-Za-z0-9_./-]+$`)
+	accessPattern = regexp.MustCompile(`^(?:off|(?:/|syslog:)[^\x00-\x1f"'\\;{}#$]*)$`)
 )
 
 // validate checks every value and names each problem.
@@ -53,6 +60,7 @@ func (c *Config) validate(doc *strictyaml.Document) error {
 			v.distinct(indexed("downloads", i), d, indexed("downloads", j), other)
 		}
 	}
+	v.nginx(c)
 	v.oneOf("log.format", c.Log.Format, "text", "json")
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	if !(c.Policy.ShadowShare >= 0 && c.Policy.ShadowShare <= 1) {
@@ -111,6 +119,14 @@ func (v *validator) listener(path, address string, insecure bool, remedy string)
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 		v.add(path, "%q: the port is not a number from 0 to 65535", address)
 	}
+	if isLocalName(host) {
+		v.add(path, "%q can be two addresses, and whoever else listens on the other is asked too: write 127.0.0.1:%s or [::1]:%s", address, port, port)
+		return
+	}
+	if _, err := netip.ParseAddr(host); err != nil && host != "" {
+		v.add(path, "%q: write the address itself, such as 127.0.0.1: a name can be several", address)
+		return
+	}
 	if !isLoopback(host) && !insecure {
 		v.add(path, "%q can be reached from other hosts, which the service would trust as it trusts nginx: use 127.0.0.1 or unix:/path, or set %s", address, remedy)
 	}
@@ -126,7 +142,7 @@ func isAnyPort(address string) bool {
 
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
+	return err == nil && ip.IsLoopback()
 }
 
 func (v *validator) download(path string, d Download) {
@@ -150,7 +166,72 @@ func (v *validator) download(path string, d Download) {
 		v.add(path+".deny_status", "%d is neither 404 (hides what exists) nor 403 (says no)", d.DenyStatus)
 	}
 	v.match(path+".cache_control", d.CacheControl, fieldPattern, "is not a header value: printable ASCII")
-	v.match(path+".content_security_policy", d.CSP, fieldPattern, "is not a header value: printable ASCII")
+	if d.CSP != "" {
+		v.match(path+".content_security_policy", d.CSP, fieldPattern, "is not a header value: printable ASCII")
+	}
+	v.oneOf(path+".referrer_policy", d.ReferrerPolicy, "no-referrer", "no-referrer-when-downgrade", "origin", "origin-when-cross-origin",
+		"same-origin", "strict-origin", "strict-origin-when-cross-origin", "unsafe-url")
+	v.oneOf(path+".embed", d.Embed, "same-origin", "same-site", "cross-origin")
+	for i, origin := range d.CORSOrigins {
+		v.match(path+indexed(".cors_origins", i), origin, originPattern, "is not an origin: https://HOST or https://HOST:PORT in lower case, without a path; no pattern, and not *")
+	}
+}
+
+// nginx checks what is printed for nginx alone.
+func (v *validator) nginx(c *Config) {
+	n := c.Nginx
+	for i, address := range n.Service {
+		path := indexed("nginx.service", i)
+		if socket, ok := strings.CutPrefix(address, UnixPrefix); ok {
+			v.match(path, socket, socketPattern, "is not the absolute path of a socket that nginx can be told")
+			continue
+		}
+		host, port, err := net.SplitHostPort(address)
+		number, notNumber := strconv.Atoi(port)
+		ip, notIP := netip.ParseAddr(host)
+		switch {
+		case err != nil || notNumber != nil || number < 1 || number > 65535 || !hostPattern.MatchString(host) && notIP != nil:
+			v.add(path, "%q is neither ADDRESS:PORT nor unix:/path", address)
+		case isLocalName(host):
+			v.add(path, "%q can be two addresses, and whoever listens on the other is asked too: write 127.0.0.1:%s or [::1]:%s", address, port, port)
+		case notIP == nil && ip.IsUnspecified():
+			v.add(path, "%q is no address to connect to: write one that nginx reaches", address)
+		}
+	}
+	if (n.DeliveryLog == "") != (n.AccessLog == "") {
+		v.add("nginx", "delivery_log and access_log go together: in each location nginx writes to the logs that are named there, so name the site's own beside it, %q, or off", "/var/log/nginx/access.log combined")
+	}
+	if n.DeliveryLog != "" && n.AccessLog != "" {
+		v.match("nginx.delivery_log", n.DeliveryLog, rootPattern, "is not an absolute path that nginx can be told: no blanks, quotes, ; { } $ # or backslash")
+		v.match("nginx.access_log", n.AccessLog, accessPattern, "is not what stands after access_log in nginx: a path, or syslog:, and a format; or off")
+	}
+	for _, status := range slices.Sorted(maps.Keys(n.ErrorPages)) {
+		file, path := n.ErrorPages[status], "nginx.error_pages"
+		if !slices.Contains([]int{401, 403, 404, 410, 429, 503}, status) {
+			v.add(path, "%d has no page: there are 401, 403, 404, 410, 429 and 503", status)
+		}
+		v.match(path, file, rootPattern, "is not an absolute path that nginx can be told: no blanks, quotes, ; { } $ # or backslash")
+		if filepath.Clean(file) != file {
+			v.add(path, "%q: write the file without . or .. or doubled slashes", file)
+		}
+	}
+}
+
+// Connectable reports whether Listen is where nginx can find the service.
+func (c *Config) Connectable() bool {
+	network, address := Address(c.Listen)
+	if network == "unix" {
+		return true
+	}
+	host, _, err := net.SplitHostPort(address)
+	ip, notIP := netip.ParseAddr(host)
+	return err == nil && notIP == nil && !ip.IsUnspecified() && !isAnyPort(address)
+}
+
+// isLocalName reports whether a host is localhost by name (RFC 6761, section 6.3).
+func isLocalName(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 // distinct refuses downloads that nginx or policy could take for each other.

@@ -44,6 +44,8 @@ const (
 	headerUser         = "X-Securefiles-User"
 	headerReason       = "X-Securefiles-Reason"
 	headerPage         = "X-Securefiles-Page"
+	headerProof        = "X-Securefiles-Proof"
+	headerReferrer     = "Referrer-Policy"
 )
 
 // retryAfter is what a client is told to wait when the service could not
@@ -55,6 +57,10 @@ type Options struct {
 	// Secret reports whether a text is the secret that the web server shares
 	// with the service; nil asks for none.
 	Secret func(text string) bool
+	// Prove makes the proof of an answer to the request with an id, of what nginx
+	// acts on: the status, the reason, the login page, the location. Nil makes
+	// none.
+	Prove func(id string, status int, reason, login, location string) string
 	// MaxConcurrent bounds the questions that are answered at a time; more are
 	// refused. Zero means no bound.
 	MaxConcurrent int
@@ -184,7 +190,11 @@ func single(h http.Header, name string) (string, error) {
 // reply answers, counts and logs an outcome.
 func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, out *authz.Outcome) {
 	status := statusOf(out)
-	write(w.Header(), out, status)
+	h := w.Header()
+	write(h, out, status)
+	if a.opts.Prove != nil {
+		h.Set(headerProof, a.opts.Prove(out.Question.ID, status, string(out.Reason), h.Get("Location"), h.Get(headerLocation)))
+	}
 	w.WriteHeader(status)
 	now := a.opts.Now()
 	a.opts.Observe(out, now.Sub(out.Question.Time))
@@ -227,7 +237,7 @@ func statusOf(out *authz.Outcome) int {
 // so they are set without net/http's own canonicalisation, and all values come
 // from one array.
 func write(h http.Header, out *authz.Outcome, status int) {
-	values := make([]string, 0, 8)
+	values := make([]string, 0, 9)
 	set := func(name, value string) {
 		n := len(values)
 		values = append(values, value)
@@ -240,6 +250,11 @@ func write(h http.Header, out *authz.Outcome, status int) {
 	if out.Decision.Generation != 0 {
 		set(headerDecision, out.Decision.String())
 	}
+	if d := out.Download(); d != nil && d.ReferrerPolicy != "" {
+		set(headerReferrer, d.ReferrerPolicy)
+	} else {
+		set(headerReferrer, "no-referrer")
+	}
 	if out.Page != "" && status != http.StatusNoContent {
 		set(headerPage, string(out.Page))
 	}
@@ -249,7 +264,7 @@ func write(h http.Header, out *authz.Outcome, status int) {
 		set(headerLocation, path.Location(d.Internal))
 		set(headerDisposition, pathguard.Disposition(d.Disposition, path.Base()))
 		set(headerCacheControl, d.CacheControl)
-		set(headerCSP, d.CSP)
+		set(headerCSP, contentSecurityPolicy(d, path.Base()))
 		set(headerLimitRate, "0")
 	case http.StatusFound:
 		set("Location", out.Login)

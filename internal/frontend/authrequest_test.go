@@ -96,6 +96,7 @@ func TestAllowTellsNginxEverything(t *testing.T) {
 		"X-Securefiles-Disposition":   {pathguard.Disposition(pathguard.Attachment, "b.txt")},
 		"X-Securefiles-Cache-Control": {"private, no-store"},
 		"X-Securefiles-Csp":           {"sandbox"},
+		"Referrer-Policy":             {"no-referrer"},
 		"X-Securefiles-Limit-Rate":    {"0"},
 		"X-Securefiles-Decision":      {"g3:policy.csv:17"},
 		"X-Securefiles-User":          {"alice"},

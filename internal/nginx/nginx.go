@@ -11,9 +11,14 @@ package nginx
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/sha256"
 	"embed"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,18 +27,27 @@ import (
 
 // Config is what the printed configuration depends on.
 type Config struct {
-	// Listen is where the service listens: `127.0.0.1:9180` or `unix:/path`.
-	Listen string
+	// Service is where nginx finds the service, `127.0.0.1:9180`, `files:9180` or
+	// `unix:/path`: an address for each instance, at least one. The first is
+	// asked, the others when it does not answer.
+	Service []string
 	// ProxySecret says that nginx must send a secret to the service, which it
-	// includes from a file that the operator writes.
-	ProxySecret bool
-	// Login says that the service sends browsers to a login page, for which it
-	// must see the Accept header.
-	Login     bool
-	Downloads []Download
+	// includes from a file that the operator writes. Proof says that the service
+	// proves its answers, by a secret in a file that [WriteProof] prints.
+	ProxySecret, Proof bool
+	Downloads          []Download
 	// Identity are the headers that carry a caller nginx has verified.
 	Identity []Header
+	// DeliveryLog is the absolute path of the log of what was delivered, which each
+	// location that ends a request then names, and AccessLog the site's own
+	// beside it: what stands after `access_log`. Both or none.
+	DeliveryLog, AccessLog string
+	// Pages are the site's own error pages: absolute paths, by status.
+	Pages map[int]string
 }
+
+// PageStatuses are the statuses that may have a page of the site's own.
+func PageStatuses() []int { return []int{401, 403, 404, 410, 429, 503} }
 
 // Download is one guarded URL prefix.
 type Download struct {
@@ -45,6 +59,13 @@ type Download struct {
 	Root string
 	// FollowSymlinks lets nginx follow symbolic links out of Root.
 	FollowSymlinks bool
+	// Embed says whose pages may embed a file, as Cross-Origin-Resource-Policy does:
+	// same-origin, same-site or cross-origin (Fetch, section 3.7).
+	Embed string
+	// Origins are other origins whose pages may read files, `https://app.example.org`.
+	Origins []string
+	// Compress lets nginx compress text, which then cannot be resumed.
+	Compress bool
 }
 
 // Header is a request header to the service. An empty Value clears it.
@@ -62,12 +83,17 @@ func FromClient(name string) Header {
 // The forms that values may have. They keep whatever nginx would read as
 // syntax out of the literals.
 var (
-	listenForm   = regexp.MustCompile(`^(?:unix:/[A-Za-z0-9_./-]+|[A-Za-z0-9.-]+:[0-9]+|\[[0-9a-fA-F:]+\]:[0-9]+)$`)
+	serviceForm  = regexp.MustCompile(`^(?:unix:/[A-Za-z0-9_./-]+|[A-Za-z0-9.-]+:[0-9]+|\[[0-9a-fA-F:]+\]:[0-9]+)$`)
 	nameForm     = regexp.MustCompile(`^[a-z0-9_]+$`)
 	prefixForm   = regexp.MustCompile(`^(?:/[A-Za-z0-9_.~-]+)+/$`)
 	rootForm     = regexp.MustCompile(`^/[^\x00-\x20"'\\;{}$#]+$`)
 	headerForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
 	variableForm = regexp.MustCompile(`^\$[a-z][a-z0-9_]*$`)
+	embedForm    = regexp.MustCompile(`^(?:same-origin|same-site|cross-origin)$`)
+	originForm   = regexp.MustCompile(`^https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]+)?$`)
+	// accessForm is a path and a format, and what else access_log takes, or off.
+	accessForm = regexp.MustCompile(`^(?:off|(?:/|syslog:)[^\x00-\x1f"'\\;{}#$]*)$`)
+	secretForm = regexp.MustCompile(`^[A-Za-z0-9_+/=-]{32,}$`)
 )
 
 // validate returns an error that names the first value nginx could misread.
@@ -78,8 +104,29 @@ func (c Config) validate() error {
 		}
 		return nil
 	}
-	if err := check(listenForm, "listen", c.Listen); err != nil {
-		return err
+	if len(c.Service) == 0 {
+		return fmt.Errorf("nginx configuration: there is no address of the service")
+	}
+	for _, address := range c.Service {
+		if err := check(serviceForm, "address of the service", address); err != nil {
+			return err
+		}
+	}
+	if (c.DeliveryLog == "") != (c.AccessLog == "") {
+		return fmt.Errorf("nginx configuration: the delivery log needs the site's own access log beside it, which it would replace")
+	}
+	if c.DeliveryLog != "" {
+		if err := cmp.Or(check(rootForm, "delivery log", c.DeliveryLog), check(accessForm, "access log", c.AccessLog)); err != nil {
+			return err
+		}
+	}
+	for status, file := range c.Pages {
+		if !slices.Contains(PageStatuses(), status) {
+			return fmt.Errorf("nginx configuration: there is no page for status %d", status)
+		}
+		if err := check(rootForm, "error page", file); err != nil {
+			return err
+		}
 	}
 	if len(c.Downloads) == 0 {
 		return fmt.Errorf("nginx configuration: there is no download")
@@ -88,8 +135,13 @@ func (c Config) validate() error {
 		for _, v := range []struct {
 			form        *regexp.Regexp
 			what, value string
-		}{{nameForm, "name", d.Name}, {prefixForm, "url", d.URL}, {prefixForm, "internal", d.Internal}, {rootForm, "root", d.Root}} {
+		}{{nameForm, "name", d.Name}, {prefixForm, "url", d.URL}, {prefixForm, "internal", d.Internal}, {rootForm, "root", d.Root}, {embedForm, "embed", d.Embed}} {
 			if err := check(v.form, v.what, v.value); err != nil {
+				return err
+			}
+		}
+		for _, origin := range d.Origins {
+			if err := check(originForm, "origin", origin); err != nil {
 				return err
 			}
 		}
@@ -121,21 +173,56 @@ type downloadView struct{ Download }
 // InternalPattern is the prefix as a regular expression.
 func (d downloadView) InternalPattern() string { return regexp.QuoteMeta(d.Internal) }
 
+// Foreign are the values of Sec-Fetch-Site whose pages may not embed a file, as a
+// regular expression; empty for none (Fetch Metadata Request Headers, section 2.3).
+func (d downloadView) Foreign() string {
+	return map[string]string{"same-origin": "cross-site|same-site", "same-site": "cross-site"}[d.Embed]
+}
+
+// A page is one of the site's own error pages.
+type page struct {
+	Status          int
+	Directory, Name string
+}
+
 // view is what the templates print.
 type view struct {
-	Listen       string
-	ProxySecret  bool
-	Login        bool
+	Config
 	Downloads    []downloadView
 	Headers      []Header
 	Certificates []certificate
+	Pages        []page // by status
+	// Digest is of all that is printed but itself: the service tells by it when
+	// nginx runs another one's.
+	Digest string
+}
+
+// CORS says that pages of some other origin may read files.
+func (v view) CORS() bool {
+	return slices.ContainsFunc(v.Downloads, func(d downloadView) bool { return len(d.Origins) > 0 })
+}
+
+// PagesOf are the pages that there are for some statuses.
+func (v view) PagesOf(statuses ...int) []page {
+	return slices.DeleteFunc(slices.Clone(v.Pages), func(p page) bool { return !slices.Contains(statuses, p.Status) })
+}
+
+// Refusing is a view with the status for an answer that is not proved.
+func (v view) Refusing(status int) any {
+	return struct {
+		view
+		Unproved int
+	}{v, status}
 }
 
 func newView(c Config) view {
-	v := view{Listen: c.Listen, ProxySecret: c.ProxySecret, Login: c.Login}
+	v := view{Config: c}
 	for _, d := range c.Downloads {
 		d.Root = strings.TrimSuffix(d.Root, "/")
 		v.Downloads = append(v.Downloads, downloadView{d})
+	}
+	for _, status := range slices.Sorted(maps.Keys(c.Pages)) {
+		v.Pages = append(v.Pages, page{status, path.Dir(c.Pages[status]), path.Base(c.Pages[status])})
 	}
 	seen := map[string]bool{}
 	for _, h := range c.Identity {
@@ -161,46 +248,78 @@ func newView(c Config) view {
 //go:embed *.tmpl
 var templates embed.FS
 
-func render(name string, c Config) (string, error) {
+// A printed configuration, in its two halves.
+type printed struct{ HTTP, Server string }
+
+// render prints a configuration twice: the second time with the digest of the first.
+func render(c Config) (printed, error) {
 	if err := c.validate(); err != nil {
-		return "", err
+		return printed{}, err
 	}
-	t, err := template.ParseFS(templates, name)
+	t, err := template.ParseFS(templates, "http.conf.tmpl", "server.conf.tmpl")
 	if err != nil {
-		return "", fmt.Errorf("print nginx configuration: %w", err)
+		return printed{}, fmt.Errorf("print nginx configuration: %w", err)
 	}
-	var buf bytes.Buffer
-	if err := t.Execute(&buf, newView(c)); err != nil {
-		return "", fmt.Errorf("print nginx configuration: %w", err)
+	v := newView(c)
+	var p printed
+	for range 2 {
+		for name, half := range map[string]*string{"http.conf.tmpl": &p.HTTP, "server.conf.tmpl": &p.Server} {
+			var buf bytes.Buffer
+			if err := t.ExecuteTemplate(&buf, name, v); err != nil {
+				return printed{}, fmt.Errorf("print nginx configuration: %w", err)
+			}
+			*half = buf.String()
+		}
+		if v.Digest == "" {
+			v.Digest = fmt.Sprintf("%x", sha256.Sum256([]byte(p.HTTP+p.Server)))[:16]
+		}
 	}
-	return buf.String(), nil
+	return p, nil
 }
 
 // WriteHTTP prints what belongs into http { }: the upstream, maps, and the
-// format of the delivery log.
-func WriteHTTP(w io.Writer, c Config) error { return write(w, "http.conf.tmpl", c) }
-
-// WriteServer prints what belongs into server { }.
-func WriteServer(w io.Writer, c Config) error { return write(w, "server.conf.tmpl", c) }
-
-func write(w io.Writer, name string, c Config) error {
-	text, err := render(name, c)
+// formats of the logs.
+func WriteHTTP(w io.Writer, c Config) error {
+	p, err := render(c)
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(w, text)
+	_, err = io.WriteString(w, p.HTTP)
 	return err
+}
+
+// WriteServer prints what belongs into server { }.
+func WriteServer(w io.Writer, c Config) error {
+	p, err := render(c)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, p.Server)
+	return err
+}
+
+// WriteProof prints the file that the server half includes where Proof is set. It
+// holds the secret: write it where only root and nginx read.
+func WriteProof(w io.Writer, secret string) error {
+	if !secretForm.MatchString(secret) {
+		return errors.New("nginx configuration: the secret cannot be written as a literal: make one of at least 32 letters and digits with `openssl rand -hex 32`")
+	}
+	_, err := fmt.Fprintf(w, "secure_link_md5 \"%s\";\n", ProofText("$request_id", "$securefiles_last_status", "$securefiles_reason", "$securefiles_login_url", "$securefiles_location", secret))
+	return err
+}
+
+// ProofText is what a proof is the digest of: an answer of the service, to the
+// request of an id, and the secret. A blank can stand in the location alone, so no
+// two answers have one text.
+func ProofText(id, status, reason, login, location, secret string) string {
+	return strings.Join([]string{id, status, reason, login, location, secret}, " ")
 }
 
 // WriteComplete prints a whole nginx.conf, both halves included, that runs
 // unprivileged and listens on 127.0.0.1:8080. Relative paths in it start from
 // nginx's -p directory.
 func WriteComplete(w io.Writer, c Config) error {
-	httpPart, err := render("http.conf.tmpl", c)
-	if err != nil {
-		return err
-	}
-	serverPart, err := render("server.conf.tmpl", c)
+	p, err := render(c)
 	if err != nil {
 		return err
 	}
@@ -208,7 +327,7 @@ func WriteComplete(w io.Writer, c Config) error {
 	if err != nil {
 		return fmt.Errorf("print nginx configuration: %w", err)
 	}
-	return t.Execute(w, struct{ HTTP, Server string }{httpPart, serverPart})
+	return t.Execute(w, p)
 }
 
 // indent moves every line that is not empty four columns to the right.

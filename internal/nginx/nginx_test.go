@@ -17,17 +17,19 @@ const example = "../../nginx.conf.example"
 
 func defaults() Config {
 	return Config{
-		Listen:    "127.0.0.1:9180",
-		Downloads: []Download{{Name: "main", URL: "/downloads/", Internal: "/protected/", Root: "/var/www/securefiles"}},
+		Service:   []string{"127.0.0.1:9180"},
+		Downloads: []Download{{Name: "main", URL: "/downloads/", Internal: "/protected/", Root: "/var/www/securefiles", Embed: "same-origin"}},
 	}
 }
 
 func several() Config {
 	c := defaults()
-	c.Listen = "unix:/run/securefiles/auth.sock"
-	c.ProxySecret = true
-	c.Login = true
-	c.Downloads = append(c.Downloads, Download{Name: "media", URL: "/media.v1/", Internal: "/protected-media.v1/", Root: "/srv/media/", FollowSymlinks: true})
+	c.Service = []string{"unix:/run/securefiles/auth.sock", "unix:/run/securefiles/second.sock"}
+	c.ProxySecret, c.Proof = true, true
+	c.DeliveryLog, c.AccessLog = "/dev/null", "/dev/stderr combined"
+	c.Pages = map[int]string{401: "/srv/pages/401.html", 404: "/srv/pages/404.html", 503: "/srv/pages/503.html"}
+	c.Downloads = append(c.Downloads, Download{Name: "media", URL: "/media.v1/", Internal: "/protected-media.v1/", Root: "/srv/media/", FollowSymlinks: true,
+		Embed: "same-site", Origins: []string{"https://app.example.org"}, Compress: true})
 	c.Identity = []Header{{"X-Remote-User", "$ssl_client_s_dn"}, {"X-Remote-Groups", ""}, {"X-Gateway-User", "$gateway_user"},
 		{"X-Securefiles-Client-Verify", "$ssl_client_verify"}, {"X-Securefiles-Client-Dn", "$ssl_client_s_dn"}, {"X-Securefiles-Client-Certificate", "$ssl_client_escaped_cert"}}
 	return c
@@ -80,6 +82,13 @@ func TestNginxAcceptsWhatIsPrinted(t *testing.T) {
 			}
 			secret := `proxy_set_header X-Securefiles-Proxy-Secret "0123456789abcdef0123456789abcdef";`
 			if err := os.WriteFile(filepath.Join(dir, "securefiles-secret.conf"), []byte(secret), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var proof bytes.Buffer
+			if err := WriteProof(&proof, strings.Repeat("0123456789abcdef", 2)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "securefiles-proof.conf"), proof.Bytes(), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			out, err := exec.Command(binary, "-t", "-p", dir, "-e", "logs/error.log", "-c", conf).CombinedOutput()
@@ -141,8 +150,8 @@ func TestEveryConfiguredHeaderIsOverwritten(t *testing.T) { // S9
 
 func TestValuesThatNginxCouldMisreadAreRefused(t *testing.T) {
 	for name, change := range map[string]func(*Config){
-		"listen with syntax":       func(c *Config) { c.Listen = "127.0.0.1:80; }" },
-		"no listen":                func(c *Config) { c.Listen = "" },
+		"listen with syntax":       func(c *Config) { c.Service = []string{"127.0.0.1:80; }"} },
+		"no listen":                func(c *Config) { c.Service = nil },
 		"no download":              func(c *Config) { c.Downloads = nil },
 		"name with a blank":        func(c *Config) { c.Downloads[0].Name = "a b" },
 		"url without slash":        func(c *Config) { c.Downloads[0].URL = "/downloads" },

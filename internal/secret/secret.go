@@ -1,8 +1,9 @@
 // Package secret holds texts that a request must carry: the proxy secret, the admin
 // token.
 //
-// A [Secret] keeps a digest alone, and compares digests, so that the time taken
-// tells nothing of either. It does not protect a file that others may read.
+// A [Secret] keeps a digest alone, unless its text is needed, and compares digests,
+// so that the time taken tells nothing of either. It does not protect a file that
+// others may read.
 package secret
 
 import (
@@ -25,11 +26,14 @@ const (
 )
 
 // A Secret is a text that a request must carry, from a file or from the
-// environment. Only a digest of it is kept. A nil Secret is none.
+// environment. Only a digest of it is kept, but of one by which something is
+// proved. A nil Secret is none.
 type Secret struct {
 	name   string // `proxy secret`
 	file   string // empty if it is from the environment
+	keep   bool
 	digest atomic.Pointer[[sha256.Size]byte]
+	text   atomic.Pointer[string] // where it is kept
 	// generation counts the texts that it was.
 	generation atomic.Uint64
 }
@@ -38,18 +42,34 @@ type Secret struct {
 // that is the file's once Reload has read it. It is nil where neither is
 // configured.
 func New(name, file, variable string, lookup func(string) (string, bool)) (*Secret, error) {
-	s := &Secret{name: name}
+	return find(&Secret{name: name, file: file}, variable, lookup)
+}
+
+// NewKept is New for a secret whose text is needed.
+func NewKept(name, file, variable string, lookup func(string) (string, bool)) (*Secret, error) {
+	return find(&Secret{name: name, file: file, keep: true}, variable, lookup)
+}
+
+func find(s *Secret, variable string, lookup func(string) (string, bool)) (*Secret, error) {
 	if text, ok := lookup(variable); ok {
+		s.file = ""
 		if err := s.set(text); err != nil {
 			return nil, fmt.Errorf("%s: %w", variable, err)
 		}
 		return s, nil
 	}
-	if file == "" {
+	if s.file == "" {
 		return nil, nil
 	}
-	s.file = file
 	return s, nil
+}
+
+// Text returns the secret, of one that is kept; empty before it was read.
+func (s *Secret) Text() string {
+	if text := s.text.Load(); text != nil {
+		return *text
+	}
+	return ""
 }
 
 // Files returns the file, for whoever watches it.
@@ -81,6 +101,9 @@ func (s *Secret) set(text string) error {
 		return fmt.Errorf("the %s is shorter than %d bytes: make one with `openssl rand -hex 32`", s.name, minSecret)
 	}
 	digest := sha256.Sum256([]byte(text))
+	if s.keep {
+		s.text.Store(&text)
+	}
 	if last := s.digest.Swap(&digest); last == nil || *last != digest {
 		s.generation.Add(1)
 	}
