@@ -239,6 +239,7 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	operators := admin.New(adminOptions(p, counters, reload, version))
 	return server.Run(ctx, routes(front, counters), operators, &server.Options{
 		Listen: address(p.Config.Listen), Admin: address(p.Config.Admin), PeerUIDs: p.Config.ListenPeerUIDs,
+		ListenInsecure: p.Config.ListenInsecure || p.Secret != nil, AdminInsecure: p.Config.AdminInsecure, Proved: p.Proof != nil,
 		Delay: time.Duration(p.Config.ShutdownDelay), Timeout: time.Duration(p.Config.ShutdownTimeout),
 		Reload: reload, HungUp: func() { warnOfExposures(p, log) }, Stopping: operators.Stopping,
 		Beside:  []func(context.Context) error{func(ctx context.Context) error { return shadow.Run(ctx, reporter(counters, log)) }},

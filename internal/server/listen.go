@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -29,18 +31,42 @@ const maxAdminConnections = 256
 
 // openListeners opens the listener for nginx and the admin listener. Sockets
 // that systemd passes take the place of the configured addresses: the one
-// named `admin` (FileDescriptorName=) is the admin listener, any other nginx's.
+// named `admin` (FileDescriptorName=) is the admin listener, the other nginx's.
+// What holds for a configured address holds for them.
 func openListeners(opts *Options) (nginx, admin net.Listener, err error) {
 	passed, err := activation.ListenersWithNames()
 	if err != nil {
 		return nil, nil, fmt.Errorf("take the sockets that systemd passes: %w", err)
 	}
-	for name, listeners := range passed {
-		for _, l := range listeners {
+	return takeListeners(opts, passed)
+}
+
+// takeListeners is openListeners for the sockets that were passed, by name.
+func takeListeners(opts *Options, passed map[string][]net.Listener) (nginx, admin net.Listener, err error) {
+	var open []net.Listener
+	defer func() {
+		if err != nil {
+			for _, l := range open {
+				err = errors.Join(err, l.Close())
+			}
+		}
+	}()
+	take := func(place *net.Listener, l net.Listener) bool {
+		open = append(open, l)
+		if *place != nil {
+			return false
+		}
+		*place = l
+		return true
+	}
+	for _, name := range slices.Sorted(maps.Keys(passed)) {
+		for _, l := range passed[name] {
+			place, what := &nginx, "nginx"
 			if name == "admin" {
-				admin = l
-			} else {
-				nginx = l
+				place, what = &admin, "metrics and health"
+			}
+			if !take(place, l) {
+				return nil, nil, fmt.Errorf("systemd passes two sockets for %s, %s and %s: pass one, and name the one for metrics FileDescriptorName=admin", what, (*place).Addr(), l.Addr())
 			}
 		}
 	}
@@ -48,16 +74,40 @@ func openListeners(opts *Options) (nginx, admin net.Listener, err error) {
 		if nginx, err = listen(opts.Listen); err != nil {
 			return nil, nil, fmt.Errorf("listen for nginx: %w", err)
 		}
+		open = append(open, nginx)
+	} else if isReached(nginx.Addr()) && !opts.ListenInsecure {
+		return nil, nil, fmt.Errorf("systemd passes %s, which other hosts reach and the service would trust as it trusts nginx: have ListenStream= name a unix socket or 127.0.0.1, or set listen_insecure: true", nginx.Addr())
 	}
 	if len(opts.PeerUIDs) > 0 {
+		if _, ok := nginx.(*net.UnixListener); !ok {
+			return nil, nil, fmt.Errorf("listen_peer_uids is set, and %s, which systemd passes, does not know its peer's user: have ListenStream= name a unix socket", nginx.Addr())
+		}
 		nginx = &peerListener{Listener: nginx, uids: opts.PeerUIDs}
 	}
 	if admin == nil {
 		if admin, err = listen(opts.Admin); err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("listen for metrics and health: %w", err), nginx.Close())
+			return nil, nil, fmt.Errorf("listen for metrics and health: %w", err)
 		}
+	} else if isReached(admin.Addr()) && !opts.AdminInsecure {
+		return nil, nil, fmt.Errorf("systemd passes %s for metrics and health, which other hosts reach: have ListenStream= name a unix socket or 127.0.0.1, or set admin_insecure: true", admin.Addr())
 	}
 	return nginx, netutil.LimitListener(admin, maxAdminConnections), nil
+}
+
+// isReached reports whether other hosts can reach an address.
+func isReached(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && !tcp.IP.IsLoopback()
+}
+
+// warnOfListener tells who else may answer nginx, or ask in its place.
+func warnOfListener(l net.Listener, log *slog.Logger) {
+	switch {
+	case isReached(l.Addr()):
+		log.Warn("nginx asks over the network, in clear text: whoever is between sees cookies and passwords, and answers in the service's place", "listen", l.Addr().String())
+	case l.Addr().Network() == "tcp":
+		log.Warn("nginx asks on a TCP port, which any user of this machine may take while the service is down, and is then believed: listen on a unix socket in a directory of the service's own, or set proof_secret_file", "listen", l.Addr().String())
+	}
 }
 
 func listen(a Address) (net.Listener, error) {

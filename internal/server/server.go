@@ -43,6 +43,11 @@ type Options struct {
 	// Listen is for nginx, Admin for monitoring and operators. Sockets that
 	// systemd passes take their place.
 	Listen, Admin Address
+	// ListenInsecure and AdminInsecure permit systemd to pass sockets that other
+	// hosts reach; the addresses here are permitted.
+	ListenInsecure, AdminInsecure bool
+	// Proved says that nginx believes no answer that the service did not prove.
+	Proved bool
 	// PeerUIDs are the users whose processes may connect to Listen, a unix
 	// socket; nil means all.
 	PeerUIDs []int
@@ -75,6 +80,9 @@ func Run(ctx context.Context, nginx, admin http.Handler, opts *Options) error {
 	}
 	s := &server{Options: opts, nginx: newServer(nginx, opts.Logger), admin: newServer(admin, opts.Logger)}
 	s.admin.IdleTimeout = adminIdleTimeout
+	if !opts.Proved || isReached(nginxListener.Addr()) {
+		warnOfListener(nginxListener, opts.Logger)
+	}
 	s.Logger.Info("serving", "listen", nginxListener.Addr().String(), "admin", adminListener.Addr().String(), "version", opts.Version)
 
 	group, running := errgroup.WithContext(ctx)
