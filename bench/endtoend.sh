@@ -37,7 +37,7 @@ free && million=$port
 free && million_admin=$port
 "$dir/securefiles" init "$dir" >/dev/null
 printf 'alice:%s\n' "$(openssl passwd -6 alice)" >>"$dir/users.htpasswd"
-sed -i -e "s|127.0.0.1:9180|127.0.0.1:$service|" -e "s|127.0.0.1:9181|127.0.0.1:$admin|" \
+sed -i -e "s|unix:/run/securefiles/auth.sock|127.0.0.1:$service|" -e "s|127.0.0.1:9181|127.0.0.1:$admin|" \
   -e "s|/var/www/securefiles|$dir/files|" "$dir/securefiles.yaml"
 declare -A asked # the process that a variant asks
 "$dir/securefiles" serve --config "$dir/securefiles.yaml" 2>"$dir/service.log" &

@@ -148,7 +148,8 @@ func TestReadmeSetUp(t *testing.T) {
 	if !ok || len(blocks) != 3 || blocks[1][1] != "nginx" {
 		t.Fatalf("the README has other blocks: %q", blocks)
 	}
-	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), service: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
+	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
+	s.service = "unix:" + s.dir + "/run/auth.sock"
 	for _, dir := range []string{"etc", "bin", "nginx/conf.d", "nginx/snippets", "run", "logs"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -157,7 +158,8 @@ func TestReadmeSetUp(t *testing.T) {
 	s.write("files/shared/handbook.txt", "handbook\n")
 	here := strings.NewReplacer(
 		"go build -o securefiles . &&", "", "install securefiles /usr/local/bin/", "install "+binary+" "+s.dir+"/bin/",
-		"sudo -u securefiles ", "", "sudo useradd --system securefiles && sudo chgrp -R securefiles /etc/securefiles", "", "sudo ", "",
+		"sudo -u securefiles ", "", "sudo useradd --system securefiles && sudo chgrp -R securefiles /etc/securefiles", "",
+		"sudo install -d -o securefiles -g www-data -m 2750 /run/securefiles", "", "sudo ", "",
 		"openssl passwd -6", "openssl passwd -6 alice", // it asks for the password otherwise
 		"/etc/securefiles", s.dir+"/etc", "/etc/nginx", s.dir+"/nginx",
 	)
@@ -165,7 +167,7 @@ func TestReadmeSetUp(t *testing.T) {
 	// Where the reader edits the configuration, between init and the rest.
 	first, rest, _ := strings.Cut(setUp, "sudoedit ")
 	_, rest, _ = strings.Cut(rest, "\n")
-	edit := fmt.Sprintf("sed -i 's|127.0.0.1:9180|%s|; s|127.0.0.1:9181|%s|; s|/var/www/securefiles|%s/files|' %s/etc/securefiles.yaml\n", s.service, s.admin, s.dir, s.dir)
+	edit := fmt.Sprintf("sed -i 's|unix:/run/securefiles/auth.sock|%s|; s|127.0.0.1:9181|%s|; s|/var/www/securefiles|%s/files|' %s/etc/securefiles.yaml\n", s.service, s.admin, s.dir, s.dir)
 	script := s.command("bash", "-ec", "PATH="+s.dir+"/bin:$PATH\n"+first+edit+rest)
 	if out, err := script.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -183,6 +185,8 @@ func TestReadmeSetUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { end(nginx) })
+	s.eventually("the service listens", func() bool { _, err := os.Stat(s.dir + "/run/auth.sock"); return err == nil })
+	s.openSocket()
 	s.eventually("the file is served", func() bool {
 		r, err := s.try(newClient(), "alice", "/downloads/shared/handbook.txt")
 		return err == nil && r.status == 200 && r.body == "handbook\n"

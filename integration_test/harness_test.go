@@ -262,6 +262,9 @@ func (s *site) openSocket() {
 	}
 }
 
+// exampleService is where nginx.conf.example asks.
+const exampleService = "server unix:/run/securefiles/auth.sock;"
+
 // startNginx runs nginx.conf.example: the file itself, but for its three
 // literals (where nginx listens, where the service does, the directory). A plan
 // can ask for what `securefiles nginx` prints for its configuration instead.
@@ -273,12 +276,12 @@ func (s *site) startNginx(p plan) {
 	}
 	conf := string(text)
 	if p.printed {
-		conf = strings.Replace(s.printedConf(), "server "+s.service+";", "server 127.0.0.1:9180;", 1)
+		conf = strings.Replace(s.printedConf(), "server "+s.service+";", exampleService, 1)
 	}
 	for _, l := range []struct {
 		literal, value string
 		count          int
-	}{{"127.0.0.1:8080", s.web, 1}, {"server 127.0.0.1:9180;", "server " + s.service + ";", 1}, {"/var/www/securefiles", s.root, 2}} {
+	}{{"127.0.0.1:8080", s.web, 1}, {exampleService, "server " + s.service + ";", 1}, {"/var/www/securefiles", s.root, 2}} {
 		if n := strings.Count(conf, l.literal); n != l.count {
 			s.t.Fatalf("nginx.conf.example holds %s %d times, not %d", l.literal, n, l.count)
 		}

@@ -27,8 +27,8 @@ free() {
   echo "$port"
 }
 web=$(free 8080)
-service=$(free 9180)
-admin=$(free $((service + 1)))
+admin=$(free 9181)
+socket=$dir/run/auth.sock
 
 "$binary" init "$dir" >/dev/null
 mkdir -p "$dir"/{run,logs} "$dir"/files/{public,shared,project/hr}
@@ -39,7 +39,7 @@ echo "Salaries: nobody's business."           >"$dir/files/project/hr/salaries.t
 for user in alice bob; do
   printf '%s:%s\n' "$user" "$(openssl passwd -6 "$user")" >>"$dir/users.htpasswd"
 done
-sed -i -e "s|127.0.0.1:9180|127.0.0.1:$service|" -e "s|127.0.0.1:9181|127.0.0.1:$admin|" \
+sed -i -e "s|/run/securefiles/auth.sock|$socket|" -e "s|127.0.0.1:9181|127.0.0.1:$admin|" \
   -e "s|/var/www/securefiles|$dir/files|" "$dir/securefiles.yaml"
 
 "$binary" nginx --complete --config "$dir/securefiles.yaml" |
@@ -51,6 +51,7 @@ nginx -p "$dir" -e logs/error.log -c "$dir/nginx.conf" -g 'daemon off;' 2>>"$dir
 pids+=($!)
 
 for ((deadline = SECONDS + 60; ; )); do # a busy machine takes its time
+  if [[ $EUID -eq 0 && -S $socket ]]; then chmod 666 "$socket"; fi # as root, nginx's workers run as another user
   if curl -fso /dev/null "http://127.0.0.1:$admin/readyz" && curl -so /dev/null "http://127.0.0.1:$web/"; then break; fi
   if ((SECONDS > deadline)); then
     echo "the demo did not start:" >&2

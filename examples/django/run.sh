@@ -51,6 +51,7 @@ User.objects.create_user("bob", password="bob")
 PYTHON
 
 # The files of this directory, with this run's addresses.
+export SECUREFILES_LISTEN=${SECUREFILES_LISTEN:-unix:$dir/run/auth.sock}
 cp "$here"/{securefiles.yaml,policy.csv} "$dir"
 export SECUREFILES_DOWNLOADS_0_ROOT=$dir/files
 export SECUREFILES_IDENTITY_0_SESSION_URL=http://$django/securefiles/whoami

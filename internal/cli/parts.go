@@ -86,5 +86,9 @@ func (p *Parts) Exposures() []exposure.Exposure {
 		}
 		trusted = append(trusted, s.Files...)
 	}
-	return exposure.Find(secrets, trusted...)
+	found := exposure.Find(secrets, trusted...)
+	if network, path := config.Address(p.Config.Listen); network == "unix" {
+		found = append(found, exposure.Socket(path)...)
+	}
+	return found
 }

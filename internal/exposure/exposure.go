@@ -66,6 +66,17 @@ func Find(secrets []Secret, trusted ...string) []Exposure {
 	return found
 }
 
+// Socket looks at where a unix socket is to be. Whoever may write in its directory
+// puts a socket of their own there while the service is down, in a sticky directory
+// too.
+func Socket(path string) []Exposure {
+	dir := filepath.Dir(path)
+	if mode, ok := modeOf(dir); ok && mode&0o002 != 0 {
+		return []Exposure{{path, RuleWritable, fmt.Sprintf("anybody on this machine can listen in its place while the service is down, and nginx would believe them: put the socket in a directory of the service's own, or chmod o-w %s", dir)}}
+	}
+	return nil
+}
+
 // modeOf returns the mode of a file; what cannot be looked at is told of by
 // whoever reads it.
 func modeOf(file string) (os.FileMode, bool) {

@@ -17,14 +17,14 @@ const example = "../../nginx.conf.example"
 
 func defaults() Config {
 	return Config{
-		Service:   []string{"127.0.0.1:9180"},
+		Service:   []string{"unix:/run/securefiles/auth.sock"},
 		Downloads: []Download{{Name: "main", URL: "/downloads/", Internal: "/protected/", Root: "/var/www/securefiles", Embed: "same-origin"}},
 	}
 }
 
 func several() Config {
 	c := defaults()
-	c.Service = []string{"unix:/run/securefiles/auth.sock", "unix:/run/securefiles/second.sock"}
+	c.Service = []string{"127.0.0.1:9180", "unix:/run/securefiles/second.sock"}
 	c.ProxySecret, c.Proof = true, true
 	c.DeliveryLog, c.AccessLog = "/dev/null", "/dev/stderr combined"
 	c.Pages = map[int]string{401: "/srv/pages/401.html", 404: "/srv/pages/404.html", 503: "/srv/pages/503.html"}

@@ -8,7 +8,10 @@ import (
 	"maps"
 	"net"
 	"os"
+	"os/user"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -120,7 +123,22 @@ func listen(a Address) (net.Listener, error) {
 	// The socket must never exist with a wider mode, not even for a moment.
 	old := syscall.Umask(0o777 &^ socketMode)
 	defer syscall.Umask(old)
-	return net.Listen(a.Network, a.Address)
+	l, err := net.Listen(a.Network, a.Address)
+	switch dir := filepath.Dir(a.Address); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: there is no directory %s: make it as root, for %s and nginx's group: install -d -o %[3]s -g www-data -m 2750 %[2]s", err, dir, currentUser())
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w: %s may not write in %s: chown it", err, currentUser(), dir)
+	}
+	return l, err
+}
+
+// currentUser is the name of who runs the service, or the number.
+func currentUser() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(os.Getuid())
 }
 
 // removeStale removes a socket that nobody listens on any more.

@@ -106,6 +106,14 @@ func TestUnixSocketIsForOwnerAndGroup(t *testing.T) {
 	}
 }
 
+func TestASocketWithoutADirectoryIsToldHowToGetOne(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	_, err := listen(Address{"unix", filepath.Join(dir, "auth.sock")})
+	if want := "there is no directory " + dir + ": make it as root"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func TestFileInTheSocketsPlaceIsNotRemoved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "precious")
 	if err := os.WriteFile(path, []byte("data"), 0o600); err != nil {
