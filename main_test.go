@@ -983,7 +983,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			k.start().ask("/downloads/public/f")
 			return k.admin(http.MethodGet, "/metrics")
 		}, [2]string{`decisions_total{decision="allow",download="main",reason="policy"} 1`, `decisions_total{decision="allow",download="other",reason="policy"} 1`}},
-		{"downloads[].url", download(""), strings.Replace(download(""), "/downloads/", "/other/", 1), askFor("/other/public/f"), [2]string{"400 path", "204"}},
+		{"downloads[].url", download(""), strings.Replace(download(""), "/downloads/", "/other/", 1), askFor("/other/public/f"), [2]string{"400 request", "204"}},
 		{"downloads[].internal", download(""), strings.Replace(download(""), "/protected/", "/hidden/", 1), public, [2]string{"Location=/protected/public/f", "Location=/hidden/public/f"}},
 		{"downloads[].root", download(""), strings.Replace(download(""), "/srv/files", "/srv/other", 1), snippet("alias"), [2]string{"alias /srv/files/;", "alias /srv/other/;"}},
 		{"downloads[].insecure_follow_symlinks", download(""), download(", insecure_follow_symlinks: true"), snippet("disable_symlinks"), [2]string{"disable_symlinks on", "disable_symlinks off"}},

@@ -91,6 +91,16 @@ func (d *Downloads) Find(target string) (*Download, pathguard.Path, error) {
 	return nil, pathguard.Path{}, pathguard.ErrOutside
 }
 
+// mayMean reports whether a web server could take a target for one below a download
+// that does not begin like it: it decodes, and clears away what is not canonical.
+func (d *Downloads) mayMean(target string) bool {
+	whole, err := pathguard.Parse(target, "/")
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(d.list, func(one *Download) bool { return strings.HasPrefix(whole.String()+"/", one.URL) })
+}
+
 // ErrPath says that a path is refused before policy is asked.
 var ErrPath = errors.New("the path is refused before policy is asked")
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"securefiles/pathguard"
 )
 
 // Options are what a Guard can do without.
@@ -51,6 +53,9 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 	}
 	var err error
 	if q.Download, q.Path, err = g.downloads.Find(q.Target); err != nil {
+		if errors.Is(err, pathguard.ErrOutside) && !g.downloads.mayMean(q.Target) {
+			return Refuse(q, ReasonRequest, errElsewhere)
+		}
 		return Refuse(q, ReasonPath, err)
 	}
 	for _, candidate := range g.candidates {
@@ -60,6 +65,10 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 	}
 	return g.offerLogin(out)
 }
+
+// errElsewhere is the operator's mistake: a client can only spell the URL of a
+// download in another way, and that is ReasonPath.
+var errElsewhere = errors.New("the request's own target ($request_uri) is below the URL of no download: is there a rewrite, or another location, that leads to this one? Guard the URL that people ask for")
 
 // decide takes the steps from a candidate to an outcome.
 func (g *Guard) decide(ctx context.Context, q *Question, candidate Authenticator) *Outcome {

@@ -124,7 +124,16 @@ func TestEveryRefusalHasItsReason(t *testing.T) {
 		{"lower-case get", known("alice"), allowAll, method("get"), ReasonMethod},
 		{"no method", known("alice"), allowAll, method(""), ReasonMethod},
 		// S3: the canonical form only, before anyone is identified.
-		{"outside every download", known("alice"), allowAll, target("/other/a.txt"), ReasonPath},
+		// A rewrite before the location leads there, and every file would be 400.
+		{"outside every download", known("alice"), allowAll, target("/other/a.txt"), ReasonRequest},
+		{"outside every download, with what begins like one", known("alice"), allowAll, target("/downloadsx/a.txt"), ReasonRequest},
+		{"outside every download, with one in the query", known("alice"), allowAll, target("/other?/downloads/a.txt"), ReasonRequest},
+		// Clients spell a URL in ways that the web server takes for the same.
+		{"a prefix that is escaped", known("alice"), allowAll, target("/%64ownloads/a.txt"), ReasonPath},
+		{"a doubled slash before the prefix", known("alice"), allowAll, target("//downloads/a.txt"), ReasonPath},
+		{"a way around to the prefix", known("alice"), allowAll, target("/x/../downloads/a.txt"), ReasonPath},
+		{"a whole URL", known("alice"), allowAll, target("http://localhost/downloads/a.txt"), ReasonPath},
+		{"the prefix with an escaped slash", known("alice"), allowAll, target("/downloads%2fa.txt"), ReasonPath},
 		{"the prefix itself", known("alice"), allowAll, target("/downloads/"), ReasonPath},
 		{"dot dot", known("alice"), allowAll, target("/downloads/../etc/passwd"), ReasonPath},
 		{"encoded slash", known("alice"), allowAll, target("/downloads/a%2fb"), ReasonPath},
@@ -184,7 +193,7 @@ func TestEveryRefusalHasItsReason(t *testing.T) {
 			if below := strings.HasPrefix(q.Target, "/downloads/") && row.reason != ReasonMethod; below != (out.Download() != nil) {
 				t.Errorf("the download is %+v", out.Download()) // a bad path is counted under the download that it is below
 			}
-			if early := row.reason == ReasonMethod || row.reason == ReasonPath; asked == early {
+			if early := row.reason == ReasonMethod || row.reason == ReasonPath || row.reason == ReasonRequest; asked == early {
 				t.Errorf("somebody was asked who it is: %t", asked)
 			}
 			if refused := row.reason == ReasonAnonymous || row.reason == ReasonCredentials; refused != (out.Challenge != "") {

@@ -193,3 +193,29 @@ func TestNativeStatusesReachTheClient(t *testing.T) {
 		}
 	}
 }
+
+// A rewrite before the location gives 400 for every file: it is the operator's
+// mistake, and the log says so. A client who spells the URL in another way is none.
+func TestARewriteBeforeTheLocationIsToldInTheLog(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{policy: alicesPolicy, edit: func(_ *site, conf string) string {
+		return strings.Replace(conf, "        server_name localhost;\n", "        server_name localhost;\n        rewrite ^/files/(.*)$ /downloads/$1;\n", 1)
+	}})
+	s.status("alice", "/%64ownloads/project/plan.txt", 400)
+	s.status("alice", "//downloads/project/plan.txt", 400)
+	if strings.Contains(s.log.String(), "is there a rewrite") {
+		t.Errorf("a client's spelling is told as the operator's mistake: %s", s.log.String())
+	}
+	s.status("alice", "/files/project/plan.txt", 400)
+	s.eventually("the log names the rewrite", func() bool {
+		return strings.Contains(s.log.String(), "is below the URL of no download: is there a rewrite, or another location, that leads to this one?")
+	})
+	for series, want := range map[string]string{
+		`securefiles_decisions_total{decision="deny",download="none",reason="request"}`: "1",
+		`securefiles_decisions_total{decision="deny",download="none",reason="path"}`:    "2",
+	} {
+		if got := s.metric(series); got != want {
+			t.Errorf("%s is %q, want %s", series, got, want)
+		}
+	}
+}

@@ -158,7 +158,7 @@ func TestEveryRefusalHasItsStatusAndReason(t *testing.T) {
 		{"DELETE", known("alice"), allowAll, header("X-Original-Method", "DELETE"), 403, authz.ReasonMethod},
 		{"lower-case get", known("alice"), allowAll, header("X-Original-Method", "get"), 403, authz.ReasonMethod},
 		// S3: the canonical form only, before anyone is identified.
-		{"outside every download", known("alice"), allowAll, header("X-Original-URI", "/other/a.txt"), 400, authz.ReasonPath},
+		{"outside every download", known("alice"), allowAll, header("X-Original-URI", "/other/a.txt"), 400, authz.ReasonRequest},
 		{"the prefix itself", known("alice"), allowAll, header("X-Original-URI", "/downloads/"), 400, authz.ReasonPath},
 		{"dot dot", known("alice"), allowAll, header("X-Original-URI", "/downloads/../etc/passwd"), 400, authz.ReasonPath},
 		{"encoded slash", known("alice"), allowAll, header("X-Original-URI", "/downloads/a%2fb"), 400, authz.ReasonPath},
