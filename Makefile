@@ -25,7 +25,7 @@ demo:
 	./examples/demo/demo.sh
 
 test:
-	./scripts/install.sh certificates cc nginx curl openssl django git zsh fish xmllint
+	./scripts/install.sh certificates cc nginx curl openssl django git zsh fish xmllint 'chromium?'
 	@$(MAKE) --no-print-directory lint
 	go test -race -shuffle=on -timeout 30m ./...
 	go test -short -run '^$$' -bench . -benchtime 1x -timeout 10m ./... > /dev/null # do they still run?

@@ -3,6 +3,8 @@
 # command is missing: install.sh nginx curl …
 # Three names are no commands: cc is a C compiler that finds its headers,
 # certificates are what Go needs to fetch modules, django is a module of python3.
+# A name with a question mark behind it is left out where there is no package:
+# Ubuntu's chromium is another kind of package.
 set -euo pipefail
 
 declare -A package=(
@@ -11,6 +13,7 @@ declare -A package=(
   [cc]="gcc libc6-dev"    # for the race detector
   [certificates]=ca-certificates
   [django]=python3-django # for Debian's own python3
+  [chromium]=chromium
 )
 have() {
   case $1 in
@@ -21,15 +24,22 @@ have() {
   esac
 }
 missing=()
+optional=()
 had_nginx=$(command -v nginx || true)
 for command in "$@"; do
-  packages=${package[$command]:?no package is known for $command}
-  # shellcheck disable=SC2206 # cc is two packages
-  have "$command" || missing+=($packages)
+  name=${command%\?}
+  packages=${package[$name]:?no package is known for $name}
+  if have "$name"; then continue; fi
+  if [[ $command == *\? ]]; then
+    optional+=("$packages")
+  else
+    # shellcheck disable=SC2206 # cc is two packages
+    missing+=($packages)
+  fi
 done
-((${#missing[@]})) || exit 0
+((${#missing[@]} + ${#optional[@]})) || exit 0
 
-echo "installing: ${missing[*]}" >&2
+echo "installing: ${missing[*]} ${optional[*]}" >&2
 command -v apt-get >/dev/null || {
   echo "apt-get is not here: install ${missing[*]} yourself, then run this again" >&2
   exit 1
@@ -37,6 +47,10 @@ command -v apt-get >/dev/null || {
 sudo=()
 if ((EUID != 0)); then sudo=(sudo); fi
 "${sudo[@]}" apt-get update -qq >&2
+for name in "${optional[@]}"; do
+  if [[ $(. /etc/os-release && echo "$ID") == debian ]]; then missing+=("$name"); else echo "left out: $name" >&2; fi
+done
+((${#missing[@]})) || exit 0
 DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 
 # The package starts an nginx of its own on port 80, which nobody asked for.

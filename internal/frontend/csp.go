@@ -10,10 +10,10 @@ import (
 // What a browser may do with a file that it shows, by kind. Nothing runs, and
 // nothing is loaded from anywhere but for what the kind itself needs: browsers play
 // a sound or film that is opened alone in a page of their own, which loads it from
-// where it is, and none shows a PDF in a sandbox.
+// where it is, and in a sandbox that would be another site; none shows a PDF in one.
 const (
 	cspOfDocument = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
-	cspOfMedia    = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; sandbox"
+	cspOfMedia    = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'"
 	cspOfPDF      = "default-src 'none'; style-src 'unsafe-inline'; object-src 'self'"
 	// ancestors is added where only the site's own pages may embed a file.
 	ancestors = "; frame-ancestors 'self'"
