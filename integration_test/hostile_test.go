@@ -252,6 +252,7 @@ func (c *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := r.Header.Clone()
 	h.Set(":Request", r.Method+" "+r.RequestURI+" "+r.Host)
 	h.Del("X-Request-Id") // random; compared on its own
+	h.Del("User-Agent")   // the client's to say
 	c.mu.Lock()
 	c.last = h
 	c.mu.Unlock()

@@ -154,8 +154,11 @@ func configFindings(c *config.Config) []policy.Finding {
 	var findings []policy.Finding
 	for _, w := range c.Warnings {
 		f := policy.Finding{File: c.File, Line: w.Line, Severity: policy.SeverityWarning, Rule: "config", Message: w.Message}
-		if w.Unknown {
+		switch {
+		case w.Unknown:
 			f.Rule = "environment"
+		case w.Listen:
+			f.Rule = "listen"
 		}
 		findings = append(findings, f)
 	}
@@ -187,6 +190,7 @@ func takeBack(c *config.Config, findings []policy.Finding, disable []string) []p
 func checkRules() []lint.Rule {
 	return append(lint.Rules(),
 		lint.Rule{ID: "config", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a configuration that works and is unsafe", Remedy: "Do what the message says."},
+		lint.Rule{ID: "listen", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a place of the service that others may take", Remedy: "Listen on a unix socket in a directory of the service's own."},
 		lint.Rule{ID: "environment", Severity: policy.SeverityWarning, Ignorable: true, Summary: "an environment variable that names no key", Remedy: "Correct its name, or rename whatever else sets it."},
 		lint.Rule{ID: "secret-readable", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a secret that every user of the machine can read", Remedy: "Take the right to read it from others: chmod o= FILE."},
 		lint.Rule{ID: "world-writable", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a file that every user of the machine can change or replace", Remedy: "Take the right to write from others: chmod o-w FILE, or its directory."},

@@ -172,7 +172,8 @@ func TestExposedFilesAreFindings(t *testing.T) {
 				"policy.csv": "p, bob, /a, read, allow\n", "users.htpasswd": bobsHash, "secret": strings.Repeat("s", 32), "token": "0123456789abcdef0123456789abcdef",
 				"keys.json":             `{"keys":[{"kty":"oct","kid":"a","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}`,
 				"releases/policy-1.csv": "p, bob, /a, read, allow\n",
-				"securefiles.yaml": `{listen: "127.0.0.1:0", admin: "127.0.0.1:0", proxy_secret_file: secret, admin_token_file: token, policy: {file: policy.csv, model: model.conf},
+				"securefiles.yaml": `# securefiles:ignore listen: a port that nobody else knows
+{listen: "127.0.0.1:0", admin: "127.0.0.1:0", proxy_secret_file: secret, admin_token_file: token, policy: {file: policy.csv, model: model.conf},
   identity: [{htpasswd: users.htpasswd}, {jwt: {issuer: app, audience: [files], jwks_file: keys.json, algorithms: [HS256], cookie: token}}]}`,
 			} {
 				writeFile(t, filepath.Join(dir, name), text)

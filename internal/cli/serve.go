@@ -22,7 +22,7 @@ func (serveCommand) Run(ctx context.Context, env Env, all *commands) error {
 	}
 	log := newLogger(env.Stderr, c.Log)
 	for _, f := range takeBack(c, configFindings(c), nil) {
-		if f.Rule != "suppression" {
+		if f.Rule != "suppression" && f.Rule != "listen" { // the listener is told of as it is
 			log.Warn(f.Message)
 		}
 	}

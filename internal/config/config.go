@@ -74,6 +74,7 @@ type Warning struct {
 	Line    int // from 1; 0 where it stands in no file
 	Message string
 	Unknown bool // it is about a variable that names no key
+	Listen  bool // it is about who else may answer nginx, which the service sees for itself
 }
 
 // Nginx is what `securefiles nginx` prints besides the rest.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -32,6 +33,7 @@ func Load(file string, environ []string) (*Config, error) {
 			return nil, err
 		}
 	}
+	listens := c.Listen != ""
 	c.fill() // before the environment, so that it can override a default download
 	if doc.Overridden, err = c.applyEnvironment(environ); err != nil {
 		return nil, err
@@ -44,6 +46,9 @@ func Load(file string, environ []string) (*Config, error) {
 		return nil, err
 	}
 	c.doc = doc
+	if listens || doc.Overridden["listen"] != "" { // of the default, serve tells when it listens
+		c.warnOfListener()
+	}
 	c.warn()
 	return c, nil
 }
@@ -68,6 +73,23 @@ func (c *Config) warn() {
 	if strings.HasPrefix(c.LoginURL, "http://") {
 		c.warnAt("login_url", fmt.Sprintf("%s: the network between sees passwords: use https, or a path of this site", c.LoginURL))
 	}
+}
+
+// warnOfListener tells who else may answer nginx.
+func (c *Config) warnOfListener() {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if strings.HasPrefix(c.Listen, UnixPrefix) || err != nil {
+		return
+	}
+	switch {
+	case !isLoopback(host):
+		c.warnAt("listen", "nginx asks over the network, in clear text: whoever is between sees cookies and passwords, a proxy secret too, and answers in the service's place")
+	case c.ProofSecretFile == "":
+		c.warnAt("listen", "any user of this machine may take the port while the service is down, and nginx then believes them: listen on a unix socket in a directory of the service's own (unix:/run/securefiles/auth.sock), or set proof_secret_file")
+	default:
+		c.warnAt("listen", "proof_secret_file keeps nginx from believing whoever takes the port while the service is down, but not them from seeing cookies and passwords: listen on a unix socket in a directory of the service's own")
+	}
+	c.Warnings[len(c.Warnings)-1].Listen = true
 }
 
 func (c *Config) warnAt(path, problem string) {
