@@ -152,10 +152,11 @@ func sources(c *config.Config, log *slog.Logger) (identity.Sources, error) {
 // the list; beside each other there if the key is empty. The earlier ones are
 // those before it.
 func source(id config.Identity, earlier identity.Sources, log *slog.Logger) (made *identity.Source, key string, err error) {
+	groupsOptional := id.Groups == identity.GroupsOptional
 	switch {
 	case id.Header != "":
 		made, err = identity.NewHeaderSource(identity.HeaderOptions{
-			Header: id.Header, GroupsHeader: id.GroupsHeader, Value: id.NginxValue, GroupsValue: id.NginxGroupsValue,
+			Header: id.Header, GroupsHeader: id.GroupsHeader, Value: id.NginxValue, GroupsValue: id.NginxGroupsValue, GroupsOptional: groupsOptional,
 		})
 		return made, "", err
 	case id.Htpasswd != "":
@@ -167,17 +168,18 @@ func source(id config.Identity, earlier identity.Sources, log *slog.Logger) (mad
 			Issuer: j.Issuer, URL: j.JWKSURL, File: j.JWKSFile, InsecureHTTP: j.InsecureHTTP, Algorithms: j.Algorithms,
 			Refresh: time.Duration(j.Refresh), Timeout: time.Duration(j.Timeout),
 		}, identity.JWTOptions{
-			Audiences: j.Audience, Cookie: j.Cookie, SubjectClaim: j.SubjectClaim, GroupsClaim: j.GroupsClaim, Leeway: time.Duration(j.Leeway),
+			Audiences: j.Audience, Cookie: j.Cookie, SubjectClaim: j.SubjectClaim, GroupsClaim: j.GroupsClaim, GroupsOptional: groupsOptional,
+			Leeway: time.Duration(j.Leeway),
 		})
 		return made, "jwt", err
 	case id.Certificate != nil:
-		made, err = identity.NewCertificateSource(identity.CertificateOptions{Subject: id.Certificate.Subject, Groups: id.Certificate.Groups})
+		made, err = identity.NewCertificateSource(identity.CertificateOptions{Subject: id.Certificate.Subject, Groups: id.Certificate.Groups, GroupsOptional: groupsOptional})
 		return made, "certificate", err
 	default:
 		s := id.Session
 		made, err = identity.NewSessionSource(identity.SessionOptions{
 			URL: s.URL, InsecureHTTP: s.InsecureHTTP, Socket: s.Socket, Cookies: s.Cookies, Headers: s.Headers, Send: s.Send,
-			SubjectHeader: s.SubjectHeader, GroupsHeader: s.GroupsHeader, SubjectPath: s.SubjectPath, GroupsPath: s.GroupsPath,
+			SubjectHeader: s.SubjectHeader, GroupsHeader: s.GroupsHeader, SubjectPath: s.SubjectPath, GroupsPath: s.GroupsPath, GroupsOptional: groupsOptional,
 			Timeout: time.Duration(s.Timeout), Remember: time.Duration(s.Remember), RememberRefused: time.Duration(s.RememberRefused),
 			CAFile: s.CAFile, MaxCalls: s.MaxCalls,
 			OnBreaker: func(open bool) {

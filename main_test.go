@@ -398,6 +398,15 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a groups header beside passwords", sources("{htpasswd: users, groups_header: X-Groups}"), "identity[0]: groups_header, nginx_value and nginx_groups_value belong to a header source"},
 		{"a value beside passwords", sources("{htpasswd: users, nginx_value: $gateway_user}"), "identity[0]: groups_header, nginx_value and"},
 		{"a groups value beside passwords", sources("{htpasswd: users, nginx_groups_value: $gateway_groups}"), "identity[0]: groups_header, nginx_value and"},
+		{"groups that may be missing", header("groups_header: X-Groups, groups: optional"), ""},
+		{"groups that may be missing of a token", strings.Replace(jwt("groups_claim: groups"), "jwt:", "groups: optional\n    jwt:", 1), ""},
+		{"groups that may be missing of a session", "identity:\n  - {session: {url: 'http://127.0.0.1/', cookies: [a]}, groups: optional}", ""},
+		{"groups that may be missing of a certificate", "identity:\n  - {certificate: {groups: ou}, groups: optional}", ""},
+		{"groups that must be there", header("groups_header: X-Groups, groups: required"), ""},
+		{"groups of another kind", header("groups_header: X-Groups, groups: staff"), `identity[0].groups: "staff" is not one of required, optional`},
+		{"groups that nobody gives", header("groups: optional"), "identity[0].groups: belongs to a source that gives groups"},
+		{"groups of passwords", sources("{htpasswd: users, groups: optional}"), "identity[0].groups: belongs to a source that gives groups"},
+		{"groups of a certificate that names none", "identity:\n  - {certificate: {subject: dns}, groups: optional}", "identity[0].groups: belongs to a source that gives groups"},
 		{"a realm beside a header", header("realm: a"), "identity[0]: realm and remember belong to an htpasswd source"},
 		{"a memory beside a header", header("remember: 1s"), "identity[0]: realm and remember belong to an htpasswd source"},
 		{"a certificate by mail", sources("certificate: {subject: email}"), ""},
@@ -1014,6 +1023,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			}
 		}, [2]string{"again: false", "again: true"}},
 
+		{"identity[].groups", "identity: [{header: X-User, groups_header: X-Groups}]", "identity: [{header: X-User, groups_header: X-Groups, groups: optional}]", ask("X-User: alice"), [2]string{"503 unavailable", "204"}},
 		{"identity[].header", header, "identity: [{header: X-Other}]", ask("X-Other: alice"), [2]string{"401 anonymous", "204"}},
 		{"identity[].groups_header", header, "identity: [{header: X-User, groups_header: X-Groups}]", askFor("/downloads/staff/f", "X-User: zoe", "X-Groups: staff"), [2]string{"404", "204"}},
 		{"identity[].nginx_value", header, "identity: [{header: X-User, nginx_value: $gateway_user}]", snippet("proxy_set_header X-User"), [2]string{`X-User "";`, "X-User $gateway_user;"}},

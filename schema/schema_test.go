@@ -99,6 +99,7 @@ var (
 		"log.level":                      enum("debug", "info", "warn", "error"),
 		"identity[].certificate.subject": enum("cn", "dn", "email", "dns", "uri"),
 		"identity[].certificate.groups":  enum("ou"),
+		"identity[].groups":              enum("required", "optional"),
 		"policy.role_depth":              {"minimum": 1, "maximum": 100},
 	}
 	testSchema = map[string]map[string]any{

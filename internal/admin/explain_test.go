@@ -167,7 +167,7 @@ func TestExplainAndTheServiceAgree(t *testing.T) {
 	}
 	const each = 200 // requests a policy
 	models := []string{"", "../../policy/internal/world/testdata/model/open.conf", "../../policy/internal/world/testdata/model/priority.conf", "../../policy/internal/world/testdata/model/keymatch2.conf", "../../policy/internal/world/testdata/model/address.conf"}
-	header, err := identity.NewHeader(identity.HeaderOptions{Header: "X-Remote-User", GroupsHeader: "X-Remote-Groups"})
+	header, err := identity.NewHeader(identity.HeaderOptions{Header: "X-Remote-User", GroupsHeader: "X-Remote-Groups", GroupsOptional: true})
 	if err != nil {
 		t.Fatal(err)
 	}

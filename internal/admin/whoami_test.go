@@ -22,7 +22,7 @@ const bobsHash = "bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5
 func testWhoami(t *testing.T) (s *service, admin *Admin, nginx http.Handler) {
 	t.Helper()
 	s, _ = testService(t, "", "p, @authenticated, /**, read, allow\np, editor, /**, read, allow\ng, carol, editor\n")
-	header, err := identity.NewHeaderSource(identity.HeaderOptions{Header: "X-Remote-User", GroupsHeader: "X-Remote-Groups"})
+	header, err := identity.NewHeaderSource(identity.HeaderOptions{Header: "X-Remote-User", GroupsHeader: "X-Remote-Groups", GroupsOptional: true})
 	if err != nil {
 		t.Fatal(err)
 	}

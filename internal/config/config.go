@@ -139,6 +139,10 @@ type Policy struct {
 
 // Identity is one source; exactly one of the fields of kind source is set.
 type Identity struct {
+	// Groups is required (as is an empty one) or optional: what it means that
+	// groups which are configured are missing.
+	Groups string `yaml:"groups"`
+
 	Header       string `yaml:"header" kind:"source"`
 	GroupsHeader string `yaml:"groups_header"`
 	// NginxValue and NginxGroupsValue are the nginx variables that the

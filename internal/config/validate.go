@@ -263,6 +263,20 @@ func (id Identity) kinds() (named int, keys []string) {
 	return named, keys
 }
 
+// hasGroups reports whether the source is told where groups are.
+func (id Identity) hasGroups() bool {
+	switch {
+	case id.JWT != nil:
+		return id.JWT.GroupsClaim != ""
+	case id.Certificate != nil:
+		return id.Certificate.Groups != ""
+	case id.Session != nil:
+		s := id.Session
+		return s.GroupsHeader != "" || s.GroupsPath != "" || s.SubjectHeader == "" && s.SubjectPath == ""
+	}
+	return id.GroupsHeader != ""
+}
+
 func (v *validator) identity(path string, id Identity) {
 	if named, kinds := id.kinds(); named != 1 {
 		last := len(kinds) - 1
@@ -274,6 +288,12 @@ func (v *validator) identity(path string, id Identity) {
 	}
 	if id.Htpasswd == "" && (id.Realm != "" || id.Remember != 0) {
 		v.add(path, "realm and remember belong to an htpasswd source")
+	}
+	if id.Groups != "" {
+		v.oneOf(path+".groups", id.Groups, "required", "optional")
+		if !id.hasGroups() {
+			v.add(path+".groups", "belongs to a source that gives groups: set groups_header, groups_claim, groups_path or, of a certificate, groups: ou")
+		}
 	}
 	if j := id.JWT; j != nil {
 		v.within(path+".jwt.refresh", j.Refresh, time.Minute, 24*time.Hour)

@@ -53,6 +53,9 @@ type CertificateOptions struct {
 	Subject string
 	// Groups is GroupsOU, or empty for none.
 	Groups string
+	// GroupsOptional says that a certificate without organizational units has no
+	// groups.
+	GroupsOptional bool
 }
 
 // A Certificate takes the caller from a TLS client certificate that nginx has
@@ -106,7 +109,8 @@ func (c *Certificate) needsDN() bool { return c.isDN() || c.opts.Groups != "" }
 
 // Authenticate returns the subject of the certificate. A client that showed
 // none is authz.ErrNoCredentials. A certificate that nginx has not verified, or
-// whose names are not what the options ask for, is an *authz.CredentialsError.
+// whose names are not what the options ask for, is an *authz.CredentialsError. One
+// that names no groups, where it should, is an *authz.UnavailableError.
 func (c *Certificate) Authenticate(_ context.Context, q *authz.Question) (authz.Principal, error) {
 	verify, err := onlyValue(q.Header, HeaderVerify)
 	if err != nil {
@@ -120,6 +124,9 @@ func (c *Certificate) Authenticate(_ context.Context, q *authz.Question) (authz.
 		return c.refuse(errors.New("nginx has not verified the certificate"))
 	}
 	p, err := c.principal(q.Header)
+	if errors.As(err, new(*authz.UnavailableError)) {
+		return authz.Principal{}, err
+	}
 	if err != nil {
 		return c.refuse(err)
 	}
@@ -162,7 +169,11 @@ func (c *Certificate) principal(h http.Header) (authz.Principal, error) {
 	}
 	p := authz.Principal{Subject: subject, Source: sourceCertificate}
 	if c.opts.Groups == GroupsOU {
-		if p.Groups, err = groupNames(valuesOf(names, "OU")); err != nil {
+		units := valuesOf(names, "OU")
+		if len(units) == 0 && !c.opts.GroupsOptional {
+			return authz.Principal{}, noGroups(sourceCertificate, "the certificate has no organizational unit (OU)")
+		}
+		if p.Groups, err = groupNames(units); err != nil {
 			return authz.Principal{}, err
 		}
 	}

@@ -69,7 +69,7 @@ func TestCertificate(t *testing.T) {
 		{"an RDN of several values", CertificateOptions{}, dn("O=x+CN=alice+UID=7,C=DE"), "alice", nil},
 		{"the whole name", CertificateOptions{Subject: "dn"}, dn(`CN=alice,O=x\, y`), `CN=alice,O=x\, y`, nil},
 		{"units as groups", CertificateOptions{Groups: "ou"}, dn("CN=alice,OU=staff+OU=sales,OU=big team,O=x"), "alice", []string{"@staff", "@sales", "@big team"}},
-		{"no units", CertificateOptions{Groups: "ou"}, dn("CN=alice"), "alice", nil},
+		{"no units", CertificateOptions{Groups: "ou", GroupsOptional: true}, dn("CN=alice"), "alice", nil},
 		{"an email", CertificateOptions{Subject: "email"}, cert, "alice@example.org", nil},
 		{"a DNS name", CertificateOptions{Subject: "dns"}, cert, "laptop.example.org", nil},
 		{"a URI", CertificateOptions{Subject: "uri"}, cert, "spiffe://example.org/alice", nil},

@@ -13,7 +13,7 @@ import (
 
 // A client certificate that nginx has verified, otherwise a password.
 func ExampleChain() {
-	certificate, err := identity.NewHeader(identity.HeaderOptions{Header: "X-Remote-User", GroupsHeader: "X-Remote-Groups"})
+	certificate, err := identity.NewHeader(identity.HeaderOptions{Header: "X-Remote-User"})
 	if err != nil {
 		fmt.Println(err)
 		return

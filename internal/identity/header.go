@@ -30,6 +30,9 @@ type HeaderOptions struct {
 	// for the configuration that is printed for it: `$ssl_client_s_dn`. Empty
 	// means none: the header is cleared there.
 	Value, GroupsValue string
+	// GroupsOptional says that a caller without a GroupsHeader has no groups.
+	// nginx sends no header that is empty.
+	GroupsOptional bool
 }
 
 // A Header takes the subject from a request header that nginx has set. It
@@ -37,6 +40,7 @@ type HeaderOptions struct {
 // nothing to say. The zero Header never finds credentials.
 type Header struct {
 	subject, groups string // canonical names
+	groupsOptional  bool
 }
 
 // variableForm is the form of a web server's variable.
@@ -49,7 +53,7 @@ func NewHeader(opts HeaderOptions) (*Header, error) {
 	if err := validHeaderName(opts.Header); err != nil {
 		p.add("header", "%q %v", opts.Header, err)
 	}
-	h := &Header{subject: http.CanonicalHeaderKey(opts.Header)}
+	h := &Header{subject: http.CanonicalHeaderKey(opts.Header), groupsOptional: opts.GroupsOptional}
 	if opts.GroupsHeader != "" {
 		h.groups = http.CanonicalHeaderKey(opts.GroupsHeader)
 		if err := validHeaderName(opts.GroupsHeader); err != nil {
@@ -96,7 +100,8 @@ func NewHeaderSource(opts HeaderOptions) (*Source, error) {
 // empty one, is authz.ErrNoCredentials; groups without a subject count for
 // nothing. A second value, also under another spelling that some server folds
 // into the same name, is an *authz.CredentialsError: it came past nginx. So is
-// a subject that ValidSubject refuses and a list of groups that does not parse.
+// a subject that ValidSubject refuses and a list of groups that does not parse. No
+// header of groups, where one is expected, is an *authz.UnavailableError.
 func (h *Header) Authenticate(_ context.Context, q *authz.Question) (authz.Principal, error) {
 	subject, err := onlyValue(q.Header, h.subject)
 	if err != nil {
@@ -111,6 +116,9 @@ func (h *Header) Authenticate(_ context.Context, q *authz.Question) (authz.Princ
 	list, err := onlyValue(q.Header, h.groups)
 	if err != nil {
 		return h.refuse(err)
+	}
+	if h.groups != "" && len(q.Header[h.groups]) == 0 && !h.groupsOptional {
+		return authz.Principal{}, noGroups(sourceHeader, h.groups+" did not come (nginx sends none that is empty)")
 	}
 	groups, err := parseGroups(list)
 	if err != nil {

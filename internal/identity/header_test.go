@@ -26,7 +26,7 @@ func request(t testing.TB, lines ...string) *authz.Question {
 
 func newTestHeader(t testing.TB) *Header {
 	t.Helper()
-	h, err := NewHeader(HeaderOptions{Header: "x-remote-user", GroupsHeader: "X-Remote-Groups"})
+	h, err := NewHeader(HeaderOptions{Header: "x-remote-user", GroupsHeader: "X-Remote-Groups", GroupsOptional: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,6 +106,18 @@ const maxGroups = 256
 
 var errTooManyGroups = errors.New("there are more than 256 groups")
 
+// GroupsOptional says that whose groups are missing has none. It is what a source
+// may be told of credentials, or of an answer, that do not say which groups their
+// owner has: without it nobody can tell, because a line of the policy that denies a
+// group would miss somebody of it.
+const GroupsOptional = "optional"
+
+// noGroups says that the groups are missing, and where they should be. It quotes
+// nothing.
+func noGroups(source, where string) error {
+	return &authz.UnavailableError{Source: source, Err: fmt.Errorf("nobody can tell which groups the caller has: %s; set groups: optional if that means none", where)}
+}
+
 // groupNames returns the groups as policies have them, `@staff` for `staff`.
 // The error quotes nothing.
 func groupNames(names []string) ([]string, error) {

@@ -47,9 +47,14 @@ type JWTOptions struct {
 	// true.
 	SubjectClaim string
 	// GroupsClaim is the claim with the groups, without the leading `@`: a
-	// list of texts, or one text. Empty means that tokens give no groups; a
-	// token without the claim has none.
+	// list of texts, or one text. Empty means that tokens give no groups. Of a
+	// token without the claim, or with null or something else there, nobody can
+	// tell the groups.
 	GroupsClaim string
+	// GroupsOptional says that a token without the claim, or with null there, has
+	// no groups. It does not count for a token that says that its groups are
+	// elsewhere.
+	GroupsOptional bool
 	// Leeway is by how much clocks may differ, at most five minutes. Zero
 	// means 30 s; less means not at all.
 	Leeway time.Duration
@@ -172,7 +177,8 @@ func (j *JWT) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "jwt of %s", j.keys.o
 // Authenticate checks the token. No token is authz.ErrNoCredentials; one that
 // came twice or is not accepted is an *authz.CredentialsError. An
 // *authz.UnavailableError says that it could not be told, because the issuer
-// cannot be asked for its keys.
+// cannot be asked for its keys, or because the token does not say which groups its
+// bearer has.
 func (j *JWT) Authenticate(ctx context.Context, q *authz.Question) (authz.Principal, error) {
 	token, err := j.token(q.Header)
 	if errors.Is(err, authz.ErrNoCredentials) {
@@ -191,6 +197,9 @@ func (j *JWT) Authenticate(ctx context.Context, q *authz.Question) (authz.Princi
 	var bad badCredentials
 	if errors.As(err, &bad) {
 		return j.refuse(bad)
+	}
+	if errors.As(err, new(*authz.UnavailableError)) {
+		return authz.Principal{}, err
 	}
 	if err != nil {
 		return authz.Principal{}, &authz.UnavailableError{Source: sourceJWT, Err: err}
@@ -331,7 +340,7 @@ func parseObject(text []byte) (map[string]any, error) {
 }
 
 // accept reads what a token claims whose signature is right. Its error is a
-// wrong.
+// wrong, or says that the token does not tell the groups.
 func (j *JWT) accept(payload []byte) (verified, error) {
 	claims, err := parseObject(payload)
 	if err != nil {
@@ -358,6 +367,9 @@ func (j *JWT) accept(payload []byte) (verified, error) {
 		return verified{}, badCredentials("the subject " + err.Error())
 	}
 	groups, err := j.groups(claims)
+	if errors.As(err, new(*authz.UnavailableError)) {
+		return verified{}, err
+	}
 	if err != nil {
 		return verified{}, badCredentials(err.Error())
 	}
@@ -446,22 +458,29 @@ func (j *JWT) groups(claims map[string]any) ([]string, error) {
 	if j.opts.GroupsClaim == "" {
 		return nil, nil
 	}
+	if form := overage(claims, j.opts.GroupsClaim); form != "" {
+		return nil, &authz.UnavailableError{Source: sourceJWT, Err: fmt.Errorf("nobody can tell which groups the caller has: they are too many for the token, which says so by %s; "+
+			"have the issuer put fewer into it (those of this application alone), or its roles into another claim", form)}
+	}
 	list := claim(claims, j.opts.GroupsClaim)
 	switch value := list.(type) {
 	case nil:
-		return nil, nil
+		if j.opts.GroupsOptional {
+			return nil, nil
+		}
+		return nil, noGroups(sourceJWT, "the token has no claim "+j.opts.GroupsClaim+", or null there")
 	case string:
 		list = []any{value}
 	}
 	values, ok := list.([]any)
 	if !ok {
-		return nil, errors.New("the claim for groups is neither a list nor a text")
+		return nil, &authz.UnavailableError{Source: sourceJWT, Err: fmt.Errorf("nobody can tell which groups the caller has: the claim %s is neither a list nor a text", j.opts.GroupsClaim)}
 	}
 	names := make([]string, 0, len(values))
 	for _, v := range values {
 		name, ok := v.(string)
 		if !ok {
-			return nil, errors.New("a group is no text")
+			return nil, &authz.UnavailableError{Source: sourceJWT, Err: fmt.Errorf("nobody can tell which groups the caller has: one in the claim %s is no text", j.opts.GroupsClaim)}
 		}
 		if err := validClaim(name, authz.ValidGroup); err != nil {
 			return nil, fmt.Errorf("a group %w", err)
@@ -469,6 +488,34 @@ func (j *JWT) groups(claims map[string]any) ([]string, error) {
 		names = append(names, name)
 	}
 	return groupNames(names)
+}
+
+// overage returns how a token says that the groups of a claim are not in it, or not
+// all, or "". Issuers do so for who has more than fit into a token: by a distributed
+// or aggregated claim (OpenID Connect Core 1.0, section 5.6.2), and Microsoft Entra
+// by `hasgroups` and `groups:src1` too.
+func overage(claims map[string]any, path string) string {
+	name, _, _ := strings.Cut(path, ".")
+	if elsewhere, there := claims["_claim_names"]; there {
+		names, ok := elsewhere.(map[string]any)
+		if !ok {
+			return "_claim_names"
+		}
+		for _, n := range []string{path, name} {
+			if _, there := names[n]; there {
+				return "_claim_names"
+			}
+		}
+	}
+	for claim := range claims {
+		if strings.HasPrefix(claim, path+":src") {
+			return path + ":src"
+		}
+	}
+	if has, there := claims["hasgroups"]; there && has != false && path == "groups" {
+		return "hasgroups"
+	}
+	return ""
 }
 
 // validClaim refuses what valid does, and U+FFFD: the JSON reader puts it

@@ -196,8 +196,9 @@ func TestJWT(t *testing.T) {
 		{name: "groups at a path", opts: JWTOptions{GroupsClaim: "realm_access.roles"}, token: token(t, "p256", jose.ES256, nil), groups: []string{"@staff", "@sales"}},
 		{name: "groups in a claim with dots in its name", opts: JWTOptions{GroupsClaim: "https://example.org/teams"}, token: token(t, "p256", jose.ES256, nil), groups: []string{"@red"}},
 		{name: "one group as a text", opts: JWTOptions{GroupsClaim: "role"}, token: token(t, "p256", jose.ES256, map[string]any{"role": "chief of staff"}), groups: []string{"@chief of staff"}},
-		{name: "no claim for groups", opts: JWTOptions{GroupsClaim: "a.b.c"}, token: token(t, "p256", jose.ES256, nil)},
-		{name: "an object on the way that is none", opts: JWTOptions{GroupsClaim: "sub.roles"}, token: token(t, "p256", jose.ES256, nil)},
+		{name: "no groups", opts: JWTOptions{GroupsClaim: "groups"}, token: token(t, "p256", jose.ES256, map[string]any{"groups": []string{}})},
+		{name: "no claim for groups", opts: JWTOptions{GroupsClaim: "a.b.c", GroupsOptional: true}, token: token(t, "p256", jose.ES256, nil)},
+		{name: "an object on the way that is none", opts: JWTOptions{GroupsClaim: "sub.roles", GroupsOptional: true}, token: token(t, "p256", jose.ES256, nil)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			want := authz.Principal{Subject: "alice", Groups: test.groups, Source: "jwt"}

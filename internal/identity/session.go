@@ -67,13 +67,16 @@ type SessionOptions struct {
 	// of the URL's.
 	Send map[string]string
 	// SubjectHeader and GroupsHeader are headers of the answer: the subject,
-	// and groups as in HeaderOptions. An answer without groups has none.
+	// and groups as in HeaderOptions. An empty one is no groups.
 	SubjectHeader, GroupsHeader string
 	// SubjectPath and GroupsPath say where a JSON answer has the subject, a
 	// string, and the groups, an array of strings: `user.name`. They are read
 	// where SubjectHeader is empty. Both empty means `subject` and `groups`.
 	// GroupsPath must exist in every answer; null is no groups.
 	SubjectPath, GroupsPath string
+	// GroupsOptional says that an answer without a GroupsHeader, or without
+	// anything at the GroupsPath, gives no groups.
+	GroupsOptional bool
 	// Timeout bounds a call, waiting for a turn included. Zero means a second.
 	Timeout time.Duration
 	// Remember is how long an answer that names a caller is not asked for
@@ -405,7 +408,9 @@ func (s *Session) setReader(p *problems, o SessionOptions) {
 		name("subject_header", o.SubjectHeader)
 		name("groups_header", o.GroupsHeader)
 		subject, groups := http.CanonicalHeaderKey(o.SubjectHeader), http.CanonicalHeaderKey(o.GroupsHeader)
-		s.read = func(resp *http.Response) (authz.Principal, error) { return readHeaders(resp.Header, subject, groups) }
+		s.read = func(resp *http.Response) (authz.Principal, error) {
+			return readHeaders(resp.Header, subject, groups, o.GroupsOptional)
+		}
 		return
 	}
 	path("subject_path", o.SubjectPath)
@@ -421,7 +426,7 @@ func (s *Session) setReader(p *problems, o SessionOptions) {
 		if err != nil {
 			return authz.Principal{}, away(fmt.Errorf("read the answer: %w", err))
 		}
-		return readJSON(text, o.SubjectPath, o.GroupsPath)
+		return readJSON(text, o.SubjectPath, o.GroupsPath, o.GroupsOptional)
 	}
 }
 
@@ -704,7 +709,7 @@ func (e *invalidNameError) Error() string { return e.problem }
 
 // readHeaders takes the caller from the headers of an answer. The names are
 // canonical; groups may be empty.
-func readHeaders(h http.Header, subjectHeader, groupsHeader string) (authz.Principal, error) {
+func readHeaders(h http.Header, subjectHeader, groupsHeader string, groupsOptional bool) (authz.Principal, error) {
 	subject, err := onlyValue(h, subjectHeader)
 	if err != nil {
 		return authz.Principal{}, fmt.Errorf("in the answer, %w", err)
@@ -719,6 +724,9 @@ func readHeaders(h http.Header, subjectHeader, groupsHeader string) (authz.Princ
 	if err := authz.ValidSubject(subject); err != nil {
 		return authz.Principal{}, &invalidNameError{"the subject " + err.Error()}
 	}
+	if groupsHeader != "" && len(h[groupsHeader]) == 0 && !groupsOptional {
+		return authz.Principal{}, fmt.Errorf("the answer has no %s: nobody can tell which groups the caller has; send an empty one where there are none, or set groups: optional", groupsHeader)
+	}
 	groups, err := parseGroups(list)
 	if err != nil {
 		return authz.Principal{}, &invalidNameError{err.Error()}
@@ -728,7 +736,7 @@ func readHeaders(h http.Header, subjectHeader, groupsHeader string) (authz.Princ
 
 // readJSON takes the caller from a JSON answer. groupsPath may be empty. Errors
 // quote nothing of the answer.
-func readJSON(text []byte, subjectPath, groupsPath string) (authz.Principal, error) {
+func readJSON(text []byte, subjectPath, groupsPath string, groupsOptional bool) (authz.Principal, error) {
 	if len(text) > maxAnswerBody {
 		return authz.Principal{}, errors.New("the answer is longer than 65536 bytes")
 	}
@@ -750,8 +758,8 @@ func readJSON(text []byte, subjectPath, groupsPath string) (authz.Principal, err
 	var list any
 	if groupsPath != "" {
 		// A group that is missing by mistake would be missed by a deny line.
-		if list, found = lookUp(body, groupsPath); !found {
-			return authz.Principal{}, fmt.Errorf("the answer has no %q: answer [] or null where there are none", groupsPath)
+		if list, found = lookUp(body, groupsPath); !found && !groupsOptional {
+			return authz.Principal{}, fmt.Errorf("the answer has no %q: answer [] or null where there are none, or set groups: optional", groupsPath)
 		}
 	}
 	items, ok := list.([]any)

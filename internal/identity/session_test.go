@@ -224,7 +224,10 @@ func TestSessionHostileAnswers(t *testing.T) {
 		{"a user that is not UTF-8", headers, status(200, "X-User", "alice\xff"), "unfit", "not valid UTF-8"},
 		{"a huge header", headers, status(200, "X-User", strings.Repeat("a", 40<<10)), "unavailable", "exceeded"},
 		{"a long user", headers, status(200, "X-User", strings.Repeat("a", 257)), "unfit", "longer than 256 bytes"},
-		{"no groups are named", headers, status(204, "X-User", "alice"), "known", ""},
+		{"no groups are named", headers, status(204, "X-User", "alice"), "unavailable", "the answer has no X-Groups"},
+		{"there are no groups", headers, status(204, "X-User", "alice", "X-Groups", ""), "known", ""},
+		{"no groups need be named", func(o *SessionOptions) { headers(o); o.GroupsOptional = true }, status(204, "X-User", "alice"), "known", ""},
+		{"groups may be left out", func(o *SessionOptions) { o.GroupsOptional = true }, answerJSON(`{"subject": "alice"}`), "known", ""},
 
 		{"garbage", nil, rawAnswer("\x00\xff\xfe garbage \r\n\r\n"), "unavailable", "malformed HTTP"},
 		{"a header line with a bare CR", nil, rawAnswer("HTTP/1.1 200 OK\r\nX-User: alice\rX-Groups: admin\r\n\r\n"), "unavailable", ""},
@@ -869,9 +872,9 @@ func FuzzSessionAnswer(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, body []byte, subject, groups string) {
-		p, err := readJSON(body, "subject", "groups")
+		p, err := readJSON(body, "subject", "groups", len(groups) == 0)
 		check(t, p, err)
-		p, err = readHeaders(http.Header{"X-User": {subject}, "X-Groups": {groups}}, "X-User", "X-Groups")
+		p, err = readHeaders(http.Header{"X-User": {subject}, "X-Groups": {groups}}, "X-User", "X-Groups", false)
 		check(t, p, err)
 	})
 }
