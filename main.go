@@ -126,7 +126,11 @@ func sources(c *config.Config, log *slog.Logger) (identity.Sources, error) {
 				place(one.Error(), i, key)
 			}
 		}
+		if err := identity.ValidPrefix(id.Prefix); err != nil {
+			place(fmt.Sprintf("%q %v", id.Prefix, err), i, "prefix")
+		}
 		if s != nil {
+			s.Prefix = id.Prefix
 			made = append(made, s)
 		}
 	}

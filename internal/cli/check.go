@@ -98,6 +98,13 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 	add := func(severity policy.Severity, file, rule, message string) {
 		findings = append(findings, policy.Finding{File: file, Severity: severity, Rule: rule, Message: message})
 	}
+	for _, shared := range p.Sources.SharedNames() {
+		var at *config.Error
+		if errors.As(p.Config.At(fmt.Sprintf("identity[%d]", shared.Index), shared.Problem), &at) {
+			add(policy.SeverityWarning, at.File, "shared-names", at.Message)
+			findings[len(findings)-1].Line = at.Line
+		}
+	}
 	broken := map[*identity.Source]error{}
 	for _, one := range identity.Split(p.Sources.Load(ctx)) {
 		var files *identity.LoadError
@@ -126,7 +133,7 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 			check.OnlyUsers, check.OpenNames = false, true // it can name anybody
 		} else {
 			for name, line := range source.Users() {
-				check.Users = append(check.Users, lint.User{Name: name, File: source.Files[0], Line: line})
+				check.Users = append(check.Users, lint.User{Name: source.Prefix + name, File: source.Files[0], Line: line})
 			}
 		}
 		if source.Notes == nil {
@@ -194,6 +201,7 @@ func checkRules() []lint.Rule {
 		lint.Rule{ID: "environment", Severity: policy.SeverityWarning, Ignorable: true, Summary: "an environment variable that names no key", Remedy: "Correct its name, or rename whatever else sets it."},
 		lint.Rule{ID: "secret-readable", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a secret that every user of the machine can read", Remedy: "Take the right to read it from others: chmod o= FILE."},
 		lint.Rule{ID: "world-writable", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a file that every user of the machine can change or replace", Remedy: "Take the right to write from others: chmod o-w FILE, or its directory."},
+		lint.Rule{ID: "shared-names", Severity: policy.SeverityWarning, Ignorable: true, Summary: "sources of different authorities that name users in one name space", Remedy: "Give one of them a prefix: prefix: \"app:\"."},
 		lint.Rule{ID: "jwks", Severity: policy.SeverityError, Summary: "a file of keys that cannot be used", Remedy: "Write the keys as a JSON Web Key Set."},
 		lint.Rule{ID: "session", Severity: policy.SeverityError, Summary: "an application that cannot be asked who a session is", Remedy: "Name a file of certificates in PEM form as ca_file."},
 		lint.Rule{ID: "htpasswd", Severity: policy.SeverityError, Summary: "a file of users that cannot be used", Remedy: "Write lines as htpasswd -B or openssl passwd -6 do."},

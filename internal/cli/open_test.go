@@ -174,7 +174,7 @@ func TestExposedFilesAreFindings(t *testing.T) {
 				"releases/policy-1.csv": "p, bob, /a, read, allow\n",
 				"securefiles.yaml": `# securefiles:ignore listen: a port that nobody else knows
 {listen: "127.0.0.1:0", admin: "127.0.0.1:0", proxy_secret_file: secret, admin_token_file: token, policy: {file: policy.csv, model: model.conf},
-  identity: [{htpasswd: users.htpasswd}, {jwt: {issuer: app, audience: [files], jwks_file: keys.json, algorithms: [HS256], cookie: token}}]}`,
+  identity: [{htpasswd: users.htpasswd}, {jwt: {issuer: app, audience: [files], jwks_file: keys.json, algorithms: [HS256], cookie: token}, prefix: "app:"}]}`,
 			} {
 				writeFile(t, filepath.Join(dir, name), text)
 			}

@@ -142,6 +142,8 @@ type Identity struct {
 	// Groups is required (as is an empty one) or optional: what it means that
 	// groups which are configured are missing.
 	Groups string `yaml:"groups"`
+	// Prefix stands in policies before each user and group of the source.
+	Prefix string `yaml:"prefix"`
 
 	Header       string `yaml:"header" kind:"source"`
 	GroupsHeader string `yaml:"groups_header"`

@@ -104,7 +104,7 @@ func NewBasicSource(file string, opts *BasicOptions) (*Source, error) {
 	}
 	return &Source{
 		Authenticator: b, Name: sourceBasic, Place: "Authorization: Basic, users of " + file, Reads: []string{"Authorization: Basic"},
-		Challenge: b.challenge, Files: []string{file}, Holds: "users", Rule: "htpasswd",
+		Authority: "the file " + file, Challenge: b.challenge, Files: []string{file}, Holds: "users", Rule: "htpasswd",
 		Reload: b.Reload, State: b.state, Users: b.Users, Notes: b.notes,
 	}, nil
 }

@@ -18,6 +18,9 @@ import (
 // sourceCertificate names the source in metrics.
 const sourceCertificate = "certificate"
 
+// certificateAuthority is who names the users of all client certificates.
+const certificateAuthority = "the authorities of nginx's ssl_client_certificate"
+
 // The headers in which nginx tells of the client's certificate. It must
 // overwrite all of them, and send the last two only of a verified one.
 const (
@@ -92,7 +95,7 @@ func NewCertificateSource(opts CertificateOptions) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{
-		Authenticator: c, Name: sourceCertificate, Place: "what nginx says of the client's certificate", Reads: []string{HeaderVerify},
+		Authenticator: c, Name: sourceCertificate, Place: "what nginx says of the client's certificate", Reads: []string{HeaderVerify}, Authority: certificateAuthority,
 		Headers: []RequestHeader{{Name: HeaderVerify, Value: "$ssl_client_verify"}},
 	}
 	if c.needsDN() {

@@ -90,6 +90,14 @@ func NewHeaderSource(opts HeaderOptions) (*Source, error) {
 		Authenticator: h, Name: sourceHeader, Place: opts.Header, Reads: []string{h.subject},
 		Headers: []RequestHeader{{Name: opts.Header, Value: opts.Value}},
 	}
+	switch {
+	case strings.HasPrefix(opts.Value, "$ssl_client_"):
+		s.Authority = certificateAuthority
+	case opts.Value != "":
+		s.Authority = "whoever sets nginx's " + opts.Value
+	default:
+		s.Authority = "whoever sets " + h.subject
+	}
 	if h.groups != "" {
 		s.Headers = append(s.Headers, RequestHeader{Name: opts.GroupsHeader, Value: opts.GroupsValue})
 	}

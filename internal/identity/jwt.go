@@ -144,6 +144,7 @@ func NewJWTSource(earlier Sources, issuer KeysOptions, opts JWTOptions) (*Source
 	}
 	s := &Source{
 		Name: sourceJWT, Place: "Authorization: Bearer, issuer " + issuer.Issuer, Reads: []string{"Authorization: Bearer"}, Rule: "jwks", keys: keys,
+		Authority: "the issuer " + issuer.Issuer,
 	}
 	if opts.Cookie != "" {
 		s.Place, s.Reads = "cookie "+opts.Cookie+", issuer "+issuer.Issuer, []string{"Cookie: " + opts.Cookie}

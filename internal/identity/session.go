@@ -110,6 +110,7 @@ type SessionOptions struct {
 // others are an error.
 type Session struct {
 	url              string
+	origin           string // of the URL: http://127.0.0.1:8000
 	host             string
 	cookies, headers []string // headers in canonical form
 	send             http.Header
@@ -163,6 +164,7 @@ func NewSessionSource(o SessionOptions) (*Source, error) {
 	out := &Source{
 		Authenticator: s, Name: sourceSession, Place: strings.Join(slices.Concat(o.Headers, o.Cookies), ", ") + ", asked of the application",
 		Reads: slices.Clone(s.headers), Rule: "session", Metrics: s.metrics(),
+		Authority: "the application at " + strings.TrimSpace(s.origin+" "+o.Socket),
 	}
 	for _, name := range s.cookies {
 		out.Reads = append(out.Reads, "Cookie: "+name)
@@ -352,7 +354,7 @@ func (s *Session) setURL(p *problems, o SessionOptions) {
 		p.add("url", "write http://HOST/PATH or https://HOST/PATH, without a user, password and fragment")
 		return
 	}
-	s.url, s.host = u.String(), u.Host
+	s.url, s.origin, s.host = u.String(), u.Scheme+"://"+u.Host, u.Host
 	if o.Socket != "" && (!filepath.IsAbs(o.Socket) || len(o.Socket) > 107) {
 		p.add("socket", "%q: a unix socket needs an absolute path of at most 107 bytes", o.Socket)
 	}

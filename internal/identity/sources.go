@@ -19,6 +19,12 @@ type Source struct {
 	authz.Authenticator
 	// Name stands in metrics and logs; sources of one kind share it.
 	Name string
+	// Prefix stands before each of its subjects and groups, as ValidPrefix has it;
+	// empty means none. It may be set until Sources.Chain is called.
+	Prefix string
+	// Authority says for people who gives its names: `the issuer https://id.example`.
+	// Sources of one authority name the same people.
+	Authority string
 	// Place says for people where it looks: `Authorization: Bearer`.
 	Place string
 	// Reads are the credentials that it decides on, whatever they are: the name
@@ -172,11 +178,12 @@ func isLoopback(host string) bool {
 // Sources are tried in order: see Chain.
 type Sources []*Source
 
-// Chain returns the authenticator that asks them in order.
+// Chain returns the authenticator that asks them in order, and puts their prefixes
+// before the names that they give.
 func (s Sources) Chain() Chain {
 	var c Chain
 	for _, source := range s {
-		c = append(c, source)
+		c = append(c, s.named(source))
 	}
 	return c
 }
