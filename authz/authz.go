@@ -56,7 +56,7 @@ func (p Principal) IsAnonymous() bool { return p.Subject == Anonymous }
 var ErrNoCredentials = errors.New("no credentials")
 
 // A CredentialsError says that credentials were there and are wrong: the
-// request ends with 401, and no other source is tried.
+// request ends with 401 or 403, and no other source is tried.
 type CredentialsError struct {
 	// Source names the identity source that refused.
 	Source string
@@ -66,6 +66,12 @@ type CredentialsError struct {
 	// Challenge is the WWW-Authenticate value of RFC 9110 section 11.6.1, or
 	// empty where no scheme applies.
 	Challenge string
+	// Final says that to log in again would not help: whoever is sent to the login
+	// page comes back with the same for ever, so nobody is.
+	Final bool
+	// Forbidden says that the request ends with 403: the credentials are not wrong,
+	// and of no use.
+	Forbidden bool
 }
 
 func (e *CredentialsError) Error() string { return fmt.Sprintf("%s: %s", e.Source, e.Problem) }

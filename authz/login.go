@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -97,7 +98,8 @@ func escapeQuery(query string) string {
 // ever.
 func (g *Guard) offerLogin(out *Outcome) *Outcome {
 	q := out.Question
-	refused := out.Reason == ReasonAnonymous || out.Reason == ReasonCredentials
+	var bad *CredentialsError
+	refused := out.Reason == ReasonAnonymous || out.Reason == ReasonCredentials && !(errors.As(out.Err, &bad) && bad.Final)
 	if refused && g.login != nil && q.Method == "GET" &&
 		len(q.Header["Authorization"]) == 0 && acceptsHTML(q.Header["Accept"]) {
 		out.Login = g.login.location(q.Download, q.Path, q.Target)

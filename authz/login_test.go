@@ -75,6 +75,7 @@ func TestBrowsersAreSentToLogIn(t *testing.T) {
 		{"a bad path", "/login/", anonymous, func(q *Question) { q.Target = "/downloads//a" }, ReasonPath, ""},
 		{"nobody can tell", "/login/", fails(errors.New("down")), nil, ReasonUnavailable, ""},
 		{"a name that is not to be had", "/login/", fails(ErrReservedSubject), nil, ReasonSubject, ""},
+		{"what a login would not help", "/login/", fails(&CredentialsError{Source: "fake", Final: true}), nil, ReasonCredentials, ""},
 		{"a known user", "/login/", known("alice"), nil, ReasonDefaultDeny, ""},
 	} {
 		out := askLogin(t, row.login, row.identity, row.edit)

@@ -51,14 +51,14 @@ func sessionRecipe(t *testing.T, heading, app string) string {
 // The stand-ins answer as the real ones' documentation and source say.
 
 // oauth2Proxy: GET /oauth2/auth answers 202 with X-Auth-Request-*, or 401. A
-// large session is in two cookies.
+// large session is in several cookies.
 func oauth2Proxy(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/oauth2/auth" {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
 	value := ""
-	for _, name := range []string{"_oauth2_proxy", "_oauth2_proxy_0", "_oauth2_proxy_1"} {
+	for _, name := range []string{"_oauth2_proxy", "_oauth2_proxy_0", "_oauth2_proxy_1", "_oauth2_proxy_2"} {
 		if c, err := r.Cookie(name); err == nil {
 			value += c.Value
 		}
@@ -147,7 +147,7 @@ p, @anyone, /public/**, read, allow
 		login   string   // where a browser is sent
 	}{
 		{"Rails, Laravel and others", rails, []string{"_myapp_session=good%3D%3D--signature"}, true, "/users/sign_in?next=%2Fdownloads%2Fproject%2Fplan.txt"},
-		{"oauth2-proxy", oauth2Proxy, []string{"_oauth2_proxy=good|1764093600|signature", "_oauth2_proxy_0=good|17640936; _oauth2_proxy_1=00|signature"}, true, "/oauth2/start?rd=%2Fdownloads%2Fproject%2Fplan.txt"},
+		{"oauth2-proxy", oauth2Proxy, []string{"_oauth2_proxy=good|1764093600|signature", "_oauth2_proxy_0=good|17640936; _oauth2_proxy_1=00|signature", "_oauth2_proxy_csrf=x; _oauth2_proxy_0=good|17; _oauth2_proxy_1=640936; _oauth2_proxy_2=00|signature"}, true, "/oauth2/start?rd=%2Fdownloads%2Fproject%2Fplan.txt"},
 		{"Authelia", authelia, []string{"authelia_session=good"}, true, "https://auth.example.org/?rd=https://files.example.org%2Fdownloads%2Fproject%2Fplan.txt"},
 		{"vouch", vouch, []string{"VouchCookie=good", "VouchCookie_1of2=go; VouchCookie_2of2=od"}, false, "https://vouch.example.org/login?url=https://files.example.org%2Fdownloads%2Fproject%2Fplan.txt"},
 	} {
@@ -181,6 +181,13 @@ p, @anyone, /public/**, read, allow
 					t.Errorf("sent to %q, want %q", r.header.Get("Location"), row.login)
 				}
 			}
+			if row.heading == "Authelia" { // knows the user, and refuses him
+				if r := s.status("", "/downloads/users/a.txt", 403, with("Cookie", "authelia_session=refused"), asBrowser); r.header.Get("Location") != "" {
+					t.Errorf("a user whom the application refuses is sent to log in: %v", r.header)
+				}
+			}
+			// A login would not take one of two cookies away.
+			s.status("", "/downloads/users/a.txt", 401, with("Cookie", name+"=other; "+row.cookies[0]), asBrowser)
 			// The application's own word for a user, from a client, has no effect.
 			for _, header := range []string{"X-Auth-Request-Email", "Remote-User", "X-Vouch-User", "X-Original-URL"} {
 				s.status("", "/downloads/users/a.txt", 401, with(header, "alice@example.org"))
@@ -206,7 +213,7 @@ func TestSessionInAHeader(t *testing.T) {
 		got = r.Header.Clone()
 		mu.Unlock()
 		if r.Header.Get("X-Session-Token") != "good" && r.Header.Get("Authorization") != "Token good" {
-			w.WriteHeader(http.StatusForbidden)
+			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

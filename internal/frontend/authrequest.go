@@ -214,7 +214,11 @@ func statusOf(out *authz.Outcome) int {
 		}
 		return http.StatusNotFound
 	case authz.ReasonAnonymous, authz.ReasonCredentials:
-		if out.Login != "" {
+		var bad *authz.CredentialsError
+		switch {
+		case errors.As(out.Err, &bad) && bad.Forbidden:
+			return http.StatusForbidden
+		case out.Login != "":
 			return http.StatusFound
 		}
 		return http.StatusUnauthorized

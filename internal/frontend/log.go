@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -22,10 +23,11 @@ type journal struct {
 // write logs an outcome that was answered with a status.
 func (j *journal) write(ctx context.Context, out *authz.Outcome, status int, now time.Time) {
 	level := slog.LevelDebug
-	switch out.Reason {
-	case authz.ReasonUnavailable:
+	var bad *authz.CredentialsError
+	switch {
+	case out.Reason == authz.ReasonUnavailable:
 		level = slog.LevelError
-	case authz.ReasonRequest, authz.ReasonSubject:
+	case out.Reason == authz.ReasonRequest, out.Reason == authz.ReasonSubject, errors.As(out.Err, &bad) && bad.Final:
 		level = slog.LevelWarn
 	}
 	if !j.log.Enabled(ctx, level) {

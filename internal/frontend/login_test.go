@@ -1,7 +1,9 @@
 package frontend
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -76,6 +78,8 @@ func TestBrowsersAreSentToLogIn(t *testing.T) {
 		{"a bad path", "/login/", anonymous, set("X-Original-URI", "/downloads//a"), 400, ""},
 		{"nobody can tell", "/login/", fails(errors.New("down")), nil, 503, ""},
 		{"a name that is not to be had", "/login/", fails(authz.ErrReservedSubject), nil, 403, ""},
+		{"what a login would not help", "/login/", fails(&authz.CredentialsError{Source: "fake", Challenge: "x", Final: true}), nil, 401, ""},
+		{"whom the application refuses", "/login/", fails(&authz.CredentialsError{Source: "fake", Challenge: "x", Final: true, Forbidden: true}), nil, 403, ""},
 		{"a known user", "/login/", known("alice"), nil, 404, ""},
 	} {
 		resp := askLogin(t, row.login, row.identity, row.edit)
@@ -84,6 +88,22 @@ func TestBrowsersAreSentToLogIn(t *testing.T) {
 		}
 		if resp.Header.Get("X-Securefiles-Location") != "" || (resp.StatusCode == 302) != (resp.Header.Get("WWW-Authenticate") == "" && row.location != "") {
 			t.Errorf("%s: headers %v", row.name, resp.Header)
+		}
+	}
+}
+
+// Whoever is refused again and again however often he logs in is in the log: nobody
+// else would tell the operator.
+func TestFinalRefusalIsLogged(t *testing.T) {
+	for _, final := range []bool{false, true} {
+		var log bytes.Buffer
+		identity := fakeIdentity(func(*authz.Question) (authz.Principal, error) {
+			return authz.Principal{}, &authz.CredentialsError{Source: "fake", Problem: "the cookies are too large", Final: final}
+		})
+		front := newTestFront(t, testDownload(), identity, denyAll, nil, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		front.ServeHTTP(httptest.NewRecorder(), nginxAsks("/downloads/a/b.txt"))
+		if logged := strings.Contains(log.String(), "level=WARN") && strings.Contains(log.String(), "fake: the cookies are too large"); logged != final {
+			t.Errorf("final %v: logged %q", final, &log)
 		}
 	}
 }

@@ -112,7 +112,7 @@ func (c *Certificate) needsDN() bool { return c.isDN() || c.opts.Groups != "" }
 
 // Authenticate returns the subject of the certificate. A client that showed
 // none is authz.ErrNoCredentials. A certificate that nginx has not verified, or
-// whose names are not what the options ask for, is an *authz.CredentialsError. One
+// whose names are not what the options ask for, is an *authz.CredentialsError, and final. One
 // that names no groups, where it should, is an *authz.UnavailableError.
 func (c *Certificate) Authenticate(_ context.Context, q *authz.Question) (authz.Principal, error) {
 	verify, err := onlyValue(q.Header, HeaderVerify)
@@ -137,7 +137,9 @@ func (c *Certificate) Authenticate(_ context.Context, q *authz.Question) (authz.
 }
 
 func (c *Certificate) refuse(err error) (authz.Principal, error) {
-	return authz.Principal{}, &authz.CredentialsError{Source: sourceCertificate, Problem: err.Error()}
+	bad := refused(sourceCertificate, err)
+	bad.Final = true // no login page changes a certificate
+	return authz.Principal{}, bad
 }
 
 // principal reads the names of a verified certificate.

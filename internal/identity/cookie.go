@@ -2,7 +2,10 @@ package identity
 
 import (
 	"errors"
+	"maps"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -24,9 +27,70 @@ func onlyCookie(h http.Header, name string) (string, error) {
 		}
 	}
 	if count > 1 {
-		return "", errors.New("the cookie came more than once")
+		return "", errCookieTwice
 	}
 	return value, nil
+}
+
+// Sessions that are too large for one cookie are split over several, numbered ones:
+// _oauth2_proxy_0, VouchCookie_1of2, .AspNetCore.CookiesC1, next-auth.session-token.0.
+var partNumber = regexp.MustCompile(`[._-]?[A-Za-z]?[0-9]{1,3}(?:of[0-9]{1,3})?$`)
+
+// familyBase returns NAME of `NAME*`, the family of a cookie and its numbered parts,
+// and whether it is such a name.
+func familyBase(name string) (base string, isFamily bool) { return strings.CutSuffix(name, "*") }
+
+// inFamily reports whether a cookie is NAME or one of its numbered parts.
+func inFamily(base, name string) bool {
+	rest, found := strings.CutPrefix(name, base)
+	return found && (rest == "" || partNumber.FindString(rest) == rest)
+}
+
+// cookieFamily returns the cookies of a family in the order of their names, as they
+// stand in a Cookie header, or "" where none came. Each must come once.
+func cookieFamily(h http.Header, base string) (string, error) {
+	line, err := onlyValue(h, "Cookie")
+	if err != nil {
+		return "", err
+	}
+	found := map[string]string{}
+	for pair := range strings.SplitSeq(line, ";") {
+		name, value, _ := strings.Cut(pair, "=")
+		if name = strings.Trim(name, " \t"); !inFamily(base, name) {
+			continue
+		}
+		if _, again := found[name]; again {
+			return "", errCookieTwice
+		}
+		found[name] = strings.Trim(value, " \t")
+	}
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		if found[name] != "" {
+			pairs = append(pairs, name+"="+found[name])
+		}
+	}
+	return strings.Join(pairs, "; "), nil
+}
+
+// unnamedPart reports whether a request has numbered parts of a cookie of the list
+// that the list does not name, and returns the family that would.
+func unnamedPart(h http.Header, names []string) (family string, found bool) {
+	for _, name := range names {
+		base, isFamily := familyBase(name)
+		if isFamily {
+			continue
+		}
+		base = strings.TrimSuffix(base, partNumber.FindString(base))
+		for pair := range strings.SplitSeq(strings.Join(h["Cookie"], ";"), ";") {
+			key, _, _ := strings.Cut(pair, "=")
+			key = strings.Trim(key, " \t")
+			if base != "" && key != base && inFamily(base, key) && !slices.Contains(names, key) && !slices.Contains(names, base+"*") {
+				return base + "*", true
+			}
+		}
+	}
+	return "", false
 }
 
 // maxCookieName bounds the name of a cookie, in bytes.

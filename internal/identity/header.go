@@ -108,8 +108,8 @@ func NewHeaderSource(opts HeaderOptions) (*Source, error) {
 // empty one, is authz.ErrNoCredentials; groups without a subject count for
 // nothing. A second value, also under another spelling that some server folds
 // into the same name, is an *authz.CredentialsError: it came past nginx. So is
-// a subject that ValidSubject refuses and a list of groups that does not parse. No
-// header of groups, where one is expected, is an *authz.UnavailableError.
+// a subject that ValidSubject refuses and a list of groups that does not parse. All
+// are final. No header of groups, where one is expected, is an *authz.UnavailableError.
 func (h *Header) Authenticate(_ context.Context, q *authz.Question) (authz.Principal, error) {
 	subject, err := onlyValue(q.Header, h.subject)
 	if err != nil {
@@ -136,7 +136,9 @@ func (h *Header) Authenticate(_ context.Context, q *authz.Question) (authz.Princ
 }
 
 func (h *Header) refuse(err error) (authz.Principal, error) {
-	return authz.Principal{}, &authz.CredentialsError{Source: sourceHeader, Problem: err.Error()}
+	bad := refused(sourceHeader, err)
+	bad.Final = true // the web server would say the same again
+	return authz.Principal{}, bad
 }
 
 // parseGroups takes `staff, sales` apart into `@staff` and `@sales`.

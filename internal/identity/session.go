@@ -62,6 +62,7 @@ type SessionOptions struct {
 	// Cookies and Headers are the credentials: nothing else of the caller's
 	// request is sent. Headers are Authorization, and names that HeaderOptions
 	// describes.
+	// A cookie `NAME*` is NAME and its numbered parts: NAME_0, NAME_1of2.
 	Cookies, Headers []string
 	// Send are further headers, the same in every call; Host takes the place
 	// of the URL's.
@@ -99,8 +100,8 @@ type SessionOptions struct {
 // belongs to. It is safe for concurrent use. The zero Session finds no
 // credentials.
 //
-// The application answers 2xx with the subject, or 401 or 403 for credentials
-// that are nobody's (any longer). A JSON answer whose subject is null says that
+// The application answers 2xx with the subject, 401 for credentials that are
+// nobody's (any longer), or 403 for those of somebody who may not be here. A JSON answer whose subject is null says that
 // the session is good and nobody is logged in: the request counts as one
 // without credentials. Any other answer, a redirect included, is no answer.
 //
@@ -306,7 +307,8 @@ func (s *Session) setRequest(p *problems, o SessionOptions) {
 		p.add("", "name the cookies or headers that carry the session, at most 16: cookies: [sessionid]")
 	}
 	for i, name := range s.cookies {
-		if err := ValidCookieName(name); err != nil {
+		base, _ := familyBase(name)
+		if err := ValidCookieName(base); err != nil {
 			p.add(indexed("cookies", i), "%q %v", name, err)
 		}
 		if slices.Contains(s.cookies[:i], name) {
@@ -480,7 +482,8 @@ func weigh(_ digest, a answer) uint32 {
 // without a login, if the application says so. Credentials that it does not
 // know are an *authz.CredentialsError, and so are those that cannot be right: a
 // cookie or header that came twice, is longer than 16 KiB in all or not
-// printable ASCII. A name that ValidSubject refuses, or such a group, is
+// printable ASCII. To log in again would not help against a cookie that came twice,
+// what is too large, and 403 from the application: those are final. A name that ValidSubject refuses, or such a group, is
 // authz.ErrReservedSubject. Anything else is an *authz.UnavailableError.
 //
 // The call serves every request that waits for it: ctx ends the wait, not the
@@ -491,11 +494,11 @@ func (s *Session) Authenticate(ctx context.Context, q *authz.Question) (authz.Pr
 		return authz.Principal{}, authz.ErrNoCredentials
 	}
 	if err != nil {
-		return authz.Principal{}, &authz.CredentialsError{Source: sourceSession, Problem: err.Error()}
+		return authz.Principal{}, refused(sourceSession, err)
 	}
 	key := s.secret.digest(values...)
 	if a, ok := s.remembered.GetIfPresent(key); ok && s.now().Before(a.until) {
-		return a.principal, a.err
+		return a.principal, s.explained(a.err, q.Header)
 	}
 	leave, err := s.waiters.enter()
 	if err != nil {
@@ -514,19 +517,38 @@ func (s *Session) Authenticate(ctx context.Context, q *authz.Question) (authz.Pr
 			return authz.Principal{}, &authz.UnavailableError{Source: sourceSession, Err: result.Err}
 		}
 		a := result.Val.(answer)
-		return a.principal, a.err
+		return a.principal, s.explained(a.err, q.Header)
 	}
 }
 
+// explained says beside a refusal what may be the cause: a session that comes in
+// parts of which not all are named, whose owner logs in again and again.
+func (s *Session) explained(err error, h http.Header) error {
+	var bad *authz.CredentialsError
+	if errors.As(err, &bad) && !bad.Final && !errors.Is(err, authz.ErrReservedSubject) {
+		if family, found := unnamedPart(h, s.cookies); found {
+			more := *bad
+			more.Problem += fmt.Sprintf("; the request has parts of the cookie that are not named: write %s among the cookies, which is all of them", family)
+			return &more
+		}
+	}
+	return err
+}
+
 // credentials returns the values of the named cookies and headers, in that
-// order, each empty where it did not come.
+// order, each empty where it did not come. That of a family is its pairs, as they
+// are sent on.
 func (s *Session) credentials(h http.Header) ([]string, error) {
 	if s.url == "" {
 		return nil, authz.ErrNoCredentials // the zero Session
 	}
 	values := make([]string, 0, len(s.cookies)+len(s.headers))
 	for _, name := range s.cookies {
-		value, err := onlyCookie(h, name)
+		read := onlyCookie
+		if base, isFamily := familyBase(name); isFamily {
+			name, read = base, cookieFamily
+		}
+		value, err := read(h, name)
 		if err != nil {
 			return nil, err
 		}
@@ -550,7 +572,7 @@ func (s *Session) credentials(h http.Header) ([]string, error) {
 	case total == 0:
 		return nil, authz.ErrNoCredentials
 	case total > maxSessionBytes:
-		return nil, errors.New("the cookies and headers are longer than 16384 bytes")
+		return nil, tooLarge("the cookies and headers are longer than 16384 bytes")
 	}
 	return values, nil
 }
@@ -638,7 +660,9 @@ func (s *Session) call(ctx context.Context, values []string) (answer, error) {
 	req.Header = maps.Clone(s.send)
 	var cookies []string
 	for i, name := range s.cookies {
-		if values[i] != "" {
+		if _, isFamily := familyBase(name); isFamily && values[i] != "" {
+			cookies = append(cookies, values[i])
+		} else if values[i] != "" {
 			cookies = append(cookies, name+"="+values[i])
 		}
 	}
@@ -668,8 +692,12 @@ func (s *Session) call(ctx context.Context, values []string) (answer, error) {
 		_ = resp.Body.Close()                                 // nothing depends on it
 	}()
 	switch code := resp.StatusCode; {
-	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		return refusal("the application does not know the session"), nil
+	case code == http.StatusUnauthorized:
+		return refusal("the application does not know the session", false), nil
+	case code == http.StatusForbidden:
+		return refusal("the application knows the session, and refuses it (403); one that means nobody by it must answer 401", true), nil
+	case code == http.StatusRequestHeaderFieldsTooLarge || code == http.StatusRequestEntityTooLarge:
+		return refusal(fmt.Sprintf("the cookies and headers are too large for the application (%d)", code), true), nil
 	case 200 <= code && code < 300:
 		p, err := s.read(resp)
 		return answerOf(p, err)
@@ -685,22 +713,22 @@ func (s *Session) call(ctx context.Context, values []string) (answer, error) {
 // answerOf turns what was read into an answer. Names that the service does not
 // take are an answer too: asking again would not change them.
 func answerOf(p authz.Principal, err error) (answer, error) {
-	var unfit *invalidNameError
+	var invalid *invalidNameError
 	switch {
 	case err == nil:
 		p.Source = sourceSession
 		return answer{principal: p}, nil
 	case errors.Is(err, authz.ErrNoCredentials):
 		return answer{err: authz.ErrNoCredentials}, nil
-	case errors.As(err, &unfit):
-		return answer{err: fmt.Errorf("%w: %w", authz.ErrReservedSubject, refusal(unfit.Error()).err)}, nil
+	case errors.As(err, &invalid):
+		return answer{err: unfit(sourceSession, invalid)}, nil
 	default:
 		return answer{}, err
 	}
 }
 
-func refusal(problem string) answer {
-	return answer{err: &authz.CredentialsError{Source: sourceSession, Problem: problem}}
+func refusal(problem string, forbidden bool) answer {
+	return answer{err: &authz.CredentialsError{Source: sourceSession, Problem: problem, Final: forbidden, Forbidden: forbidden}}
 }
 
 // An invalidNameError says that the application named a subject or group that no

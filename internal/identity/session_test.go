@@ -53,8 +53,10 @@ func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerJSON(`{"subject": "alice", "groups": ["staff", "sales"]}`)(w, r)
 	case "visitors":
 		answerJSON(`{"subject": null, "groups": []}`)(w, r)
-	default:
+	case "bobs":
 		w.WriteHeader(http.StatusForbidden)
+	default:
+		w.WriteHeader(http.StatusUnauthorized)
 	}
 }
 
@@ -84,6 +86,8 @@ func verdict(p authz.Principal, err error) string {
 		return "none"
 	case errors.Is(err, authz.ErrReservedSubject) && errors.As(err, &bad):
 		return "unfit"
+	case errors.As(err, &bad) && bad.Source == "session" && bad.Final && bad.Forbidden:
+		return "forbidden"
 	case errors.As(err, &bad) && bad.Source == "session":
 		return "refused"
 	case errors.As(err, &down) && down.Source == "session":
@@ -104,6 +108,7 @@ func TestSessionTellsItsAnswersApart(t *testing.T) {
 
 		{"nobody is logged in", "sessionid=visitors", "none", "no credentials"},
 		{"unknown to the application", "sessionid=stale", "refused", "session: the application does not know the session"},
+		{"refused by the application", "sessionid=bobs", "forbidden", "session: the application knows the session, and refuses it (403); one that means nobody by it must answer 401"},
 		{"no cookie", "", "none", "no credentials"},
 		{"another cookie", "csrftoken=x", "none", "no credentials"},
 		{"another case", "SessionID=alices", "none", "no credentials"},
@@ -154,7 +159,14 @@ func TestSessionHostileCredentials(t *testing.T) {
 		{"two Authorization headers", withHeader("Authorization", "Bearer a", "Bearer b"), "Authorization came more than once"},
 	} {
 		p, err := s.Authenticate(t.Context(), row.request)
-		if got := verdict(p, err); got != "refused" || message(err) != "session: "+row.problem {
+		want := "refused"
+		if strings.Contains(row.problem, "longer than") {
+			want = "forbidden" // a login would not help
+		}
+		if bad := new(authz.CredentialsError); row.problem == "the cookie came more than once" && (!errors.As(err, &bad) || !bad.Final) {
+			t.Errorf("%s: a login would not help: %+v", row.name, bad)
+		}
+		if got := verdict(p, err); got != want || message(err) != "session: "+row.problem {
 			t.Errorf("%s: %s, %q", row.name, got, message(err))
 		}
 	}
@@ -211,7 +223,9 @@ func TestSessionHostileAnswers(t *testing.T) {
 		{"bad request", headers, status(400, "X-User", "alice"), "unavailable", "answered 400"},
 		{"bad gateway", headers, status(502, "X-User", "alice"), "unavailable", "answered 502"},
 		{"a refusal that names a user", headers, status(401, "X-User", "alice"), "refused", "does not know"},
-		{"a refusal that forbids", headers, status(403, "X-User", "alice"), "refused", "does not know"},
+		{"a refusal that forbids", headers, status(403, "X-User", "alice"), "forbidden", "refuses it (403)"},
+		{"headers that are too large for it", headers, status(431, "X-User", "alice"), "forbidden", "too large for the application (431)"},
+		{"a request that is too large for it", headers, status(413, "X-User", "alice"), "forbidden", "too large for the application (413)"},
 		{"an empty header", headers, status(200, "X-User", ""), "unavailable", "the answer has no X-User"},
 		{"two users", headers, status(200, "X-User", "alice", "X-User", "bob"), "unavailable", "X-User came more than once"},
 		{"the same user twice", headers, status(200, "X-User", "alice", "X-User", "alice"), "unavailable", "X-User came more than once"},

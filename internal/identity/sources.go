@@ -282,7 +282,10 @@ func (s *Source) forges(other *Source) *RequestHeader {
 // takes reports whether the source decides on credentials at this place.
 func (s *Source) takes(name string) bool {
 	return slices.ContainsFunc(s.Reads, func(mine string) bool {
-		whole, _, _ := strings.Cut(name, ": ")
+		whole, cookie, _ := strings.Cut(name, ": ")
+		if base, isFamily := familyBase(mine); isFamily && strings.HasPrefix(base, "Cookie: ") {
+			return mine == name || inFamily(strings.TrimPrefix(base, "Cookie: "), cookie)
+		}
 		return mine == name || strings.EqualFold(mine, whole)
 	})
 }
