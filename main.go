@@ -137,6 +137,7 @@ func sources(c *config.Config, log *slog.Logger) (identity.Sources, error) {
 	if len(made) < len(c.Identity) {
 		return made, errors.Join(problems...)
 	}
+	made.Share(maxConcurrent)
 	for _, one := range identity.Split(made.Conflicts()) {
 		var conflict *identity.ConflictError
 		switch {

@@ -137,7 +137,6 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/prometheus/":      {"securefiles/internal/metrics"},
 		"github.com/tg123/":           {"securefiles/internal/identity"},
 		"github.com/go-jose/":         {"securefiles/internal/identity"},
-		"github.com/sony/":            {"securefiles/internal/identity"},
 		"github.com/goccy/":           {"securefiles/internal/strictyaml"},
 		"github.com/alecthomas/kong":  {"securefiles/internal/cli"},
 		"github.com/go-chi/":          {"securefiles", "securefiles/internal/admin"},

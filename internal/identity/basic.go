@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strconv"
@@ -78,8 +79,8 @@ type Basic struct {
 	// checks makes one of the same checks at the same time: a page with a
 	// hundred pictures asks a hundred times at once.
 	checks    singleflight.Group
-	semaphore semaphore
-	waiters   waiters
+	semaphore *semaphore
+	waiters   *waiters
 }
 
 // NewBasic loads the file. Its error lists each wrong line as `file:line:
@@ -104,6 +105,7 @@ func NewBasicSource(file string, opts *BasicOptions) (*Source, error) {
 	}
 	return &Source{
 		Authenticator: b, Name: sourceBasic, Place: "Authorization: Basic, users of " + file, Reads: []string{"Authorization: Basic"},
+		waiting: maxLogins, resize: b.waiters.resize,
 		Authority: "the file " + file, Challenge: b.challenge, Files: []string{file}, Holds: "users", Rule: "htpasswd",
 		Reload: b.Reload, State: b.state, Users: b.Users, Notes: b.notes,
 	}, nil
@@ -169,7 +171,7 @@ func newBasic(file string, opts *BasicOptions) (*Basic, error) {
 		remembered: remembered,
 		secret:     newSecret(),
 		semaphore:  newSemaphore(max(1, runtime.GOMAXPROCS(0)/2), maxWaiting),
-		waiters:    make(waiters, maxLogins),
+		waiters:    newWaiters(maxLogins),
 	}, nil
 }
 
@@ -244,7 +246,7 @@ func (b *Basic) Authenticate(_ context.Context, q *authz.Question) (authz.Princi
 	if err != nil {
 		return b.refuse(err)
 	}
-	ok, err := b.verify(u, user, password)
+	ok, err := b.verify(u, caller(q.IP), user, password)
 	if err != nil {
 		return authz.Principal{}, &authz.UnavailableError{Source: sourceBasic, Err: err}
 	}
@@ -260,7 +262,7 @@ func (b *Basic) refuse(err error) (authz.Principal, error) {
 
 // verify reports whether the file has the user with the password. Known and
 // unknown users take the same steps.
-func (b *Basic) verify(u *users, user, password string) (bool, error) {
+func (b *Basic) verify(u *users, from netip.Addr, user, password string) (bool, error) {
 	a, known := u.accounts[user]
 	if !known {
 		a = u.decoy
@@ -270,7 +272,7 @@ func (b *Basic) verify(u *users, user, password string) (bool, error) {
 	if until, ok := b.remembered.GetIfPresent(key); ok && b.now().Before(until) {
 		return true, nil
 	}
-	leave, err := b.waiters.enter()
+	leave, err := b.waiters.enter(from)
 	if err != nil {
 		return false, err
 	}
@@ -278,7 +280,7 @@ func (b *Basic) verify(u *users, user, password string) (bool, error) {
 	result, err, _ := b.checks.Do(string(key[:]), func() (any, error) {
 		waiting, cancel := context.WithTimeout(context.Background(), maxWait)
 		defer cancel()
-		if err := b.semaphore.enter(waiting); err != nil {
+		if err := b.semaphore.enter(waiting, from); err != nil {
 			return false, err
 		}
 		defer b.semaphore.leave()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -431,7 +432,7 @@ func TestLateResultOfTheLastVersion(t *testing.T) {
 	if err := b.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := b.verify(last, "alice", password); !ok || err != nil {
+	if ok, err := b.verify(last, netip.Addr{}, "alice", password); !ok || err != nil {
 		t.Fatalf("got %v, %v", ok, err)
 	}
 	checks := countChecks(b)
@@ -472,7 +473,7 @@ func TestLoginsThatWaitAreBounded(t *testing.T) {
 		}
 		close(finish)
 		all.Wait()
-		if len(b.waiters) != 0 {
+		if b.waiters.held != 0 || len(b.waiters.by) != 0 {
 			t.Error("the waiters counts requests that have ended")
 		}
 	})
@@ -520,7 +521,7 @@ func TestBusy(t *testing.T) {
 		}
 		close(finish)
 		running.Wait()
-		if len(b.semaphore.places) != 0 || len(b.semaphore.running) != 0 {
+		if b.semaphore.waiting != 0 || b.semaphore.free != 1 {
 			t.Error("the semaphore counts checks that are over")
 		}
 		if who, err := login(t, b, "bob@example.org", password); who == "" || err != nil {
@@ -534,7 +535,7 @@ func TestBusyDoesNotConcernTheRemembered(t *testing.T) {
 	if _, err := login(t, b, "alice", password); err != nil {
 		t.Fatal(err)
 	}
-	b.semaphore = semaphore{} // closed
+	b.semaphore = &semaphore{} // closed
 	if who, err := login(t, b, "alice", password); who != "alice" || err != nil {
 		t.Errorf("got %q, %v", who, err)
 	}
@@ -577,6 +578,7 @@ func TestSameCredentialsAtOnce(t *testing.T) {
 // S10: a panic lets nobody in and keeps no place.
 func TestPanicInACheck(t *testing.T) {
 	b := newTestBasic(t, usersFile, nil)
+	free := b.semaphore.free
 	replaceChecks(b, func(htpasswd.EncodedPasswd) check { return func(string) bool { panic("bug") } })
 	func() {
 		defer func() {
@@ -586,7 +588,7 @@ func TestPanicInACheck(t *testing.T) {
 		}()
 		_, _ = login(t, b, "alice", password) // panics
 	}()
-	if len(b.semaphore.places) != 0 || len(b.semaphore.running) != 0 {
+	if b.semaphore.waiting != 0 || b.semaphore.free != free {
 		t.Error("a check that panicked keeps its place")
 	}
 }

@@ -29,8 +29,8 @@ func TestWhatIsLeftOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.timeout != time.Second || s.remember != row.remember || s.rememberRefused != row.refused || cap(s.semaphore.running) != 64 {
-			t.Errorf("session: %v %v %v, %d calls", s.timeout, s.remember, s.rememberRefused, cap(s.semaphore.running))
+		if s.timeout != time.Second || s.remember != row.remember || s.rememberRefused != row.refused || s.semaphore.free != 64 {
+			t.Errorf("session: %v %v %v, %d calls", s.timeout, s.remember, s.rememberRefused, s.semaphore.free)
 		}
 	}
 }

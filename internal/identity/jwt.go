@@ -153,6 +153,7 @@ func NewJWTSource(earlier Sources, issuer KeysOptions, opts JWTOptions) (*Source
 		s.keys = earlier[i].keys
 	} else {
 		s.Holds, s.Reload, s.State, s.Metrics = "keys", keys.Refresh, keys.state, keys.metrics()
+		s.waiting, s.resize = maxWaitingForKeys, keys.resize
 		if issuer.File != "" {
 			s.Files = []string{issuer.File}
 			s.Secret = slices.ContainsFunc(keys.opts.Algorithms, func(a string) bool { return slices.Contains(symmetricAlgorithms, a) })

@@ -79,6 +79,7 @@ type Keys struct {
 	unknown time.Time // when an unknown key id last caused one
 	loads   uint64    // questions that were answered well
 	fails   uint64    // and others
+	waiting int       // how many requests may wait for an answer
 }
 
 // A flight is one question to the issuer, and whoever waits for its answer.
@@ -94,7 +95,7 @@ func NewKeys(opts KeysOptions) (*Keys, error) {
 	if opts.Algorithms == nil {
 		opts.Algorithms = defaultAlgorithms
 	}
-	k := &Keys{opts: opts, failed: make(chan struct{}, 1)}
+	k := &Keys{opts: opts, failed: make(chan struct{}, 1), waiting: maxWaitingForKeys}
 	p := opts.problems()
 	if err := p.err(); err != nil {
 		return nil, err
@@ -224,6 +225,13 @@ func (k *Keys) metrics() []Metric {
 	}
 }
 
+// resize changes how many requests may wait for an answer of the issuer.
+func (k *Keys) resize(waiting int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.waiting = waiting
+}
+
 // Refresh loads the keys, or waits for whoever is loading them already. After
 // an error the last good ones stay.
 func (k *Keys) Refresh(ctx context.Context) error {
@@ -351,7 +359,7 @@ func (k *Keys) refetch(ctx context.Context) error {
 		} else {
 			k.unknown = now
 		}
-	} else if k.flight.waiting >= maxWaitingForKeys {
+	} else if k.flight.waiting >= k.waiting {
 		defer k.mu.Unlock()
 		return errors.New("too many requests wait for the issuer")
 	}

@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,6 @@ import (
 	"unicode"
 
 	"github.com/maypok86/otter/v2"
-	"github.com/sony/gobreaker/v2"
 	"golang.org/x/sync/singleflight"
 
 	"securefiles/authz"
@@ -35,11 +35,11 @@ const (
 	maxAnswerHeader     = 32 << 10
 	maxAuthorityBytes   = 1 << 20
 	maxAnswerBody       = 64 << 10
-	maxSessionMemory    = 16 << 20 // of remembered answers
-	maxCallsWaiting     = 1024     // calls that wait for a turn
-	maxSessionsWaiting  = 512      // requests that wait, also those for the same call
-	breakerFailures     = 5        // failures in a row until the application is left alone
-	breakerPause        = time.Second
+	maxSessionMemory    = 16 << 20                // of remembered answers
+	maxCallsWaiting     = 1024                    // calls that wait for a turn
+	maxSessionsWaiting  = 512                     // requests that wait, also those for the same call
+	maxTurnWait         = 1600 * time.Millisecond // for a turn: nginx waits for 2 s in all
+	restAfterFailure    = time.Second             // credentials by which it did not answer are not tried again
 	defaultCallTimeout  = time.Second
 	defaultSession      = 30 * time.Second
 	defaultRefused      = 5 * time.Second
@@ -78,7 +78,7 @@ type SessionOptions struct {
 	// GroupsOptional says that an answer without a GroupsHeader, or without
 	// anything at the GroupsPath, gives no groups.
 	GroupsOptional bool
-	// Timeout bounds a call, waiting for a turn included. Zero means a second.
+	// Timeout bounds a call, from its start. Zero means a second.
 	Timeout time.Duration
 	// Remember is how long an answer that names a caller is not asked for
 	// again, and RememberRefused one that does not, at most Remember. Zero
@@ -126,9 +126,9 @@ type Session struct {
 	secret     *secret // keys the digests
 	remembered *otter.Cache[digest, answer]
 	calls      singleflight.Group // one call for many requests of a session
-	semaphore  semaphore
-	waiters    waiters
-	breaker    *gobreaker.CircuitBreaker[answer]
+	semaphore  *semaphore
+	waiters    *waiters
+	breaker    *breaker
 
 	known, refused, failed atomic.Uint64
 	generation             atomic.Uint64         // of the certificates
@@ -165,6 +165,7 @@ func NewSessionSource(o SessionOptions) (*Source, error) {
 	out := &Source{
 		Authenticator: s, Name: sourceSession, Place: strings.Join(slices.Concat(o.Headers, o.Cookies), ", ") + ", asked of the application",
 		Reads: slices.Clone(s.headers), Rule: "session", Metrics: s.metrics(),
+		waiting: maxSessionsWaiting, resize: s.waiters.resize,
 		Authority: "the application at " + strings.TrimSpace(s.origin+" "+o.Socket),
 	}
 	for _, name := range s.cookies {
@@ -245,7 +246,7 @@ func unconnected(o SessionOptions) (*Session, error) {
 		timeout: o.Timeout, remember: o.Remember, rememberRefused: o.RememberRefused, now: o.Now,
 		secret:    newSecret(),
 		semaphore: newSemaphore(max(1, o.MaxCalls), maxCallsWaiting),
-		waiters:   make(waiters, maxSessionsWaiting),
+		waiters:   newWaiters(maxSessionsWaiting),
 	}
 	s.send.Set("User-Agent", "securefiles")
 	var p problems
@@ -275,21 +276,7 @@ func unconnected(o SessionOptions) (*Session, error) {
 	if onBreaker == nil {
 		onBreaker = func(bool) {}
 	}
-	s.breaker = gobreaker.NewCircuitBreaker[answer](gobreaker.Settings{
-		Timeout:     breakerPause,
-		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
-		// A caller can make an application answer strangely, and must not
-		// shut everybody else out by it.
-		IsSuccessful: func(err error) bool { return !errors.As(err, new(*awayError)) },
-		OnStateChange: func(_ string, from, to gobreaker.State) {
-			switch {
-			case from == gobreaker.StateClosed:
-				onBreaker(true)
-			case to == gobreaker.StateClosed:
-				onBreaker(false)
-			}
-		},
-	})
+	s.breaker = &breaker{now: o.Now, onChange: onBreaker, failed: map[digest]bool{}, ask: s.askWithoutCredentials}
 	return s, nil
 }
 
@@ -500,14 +487,15 @@ func (s *Session) Authenticate(ctx context.Context, q *authz.Question) (authz.Pr
 	if a, ok := s.remembered.GetIfPresent(key); ok && s.now().Before(a.until) {
 		return a.principal, s.explained(a.err, q.Header)
 	}
-	leave, err := s.waiters.enter()
+	from := caller(q.IP)
+	leave, err := s.waiters.enter(from)
 	if err != nil {
 		s.failed.Add(1)
 		return authz.Principal{}, &authz.UnavailableError{Source: sourceSession, Err: err}
 	}
 	defer leave()
 	call := s.calls.DoChan(string(key[:]), func() (any, error) {
-		return s.ask(context.WithoutCancel(ctx), key, values)
+		return s.ask(context.WithoutCancel(ctx), from, key, values)
 	})
 	select {
 	case <-ctx.Done():
@@ -596,8 +584,9 @@ func isToken(name string) bool {
 	})
 }
 
-// ask calls the application once and remembers what it said.
-func (s *Session) ask(ctx context.Context, key digest, values []string) (a answer, err error) {
+// ask calls the application once and remembers what it said. What the call takes is
+// counted from its start: to wait for a turn is no fault of the application.
+func (s *Session) ask(ctx context.Context, from netip.Addr, key digest, values []string) (a answer, err error) {
 	defer func() {
 		// It runs in a goroutine of its own, where a panic would end the process.
 		if p := recover(); p != nil {
@@ -607,17 +596,29 @@ func (s *Session) ask(ctx context.Context, key digest, values []string) (a answe
 			s.failed.Add(1)
 		}
 	}()
-	start := s.now()
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	if err := s.semaphore.enter(ctx); err != nil {
+	if a, ok := s.remembered.GetIfPresent(key); ok && s.now().Before(a.until) {
+		return a, nil // of a call that has just ended
+	}
+	if err := s.takeTurn(ctx, from); err != nil {
 		return answer{}, err
 	}
 	defer s.semaphore.leave()
-	a, err = s.breaker.Execute(func() (answer, error) { return s.call(ctx, values) })
+	trial, ok := s.breaker.allow()
+	if !ok {
+		return answer{}, s.leftAlone()
+	}
+	away := false
+	defer func() { s.breaker.done(key, trial, away) }()
+	start := s.now()
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	a, err = s.call(ctx, values)
 	switch {
-	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
-		return answer{}, fmt.Errorf("%s has not answered lately and is left alone for a moment: %w", s.url, err)
+	case errors.As(err, new(*awayError)):
+		away = true
+		err = fmt.Errorf("ask %s: %w", s.url, err)
+		s.remembered.Set(key, answer{err: &authz.UnavailableError{Source: sourceSession, Err: err}, until: s.now().Add(restAfterFailure)})
+		return answer{}, err
 	case err != nil:
 		return answer{}, fmt.Errorf("ask %s: %w", s.url, err)
 	case a.err == nil:
@@ -629,6 +630,37 @@ func (s *Session) ask(ctx context.Context, key digest, values []string) (a answe
 	}
 	s.remembered.Set(key, a)
 	return a, nil
+}
+
+// takeTurn waits for one of the calls that may be made at a time.
+func (s *Session) takeTurn(ctx context.Context, from netip.Addr) error {
+	if s.breaker.isPaused() {
+		return s.leftAlone()
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxTurnWait)
+	defer cancel()
+	return s.semaphore.enter(ctx, from)
+}
+
+func (s *Session) leftAlone() error {
+	return fmt.Errorf("%s has not answered lately and is left alone for a moment", s.url)
+}
+
+// askWithoutCredentials reports whether the application answers at all, however it
+// treats the sessions of some callers.
+func (s *Session) askWithoutCredentials() (err error) {
+	defer func() {
+		if p := recover(); p != nil { // as in ask
+			err = nil
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	_, err = s.call(ctx, make([]string, len(s.cookies)+len(s.headers)))
+	if !errors.As(err, new(*awayError)) {
+		return nil // however strange, an answer
+	}
+	return err
 }
 
 // An awayError says that the application does not answer, rather than that it
@@ -828,7 +860,7 @@ type SessionStats struct {
 func (s *Session) Stats() SessionStats {
 	return SessionStats{
 		Known: s.known.Load(), Refused: s.refused.Load(), Failed: s.failed.Load(),
-		Open: s.breaker.State() != gobreaker.StateClosed,
+		Open: s.breaker.isOpen(),
 	}
 }
 

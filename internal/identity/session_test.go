@@ -591,7 +591,7 @@ func TestSessionBoundsTheCallsAtOneTime(t *testing.T) {
 	if n := most.Load(); n > 3 {
 		t.Errorf("%d calls at one time", n)
 	}
-	s.semaphore = semaphore{} // closed
+	s.semaphore = &semaphore{} // closed
 	_, err := s.Authenticate(t.Context(), withCookie("sessionid=late"))
 	if !errors.Is(err, ErrBusy) || verdict(authz.Principal{}, err) != "unavailable" {
 		t.Errorf("got %v", err)
@@ -684,7 +684,7 @@ func TestSessionsThatWaitAreBounded(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s.semaphore.running <- struct{}{} // a call that takes its time
+				s.semaphore.free-- // a call that takes its time
 				var ended atomic.Int64
 				var all sync.WaitGroup
 				for i := range 1000 {
@@ -700,7 +700,7 @@ func TestSessionsThatWaitAreBounded(t *testing.T) {
 					t.Errorf("%d requests wait, want %d", waiting, maxSessionsWaiting)
 				}
 				all.Wait()
-				if len(s.waiters) != 0 {
+				if s.waiters.held != 0 || len(s.waiters.by) != 0 {
 					t.Error("the waiters counts requests that have ended")
 				}
 			})

@@ -65,6 +65,10 @@ type Source struct {
 	Metrics []Metric
 
 	keys *Keys // of a source of tokens, for others of the same issuer
+	// waiting is how many requests may wait for it, which resize changes; nil where
+	// none waits.
+	waiting int
+	resize  func(waiting int)
 }
 
 // A RequestHeader is a header that the web server sends to the service,
@@ -186,6 +190,21 @@ func (s Sources) Chain() Chain {
 		c = append(c, s.named(source))
 	}
 	return c
+}
+
+// Share has at most three quarters of the requests that the service answers at a time
+// wait for the sources, all together: while what they ask is slow, the others are
+// answered. Where they would take more, each gets its part.
+func (s Sources) Share(places int) {
+	total := 0
+	for _, source := range s {
+		total += source.waiting
+	}
+	for _, source := range s {
+		if most := places * 3 / 4; total > most && source.resize != nil {
+			source.resize(max(1, source.waiting*most/total))
+		}
+	}
 }
 
 // Names returns their names.
