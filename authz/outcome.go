@@ -27,6 +27,8 @@ const (
 	ReasonMethod Reason = "method"
 	// ReasonRequest: the web server did not ask as its snippet makes it ask.
 	ReasonRequest Reason = "request"
+	// ReasonAborted: whoever asked went away before the answer.
+	ReasonAborted Reason = "aborted"
 	// ReasonUnavailable: no answer could be worked out.
 	ReasonUnavailable Reason = "unavailable"
 )
@@ -36,7 +38,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		ReasonPolicy, ReasonDefaultDeny, ReasonAnonymous, ReasonCredentials, ReasonSubject,
-		ReasonPath, ReasonMethod, ReasonRequest, ReasonUnavailable,
+		ReasonPath, ReasonMethod, ReasonRequest, ReasonAborted, ReasonUnavailable,
 	}
 }
 

@@ -193,8 +193,9 @@ func (s snippet) mutants() []mutant {
 }
 
 // A scribe stands where the service does. It answers as the query of the asked
-// URI says (?status=…&Header=value, or `stale` to hang up on a connection that was used
-// before), and keeps what it was asked.
+// URI says (?status=…&Header=value, `stale` to hang up on a connection that was used
+// before, `wait` to answer once nginx has hung up, or after a second), and keeps what it
+// was asked.
 type scribe struct {
 	listener net.Listener
 	mu       sync.Mutex
@@ -257,6 +258,13 @@ func (s *scribe) serve(conn net.Conn, n int) {
 		if say.Get("stale") != "" && used {
 			return
 		}
+		if say.Get("wait") != "" {
+			_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // the read says whether it counts
+			if _, err := from.Peek(1); errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+				return
+			}
+			_ = conn.SetReadDeadline(time.Time{}) // and so does the next
+		}
 		if r.URL.Path == "/page" {
 			answer := "HTTP/1.1 410 Gone\r\nContent-Length: 5\r\nCache-Control: no-store\r\nX-Page: own\r\n\r\npage\n"
 			switch say.Get("X-Securefiles-Page") {
@@ -285,7 +293,7 @@ func (s *scribe) serve(conn net.Conn, n int) {
 			say.Set("X-Securefiles-Proof", proof(r.Header.Get("X-Request-ID"), status, say.Get("X-Securefiles-Reason"), say.Get("Location"), say.Get("X-Securefiles-Location")))
 		}
 		for name, values := range say {
-			if name != "status" && name != "stale" {
+			if name != "status" && name != "stale" && name != "wait" {
 				fmt.Fprintf(&b, "%s: %s\r\n", name, values[0])
 			}
 		}
@@ -1243,6 +1251,34 @@ var rowsApart = []struct {
 	{name: "a second service is asked when the first does not answer", first: silent, spare: true, check: func(b *stand) error {
 		a, err := b.get(b.jealous, planPath, allowed(planLocation))
 		return errors.Join(err, a.expect(200, "0123456789\n", nil))
+	}},
+	{name: "a client that hangs up costs no connection to the service", check: func(b *stand) error {
+		b.scribe.take()
+		conn, err := net.Dial("tcp", b.plain)
+		if err != nil {
+			return err
+		}
+		if _, err := io.WriteString(conn, about("GET", planPath, said{"status": "403", "wait": "1"})); err != nil {
+			return err
+		}
+		var first []question
+		for deadline := time.Now().Add(patience); len(first) == 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) { // between polls
+			first = b.scribe.take()
+		}
+		if err := conn.Close(); err != nil || len(first) != 1 {
+			return fmt.Errorf("asked %v, %v", first, err)
+		}
+		// The service answers after a second; what comes next goes the same way.
+		for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); {
+			a, err := b.get(b.plain, planPath, said{"status": "403"})
+			if err != nil || len(a.asked) != 1 {
+				return fmt.Errorf("asked %v, %v", a.asked, err)
+			}
+			if a.asked[0].conn == first[0].conn {
+				return nil
+			}
+		}
+		return errors.New("its connection to the service is gone")
 	}},
 }
 

@@ -14,6 +14,7 @@ package frontend
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,6 +53,9 @@ const (
 // decide, in seconds.
 const retryAfter = "5"
 
+// defaultPatience is proxy_read_timeout of the snippet.
+const defaultPatience = 2 * time.Second
+
 // Options are what a front end can do without.
 type Options struct {
 	// Secret reports whether a text is the secret that the web server shares
@@ -64,6 +68,9 @@ type Options struct {
 	// MaxConcurrent bounds the questions that are answered at a time; more are
 	// refused. Zero means no bound.
 	MaxConcurrent int
+	// Patience is how long the web server waits for an answer; zero means 2 s. Who
+	// is gone before has hung up.
+	Patience time.Duration
 	// Observe is told of every outcome.
 	Observe authz.Observer
 	// Logger gets what an operator must know: outcomes that point at a
@@ -99,6 +106,9 @@ func NewAuthRequest(guard *authz.Guard, opts *Options) (*AuthRequest, error) {
 	if a.opts.Now == nil {
 		a.opts.Now = time.Now
 	}
+	if a.opts.Patience == 0 {
+		a.opts.Patience = defaultPatience
+	}
 	a.journal.log = cmp.Or(a.opts.Logger, slog.New(slog.DiscardHandler))
 	return a, nil
 }
@@ -119,7 +129,19 @@ func (a *AuthRequest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.reply(w, r, authz.Refuse(q, authz.ReasonRequest, err))
 		return
 	}
-	a.reply(w, r, a.guard.Check(r.Context(), q))
+	out := a.guard.Check(r.Context(), q)
+	if a.isAborted(r.Context(), out) {
+		out.Reason = authz.ReasonAborted
+	}
+	a.reply(w, r, out)
+}
+
+// isAborted reports whether there is no answer because a client hung up, for which
+// its web server closes the connection. A web server whose patience is about to end
+// does the same: that is no client's doing.
+func (a *AuthRequest) isAborted(ctx context.Context, out *authz.Outcome) bool {
+	return out.Reason == authz.ReasonUnavailable && ctx.Err() != nil && errors.Is(out.Err, context.Canceled) &&
+		a.opts.Now().Sub(out.Question.Time) < a.opts.Patience*3/4
 }
 
 // NotFound answers a request for anything but the question, and

@@ -2,13 +2,16 @@ package frontend
 
 import (
 	"bytes"
+
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -499,4 +502,71 @@ func TestCrowdIsTurnedAway(t *testing.T) {
 	for range crowd {
 		<-done
 	}
+}
+
+// A client that hangs up is no outage: it has a reason of its own, and no line in the
+// log. What nginx ends because its own patience does is one.
+func TestClientThatHangsUpIsNoOutage(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		after  time.Duration // of which the client, or nginx, has enough
+		err    error         // of whoever was asked; nil means that of the context
+		reason authz.Reason
+	}{
+		{"a client that hangs up at once", 0, nil, authz.ReasonAborted},
+		{"a client that hangs up after a second", time.Second, nil, authz.ReasonAborted},
+		{"nginx has no more patience", 1900 * time.Millisecond, nil, authz.ReasonUnavailable},
+		{"a client that hangs up on an outage", 0, errors.New("the application is away"), authz.ReasonUnavailable},
+	} {
+		var log bytes.Buffer
+		var seen *authz.Outcome
+		var mu sync.Mutex
+		now := time.Unix(1_000_000_000, 0)
+		waiting := make(chan struct{})
+		identity := contextIdentity(func(ctx context.Context) (authz.Principal, error) {
+			close(waiting)
+			<-ctx.Done()
+			mu.Lock()
+			now = now.Add(row.after)
+			mu.Unlock()
+			err := row.err
+			if err == nil {
+				err = ctx.Err()
+			}
+			return authz.Principal{}, &authz.UnavailableError{Source: "fake", Err: err}
+		})
+		observed := make(chan struct{})
+		front := newTestFront(t, testDownload(), identity, denyAll, nil, &Options{
+			Observe: func(o *authz.Outcome, _ time.Duration) { seen = o; close(observed) }, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Now: func() time.Time { mu.Lock(); defer mu.Unlock(); return now },
+		})
+		served := make(chan struct{})
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { front.ServeHTTP(w, r); close(served) }))
+		ctx, hangUp := context.WithCancel(t.Context())
+		r := nginxAsks("/downloads/a.txt").WithContext(ctx)
+		r.RequestURI = ""
+		var err error
+		if r.URL, err = url.Parse(server.URL + "/authorize"); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			if resp, err := http.DefaultClient.Do(r); err == nil {
+				_ = resp.Body.Close() // nobody reads it
+			}
+		}()
+		<-waiting
+		hangUp()
+		<-served
+		server.Close()
+		<-observed
+		if seen.Reason != row.reason || seen.Allowed() || (log.Len() > 0) != (row.reason == authz.ReasonUnavailable) {
+			t.Errorf("%s: %s, logged %q", row.name, seen.Reason, &log)
+		}
+	}
+}
+
+type contextIdentity func(context.Context) (authz.Principal, error)
+
+func (f contextIdentity) Authenticate(ctx context.Context, _ *authz.Question) (authz.Principal, error) {
+	return f(ctx)
 }
