@@ -228,7 +228,7 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	opts := &frontend.Options{MaxConcurrent: maxConcurrent, Observe: counters.Observe, Logger: log}
+	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: counters.Observe, Logger: log}
 	if p.Secret != nil {
 		opts.Secret = p.Secret.Is
 	}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // A load is clients that download all the time.
@@ -373,5 +375,42 @@ func TestTermWaitsForRequestsInProgress(t *testing.T) {
 	}
 	if err := s.daemon.Wait(); err != nil {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// Twelve users who log in at once, each for the first time, at bcrypt's cost 12: nginx
+// waits for them, and others download meanwhile.
+func TestTwelveFirstLoginsAtOnce(t *testing.T) {
+	t.Parallel()
+	const users, pass = 12, "correct horse"
+	hash := must(bcrypt.GenerateFromPassword([]byte(pass), 12))
+	begin := time.Now()
+	if err := bcrypt.CompareHashAndPassword(hash, []byte(pass)); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begin); users*took > 6*time.Second {
+		t.Skipf("a check takes %v here: %d of them are more than nginx waits for", took, users)
+	}
+	var file strings.Builder
+	for i := range users {
+		fmt.Fprintf(&file, "user%d:%s\n", i, hash)
+	}
+	s := start(t, plan{policy: "p, @authenticated, /project/**, read, allow\np, @anyone, /public/**, read, allow\n", printed: true,
+		before: func(s *site) { s.write("users.htpasswd", file.String()) }})
+	others := s.load(loadRequest{path: "/downloads/public/welcome.txt", right: []int{200}, body: "welcome\n"})
+	var logins sync.WaitGroup
+	for i := range users {
+		logins.Go(func() {
+			r := s.get("", "/downloads/project/plan.txt", func(r *http.Request) { r.SetBasicAuth(fmt.Sprint("user", i), pass) })
+			if r.status != 200 {
+				t.Errorf("user%d: status %d", i, r.status)
+			}
+		})
+	}
+	logins.Wait()
+	t.Logf("all were logged in after %v", time.Since(begin))
+	others.end(t)
+	if others.answers < 20 || others.slowest > time.Second {
+		t.Errorf("the slowest of %d downloads of others took %v", others.answers, others.slowest)
 	}
 }

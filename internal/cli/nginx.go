@@ -39,7 +39,7 @@ func (cmd *nginxCommand) Run(ctx context.Context, env Env, all *commands) error 
 	}
 	snippet := nginx.Config{
 		Service: c.Nginx.Service, ProxySecret: p.Secret != nil, Proof: p.Proof != nil,
-		DeliveryLog: c.Nginx.DeliveryLog, AccessLog: c.Nginx.AccessLog, Pages: c.Nginx.ErrorPages,
+		DeliveryLog: c.Nginx.DeliveryLog, AccessLog: c.Nginx.AccessLog, Pages: c.Nginx.ErrorPages, Wait: p.Sources.Patience(),
 	}
 	if len(snippet.Service) == 0 {
 		if !c.Connectable() {

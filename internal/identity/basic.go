@@ -27,9 +27,12 @@ const (
 	defaultRealm    = "downloads"
 	defaultRemember = time.Minute
 	maxRemembered   = 4096 // verified credentials
-	maxWaiting      = 64   // password checks that wait for a turn
-	maxWait         = time.Second
-	maxLogins       = 256 // requests that wait, also those for the same check
+	maxLogins       = 256  // requests that wait, also those for the same check
+	// maxProlonged is how many times as long as it is remembered a password is not
+	// verified again while it is used.
+	maxProlonged = 60
+	// answerTime is what of the web server's patience is not for checks.
+	answerTime = 300 * time.Millisecond
 	// maxPasswordBytes is where bcrypt stops reading: the rest of a longer
 	// password would count for nothing.
 	maxPasswordBytes = 72
@@ -44,7 +47,8 @@ type BasicOptions struct {
 	// ASCII without `"` and `\`. Empty means "downloads".
 	Realm string
 	// Remember is how long a verified password is not verified again. Zero
-	// means a minute; less means not at all.
+	// means a minute; less means not at all. Each use prolongs it, up to sixty
+	// times as long in all.
 	Remember time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -58,7 +62,8 @@ type BasicOptions struct {
 // hashes are refused.
 //
 // A check costs tens to hundreds of milliseconds of a core, so checks use at
-// most half of the processors and few may wait; verified credentials are
+// most half of the processors, and as many may wait as have their turn before the
+// web server has no more patience: checks are timed. Verified credentials are
 // remembered for a short time. An unknown user costs what most users of the
 // file cost: in a file of several schemes, time can tell which scheme a user
 // has.
@@ -75,12 +80,21 @@ type Basic struct {
 	secret *secret
 	// remembered maps the digest of verified credentials to when they must
 	// be verified again. Wrong ones are never kept.
-	remembered *otter.Cache[digest, time.Time]
+	remembered *otter.Cache[digest, verification]
 	// checks makes one of the same checks at the same time: a page with a
 	// hundred pictures asks a hundred times at once.
 	checks    singleflight.Group
 	semaphore *semaphore
 	waiters   *waiters
+	running   int          // checks at a time
+	patience  atomic.Int64 // of the web server, in nanoseconds
+	took      atomic.Int64 // what a check takes, in nanoseconds
+}
+
+// A verification is of right credentials.
+type verification struct {
+	until time.Time // when they must be verified again,
+	last  time.Time // and at the latest, however often they are used
 }
 
 // NewBasic loads the file. Its error lists each wrong line as `file:line:
@@ -105,7 +119,7 @@ func NewBasicSource(file string, opts *BasicOptions) (*Source, error) {
 	}
 	return &Source{
 		Authenticator: b, Name: sourceBasic, Place: "Authorization: Basic, users of " + file, Reads: []string{"Authorization: Basic"},
-		waiting: maxLogins, resize: b.waiters.resize,
+		waiting: maxLogins, resize: b.waiters.resize, setPatience: b.setPatience,
 		Authority: "the file " + file, Challenge: b.challenge, Files: []string{file}, Holds: "users", Rule: "htpasswd",
 		Reload: b.Reload, State: b.state, Users: b.Users, Notes: b.notes,
 	}, nil
@@ -126,12 +140,16 @@ func (b *Basic) state() State {
 // notes are what checks cost here, and which are too cheap.
 func (b *Basic) notes() ([]Note, error) {
 	var notes []Note
-	for _, cost := range b.Costs() {
+	for i, cost := range b.Costs() {
 		took, err := cost.Measure()
 		if err != nil {
 			return nil, err
 		}
 		notes = append(notes, Note{b.file, "", fmt.Sprintf("%s: one check takes %s of a core here", cost, took.Round(100*time.Microsecond))})
+		if i == 0 { // of most users
+			notes = append(notes, Note{b.file, "", fmt.Sprintf("%.2g first logins a second are checked here, of %d that come at once; nginx waits for %s",
+				float64(b.running)/max(took, time.Microsecond).Seconds(), b.running+b.room(max(took, time.Millisecond)), time.Duration(b.patience.Load()))})
+		}
 		if cost.IsWeak() {
 			notes = append(notes, Note{b.file, "htpasswd-cost",
 				fmt.Sprintf("%s: quick to guess for whoever gets hold of the file: set the passwords again with `htpasswd -B -C 12 FILE USER`", cost)})
@@ -159,20 +177,49 @@ func newBasic(file string, opts *BasicOptions) (*Basic, error) {
 		o.Now = time.Now
 	}
 	// The cache has no expiry of its own: it would need a goroutine.
-	remembered, err := otter.New(&otter.Options[digest, time.Time]{MaximumSize: maxRemembered})
+	remembered, err := otter.New(&otter.Options[digest, verification]{MaximumSize: maxRemembered})
 	if err != nil {
 		return nil, fmt.Errorf("make the cache of verified credentials: %w", err)
 	}
-	return &Basic{
+	b := &Basic{
+		running:    max(1, runtime.GOMAXPROCS(0)/2),
 		file:       file,
 		challenge:  `Basic realm="` + o.Realm + `", charset="UTF-8"`,
 		remember:   o.Remember,
 		now:        o.Now,
 		remembered: remembered,
 		secret:     newSecret(),
-		semaphore:  newSemaphore(max(1, runtime.GOMAXPROCS(0)/2), maxWaiting),
 		waiters:    newWaiters(maxLogins),
-	}, nil
+	}
+	b.semaphore = newSemaphore(b.running, 0)
+	b.patience.Store(int64(Patience))
+	return b, nil
+}
+
+// setPatience says how long the web server waits for an answer.
+func (b *Basic) setPatience(patience time.Duration) {
+	b.patience.Store(int64(patience))
+	b.noteTime(time.Duration(b.took.Load()))
+}
+
+// noteTime says what a check takes, and lets as many wait as will be done in time.
+func (b *Basic) noteTime(took time.Duration) {
+	took = max(took, time.Millisecond)
+	b.took.Store(int64(took))
+	b.semaphore.resize(b.room(took))
+}
+
+// room is how many checks may wait that take so long each: the last of them has all
+// before it done, and is done itself, while the web server waits.
+func (b *Basic) room(took time.Duration) int {
+	inTime := int((time.Duration(b.patience.Load()) - answerTime) / took)
+	return min(b.running*max(1, inTime-1), maxLogins)
+}
+
+// longestWait is until when a check must have its turn to be done in time.
+func (b *Basic) longestWait() time.Duration {
+	took := time.Duration(b.took.Load())
+	return max(took, time.Duration(b.patience.Load())-answerTime-took)
 }
 
 // Costs returns what checks of the file's passwords cost, the commonest first.
@@ -215,10 +262,27 @@ func (b *Basic) Reload(ctx context.Context) (err error) {
 	if last != nil && last.sum == next.sum {
 		return nil
 	}
+	if err := b.measure(next); err != nil {
+		return err
+	}
 	b.users.Store(next)
 	// A check that began before may still add its result. It does no harm:
 	// the generation is part of the key.
 	b.remembered.InvalidateAll()
+	return nil
+}
+
+// measure times a check of what most users of the file have.
+func (b *Basic) measure(u *users) error {
+	cost := newCost(decoyForEmpty, 0)
+	if len(u.costs) > 0 {
+		cost = u.costs[0]
+	}
+	took, err := cost.Measure()
+	if err != nil {
+		return err
+	}
+	b.noteTime(took)
 	return nil
 }
 
@@ -269,7 +333,9 @@ func (b *Basic) verify(u *users, from netip.Addr, user, password string) (bool, 
 	}
 	// The generation stands for the file, the user's hash in it included.
 	key := b.secret.digest(strconv.FormatUint(u.generation, 10), user, password)
-	if until, ok := b.remembered.GetIfPresent(key); ok && b.now().Before(until) {
+	now := b.now()
+	if v, ok := b.remembered.GetIfPresent(key); ok && now.Before(v.until) {
+		b.prolong(key, v, now)
 		return true, nil
 	}
 	leave, err := b.waiters.enter(from)
@@ -278,15 +344,18 @@ func (b *Basic) verify(u *users, from netip.Addr, user, password string) (bool, 
 	}
 	defer leave()
 	result, err, _ := b.checks.Do(string(key[:]), func() (any, error) {
-		waiting, cancel := context.WithTimeout(context.Background(), maxWait)
+		waiting, cancel := context.WithTimeout(context.Background(), b.longestWait())
 		defer cancel()
 		if err := b.semaphore.enter(waiting, from); err != nil {
 			return false, err
 		}
 		defer b.semaphore.leave()
+		start := time.Now()
 		ok := a.MatchesPassword(password) && known
+		b.noteTime((7*time.Duration(b.took.Load()) + time.Since(start)) / 8)
 		if ok {
-			b.remembered.Set(key, b.now().Add(b.remember))
+			now := b.now()
+			b.remembered.Set(key, verification{now.Add(b.remember), now.Add(maxProlonged * b.remember)})
 		}
 		return ok, nil
 	})
@@ -294,6 +363,18 @@ func (b *Basic) verify(u *users, from netip.Addr, user, password string) (bool, 
 		return false, err
 	}
 	return result.(bool), nil
+}
+
+// prolong lets credentials that are used be remembered for longer. Not each use need
+// be written down.
+func (b *Basic) prolong(key digest, v verification, now time.Time) {
+	until := now.Add(b.remember)
+	if until.After(v.last) {
+		until = v.last
+	}
+	if until.Sub(v.until) > b.remember/10 {
+		b.remembered.Set(key, verification{until, v.last})
+	}
 }
 
 // Format keeps hashes and the key out of every %v, %+v and %#v.

@@ -262,7 +262,8 @@ func TestRemembered(t *testing.T) {
 		{"another user with the same password is", 0, "Carol Müller", password, true, 1},
 		{"an unknown user with it is", 0, "mallory", password, false, 1},
 		{"and is again", 0, "mallory", password, false, 1},
-		{"after the minute it is checked again, whatever was asked meanwhile", time.Second, "alice", password, true, 1},
+		{"use prolongs it", 59 * time.Second, "alice", password, true, 0},
+		{"a minute without use does not", time.Minute, "alice", password, true, 1},
 		{"and remembered again", 59 * time.Second, "alice", password, true, 0},
 	} {
 		now = now.Add(step.pass)
@@ -303,7 +304,7 @@ func TestRememberNothing(t *testing.T) {
 func TestRememberedIsBounded(t *testing.T) {
 	b := newTestBasic(t, usersFile, nil)
 	for i := range 3 * maxRemembered {
-		b.remembered.Set(b.secret.digest(fmt.Sprint(i)), time.Now())
+		b.remembered.Set(b.secret.digest(fmt.Sprint(i)), verification{until: time.Now()})
 	}
 	b.remembered.CleanUp()
 	if n := b.remembered.EstimatedSize(); n > maxRemembered {
@@ -504,8 +505,8 @@ func TestBusy(t *testing.T) {
 		for _, password := range []string{"1", "2"} {
 			waiting.Go(func() {
 				who, err := login(t, b, "alice", password)
-				if down := new(*authz.UnavailableError); who != "" || !errors.Is(err, ErrBusy) || !errors.As(err, down) || (*down).Source != "htpasswd" || time.Since(begin) != time.Second {
-					t.Errorf("one that waits: got %q, %v after %v, want ErrBusy after a second", who, err, time.Since(begin))
+				if down := new(*authz.UnavailableError); who != "" || !errors.Is(err, ErrBusy) || !errors.As(err, down) || (*down).Source != "htpasswd" || time.Since(begin) != b.longestWait() {
+					t.Errorf("one that waits: got %q, %v after %v, want ErrBusy when it cannot be done in time", who, err, time.Since(begin))
 				}
 			})
 		}
@@ -702,4 +703,109 @@ func BenchmarkBasicWarm(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// Use prolongs what is remembered, and not for ever.
+func TestUseProlongsWhatIsRememberedUpToABound(t *testing.T) {
+	now := time.Unix(1_000_000_000, 0)
+	b := newTestBasic(t, usersFile, &BasicOptions{Remember: time.Minute, Now: func() time.Time { return now }})
+	checks := countChecks(b)
+	for range 179 { // every 20 seconds
+		if _, err := login(t, b, "alice", password); err != nil || checks.Load() != 1 {
+			t.Fatalf("%v after %d checks, at %v", err, checks.Load(), now.Sub(time.Unix(1_000_000_000, 0)))
+		}
+		now = now.Add(20 * time.Second)
+	}
+	now = now.Add(20 * time.Second) // an hour
+	if _, err := login(t, b, "alice", password); err != nil || checks.Load() != 2 {
+		t.Errorf("after an hour: %v after %d checks, want 2", err, checks.Load())
+	}
+}
+
+// logins logs users in at once, where a check takes so long on two cores, and returns
+// how many were refused.
+func logins(t *testing.T, b *Basic, took time.Duration, users int) (busy int64) {
+	t.Helper()
+	replaceChecks(b, func(hash htpasswd.EncodedPasswd) check {
+		return func(password string) bool {
+			time.Sleep(took) // in the bubble's time
+			return true
+		}
+	})
+	b.running = 1
+	b.semaphore = newSemaphore(1, 0)
+	b.noteTime(took)
+	var refused atomic.Int64
+	var all sync.WaitGroup
+	begin := time.Now()
+	for i := range users {
+		all.Go(func() {
+			_, err := login(t, b, "alice", fmt.Sprint("password ", i)) // as long as a login of another
+			if errors.Is(err, ErrBusy) {
+				refused.Add(1)
+			} else if time.Since(begin) > time.Duration(b.patience.Load()) {
+				t.Errorf("done after %v: nginx waits no longer", time.Since(begin))
+			}
+		})
+	}
+	all.Wait()
+	return refused.Load()
+}
+
+// How many may log in at once follows from what a check costs and how long nginx waits.
+func TestFirstLoginsAtOnce(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		took   time.Duration
+		logins int
+		alone  bool // passwords are all that is checked
+		busy   int64
+	}{
+		{"twelve at cost 12", 250 * time.Millisecond, 12, true, 0},
+		{"as many as can be", 250 * time.Millisecond, 30, true, 0},
+		{"too many", 250 * time.Millisecond, 40, true, 10},
+		{"beside an application", 250 * time.Millisecond, 6, false, 0},
+		{"too many beside an application", 250 * time.Millisecond, 12, false, 6},
+		{"at cost 14", time.Second, 7, true, 0},
+		{"cheap ones", 2 * time.Millisecond, 200, false, 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				source := must(NewBasicSource(usersFile, nil))(t)
+				sources := Sources{source}
+				if !row.alone {
+					sources = append(sources, must(NewHeaderSource(HeaderOptions{Header: "X-User"}))(t))
+				}
+				sources.Share(1024)
+				if err := sources.Load(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				b := source.Authenticator.(*Basic)
+				if n := logins(t, b, row.took, row.logins); n != row.busy {
+					t.Errorf("%d of %d were refused, want %d", n, row.logins, row.busy)
+				}
+			})
+		})
+	}
+}
+
+// Where a check takes longer than was measured, fewer may wait.
+func TestChecksAreTimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTestBasic(t, usersFile, nil)
+		b.setPatience(LongPatience)
+		_ = logins(t, b, time.Millisecond, 1) // measured on an idle machine
+		before := b.semaphore.room
+		replaceChecks(b, func(htpasswd.EncodedPasswd) check {
+			return func(string) bool { time.Sleep(time.Second); return true } // in the bubble's time
+		})
+		for i := range 20 {
+			if _, err := login(t, b, "alice", fmt.Sprint("other ", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if b.semaphore.room >= before || b.semaphore.room > 8 {
+			t.Errorf("%d may wait, %d before", b.semaphore.room, before)
+		}
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"securefiles/authz"
 )
@@ -69,6 +70,9 @@ type Source struct {
 	// none waits.
 	waiting int
 	resize  func(waiting int)
+	// setPatience tells a source that can make use of it how long the web server
+	// waits; nil of others.
+	setPatience func(time.Duration)
 }
 
 // A RequestHeader is a header that the web server sends to the service,
@@ -192,7 +196,24 @@ func (s Sources) Chain() Chain {
 	return c
 }
 
-// Share has at most three quarters of the requests that the service answers at a time
+// Patience is how long the web server waits for an answer, and LongPatience how long
+// where passwords are all that is checked: a check takes a core for hundreds of
+// milliseconds, and many may come at once. Others get no longer time by it: what is
+// asked of others answers soon, or is away.
+const (
+	Patience     = 2 * time.Second
+	LongPatience = 8 * time.Second
+)
+
+// Patience returns how long the web server is to wait for an answer.
+func (s Sources) Patience() time.Duration {
+	if len(s) > 0 && !slices.ContainsFunc(s, func(source *Source) bool { return source.setPatience == nil }) {
+		return LongPatience
+	}
+	return Patience
+}
+
+// Share tells the sources how long the web server waits, and has at most three quarters of the requests that the service answers at a time
 // wait for the sources, all together: while what they ask is slow, the others are
 // answered. Where they would take more, each gets its part.
 func (s Sources) Share(places int) {
@@ -201,6 +222,9 @@ func (s Sources) Share(places int) {
 		total += source.waiting
 	}
 	for _, source := range s {
+		if source.setPatience != nil {
+			source.setPatience(s.Patience())
+		}
 		if most := places * 3 / 4; total > most && source.resize != nil {
 			source.resize(max(1, source.waiting*most/total))
 		}

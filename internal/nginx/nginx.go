@@ -23,7 +23,10 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+	"time"
 )
+
+const defaultWait = 2 * time.Second
 
 // Config is what the printed configuration depends on.
 type Config struct {
@@ -35,7 +38,9 @@ type Config struct {
 	// includes from a file that the operator writes. Proof says that the service
 	// proves its answers, by a secret in a file that [WriteProof] prints.
 	ProxySecret, Proof bool
-	Downloads          []Download
+	// Wait is how long nginx waits for an answer of the service; zero means 2 s.
+	Wait      time.Duration
+	Downloads []Download
 	// Identity are the headers that carry a caller nginx has verified.
 	Identity []Header
 	// DeliveryLog is the absolute path of the log of what was delivered, which each
@@ -217,6 +222,7 @@ func (v view) Refusing(status int) any {
 
 func newView(c Config) view {
 	v := view{Config: c}
+	v.Wait = cmp.Or(c.Wait, defaultWait)
 	for _, d := range c.Downloads {
 		d.Root = strings.TrimSuffix(d.Root, "/")
 		v.Downloads = append(v.Downloads, downloadView{d})
