@@ -173,7 +173,7 @@ func source(id config.Identity, earlier identity.Sources, log *slog.Logger) (mad
 			Issuer: j.Issuer, URL: j.JWKSURL, File: j.JWKSFile, InsecureHTTP: j.InsecureHTTP, Algorithms: j.Algorithms,
 			Refresh: time.Duration(j.Refresh), Timeout: time.Duration(j.Timeout),
 		}, identity.JWTOptions{
-			Audiences: j.Audience, Cookie: j.Cookie, SubjectClaim: j.SubjectClaim, GroupsClaim: j.GroupsClaim, GroupsOptional: groupsOptional,
+			Audiences: j.Audience, Cookie: j.Cookie, Header: j.Header, SubjectClaim: j.SubjectClaim, GroupsClaim: j.GroupsClaim, GroupsOptional: groupsOptional,
 			Leeway: time.Duration(j.Leeway),
 		})
 		return made, "jwt", err

@@ -420,6 +420,12 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 
 		// Tokens.
 		{"keys by the issuer", jwt(""), ""},
+		{"a token in a header of its own", jwt("header: Cf-Access-Jwt-Assertion"), ""},
+		{"a token in oauth2-proxy's header", jwt("header: X-Forwarded-Access-Token"), ""},
+		{"a token in a header and a cookie", jwt("header: X-Access-Token, cookie: token"), "identity[0].jwt.header: a token is in a cookie or in a header"},
+		{"a token in a header that is no name", jwt("header: X_Token"), `identity[0].jwt.header: "X_Token" is not a header name`},
+		{"a token in a header of another meaning", jwt("header: Authorization"), `identity[0].jwt.header: "Authorization" has another meaning: use one of its own, such as X-Access-Token; leave it out for Authorization: Bearer`},
+		{"a token in a header of nginx's", jwt("header: X-Original-URI"), `identity[0].jwt.header: "X-Original-URI" has another meaning`},
 		{"keys of this host by http", jwt("jwks_url: 'http://127.0.0.1:8080/keys'"), ""},
 		{"keys by http, insecurely", jwt("jwks_url: 'http://id.example.org/keys', insecure_http: true"), ""},
 		{"an issuer by http", "identity:\n  - jwt: {issuer: 'http://id.example.org', audience: [a]}", `identity[0].jwt.issuer: "http://id.example.org": whoever is between`},
@@ -1061,6 +1067,9 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"identity[].jwt.audience", jwt(""), strings.Replace(jwt(""), "[files]", "[others]", 1), bearer(`{}`), [2]string{"204", "401 credentials"}},
 		{"identity[].jwt.algorithms", jwt(""), jwt(", algorithms: [ES256]"), bearer(`{}`), [2]string{"204", "error"}},
 		{"identity[].jwt.cookie", jwt(""), jwt(", cookie: token"), func(k *keyTest) string { return k.start().ask("/downloads/a/f", "Cookie: token="+k.token(`{}`)) }, [2]string{"401 anonymous", "204"}},
+		{"identity[].jwt.header", jwt(""), jwt(", header: Cf-Access-Jwt-Assertion"), func(k *keyTest) string {
+			return k.start().ask("/downloads/a/f", "Cf-Access-Jwt-Assertion: "+k.token(`{}`))
+		}, [2]string{"401 anonymous", "204"}},
 		{"identity[].jwt.subject_claim", jwt(""), jwt(", subject_claim: name"), bearer(`{"name": "zoe"}`), [2]string{"User=alice", "User=zoe"}},
 		{"identity[].jwt.groups_claim", jwt(""), jwt(", groups_claim: teams"), func(k *keyTest) string {
 			return k.start().ask("/downloads/staff/f", "Authorization: Bearer "+k.token(`{"sub": "zoe", "teams": ["staff"]}`))

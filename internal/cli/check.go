@@ -144,6 +144,9 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 			return nil, err
 		}
 		for _, note := range notes {
+			if note.File == "" {
+				note.File = p.Config.File
+			}
 			if note.Rule == "" {
 				fmt.Fprintf(env.Stderr, "%s: %s\n", note.File, note.Message)
 			} else {

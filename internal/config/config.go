@@ -190,6 +190,8 @@ type JWT struct {
 	Algorithms []string `yaml:"algorithms"`
 	// Cookie holds the token; empty means the Authorization header.
 	Cookie string `yaml:"cookie"`
+	// Header holds the token and nothing else.
+	Header string `yaml:"header"`
 	// SubjectClaim and GroupsClaim are paths (`realm_access.roles`).
 	SubjectClaim string   `yaml:"subject_claim"`
 	GroupsClaim  string   `yaml:"groups_claim"`

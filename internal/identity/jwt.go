@@ -39,8 +39,11 @@ type JWTOptions struct {
 	// Audiences are what `aud` may name; one of them must be there.
 	Audiences []string
 	// Cookie is the cookie that holds the token. Empty means the
-	// Authorization header (RFC 6750). Only one of the two is looked at.
+	// Authorization header (RFC 6750). Only one place is looked at.
 	Cookie string
+	// Header is the header that holds the token and nothing else, as gateways send
+	// it: Cf-Access-Jwt-Assertion. Beside a Cookie it must be empty.
+	Header string
 	// SubjectClaim is the claim with the subject; empty means `sub`. A claim
 	// in an object is reached by dots, `realm_access.roles`; a claim of the
 	// whole name goes first. Where it is `email`, `email_verified` must be
@@ -100,6 +103,13 @@ func (o *JWTOptions) problems() (p problems) {
 	if err := ValidCookieName(o.Cookie); o.Cookie != "" && err != nil {
 		p.add("cookie", "%q %v", o.Cookie, err)
 	}
+	switch err := validHeaderName(o.Header); {
+	case o.Header == "" || strings.EqualFold(o.Header, "X-Forwarded-Access-Token"):
+	case o.Cookie != "":
+		p.add("header", "a token is in a cookie or in a header: leave one of the two out")
+	case err != nil:
+		p.add("header", "%q %v", o.Header, strings.Replace(err.Error(), "X-Remote-User", "X-Access-Token; leave it out for Authorization: Bearer", 1))
+	}
 	return p
 }
 
@@ -113,7 +123,8 @@ func NewJWT(keys *Keys, opts JWTOptions) (*JWT, error) {
 		return nil, err
 	}
 	j := &JWT{keys: keys, opts: opts, secret: newSecret()}
-	if opts.Cookie == "" {
+	j.opts.Header = http.CanonicalHeaderKey(opts.Header)
+	if opts.Cookie == "" && opts.Header == "" {
 		j.challenge = `Bearer realm="` + defaultRealm + `"`
 	}
 	if opts.SubjectClaim == "" {
@@ -149,6 +160,13 @@ func NewJWTSource(earlier Sources, issuer KeysOptions, opts JWTOptions) (*Source
 	if opts.Cookie != "" {
 		s.Place, s.Reads = "cookie "+opts.Cookie+", issuer "+issuer.Issuer, []string{"Cookie: " + opts.Cookie}
 	}
+	if opts.Header != "" {
+		s.Place, s.Reads = opts.Header+", issuer "+issuer.Issuer, []string{http.CanonicalHeaderKey(opts.Header)}
+		s.Headers = []RequestHeader{{Name: opts.Header, FromClient: true, option: "header"}}
+		s.Notes = func() ([]Note, error) {
+			return []Note{{Message: "tokens in " + opts.Header + " are believed whoever brings them: the gateway that makes them must be the only way to nginx, or a token that it has given out goes on past its logout and its rules"}}, nil
+		}
+	}
 	if i := slices.IndexFunc(earlier, func(e *Source) bool { return e.keys != nil && e.keys.SameSource(keys) }); i >= 0 {
 		s.keys = earlier[i].keys
 	} else {
@@ -170,7 +188,7 @@ func NewJWTSource(earlier Sources, issuer KeysOptions, opts JWTOptions) (*Source
 }
 
 // Challenge returns the WWW-Authenticate value that asks for a token, or "" if
-// the token is expected in a cookie.
+// the token is expected in a cookie or a header of its own.
 func (j *JWT) Challenge() string { return j.challenge }
 
 // Format keeps what is remembered out of every %v, %+v and %#v.
@@ -238,6 +256,13 @@ func (j *JWT) invalid() string {
 func (j *JWT) token(h http.Header) (string, error) {
 	if j.opts.Cookie != "" {
 		token, err := onlyCookie(h, j.opts.Cookie)
+		if err == nil && token == "" {
+			err = authz.ErrNoCredentials
+		}
+		return token, err
+	}
+	if j.opts.Header != "" {
+		token, err := onlyValue(h, j.opts.Header)
 		if err == nil && token == "" {
 			err = authz.ErrNoCredentials
 		}

@@ -220,6 +220,12 @@ func TestJWT(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
 				t.Errorf("in a cookie: %v, -want +got:\n%s", err, diff)
 			}
+			test.opts.Cookie, test.opts.Header = "", "Cf-Access-Jwt-Assertion"
+			j = newTestJWT(t, all, test.opts)
+			got, err = j.Authenticate(t.Context(), request(t, "cf-access-jwt-assertion: "+test.token, "Authorization: Bearer something.else.entirely"))
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Errorf("in a header of its own: %v, -want +got:\n%s", err, diff)
+			}
 		})
 	}
 }
@@ -238,6 +244,12 @@ func TestJWTFindsNothing(t *testing.T) {
 		{"an empty cookie", "token", "Cookie: token="},
 		{"a bearer token that is not looked at", "token", "Authorization: Bearer a.b.c"},
 	} {
+		if test.cookie == "" {
+			p, err := newTestJWT(t, keys, JWTOptions{Header: "X-Access-Token"}).Authenticate(t.Context(), request(t, test.line, "X-Access-Token: "))
+			if !errors.Is(err, authz.ErrNoCredentials) || p.Subject != "" {
+				t.Errorf("a header of its own, %s: got %v, %v", test.name, p, err)
+			}
+		}
 		p, err := newTestJWT(t, keys, JWTOptions{Cookie: test.cookie}).Authenticate(t.Context(), request(t, test.line))
 		if !errors.Is(err, authz.ErrNoCredentials) || p.Subject != "" {
 			t.Errorf("%s: got %v, %v", test.name, p, err)
@@ -491,5 +503,43 @@ func BenchmarkJWT(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// A token in a header of its own stands there alone and once, and nginx is told to pass
+// it on: the client's, but none that another source believes of nginx.
+func TestTokenInAHeaderOfItsOwn(t *testing.T) {
+	k := loaded(t, KeysOptions{}, public("p256"))
+	j := newTestJWT(t, k, JWTOptions{Header: "Cf-Access-Jwt-Assertion"})
+	good := token(t, "p256", jose.ES256, nil)
+	for _, test := range []struct {
+		name  string
+		lines []string
+		want  string
+	}{
+		{"twice", []string{"Cf-Access-Jwt-Assertion: " + good, "Cf-Access-Jwt-Assertion: " + good}, "Cf-Access-Jwt-Assertion came more than once"},
+		{"in another spelling beside it", []string{"Cf-Access-Jwt-Assertion: " + good, "Cf_Access_Jwt_Assertion: " + good}, "Cf-Access-Jwt-Assertion came more than once"},
+		{"with a scheme", []string{"Cf-Access-Jwt-Assertion: Bearer " + good}, "the token holds what is not base64url"},
+		{"two in one", []string{"Cf-Access-Jwt-Assertion: " + good + "," + good}, "the token holds what is not base64url"},
+		{"for others", []string{"Cf-Access-Jwt-Assertion: " + token(t, "p256", jose.ES256, map[string]any{"aud": "mail"})}, "the token is for another audience (aud)"},
+	} {
+		p, err := j.Authenticate(t.Context(), request(t, test.lines...))
+		wantRefused(t, p, err, authz.CredentialsError{Source: "jwt", Problem: test.want})
+	}
+	source := must(NewJWTSource(nil, KeysOptions{Issuer: testIssuer}, JWTOptions{Audiences: []string{"files"}, Header: "X-Token"}))(t)
+	if len(source.Headers) != 1 || source.Headers[0].Name != "X-Token" || !source.Headers[0].FromClient || source.Challenge != "" {
+		t.Errorf("the row is %+v", source)
+	}
+	notes, err := source.Notes()
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Message, "must be the only way to nginx") {
+		t.Errorf("notes %+v, %v", notes, err)
+	}
+	believing := must(NewHeaderSource(HeaderOptions{Header: "X-User", GroupsHeader: "x-token"}))(t)
+	if err := (Sources{source, believing}).Conflicts(); err == nil || !strings.Contains(err.Error(), "header: \"X-Token\" is what identity[1] believes of nginx") {
+		t.Errorf("a header that nginx is believed: %v", err)
+	}
+	again := must(NewJWTSource(nil, KeysOptions{Issuer: testIssuer}, JWTOptions{Audiences: []string{"mail"}, Header: "x-token"}))(t)
+	if err := (Sources{source, again}).Conflicts(); err == nil || !strings.Contains(err.Error(), "is never asked") {
+		t.Errorf("a header twice: %v", err)
 	}
 }

@@ -99,8 +99,9 @@ type State struct {
 	Of, Detail string
 }
 
-// A Note is something to tell of what is loaded.
+// A Note is something to tell of what is loaded, or of the source itself.
 type Note struct {
+	// File is where it is; empty means where the source is configured.
 	File string
 	// Rule is the rule of `securefiles check` that is broken; empty means that
 	// the note is there to be known.
