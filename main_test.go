@@ -427,6 +427,9 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a token in a header of another meaning", jwt("header: Authorization"), `identity[0].jwt.header: "Authorization" has another meaning: use one of its own, such as X-Access-Token; leave it out for Authorization: Bearer`},
 		{"a token in a header of nginx's", jwt("header: X-Original-URI"), `identity[0].jwt.header: "X-Original-URI" has another meaning`},
 		{"keys of this host by http", jwt("jwks_url: 'http://127.0.0.1:8080/keys'"), ""},
+		{"keys of this host by name", jwt("jwks_url: 'http://localhost:8080/keys'"), `identity[0].jwt.jwks_url: "http://localhost:8080/keys" can be two addresses`},
+		{"keys of an issuer on this host by name", "identity:\n  - jwt: {issuer: 'http://id.localhost', audience: [a], insecure_http: true}", `identity[0].jwt.issuer: "http://id.localhost" can be two addresses`},
+		{"an issuer on this host by name, whose keys are elsewhere", "identity:\n  - jwt: {issuer: 'http://localhost', jwks_file: k, audience: [a]}", ""},
 		{"keys by http, insecurely", jwt("jwks_url: 'http://id.example.org/keys', insecure_http: true"), ""},
 		{"an issuer by http", "identity:\n  - jwt: {issuer: 'http://id.example.org', audience: [a]}", `identity[0].jwt.issuer: "http://id.example.org": whoever is between`},
 		{"an issuer by http, insecurely", "identity:\n  - jwt: {issuer: 'http://id.example.org', audience: [a], insecure_http: true}", ""},
@@ -455,7 +458,10 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 
 		// Sessions.
 		{"an application of this host", asking("cookies: [sessionid]"), ""},
-		{"of this host by name", "identity:\n  - session: {url: 'http://localhost/', cookies: [a]}", ""},
+		{"of this host by name", "identity:\n  - session: {url: 'http://localhost/', cookies: [a]}", `identity[0].session.url: "localhost" can be two addresses, and whoever listens on the other is believed: write 127.0.0.1 or [::1]`},
+		{"of this host by name, insecurely", "identity:\n  - session: {url: 'http://LOCALHOST.:80/', insecure_http: true, cookies: [a]}", `identity[0].session.url: "LOCALHOST.:80" can be two addresses`},
+		{"of this host by name, behind a socket", "identity:\n  - session: {url: 'http://localhost/', socket: /app.sock, cookies: [a]}", ""},
+		{"of this host by name, with a certificate", "identity:\n  - session: {url: 'https://localhost/', cookies: [a]}", ""},
 		{"of this host by version 6", "identity:\n  - session: {url: 'http://[::1]/', cookies: [a]}", ""},
 		{"behind a socket", "identity:\n  - session: {url: 'http://app.example.org/', socket: /app.sock, cookies: [a]}", ""},
 		{"of another host by http, insecurely", "identity:\n  - session: {url: 'http://app.example.org/', insecure_http: true, cookies: [a]}", ""},

@@ -347,7 +347,11 @@ func (s *Session) setURL(p *problems, o SessionOptions) {
 	if o.Socket != "" && (!filepath.IsAbs(o.Socket) || len(o.Socket) > 107) {
 		p.add("socket", "%q: a unix socket needs an absolute path of at most 107 bytes", o.Socket)
 	}
-	if u.Scheme == "http" && o.Socket == "" && !isLoopback(u.Hostname()) && !o.InsecureHTTP {
+	switch {
+	case u.Scheme != "http" || o.Socket != "":
+	case isLocalName(u.Hostname()):
+		p.add("url", twoAddresses, u.Host)
+	case !isLoopback(u.Hostname()) && !o.InsecureHTTP:
 		p.add("url", "%q shows session cookies to the network between: use https, or set insecure_http: true", u.Host)
 	}
 	if o.CAFile != "" && u.Scheme != "https" {
