@@ -434,13 +434,13 @@ func TestLooseSetUpIsToldOf(t *testing.T) {
 			t.Errorf("not told: %s", warning)
 		}
 	}
-	s.replace("policy.csv", alicesPolicy+"p, carol, /merger/**, read, Allow\ng, editor, editor\n")
+	s.replace("policy.csv", alicesPolicy+"p, carol, /merger/**, read, Deny\ng, editor, editor\n")
 	s.eventually("the version is refused", func() bool { return s.metric("securefiles_policy_stale") == "1" })
 	if code, body := s.adminGet("/readyz"); code != http.StatusOK || !strings.Contains(body, "policy.csv:6: error:") || !strings.Contains(body, "[effect]") ||
-		strings.Contains(body, "Allow") || strings.Contains(body, "editor") {
+		strings.Contains(body, "Deny") || strings.Contains(body, "editor") {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
-	if !strings.Contains(s.log.String(), "Allow") {
+	if !strings.Contains(s.log.String(), "Deny") {
 		t.Error("the log does not say what is wrong")
 	}
 	_ = s.daemon.Process.Kill() // to start again with a secret

@@ -201,7 +201,7 @@ func TestPolicySwapsUnderLoad(t *testing.T) {
 	}
 
 	// A broken version changes no answer, and everybody is told.
-	broken := strings.Replace(a, "p, user7000, /u/7000/**, read, allow", "p, user7000, /u/7000/**, read, Allow", 1)
+	broken := strings.Replace(a, "p, user7000, /u/7000/**, read, allow", "p, user7000, /u/7000/**, read, Deny", 1)
 	s.replace("map/policy.csv", broken)
 	s.eventually("the broken version is refused", func() bool { return s.metric("securefiles_policy_stale") == "1" })
 	clients.goOn(s, 60)

@@ -51,7 +51,6 @@ nginx -p "$dir" -e logs/error.log -c "$dir/nginx.conf" -g 'daemon off;' 2>>"$dir
 pids+=($!)
 
 for ((deadline = SECONDS + 60; ; )); do # a busy machine takes its time
-  if [[ $EUID -eq 0 && -S $socket ]]; then chmod 666 "$socket"; fi # as root, nginx's workers run as another user
   if curl -fso /dev/null "http://127.0.0.1:$admin/readyz" && curl -so /dev/null "http://127.0.0.1:$web/"; then break; fi
   if ((SECONDS > deadline)); then
     echo "the demo did not start:" >&2
@@ -60,6 +59,8 @@ for ((deadline = SECONDS + 60; ; )); do # a busy machine takes its time
   fi
   sleep 0.1
 done
+
+if ((EUID == 0)); then chmod 666 "$socket"; fi # as root, nginx's workers run as another user
 
 url=http://127.0.0.1:$web/downloads
 cat <<END
