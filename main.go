@@ -25,6 +25,7 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	_ "time/tzdata" // a machine may have none
 
 	"github.com/go-chi/chi/v5"
 
@@ -79,10 +80,23 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 		AllowShrink: c.Policy.AllowShrink, RoleDepth: c.Policy.RoleDepth, RequireDomain: len(c.Downloads) > 1,
 		DecisionTimeout: time.Duration(c.Policy.DecisionTimeout),
 	}
+	if p.Policy.Options.Zone, err = zone(c.Policy.Timezone); err != nil {
+		problems = append(problems, c.At("policy.timezone", err.Error()))
+	}
 	if p.Token, err = secret.New("admin token", c.AdminTokenFile, config.AdminTokenVariable, lookup); err != nil {
 		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
 	}
 	return p, errors.Join(problems...)
+}
+
+// zone finds a time zone by its name. That of the machine is none: the same policy
+// would say something else on another one.
+func zone(name string) (*time.Location, error) {
+	found, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
+		return nil, fmt.Errorf("%q is no time zone: write a name of the IANA database, such as Europe/Berlin, or UTC", name)
+	}
+	return found, nil
 }
 
 func downloads(list []config.Download) (*authz.Downloads, error) {

@@ -339,6 +339,13 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"roles in more", "policy: {role_depth: 101}", "policy.role_depth: 101 is out of range: 1 to 100 roles"},
 		{"roles in fewer", "policy: {role_depth: -1}", "policy.role_depth: -1 is out of range"},
 
+		{"the days of a place", "policy: {timezone: America/Argentina/Buenos_Aires}", ""},
+		{"the days of everywhere", "policy: {timezone: UTC}", ""},
+		{"the days of nowhere", "policy: {timezone: Europe/Berlim}", `policy.timezone: "Europe/Berlim" is no time zone: write a name of the IANA database`},
+		{"the days of the machine", "policy: {timezone: Local}", `policy.timezone: "Local" is no time zone`},
+		{"days by an offset", "policy: {timezone: '+01:00'}", `policy.timezone: "+01:00" is no time zone`},
+		{"days of a file", "policy: {timezone: ../../etc/localtime}", `policy.timezone: "../../etc/localtime" is no time zone`},
+
 		// Downloads.
 		{"prefixes of every kind", "downloads:\n  - {name: a, url: /A-Z_0.9~/b/, internal: /x.y/..z/}", ""},
 		{"a name of 32", "downloads:\n  - {name: " + strings.Repeat("a", 32) + ", url: /a/, internal: /p/}", ""},
@@ -1026,6 +1033,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"policy.model", "", "policy: {model: exact.conf}", public, [2]string{"204", "401"}},
 		{"policy.file", "", "policy: {file: other.csv}", public, [2]string{"204", "401"}},
 		{"policy.allow_shrink", "policy: {file: empty.csv}", "policy: {file: empty.csv, allow_shrink: true}", public, [2]string{"policy-empty", "401"}},
+		{"policy.timezone", "", "policy: {timezone: Etc/GMT+12}", askFor("/downloads/zoned/f"), [2]string{"204", "401"}},
 		{"policy.role_depth", header, header + "\npolicy: {role_depth: 12}", askFor("/downloads/deep/f", "X-User: deep"), [2]string{"404", "204"}},
 		{"policy.decision_timeout", "policy: {model: names.conf, file: names.csv, decision_timeout: 1500ms}", "policy: {model: names.conf, file: names.csv, decision_timeout: 1ms}",
 			askFor("/downloads/a/b/c"), [2]string{"401", "503 unavailable"}},
@@ -1251,8 +1259,9 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 	}
 	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{2}, ed25519.SeedSize))
 	for name, text := range map[string]string{
-		"policy.csv": "p, @anyone, /public/**, read, allow\np, @authenticated, /a/**, read, allow\np, bob, /b/**, read, allow\np, @staff, /staff/**, read, allow\n" + deep,
-		"other.csv":  "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
+		"policy.csv": "p, @anyone, /public/**, read, allow\np, @authenticated, /a/**, read, allow\np, bob, /b/**, read, allow\np, @staff, /staff/**, read, allow\n" +
+			"p, @anyone, /zoned/**, read, allow, " + time.Now().UTC().Add(-time.Hour).Format(time.DateTime) + ", _\n" + deep,
+		"other.csv": "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
 		"exact.conf": strings.Replace(starterModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
 		"keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken,

@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Names and groups that the service itself gives out. Policies may use them;
@@ -116,6 +117,9 @@ type Query struct {
 	IP string
 	// Host is the host that the client asked.
 	Host string
+	// At is the moment that is asked about; the zero time is now, by the clock of
+	// whoever answers. A request of a client has none.
+	At time.Time
 }
 
 // Effect is what policy says. Its zero value denies.

@@ -78,7 +78,7 @@ func benchQueries(b testing.TB, s *policy.Store, hit bool) []authz.Query {
 	for tries := 0; len(queries) < 5000; tries++ {
 		q := authz.Query{Principal: authz.Principal{Subject: fmt.Sprintf("user%d", random.IntN(users))}, Action: authz.ActionRead}
 		var w table.Walk
-		e.Graphs["g"].Begin(&w, e.Symbols, e.Lookup(q.Principal.Subject), nil, table.Symbol(0))
+		e.Graphs["g"].Begin(&w, e.Symbols, e.Lookup(q.Principal.Subject), nil, table.Symbol(0), time.Time{})
 		names := w.All()
 		if len(names) == 0 {
 			continue

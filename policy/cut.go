@@ -9,6 +9,7 @@ import (
 
 	"securefiles/policy/internal/engine"
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/table"
 )
 
 // A trail is what a policy's text leaves behind for the next version: a sum of
@@ -23,6 +24,7 @@ type trail struct {
 	count uint32   // of all lines
 	line  []byte   // what there is of the one that has no end yet
 	torn  bool     // the last of them had none when the text ended
+	dated []uint64 // a bit for each line that says something: it may have a beginning or an end
 
 	file  fs.FileInfo // nil where it is none
 	model *model.Model
@@ -61,6 +63,11 @@ func (t *trail) end() bool {
 	if len(t.sums) == 0 {
 		t.first = bytes.Clone(line)
 	}
+	last := bytes.Trim(line[bytes.LastIndexByte(line, ',')+1:], ` "`)
+	if place := len(t.sums); t.model.HasPeriods() && table.IsTime(last) {
+		t.dated = append(t.dated, make([]uint64, place/64+1-len(t.dated))...)
+		t.dated[place/64] |= 1 << (place % 64)
+	}
 	_, _ = t.hash.Write(line)  // never fails
 	_ = t.hash.WriteByte('\n') // never fails
 	t.sums, t.lines = append(t.sums, t.hash.Sum64()), append(t.lines, t.count)
@@ -86,6 +93,13 @@ func (t *trail) cutOf(whole *trail) (left int, ok bool) {
 		}
 	}
 	return left, left < len(whole.sums)
+}
+
+// losesEnd reports whether the last line of this version is cut, of which the first
+// so many are those of another, and may have a beginning or an end there: what is left
+// of it could hold at any time.
+func (t *trail) losesEnd(whole *trail, left int) bool {
+	return left < len(t.sums) && left/64 < len(whole.dated) && whole.dated[left/64]>>(left%64)&1 == 1
 }
 
 // lineOf returns the number of the last of so many lines that say something, or

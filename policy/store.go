@@ -14,6 +14,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -64,6 +65,9 @@ type Options struct {
 	// DecisionTimeout is how long a decision may take: a longer one is given up
 	// and denies. 0 means DefaultDecisionTimeout.
 	DecisionTimeout time.Duration
+	// Zone is where the days and moments of lines that say no zone are; nil means
+	// UTC.
+	Zone *time.Location
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -147,6 +151,9 @@ func (s *Store) Decide(ctx context.Context, q authz.Query) (authz.Decision, erro
 // Version returns the version that is being served, for the packages beside
 // this one; nil in a Store that was never opened.
 func (s *Store) Version() *engine.Version { return s.current.Load() }
+
+// Zone is where days and moments are that say no zone.
+func (s *Store) Zone() *time.Location { return cmp.Or(s.opts.Zone, time.UTC) }
 
 // Status returns the state of the store.
 func (s *Store) Status() Status {
@@ -234,7 +241,7 @@ func (s *Store) version(ctx context.Context, text *Text, old *engine.Version, co
 	trail := newTrail(s.whole, text.File, m)
 	digest := sha256.New()
 	_, _ = fmt.Fprintf(digest, "%d:%s", len(text.Model), text.Model) // never fails
-	t, findings, err := table.Read(ctx, text.PolicyName, io.TeeReader(text.Policy, io.MultiWriter(digest, trail)), m)
+	t, findings, err := table.Read(ctx, text.PolicyName, io.TeeReader(text.Policy, io.MultiWriter(digest, trail)), m, s.opts.Zone)
 	if err != nil {
 		var refused *LoadError
 		if errors.As(err, &refused) {
@@ -258,6 +265,10 @@ func (s *Store) version(ctx context.Context, text *Text, old *engine.Version, co
 		if line := engine.LostDeny(s.trail.model, old.Table, behind); line > 0 {
 			return nil, nil, refuse(text.PolicyName, "policy-cut", "is the beginning of what is served, %d of %d lines: without line %d somebody would have more access; write the rest, or send SIGHUP if it is meant",
 				behind, s.trail.count, line)
+		}
+		if trail.losesEnd(s.whole, left) {
+			return nil, nil, refuse(text.PolicyName, "policy-cut", "is the beginning of what is served, cut in line %d, which has a beginning or an end: what is left of it may hold at any time; write the rest, or send SIGHUP if it is meant",
+				trail.count)
 		}
 		kept = lostRoles(old, behind)
 	}

@@ -42,7 +42,7 @@ func (a *Admin) explain(w http.ResponseWriter, r *http.Request) {
 		respond(w, http.StatusBadRequest, problem{"not a question: " + err.Error()})
 		return
 	}
-	query, err := q.Query(a.opts.Downloads)
+	query, err := q.Query(a.opts.Downloads, a.opts.Policy.Zone())
 	if err != nil {
 		respond(w, http.StatusBadRequest, problem{err.Error()})
 		return

@@ -166,7 +166,7 @@ func checkExample(t *testing.T, section, kind string, takeBack []shownFinding) [
 		modelText = string(b)
 	}
 	if changes, ok := shown["ini"]; ok {
-		b, err := os.ReadFile("policy/internal/model/default_model.conf")
+		b, err := os.ReadFile("policy/internal/world/testdata/model/undated.conf")
 		if err != nil {
 			t.Fatal(err)
 		}

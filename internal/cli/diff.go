@@ -34,6 +34,7 @@ type diffCommand struct {
 	Action   []string `placeholder:"ACTION" help:"Compare this action alone; repeatable (default: read, list and share)."`
 	IP       string   `name:"ip" placeholder:"ADDR" help:"The client's address, for models that ask for it."`
 	Host     string   `placeholder:"NAME" help:"The host asked, for models that ask for it."`
+	At       string   `placeholder:"TIME" help:"The moment that is compared, instead of now, as explain has it."`
 	JSON     bool     `name:"json" help:"Print as JSON."`
 }
 
@@ -62,6 +63,9 @@ func (cmd *diffCommand) Run(ctx context.Context, env Env, all *commands) error {
 	opts := &explain.DiffOptions{
 		IP: cmd.IP, Host: cmd.Host,
 		Progress: func(names, all int) { shown.show(float64(names) / float64(all)) },
+	}
+	if opts.At, err = explain.Moment(cmd.At, after.Policy.Store.Zone()); err != nil {
+		return err
 	}
 	for _, d := range slices.Concat(before.Downloads.All(), after.Downloads.All()) {
 		if !slices.Contains(opts.Domains, d.Name) {

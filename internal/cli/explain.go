@@ -44,7 +44,7 @@ func (cmd *explainCommand) Run(ctx context.Context, env Env, all *commands) erro
 	if err != nil {
 		return err
 	}
-	query, err := cmd.Query(downloads)
+	query, err := cmd.Query(downloads, store.Zone())
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"securefiles/authz"
 	"securefiles/internal/terminal"
@@ -22,6 +23,7 @@ type conditions struct {
 	Download string `placeholder:"NAME" help:"Which download, where there are several."`
 	IP       string `name:"ip" placeholder:"ADDR" help:"The client's address, for models that ask for it."`
 	Host     string `placeholder:"NAME" help:"The host asked, for models that ask for it."`
+	At       string `placeholder:"TIME" help:"The moment that is asked about, instead of now, as explain has it."`
 	JSON     bool   `name:"json" help:"Print as JSON."`
 }
 
@@ -40,8 +42,8 @@ func (cmd *whoCommand) Run(ctx context.Context, env Env, all *commands) error {
 	if err != nil {
 		return err
 	}
-	ask := explain.Ask{Subject: authz.Anonymous, Path: cmd.Path, Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host}
-	query, err := ask.Query(downloads)
+	ask := explain.Ask{Subject: authz.Anonymous, Path: cmd.Path, Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host, At: cmd.At}
+	query, err := ask.Query(downloads, store.Zone())
 	if err != nil {
 		return err
 	}
@@ -187,7 +189,7 @@ func (cmd *whatCommand) Run(ctx context.Context, env Env, all *commands) error {
 	if err != nil {
 		return err
 	}
-	query, err := cmd.query(downloads)
+	query, err := cmd.query(downloads, store.Zone())
 	if err != nil {
 		return err
 	}
@@ -212,8 +214,8 @@ func (cmd *whatCommand) Run(ctx context.Context, env Env, all *commands) error {
 }
 
 // query builds what the service would ask, for no path yet.
-func (cmd *whatCommand) query(downloads *authz.Downloads) (authz.Query, error) {
-	ask := explain.Ask{Subject: cmd.Subject, Groups: cmd.Groups, Path: "/x", Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host}
+func (cmd *whatCommand) query(downloads *authz.Downloads, zone *time.Location) (authz.Query, error) {
+	ask := explain.Ask{Subject: cmd.Subject, Groups: cmd.Groups, Path: "/x", Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host, At: cmd.At}
 	name, group := strings.CutPrefix(cmd.Subject, "@")
 	if !group {
 		name, group = strings.CutPrefix(cmd.Subject, authz.RolePrefix)
@@ -224,7 +226,7 @@ func (cmd *whatCommand) query(downloads *authz.Downloads) (authz.Query, error) {
 	if cmd.Download == "" && len(downloads.All()) > 1 {
 		return authz.Query{}, errors.New("there are several downloads: say which with --download")
 	}
-	q, err := ask.Query(downloads)
+	q, err := ask.Query(downloads, zone)
 	if group {
 		q.Principal.Subject = cmd.Subject
 	}

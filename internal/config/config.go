@@ -128,6 +128,9 @@ type Policy struct {
 	// AllowShrink accepts a version that is empty or has lost over half of
 	// its lines.
 	AllowShrink bool `yaml:"allow_shrink"`
+	// Timezone is the IANA name of the zone in which the days of the policy are;
+	// empty means UTC.
+	Timezone string `yaml:"timezone"`
 	// RoleDepth is how many roles deep a chain is followed; Casbin's is 10.
 	RoleDepth int `yaml:"role_depth"`
 	// DecisionTimeout is how long a decision may take before it is given up.

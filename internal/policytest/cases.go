@@ -23,6 +23,9 @@ type Case struct {
 	Download string `yaml:"download"`
 	IP       string `yaml:"ip"`
 	Host     string `yaml:"host"`
+	// At is the moment that is asked about: a day, of which it is the first one, or
+	// a moment as policies have it; empty means now.
+	At string `yaml:"at"`
 	// Want is allow or deny.
 	Want string `yaml:"want"`
 	// DecidingLine, Role and Reason, where they are set, are what the answer

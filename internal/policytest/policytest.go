@@ -84,8 +84,8 @@ func (t *tester) run(ctx context.Context, c *Case) (*Result, error) {
 	}
 	begin := time.Now()
 	defer func() { r.took = time.Since(begin) }()
-	ask := explain.Ask{Subject: c.Subject, Groups: c.Groups, Path: c.Path, Action: action, Download: c.Download, IP: c.IP, Host: c.Host}
-	q, err := ask.Query(t.downloads)
+	ask := explain.Ask{Subject: c.Subject, Groups: c.Groups, Path: c.Path, Action: action, Download: c.Download, IP: c.IP, Host: c.Host, At: c.At}
+	q, err := ask.Query(t.downloads, t.store.Zone())
 	if errors.Is(err, authz.ErrPath) {
 		r.refused(c, err)
 		return r, nil

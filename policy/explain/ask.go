@@ -3,8 +3,10 @@ package explain
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"securefiles/authz"
+	"securefiles/policy/internal/table"
 )
 
 // An Ask is what a person asks of a policy: on the command line, in a body of POST
@@ -17,11 +19,12 @@ type Ask struct {
 	Download string   `placeholder:"NAME" help:"Which download; needed with a path below one where there are several." json:"download"`
 	IP       string   `name:"ip" placeholder:"ADDR" help:"The client's address, for models that ask for it." json:"ip"`
 	Host     string   `placeholder:"NAME" help:"The host asked, for models that ask for it." json:"host"`
+	At       string   `placeholder:"TIME" help:"The moment that is asked about, instead of now: 2026-12-31 (its first), '2026-12-31 18:00:00', 2026-12-31T18:00:00Z." json:"at"`
 }
 
-// Query is what the service would ask of the policy. Its error says what is wrong
-// with the question.
-func (q *Ask) Query(downloads *authz.Downloads) (authz.Query, error) {
+// Query is what the service would ask of the policy. The zone is where a moment is
+// that says none. Its error says what is wrong with the question.
+func (q *Ask) Query(downloads *authz.Downloads, zone *time.Location) (authz.Query, error) {
 	var asked authz.Question
 	var err error
 	if asked.Download, asked.Path, err = downloads.Ask(q.Download, q.Path); err != nil {
@@ -40,5 +43,20 @@ func (q *Ask) Query(downloads *authz.Downloads) (authz.Query, error) {
 		}
 	}
 	asked.Host = q.Host
-	return asked.Query(principal), nil
+	query := asked.Query(principal)
+	query.At, err = Moment(q.At, zone)
+	return query, err
+}
+
+// Moment reads a day, of which it returns the first moment, or a moment, as policies
+// have them; the empty text is the zero time.
+func Moment(text string, zone *time.Location) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	t, err := table.ParseMoment(text, zone)
+	if err != nil {
+		return t, fmt.Errorf("at: %w", err)
+	}
+	return t, nil
 }

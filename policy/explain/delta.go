@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"securefiles/authz"
 	"securefiles/policy/internal/model"
@@ -16,6 +17,7 @@ type delta struct {
 	sides   [2]*inquiry
 	numbers [2][]uint32 // by symbol
 	names   int         // how many numbers there are
+	at      time.Time   // the moment that is compared
 
 	// everything says that nothing is known to be the same.
 	everything bool
@@ -35,12 +37,13 @@ type delta struct {
 }
 
 // newDelta compares two policies. Names are those that may ask, on one side at
-// least.
-func newDelta(before, after *inquiry, names []string) *delta {
-	d := &delta{sides: [2]*inquiry{before, after}}
+// least; at the moment of a comparison. Where the days are of two zones, equal lines
+// may hold at other times.
+func newDelta(before, after *inquiry, names []string, at time.Time, zones bool) *delta {
+	d := &delta{sides: [2]*inquiry{before, after}, at: at}
 	d.number()
 	a, b := before.version.Engine, after.version.Engine
-	d.everything = !sameModel(a.Model, b.Model) || a.RoleDepth != b.RoleDepth || (a.Rows.Len() == 0) != (b.Rows.Len() == 0)
+	d.everything = !sameModel(a.Model, b.Model) || zones && a.Model.HasPeriods() || a.RoleDepth != b.RoleDepth || (a.Rows.Len() == 0) != (b.Rows.Len() == 0)
 	if d.everything {
 		for s := range d.sides {
 			d.pairs[s] = slices.Repeat([]int32{-1}, d.sides[s].version.Engine.Rows.Len())
@@ -237,11 +240,14 @@ func (d *delta) findEdges(names []string) {
 	}
 }
 
-// edgesThatDiffer returns the edges of a role definition that only one side has.
+// edgesThatDiffer returns the edges of a role definition that hold on one side only.
 func (d *delta) edgesThatDiffer(kind string) map[edge]bool {
 	var lists [2][]edge
 	for s, side := range d.sides {
 		for _, e := range side.version.Table.Edges[kind] {
+			if !side.version.Table.Holds(e, d.at) {
+				continue
+			}
 			lists[s] = append(lists[s], edge{d.numbers[s][e.Name], d.numbers[s][e.Role], d.numbers[s][e.Domain]})
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"securefiles/authz"
 	"securefiles/policy"
@@ -68,6 +69,8 @@ type DiffOptions struct {
 	Domains []string
 	// IP and Host are those of each request.
 	IP, Host string
+	// At is the moment that is compared; the zero time is now.
+	At time.Time
 	// Progress is told from time to time how many of all names have been
 	// looked at; nil is not.
 	Progress func(names, all int)
@@ -120,6 +123,15 @@ func compare(ctx context.Context, before, after *policy.Store, opts *DiffOptions
 		defer a.end()
 		d.sides[i] = newLanguages(a)
 	}
+	d.zones = before.Zone().String() != after.Zone().String()
+	if d.opts.At.IsZero() { // one for all, by the clock that serves
+		q := authz.Query{}
+		d.sides[1].version.Engine.FixMoment(&q)
+		d.opts.At = q.At
+	}
+	for _, side := range d.sides {
+		side.at = d.opts.At
+	}
 	if len(d.opts.Actions) == 0 {
 		d.opts.Actions = []string{authz.ActionRead}
 	}
@@ -144,6 +156,7 @@ func compare(ctx context.Context, before, after *policy.Store, opts *DiffOptions
 
 type differ struct {
 	*delta
+	zones  bool // the days of the two are of other zones
 	opts   DiffOptions
 	out    *Diff
 	sides  [2]*languages
@@ -180,7 +193,7 @@ type place struct {
 // compare looks at each name.
 func (d *differ) compare(ctx context.Context) error {
 	names := d.subjects()
-	d.delta = newDelta(d.sides[0].inquiry, d.sides[1].inquiry, names.names)
+	d.delta = newDelta(d.sides[0].inquiry, d.sides[1].inquiry, names.names, d.opts.At, d.zones)
 	d.out.Names = names.len()
 	if d.unpaired == 0 && d.touches == 0 && d.affected == nil && !d.everything {
 		return nil
@@ -322,7 +335,7 @@ func (d *differ) look(ctx context.Context, n subject) error {
 	changes := false
 	for _, action := range d.opts.Actions {
 		for _, domain := range d.opts.Domains {
-			q := authz.Query{Principal: n.principal, Action: action, Domain: domain, IP: d.opts.IP, Host: d.opts.Host}
+			q := authz.Query{Principal: n.principal, Action: action, Domain: domain, IP: d.opts.IP, Host: d.opts.Host, At: d.opts.At}
 			if !affected && len(d.matches(0, &q, d.changed[0])) == 0 && len(d.matches(1, &q, d.changed[1])) == 0 {
 				combinations = append(combinations, nil)
 				signature = append(signature, 0xff)
@@ -357,7 +370,7 @@ func (d *differ) look(ctx context.Context, n subject) error {
 	var places []place
 	for i, action := range d.opts.Actions {
 		for k, domain := range d.opts.Domains {
-			q := authz.Query{Principal: n.principal, Action: action, Domain: domain, IP: d.opts.IP, Host: d.opts.Host}
+			q := authz.Query{Principal: n.principal, Action: action, Domain: domain, IP: d.opts.IP, Host: d.opts.Host, At: d.opts.At}
 			told, err := d.try(ctx, n, &q, combinations[i*len(d.opts.Domains)+k])
 			if err != nil {
 				return err
@@ -825,7 +838,7 @@ func (x *rowIndex) reached(ev *engine.Evaluator) []int32 {
 			domain, _ := symbols.Lookup("")
 			if l.Domain == model.DomainRequest && x.side.version.Engine.Model.Roles[l.Function] == 3 {
 				value, _ := model.RequestValue(&ev.Query, x.side.version.Engine.Model.Request[l.DomainField])
-				domain = ev.Lookup(value)
+				domain = x.side.version.Engine.Graphs[l.Function].Domain(symbols, value)
 			}
 			walk := ev.Walk(l.Function, ev.Query.Principal.Subject, ev.Lookup(ev.Query.Principal.Subject), domain)
 			by := x.by[l.Policy]

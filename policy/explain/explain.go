@@ -85,6 +85,7 @@ func Decision(ctx context.Context, s *policy.Store, q authz.Query) (x *Explanati
 }
 
 func explain(ctx context.Context, v *engine.Version, q *authz.Query) (*Explanation, error) {
+	v.Engine.FixMoment(q)
 	d, decideErr := v.Decide(q)
 	x := &Explanation{
 		Subject: q.Principal.Subject, Groups: q.Principal.Groups, Object: q.Object, Action: q.Action,
@@ -293,6 +294,9 @@ func (w *explainer) line(row int) Line {
 func (w *explainer) explained(row int, alternative *model.Term) Line {
 	l := w.line(row)
 	for _, cl := range alternative.Clauses() {
+		if w.ev.IsAlways(cl, row) {
+			continue
+		}
 		l.Clauses = append(l.Clauses, Clause{Text: cl.Source, Holds: w.ev.Verdict(cl, row) == engine.Holds, Detail: w.ev.Detail(cl, row)})
 	}
 	return l
@@ -302,6 +306,9 @@ func (w *explainer) explained(row int, alternative *model.Term) Line {
 func (w *explainer) findEdges() {
 	for kind, list := range w.version.Table.Edges {
 		for _, edge := range list {
+			if !w.version.Table.Holds(edge, w.ev.Moment()) {
+				continue
+			}
 			key := engine.EdgeKey{Kind: kind, Name: edge.Name, Role: edge.Role, Domain: edge.Domain}
 			for _, step := range w.edges[key] {
 				step.Line = int(edge.Line)

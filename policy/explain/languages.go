@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"securefiles/policy/internal/model"
 	"securefiles/policy/internal/pattern"
@@ -49,6 +50,7 @@ type languages struct {
 	kept     map[int32]rowLanguages
 	rules    map[table.Symbol]*model.Part
 	holders  map[holdersOf]map[table.Symbol][]string
+	at       time.Time // the moment that is compared
 }
 
 // rowLanguages are those of a row. Blind says what is not known of it.
@@ -198,7 +200,7 @@ func (l *languages) names(a *model.Atom, row int32) ([]string, bool) {
 				continue
 			}
 			seen[edge.Name] = true
-			e.Graphs[at.kind].Begin(&walk, e.Symbols, edge.Name, nil, at.domain)
+			e.Graphs[at.kind].Begin(&walk, e.Symbols, edge.Name, nil, at.domain, l.at)
 			for _, reached := range walk.All() {
 				if reached != edge.Name {
 					holders[reached] = append(holders[reached], name)

@@ -61,6 +61,7 @@ func Who(ctx context.Context, s *policy.Store, q authz.Query) (*Holders, error) 
 	w := &Holders{Object: q.Object, Action: q.Action, Domain: q.Domain, Allowed: []Access{}, Denied: []Access{}}
 	w.NotExact = a.version.Engine.Model.NamesUnlisted()
 	w.Exact = w.NotExact == ""
+	a.version.Engine.FixMoment(&q)
 	for i, p := range a.principals() {
 		if i%64 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -124,6 +125,7 @@ func What(ctx context.Context, s *policy.Store, q authz.Query) (*Holdings, error
 	defer a.end()
 	e := a.version.Engine
 	asked := q.Principal.Subject
+	e.FixMoment(&q)
 	if q.Principal, err = a.asRole(q.Principal); err != nil {
 		return nil, err
 	}

@@ -48,6 +48,7 @@ type coverSearch struct {
 	sub, obj, dom int   // columns, or -1
 	ordered       bool  // the first row that matches decides
 	same          []int // columns that must be equal
+	period        bool  // rows have one
 	stars         []int // of those, where * covers everything
 
 	seed    maphash.Seed
@@ -95,7 +96,11 @@ func (s *coverSearch) columns() {
 	if asked[s.obj] > 1 {
 		s.obj = -1
 	}
+	s.period = s.shape.HasPeriod
 	for col := range s.model.Policy {
+		if s.period && (col == s.shape.Period.Begin || col == s.shape.Period.End) {
+			continue
+		}
 		if asked[col] > 0 && col != s.sub && col != s.obj {
 			s.same = append(s.same, col)
 		}
@@ -162,7 +167,7 @@ func (s *coverSearch) deniesEverything(row int) bool {
 	if s.model.Effect != model.AllowAndDeny || s.allows(row) || s.sub < 0 || s.obj < 0 || !s.shape.Role {
 		return false
 	}
-	if !s.roles.everybody(s.at(s.sub, row)) || !s.shape.Func.CoversEverything(s.text(s.obj, row)) {
+	if !s.held.everybody(s.at(s.sub, row)) || s.periodOf(row) != (table.Period{}) || !s.shape.Func.CoversEverything(s.text(s.obj, row)) {
 		return false
 	}
 	for _, col := range s.same {
@@ -211,7 +216,7 @@ func (s *coverSearch) enter(subject, domain table.Symbol) {
 	s.supers.clear()
 	s.supers.add(subject)
 	if s.sub >= 0 && s.shape.Role {
-		s.roles.addSupers(&s.supers, s.shape, subject, domain)
+		s.held.addSupers(&s.supers, s.shape, subject, domain)
 	}
 	s.budget -= len(s.supers.list)
 }
@@ -327,22 +332,31 @@ func (s *coverSearch) lintLevel(row int) {
 	}
 	deny := s.find(rest, func(other int) bool {
 		text := s.text(s.obj, other)
-		return !s.allows(other) && s.meets(row, other) && (s.shape.Func.Covers(text, rest) || strings.HasPrefix(text, dir+"/*/"))
+		return s.denies(row, other) && (s.shape.Func.Covers(text, rest) || strings.HasPrefix(text, dir+"/*/"))
 	})
 	if deny < 0 {
 		s.warn(s.table.Rows.Lines[row], s.obj+1, "pattern-level", "%s %q denies one part only: line %d allows %s", s.model.Policy[s.obj], finding.Shorten(s.text(s.obj, row)), s.table.Rows.Lines[allow], what)
 	}
 }
 
+// denies reports whether another row denies for as long as a row holds, and may be met
+// by the same requests.
+func (s *coverSearch) denies(row, other int) bool {
+	return !s.allows(other) && s.periodOf(other).Covers(s.periodOf(row)) && s.meets(row, other)
+}
+
 // meets reports whether some request might match two rows, as far as their paths do.
 func (s *coverSearch) meets(row, other int) bool {
+	if !s.periodOf(row).Meets(s.periodOf(other)) {
+		return false
+	}
 	for _, col := range s.same {
 		a, b := s.at(col, row), s.at(col, other)
 		if a != b && (!slices.Contains(s.stars, col) || s.text(col, row) != "*" && s.text(col, other) != "*") {
 			return false
 		}
 	}
-	return s.sub < 0 || s.supers.Has(s.at(s.sub, other)) || s.roles.everybody(s.at(s.sub, row))
+	return s.sub < 0 || s.supers.Has(s.at(s.sub, other)) || s.held.everybody(s.at(s.sub, row))
 }
 
 // lintDirectory looks at a row that denies one path, which looks like a directory,
@@ -362,7 +376,7 @@ func (s *coverSearch) lintDirectory(row int) {
 		return s.allows(other) && s.meets(row, other) && s.shape.Func.Covers(s.text(s.obj, other), rest)
 	})
 	deny := s.find(rest, func(other int) bool {
-		return !s.allows(other) && s.meets(row, other) && s.shape.Func.Covers(s.text(s.obj, other), rest)
+		return s.denies(row, other) && s.shape.Func.Covers(s.text(s.obj, other), rest)
 	})
 	if allow >= 0 && deny < 0 {
 		s.warn(s.table.Rows.Lines[row], s.obj+1, "pattern-level", "%s %q denies the directory itself, and line %d allows what is below it: write %s", s.model.Policy[s.obj], finding.Shorten(dir), s.table.Rows.Lines[allow], finding.Shorten(rest))
@@ -399,7 +413,7 @@ func (s *coverSearch) first(a, b int) bool {
 		if other := (coverNode{s.at(s.sub, a), s.at(s.dom, a), true}); other != s.other {
 			s.other = other
 			s.back.clear()
-			s.roles.addSupers(&s.back, s.shape, other.subject, other.domain)
+			s.held.addSupers(&s.back, s.shape, other.subject, other.domain)
 			s.budget -= 8 * len(s.back.list)
 		}
 		return !s.back.Has(s.entered) || !s.coversRest(b, a)
@@ -419,6 +433,9 @@ func (s *coverSearch) coversRest(a, b int) bool {
 		if s.at(col, a) != s.at(col, b) && (!slices.Contains(s.stars, col) || s.text(col, a) != "*") {
 			return false
 		}
+	}
+	if s.period && !s.periodOf(a).Covers(s.periodOf(b)) {
+		return false
 	}
 	return s.obj < 0 || s.at(s.obj, a) == s.at(s.obj, b) || s.shape.Func.Covers(s.text(s.obj, a), s.text(s.obj, b))
 }

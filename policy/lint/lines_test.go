@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"securefiles/authz"
 	"securefiles/policy"
@@ -43,6 +44,9 @@ func tryLines(t *testing.T, seed uint64, told map[string]int) {
 		model.Model = world.ModelFile(t, name)
 	}
 	lines := randomLines(random, name)
+	if name == "default" && random.IntN(2) == 0 {
+		giveDates(random, lines)
+	}
 	world.Write(t, model.Policy, strings.Join(lines, "\n"))
 	opts := &Options{Options: policy.Options{AllowShrink: true, RoleDepth: 1 + random.IntN(5)}}
 	var drop []int
@@ -161,6 +165,24 @@ func randomLines(random *rand.Rand, model string) []string {
 	return lines
 }
 
+// giveDates gives some lines a beginning and an end.
+func giveDates(random *rand.Rand, lines []string) {
+	for i, line := range lines {
+		if line != "" && random.IntN(2) == 0 {
+			lines[i] += []string{", _, 2100-06-30", ", 2100-03-01, 2100-09-30", ", 2100-07-01, _", ", _, 2100-12-31", ", _, _"}[random.IntN(5)]
+		}
+	}
+}
+
+// moments are one before each date of giveDates, and one behind all.
+func moments() []time.Time {
+	var all []time.Time
+	for _, month := range []time.Month{1, 4, 7, 10, 13} {
+		all = append(all, time.Date(2100, month, 2, 0, 0, 0, 0, time.UTC))
+	}
+	return all
+}
+
 // decisions renders what a policy decides on every request of a small world.
 func decisions(t *testing.T, model policy.Files, opts *Options, lines []string) string {
 	t.Helper()
@@ -182,8 +204,15 @@ func decisions(t *testing.T, model policy.Files, opts *Options, lines []string) 
 		for _, object := range []string{"/a", "/b", "/a/b", "/a/c", "/b/b", "/a/b/c", "/a/b/c/d", "/c/c/c", "/ab"} {
 			for _, action := range []string{"read", "list"} {
 				for _, domain := range domains {
-					d, err := s.Decide(t.Context(), authz.Query{Principal: p, Object: object, Action: action, Domain: domain})
-					fmt.Fprintf(&b, "%s %v %s %s %s: %v %v\n", p.Subject, p.Groups, object, action, domain, d.Effect, err)
+					q := authz.Query{Principal: p, Object: object, Action: action, Domain: domain}
+					at := []time.Time{{}}
+					if strings.Contains(strings.Join(lines, "\n"), ", 2100-") {
+						at = moments()
+					}
+					for _, q.At = range at {
+						d, err := s.Decide(t.Context(), q)
+						fmt.Fprintf(&b, "%s %v %s %s %s %s: %v %v\n", p.Subject, p.Groups, object, action, domain, q.At, d.Effect, err)
+					}
 				}
 			}
 		}

@@ -338,6 +338,7 @@ type linter struct {
 	check *checker
 	shape *model.Outline
 	roles *graph
+	held  *graph                      // of the roles that are had at any time
 	names []bool                      // by symbol: it is a subject, a group or a role
 	kept  map[table.Symbol]bool       // roles whose last line is not to be removed
 	found map[string][]policy.Finding // by rule
@@ -371,8 +372,9 @@ func newLinter(ctx context.Context, m *model.Model, t *table.Table, c *checker) 
 // run runs every check. Each is a few passes over the policy.
 func (l *linter) run() {
 	l.roles = newGraph(l.table.Symbols, l.table.Edges["g"], l.depth())
+	l.held = l.lasting()
 	checks := []func(){
-		l.lintPatterns, l.lintVariables, l.lintOpen, l.lintActions, l.lintDomains, l.lintSubjects, l.lintExpressions, l.lintFree, l.lintNames, l.lintCharacters, l.lintPaths, l.lintRoles, l.lintGrants, l.lintUsers, l.lintSuperusers, l.lintUnmet, l.lintCover, l.lintSizes, l.lintSpeed,
+		l.lintPatterns, l.lintVariables, l.lintOpen, l.lintActions, l.lintDomains, l.lintSubjects, l.lintExpressions, l.lintFree, l.lintNames, l.lintCharacters, l.lintPaths, l.lintRoles, l.lintGrants, l.lintUsers, l.lintSuperusers, l.lintUnmet, l.lintCover, l.lintEnds, l.lintSizes, l.lintSpeed,
 	}
 	for i, check := range checks {
 		if l.ctx.Err() != nil {

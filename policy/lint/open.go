@@ -174,6 +174,9 @@ func (p *probe) way(literals []model.Literal) *way {
 		w.literals = append(w.literals, lit)
 		cols := slices.DeleteFunc(slices.Clone(one.Columns), func(col int) bool { return p.model.Policy[col] == "eft" })
 		w.asksLine = w.asksLine || len(cols) > 0 || one.Evaluates
+		if one.Kind == model.Period {
+			continue // it tells no lines apart
+		}
 		who, what := one.Asks("sub") || one.Asks("ip"), one.Asks("obj") || one.Asks("dom")
 		if len(one.Columns) == 0 && !one.Evaluates && (who || what) && p.always(lit) {
 			continue

@@ -44,6 +44,7 @@ type graph struct {
 	height []int32   // by node: at least as many roles as are reached one after another
 	safe   bool      // no chain is longer than is followed
 	known  map[closureKey][]table.Symbol
+	all    *graph // the graph that this one is a part of, or itself
 }
 
 type closureKey struct {
@@ -52,7 +53,8 @@ type closureKey struct {
 }
 
 func newGraph(syms *table.Symbols, edges []table.Edge, depth int) *graph {
-	g := &graph{Graph: table.NewGraph(edges, depth), syms: syms, edges: edges, ends: make([]int32, len(edges)), known: map[closureKey][]table.Symbol{}}
+	g := &graph{Graph: table.NewGraph(edges, nil, depth), syms: syms, edges: edges, ends: make([]int32, len(edges)), known: map[closureKey][]table.Symbol{}}
+	g.all = g
 	g.held = make([]bool, len(g.Nodes))
 	from := make([]int32, len(edges))
 	for i, e := range edges {
@@ -214,11 +216,11 @@ func (g *graph) addSupers(set *symbolSet, s *model.Outline, subject, domain tabl
 }
 
 // maybeAnonymous reports whether someone without credentials may have a subject
-// in a domain.
+// in a domain, at some time.
 func (g *graph) maybeAnonymous(subject, domain table.Symbol) bool {
 	name := g.syms.Text(subject)
 	return name == authz.GroupAnyone || name == authz.Anonymous ||
-		slices.Contains(g.closure(authz.GroupAnyone, domain), subject) || slices.Contains(g.closure(authz.Anonymous, domain), subject)
+		slices.Contains(g.all.closure(authz.GroupAnyone, domain), subject) || slices.Contains(g.all.closure(authz.Anonymous, domain), subject)
 }
 
 // lintRoles looks for cycles of roles, and for chains that are longer than is

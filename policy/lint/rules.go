@@ -58,6 +58,8 @@ func Rules() []Rule {
 		{"comma", w, "a line that Casbin would drop as a duplicate, because of its commas", "Write it without the commas, for instance with a pattern."},
 		{"effect", w, "an effect that is neither allow nor deny, or that the model ignores", "Write allow or deny, in lower case."},
 		{"priority", w, "a priority that is no whole number", "Write a whole number."},
+		{"date", e, "a beginning or an end that is no time, or comes in the wrong order", "Write a day, 2026-12-31, or a moment, 2026-12-31 18:00:00; _ where there is none; the beginning first."},
+		{"ended", w, "a line whose end is over", "Remove it; where it was the last that gives a role, remove the role's lines too."},
 		{"duplicate", w, "a line that stands there twice", "Remove one."},
 
 		// Who.
@@ -122,7 +124,7 @@ func Rules() []Rule {
 		{"model-duplicate", e, "something that stands there twice, of which the last would win", "Remove one."},
 		{"model-request", w, "a name in request_definition that no request has", "Use sub, obj, act, dom, ip, host."},
 		{"model-policy", e, "a name in policy_definition that means nothing", "Call the effect eft and the priority priority."},
-		{"model-roles", w, "a role definition that Casbin passes over, or that is not supported", "Define g = _, _, or g = _, _, _ with domains, and ask it in the matcher."},
+		{"model-roles", w, "a role definition that Casbin passes over, or that is not supported", "Define g = _, _, or g = _, _, _ with domains, with (_, _) behind it for dates, and ask it in the matcher."},
 		{"model-effect", w, "an effect that does not do what it seems to", "Use one of Casbin's five, to the letter, and give policy_definition an eft."},
 		{"model-matcher", e, "a matcher that fails or that means something else", "Mend the expression."},
 		{"model-literal", e, "a literal that Casbin would change", "Put the text into the policy."},

@@ -14,7 +14,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"slices"
-	"strings"
+	"time"
 
 	"securefiles/authz"
 	"securefiles/policy"
@@ -28,6 +28,7 @@ import (
 	"github.com/casbin/casbin/v2/persist"
 	"github.com/casbin/casbin/v2/rbac"
 	defaultrolemanager "github.com/casbin/casbin/v2/rbac/default-role-manager"
+	"github.com/casbin/casbin/v2/util"
 )
 
 // A Shadow decides as its store does, and has a share of the decisions made
@@ -92,6 +93,7 @@ func New(s *policy.Store, share float64) (*Shadow, error) {
 // Decide is the store's.
 func (s *Shadow) Decide(ctx context.Context, q authz.Query) (authz.Decision, error) {
 	version := s.store.Version()
+	version.FixMoment(&q)
 	d, err := version.DecideWithin(ctx, &q)
 	if late := new(*policy.LateError); errors.As(err, late) || ctx.Err() != nil {
 		return d, err // there is no decision to compare
@@ -114,9 +116,9 @@ func (s *Shadow) Run(ctx context.Context, report func(Comparison, error)) error 
 		case <-ctx.Done():
 			return nil
 		case task := <-s.tasks:
-			if enforcer == nil || enforcer.version != task.version {
+			if enforcer == nil || enforcer.version != task.version || !enforcer.steady.Holds(task.query.At) {
 				enforcer = nil // before the next one needs its memory
-				next, err := newStock(task.version)
+				next, err := newStock(task.version, task.query.At)
 				if err != nil {
 					report(Comparison{Query: task.query}, fmt.Errorf("load the policy into stock Casbin: %w", err))
 					continue
@@ -150,6 +152,7 @@ func (e *stock) compare(task task) Comparison {
 // A stock is stock Casbin over the policy of a snapshot.
 type stock struct {
 	version  *engine.Version
+	steady   table.Period // while the same lines hold
 	enforcer *casbin.Enforcer
 	roles    []*stockRoles
 	query    *authz.Query // that is being decided
@@ -181,8 +184,10 @@ func (e *stock) tellNames() {
 	}
 }
 
-func newStock(version *engine.Version) (*stock, error) {
-	m, err := casbinmodel.NewModelFromString(pathFunction.ReplaceAllString(version.Engine.Model.Text, "${1}OfNames("))
+// newStock gives stock Casbin what holds at a moment. Its own conditions are asked of
+// the first role alone, and of none after a load, until somebody registers them again.
+func newStock(version *engine.Version, at time.Time) (*stock, error) {
+	m, err := version.Engine.Model.Stock(pathFunction.ReplaceAllString(version.Engine.Model.Text, "${1}OfNames("))
 	if err != nil {
 		return nil, err
 	}
@@ -190,17 +195,21 @@ func newStock(version *engine.Version) (*stock, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &stock{version: version, enforcer: e}
+	out := &stock{version: version, steady: version.Table.Periods.Steady(at), enforcer: e}
 	out.tellNames()
 	depth := version.Engine.RoleDepth
 	for name, fields := range version.Engine.Model.Roles {
 		var manager rbac.RoleManager = defaultrolemanager.NewRoleManagerImpl(depth)
 		if fields == 3 {
 			manager = defaultrolemanager.NewRoleManager(depth)
+			if version.Engine.Model.DomainPatterns { // Casbin looks for keyMatch in the matcher, and in its own managers
+				manager.AddDomainMatchingFunc("keyMatch", util.KeyMatch)
+			}
 		}
 		e.SetNamedRoleManager(name, manager)
 	}
-	e.SetAdapter(adapter{version.Table})
+	e.AddFunction(model.TimeMatch, func(args ...any) (any, error) { return timeMatch(version.Table, at, args) })
+	e.SetAdapter(adapter{version.Table, at})
 	if err := e.LoadPolicy(); err != nil {
 		return nil, err
 	}
@@ -229,13 +238,28 @@ func (e *stock) decide(q *authz.Query) ComparedDecision {
 		d.Effect = authz.Allow
 	}
 	if len(line) > 0 {
-		fields := []string{"p"}
-		for _, f := range line {
-			fields = append(fields, table.QuoteField(f))
-		}
-		d.Line = strings.Join(fields, ", ")
+		d.Line = e.version.LineText(line)
 	}
 	return d
+}
+
+// timeMatch is Casbin's TimeMatch at a moment, in the zone of the policy.
+func timeMatch(t *table.Table, at time.Time, args []any) (any, error) {
+	var times [2]table.Symbol
+	for i, arg := range args {
+		text, ok := arg.(string)
+		if ok && i < len(times) {
+			times[i], ok = t.Symbols.Lookup(text)
+		}
+		if !ok || len(args) != len(times) {
+			return false, errors.New("timeMatch takes a beginning and an end of the policy")
+		}
+	}
+	p, ok := t.Periods.Of(times[0], times[1])
+	if !ok {
+		return false, errors.New("timeMatch is asked about what is no time of the policy")
+	}
+	return p.Holds(at), nil
 }
 
 // stockRoles are Casbin's own roles, to which the groups of a query are roles of
@@ -284,7 +308,10 @@ func (r *stockRoles) AddDomainLinkConditionFunc(string, string, string, rbac.Lin
 func (r *stockRoles) SetDomainLinkConditionFuncParams(string, string, string, ...string) {}
 
 // A adapter hands a loaded policy to Casbin.
-type adapter struct{ *table.Table }
+type adapter struct {
+	*table.Table
+	at time.Time
+}
 
 // LoadPolicy is persist.Adapter's.
 func (a adapter) LoadPolicy(m casbinmodel.Model) error {
@@ -299,6 +326,9 @@ func (a adapter) LoadPolicy(m casbinmodel.Model) error {
 	}
 	for name, edges := range a.Edges {
 		for _, l := range edges {
+			if !a.Holds(l, a.at) {
+				continue
+			}
 			line := []string{name, a.Symbols.Text(l.Name), a.Symbols.Text(l.Role)}
 			if m["g"][name] != nil && len(m["g"][name].Tokens) == 3 {
 				line = append(line, a.Symbols.Text(l.Domain))

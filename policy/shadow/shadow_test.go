@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 // again makes a decision again, as Run does.
 func again(t testing.TB, version *engine.Version, q authz.Query, d authz.Decision) Comparison {
 	t.Helper()
-	stock, err := newStock(version)
+	stock, err := newStock(version, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func TestShadowComparesTheDecidingLine(t *testing.T) {
 		world.Query("bob", "/shared/x", "@anyone", "@authenticated"), world.Query("bob", "/nowhere"), world.Query("project_member", "/project/plan.pdf"),
 	} {
 		d, err := version.Decide(&q)
-		stock, stockErr := newStock(version)
+		stock, stockErr := newStock(version, time.Now())
 		if stockErr != nil {
 			t.Fatal(stockErr)
 		}
@@ -93,13 +94,13 @@ func TestShadowComparesTheDecidingLine(t *testing.T) {
 func TestShadowIsStockCasbin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := world.DrawShape(t)
-		matcher := s.DrawMatcher(t)
+		matcher := s.WithPeriods(t, s.DrawMatcher(t))
 		store, policy := storetest.OpenDrawn(t, s.Model(matcher), s.DrawPolicy(t, matcher))
 		if store == nil {
 			return
 		}
 		version := store.Version()
-		enforcer, err := newStock(version)
+		enforcer, err := newStock(version, time.Now())
 		if err != nil {
 			t.Fatalf("%v\nmodel:\n%s\npolicy:\n%s", err, s.Model(matcher), policy)
 		}
@@ -112,7 +113,16 @@ func TestShadowIsStockCasbin(t *testing.T) {
 			if s.Effect == world.SubjectPriority {
 				q.Principal.Groups = nil
 			}
+			if !enforcer.steady.Holds(q.At) {
+				if enforcer, err = newStock(version, q.At); err != nil {
+					t.Fatal(err)
+				}
+			}
 			want, wantErr := stock.Decide(q)
+			if want.Line != "" {
+				fields := strings.Split(strings.TrimSuffix(want.Line, "\x00"), "\x00")
+				want.Line = strings.Join(version.Engine.Model.Written(fields), "\x00") + "\x00"
+			}
 			got := enforcer.decide(q)
 			if (got.Err != nil) != (wantErr != nil) {
 				t.Fatalf("%+v: %v, want %v", q, got.Err, wantErr)
@@ -133,6 +143,73 @@ func plain(line string) string {
 		return ""
 	}
 	return strings.Join(fields, "\x00") + "\x00"
+}
+
+// What has ended in the meantime has ended for stock Casbin too.
+func TestShadowOfLinesThatEnd(t *testing.T) {
+	var now atomic.Pointer[time.Time]
+	set := func(day int) {
+		at := time.Date(2026, 12, day, 12, 0, 0, 0, time.UTC)
+		now.Store(&at)
+	}
+	set(30)
+	s, _ := storetest.Open(t, "p, editor, /project/**, read, allow\np, bob, /own, read, allow, _, 2026-12-30\ng, bob, editor, _, 2026-12-30\n", &policy.Options{Now: func() time.Time { return *now.Load() }})
+	shadow, err := New(s, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	reports := make(chan Comparison)
+	go func() {
+		_ = shadow.Run(ctx, func(c Comparison, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			reports <- c
+		})
+	}()
+	for _, step := range []struct {
+		day  int
+		want authz.Effect
+	}{{30, authz.Allow}, {31, authz.Deny}, {29, authz.Allow}} {
+		set(step.day)
+		for _, path := range []string{"/project/plan", "/own"} {
+			d, err := shadow.Decide(ctx, world.Query("bob", path))
+			if err != nil || d.Effect != step.want {
+				t.Fatalf("%d %s: %v, %v", step.day, path, d, err)
+			}
+			if c := <-reports; !c.Same || c.Stocks.Effect != step.want {
+				t.Errorf("%d %s: ours %s, stock %s", step.day, path, c.Ours, c.Stocks)
+			}
+		}
+	}
+}
+
+// Stock Casbin is told that domains are patterns, and given no role that has ended.
+func TestShadowOfDomainsThatArePatterns(t *testing.T) {
+	s := storetest.OpenText(t, `[request_definition]
+r = sub, dom, obj, act
+[policy_definition]
+p = sub, dom, obj, act
+[role_definition]
+g = _, _, _, (_, _)
+[policy_effect]
+e = some(where (p.eft == allow))
+[matchers]
+m = g(r.sub, p.sub, r.dom) && keyMatch(r.dom, p.dom) && r.obj == p.obj && r.act == p.act
+`, "p, admin, ma*, /a, read\ng, alice, admin, ma*, _, 2026-12-31\n")
+	for day, want := range map[int]authz.Effect{31: authz.Allow, 32: authz.Deny} {
+		q := authz.Query{Principal: authz.Principal{Subject: "alice"}, Domain: "main", Object: "/a", Action: "read", At: time.Date(2026, 12, day, 12, 0, 0, 0, time.UTC)}
+		e, err := newStock(s.Version(), q.At)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := s.Version().Decide(&q)
+		if got := e.decide(&q); err != nil || d.Effect != want || got.Effect != want {
+			t.Errorf("%d: ours %s, stock %s %v, want %s", day, d.Effect, got.Effect, got.Err, want)
+		}
+	}
 }
 
 func TestShadowRunsBesideDecisions(t *testing.T) {

@@ -60,11 +60,11 @@ type target struct {
 func targets() []target {
 	return []target{
 		{"policy/internal/engine", regexp.MustCompile(`^(clauses|cut|version|bucket|limit)\.go$`), regexp.MustCompile(`\.(hashByte|finish|countPatterns)$`)},
-		{"policy/internal/table", regexp.MustCompile(`^(read|meaning)\.go$`), regexp.MustCompile(`\.(QuoteField|Graph\.(Longest|Sums|backwards)|hashSymbols)$`)},
+		{"policy/internal/table", regexp.MustCompile(`^(read|meaning)\.go$`), regexp.MustCompile(`\.(QuoteField|Graph\.(Longest|Sums|backwards)|hashSymbols|Period\.(Covers|Meets)|AtOrOn)$`)},
 		{"policy/internal/pattern", regexp.MustCompile(`^(problem|sample|size)\.go$`), regexp.MustCompile(
 			`\.(\w*[pP]roblems|lookAt|withoutNames|alternation|metacharacter|wildDot|anchored|openEnd|\w*[cC]overs\w*|isPlain|isNamePath|\w*[sS]ample\w*|braces|[lL]iteral|regexLiteral|unmatchable|badGlobSegment|steps|NeedsMemory|NewCache|compiled\.\w+)$`)},
 		{"policy/internal/model", regexp.MustCompile(`^(model|outline|path|roles|expression)\.go$`), regexp.MustCompile(
-			`\.(MayHoldForNothing|Spared|decidedBy|texts|source|DescribeConjunction|ParseSubrule)$`)},
+			`\.(MayHoldForNothing|Spared|decidedBy|texts|source|DescribeConjunction|ParseSubrule|Model\.(Written|Stock))$`)},
 	}
 }
 

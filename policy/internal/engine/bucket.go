@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"securefiles/authz"
 	"securefiles/policy/internal/model"
@@ -112,7 +113,7 @@ const maxUnion = 1 << 19
 // union returns the most rows that the roles of one name find together, or most
 // where that is more.
 func (l *lookup) union(e *Engine, runs []uint32, most bucket) bucket {
-	graph := e.Graphs[l.atom.Function]
+	graph := e.Graphs[l.atom.Function].Ever()
 	var everybodys []string // groups, which nobody is without
 	if l.atom.Function == "g" && e.Model.Request[l.atom.Request] == "sub" {
 		everybodys = []string{authz.GroupAnyone, authz.GroupAuthenticated}
@@ -156,7 +157,7 @@ func (l *lookup) union(e *Engine, runs []uint32, most bucket) bucket {
 	var pairs []uint64
 	for work := 0; len(candidates) > 0 && work < maxUnion && candidates[0].bound > most.size; candidates = candidates[1:] {
 		start := candidates[0].start
-		graph.Begin(&walk, e.Symbols, start.Name, everybodys, start.Domain)
+		graph.Begin(&walk, e.Symbols, start.Name, everybodys, start.Domain, time.Time{})
 		values := walk.All()
 		pairs = pairs[:0]
 		for _, v := range values {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
@@ -102,6 +103,10 @@ func (ev *Evaluator) Detail(c *model.Term, row int) string {
 	}
 	_, isRole := ev.engine.Model.Roles[a.Function]
 	switch {
+	case a.Kind == model.Period:
+		ev.row = row
+		p, _ := ev.engine.periods.Of(ev.timeOf(&a.Operands[0]), ev.timeOf(&a.Operands[1]))
+		return ev.periodWords(p)
 	case a.Function == "==" || a.Function == "!=":
 		switch {
 		case ok != (a.Function == "=="):
@@ -111,6 +116,9 @@ func (ev *Evaluator) Detail(c *model.Term, row int) string {
 		}
 		return "both are " + args[0]
 	case isRole && len(args) >= 2:
+		if said := ev.otherTime(a, row); said != "" && !ok {
+			return said
+		}
 		return roleWords(args, ok)
 	case a.Function == "eval" && len(args) == 1 && ok:
 		return "the rule " + args[0] + " holds"
@@ -152,6 +160,74 @@ func roleWords(args []string, ok bool) string {
 		return name + " is not in the group " + role
 	}
 	return fmt.Sprintf("%s is not %s and has no role%s that leads to it", name, role, in)
+}
+
+// periodWords says whether a period is over at the moment that is asked about, or
+// when it is.
+func (ev *Evaluator) periodWords(p table.Period) string {
+	begin, end := ev.text(p.Begin), ev.text(p.End)
+	switch at := ev.Moment(); {
+	case p.Ended(at):
+		return "ended " + table.AtOrOn(end)
+	case !p.Holds(at):
+		return "begins " + table.AtOrOn(begin)
+	case !p.Until.IsZero():
+		return "ends " + table.AtOrOn(end)
+	}
+	return "it has no end"
+}
+
+// IsAlways reports whether a term asks a row for a period that has neither beginning
+// nor end.
+func (ev *Evaluator) IsAlways(t *model.Term, row int) bool {
+	columns, ok := model.PeriodOf(t)
+	return ok && slices.Equal([]string{ev.periodText(columns.Begin, row), ev.periodText(columns.End, row)}, []string{table.Open, table.Open})
+}
+
+func (ev *Evaluator) periodText(column, row int) string {
+	if column < 0 {
+		return table.Open
+	}
+	return ev.text(ev.engine.cell(row, column))
+}
+
+// otherTime says which role, on the way to the one that a row asks for, is not had at
+// the moment that is asked about though it is at another; "" where there is none.
+func (ev *Evaluator) otherTime(a *model.Atom, row int) string {
+	e := ev.engine
+	graph, known := e.Graphs[a.Function]
+	if !known || !graph.HasPeriods() || a.Kind != model.Role || row < 0 {
+		return ""
+	}
+	domain := e.empty
+	switch a.Domain {
+	case model.DomainRequest:
+		domain = ev.domainSymbol(a.Function, ev.Request[a.DomainField], ev.symbol(a.DomainField))
+	case model.DomainPolicy:
+		in := e.cell(row, a.DomainField)
+		domain = ev.domainSymbol(a.Function, ev.text(in), in)
+	}
+	var w table.Walk
+	name := ev.Request[a.Request]
+	graph.Ever().Begin(&w, e.Symbols, ev.symbol(a.Request), ev.groups(a.Function, name), domain, time.Time{})
+	for at := w.Find(e.cell(row, a.Policy)); at > 0; at = int(w.Reached[at].Parent) {
+		parent := w.Reached[w.Reached[at].Parent].Name
+		var best *table.Edge
+		for i, edge := range e.edges[a.Function] {
+			if edge.Name != parent || edge.Role != w.Reached[at].Name || edge.Domain != w.Reached[at].Domain {
+				continue
+			}
+			if e.periods.At(edge.Period).Holds(ev.Moment()) {
+				best = nil
+				break
+			}
+			best = &e.edges[a.Function][i] // the last of them
+		}
+		if best != nil {
+			return fmt.Sprintf("line %d, by which %s has the role %s, %s", best.Line, quoteValue(ev.text(best.Name)), quoteValue(ev.text(best.Role)), ev.periodWords(e.periods.At(best.Period)))
+		}
+	}
+	return ""
 }
 
 // fieldValues lists what the fields in a term are, in the row.

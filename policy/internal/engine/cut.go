@@ -21,7 +21,7 @@ const maxLooks = 1 << 20
 func LostDeny(m *model.Model, t *table.Table, left int) int {
 	c := &cut{
 		model: m, table: t, plain: isPlain(m), subjects: m.SubjectColumns(),
-		allows: rowsOf{}, denies: rowsOf{}, before: roles{}, now: roles{}, below: roles{}, looks: maxLooks,
+		allows: rowsOf{}, denies: rowsOf{}, before: roles{}, now: roles{}, always: roles{}, below: roles{}, looks: maxLooks,
 	}
 	eft := m.PolicyField("eft")
 	for row, line := range t.Rows.Lines {
@@ -47,6 +47,9 @@ func LostDeny(m *model.Model, t *table.Table, left int) int {
 				continue
 			}
 			c.now[e.Name] = append(c.now[e.Name], e.Role)
+			if e.Period == 0 {
+				c.always[e.Name] = append(c.always[e.Name], e.Role)
+			}
 			c.below[e.Role] = append(c.below[e.Role], e.Name)
 		}
 	}
@@ -75,6 +78,7 @@ type cut struct {
 	allows, denies     rowsOf // that are left
 	denied             bool   // is anything by those
 	before, now, below roles  // above a name, whole and of what is left; and below it
+	always             roles  // above a name, of what is left and holds at any time
 	groups             []table.Symbol
 	looks              int // that may still be taken
 }
@@ -172,7 +176,7 @@ func (c *cut) goesWith(allow, deny int) bool {
 		return false
 	}
 	column := c.table.Rows.Cols[c.subjects[0]]
-	return column[allow] == column[deny] || slices.Contains(c.now[column[allow]], column[deny])
+	return column[allow] == column[deny] || slices.Contains(c.always[column[allow]], column[deny])
 }
 
 // overlap reports whether a path may be of two lines.

@@ -50,6 +50,9 @@ type Engine struct {
 	Plan       *Plan
 	Patterns   *pattern.Cache
 	limited    Options // Timeout and Now
+	periods    *table.Periods
+	edges      table.Edges
+	open       table.Symbol // of table.Open
 	evaluators sync.Pool
 }
 
@@ -75,15 +78,16 @@ func New(m *model.Model, t *table.Table, opts Options) (*Engine, error) {
 	e := &Engine{
 		Model: m, Symbols: t.Symbols, Rows: t.Rows, Graphs: make(map[string]*table.Graph, len(m.Roles)),
 		eft: m.PolicyField("eft"), sub: slices.Index(m.Request, "sub"), obj: slices.Index(m.Request, "obj"),
-		Patterns: pattern.NewCache(countPatterns(m, t)), RoleDepth: opts.RoleDepth, limited: opts,
+		Patterns: pattern.NewCache(countPatterns(m, t)), RoleDepth: opts.RoleDepth, limited: opts, periods: t.Periods, edges: t.Edges,
 	}
+	e.open = e.Lookup(table.Open)
 	e.empty = t.Symbols.Intern("")
 	for kind := range m.Roles {
-		e.Graphs[kind] = table.NewGraph(t.Edges[kind], opts.RoleDepth)
+		e.Graphs[kind] = table.NewGraph(t.Edges[kind], t.Periods, opts.RoleDepth)
 		chains := e.Graphs[kind]
 		if m.DomainPatterns && m.Roles[kind] == 3 {
 			e.Graphs[kind].MatchDomains(t.Symbols)
-			chains = table.NewGraph(withoutDomains(t.Edges[kind]), opts.RoleDepth) // one goes through several
+			chains = table.NewGraph(withoutDomains(t.Edges[kind]), nil, opts.RoleDepth) // one goes through several
 		}
 		e.Chain = max(e.Chain, chains.Longest(t.Symbols))
 	}
@@ -302,6 +306,7 @@ func (ev *Evaluator) functions() map[string]govaluate.ExpressionFunction {
 			functions[name] = func(args ...any) (any, error) { return ev.match(f, casbins, args) }
 		}
 	}
+	functions[model.TimeMatch] = ev.timeMatch
 	functions["eval"] = func(args ...any) (any, error) { return ev.evalSubrule(functions, args) }
 	return functions
 }
@@ -338,6 +343,45 @@ func (ev *Evaluator) asksNames(f pattern.Func, text, of string) bool {
 // names.
 func (ev *Evaluator) matchNames(f pattern.Func, text string, id table.Symbol) (bool, error) {
 	return ev.patterns.MatchPath(f, ev.Request[ev.engine.obj], text, uint32(id), ev.Names())
+}
+
+// Moment is the one that is asked about: the same all through a decision.
+func (ev *Evaluator) Moment() time.Time {
+	ev.engine.FixMoment(&ev.Query)
+	return ev.Query.At
+}
+
+// FixMoment gives a query the moment of now where it asks about none, so that several
+// decisions are of the same one.
+func (e *Engine) FixMoment(q *authz.Query) {
+	if q.At.IsZero() {
+		q.At = e.limited.Now()
+	}
+}
+
+// timeMatch is Casbin's TimeMatch at the moment that is asked about.
+func (ev *Evaluator) timeMatch(args ...any) (any, error) {
+	if len(args) != 2 {
+		return nil, errors.New("timeMatch takes a beginning and an end")
+	}
+	begin, isText := args[0].(string)
+	end, isToo := args[1].(string)
+	if !isText || !isToo {
+		return nil, errors.New("timeMatch takes texts")
+	}
+	return ev.isTime(ev.Lookup(begin), ev.Lookup(end))
+}
+
+// isTime reports whether the moment that is asked about is in a period of the policy.
+func (ev *Evaluator) isTime(begin, end table.Symbol) (bool, error) {
+	if begin == ev.engine.open && end == begin && begin != table.NoSymbol {
+		return true, nil
+	}
+	p, ok := ev.engine.periods.Of(begin, end)
+	if !ok {
+		return false, errors.New("timeMatch is asked about what is no time of the policy")
+	}
+	return p.Holds(ev.Moment()), nil
 }
 
 // Get returns a parameter of the matcher: r_sub, p_obj. It is govaluate's.
@@ -389,9 +433,9 @@ func (ev *Evaluator) hasRole(kind string, args []any) (any, error) {
 
 // reaches reports whether a walk reaches a role, which can take it far.
 func (ev *Evaluator) reaches(w *table.Walk, role table.Symbol) (bool, error) {
-	before := len(w.Reached)
+	before := len(w.Reached) + w.Idle
 	has := w.Has(role)
-	return has, ev.spend(stepsOfRole * (len(w.Reached) - before))
+	return has, ev.spend(stepsOfRole * (len(w.Reached) + w.Idle - before))
 }
 
 // Lookup returns the symbol of a name, or table.NoSymbol.
@@ -456,7 +500,11 @@ func (ev *Evaluator) Walk(kind, start string, id, domain table.Symbol) *table.Wa
 	}
 	w := &ev.Walks[len(ev.Walks)-1]
 	w.kind, w.start, w.domain = kind, start, domain
-	ev.engine.Graphs[kind].Begin(&w.Walk, ev.engine.Symbols, id, ev.groups(kind, start), domain)
+	graph, moment := ev.engine.Graphs[kind], time.Time{}
+	if graph.HasPeriods() {
+		moment = ev.Moment()
+	}
+	graph.Begin(&w.Walk, ev.engine.Symbols, id, ev.groups(kind, start), domain, moment)
 	return &w.Walk
 }
 
@@ -523,6 +571,9 @@ func (ev *Evaluator) atomHolds(a *model.Atom, whole bool) (bool, error) {
 	if a.Kind == model.Opaque || a.Kind == model.RequestOnly {
 		return ev.evaluate(a, whole)
 	}
+	if a.Kind == model.Period {
+		return ev.isTime(ev.timeOf(&a.Operands[0]), ev.timeOf(&a.Operands[1]))
+	}
 	value := table.NoSymbol // where there is no row, the empty text
 	if ev.row >= 0 {
 		value = e.cell(ev.row, a.Policy)
@@ -553,6 +604,17 @@ func (ev *Evaluator) atomHolds(a *model.Atom, whole bool) (bool, error) {
 		}
 		return ev.reaches(ev.Walk(a.Function, name, ev.symbol(a.Request), domain), value)
 	}
+}
+
+// timeOf returns a beginning or an end of the row: that in a column, or an open one.
+func (ev *Evaluator) timeOf(operand *model.Part) table.Symbol {
+	switch {
+	case operand.Column < 0:
+		return ev.engine.open
+	case ev.row < 0:
+		return table.NoSymbol
+	}
+	return ev.engine.cell(ev.row, operand.Column)
 }
 
 // text returns the text of a symbol, empty for table.NoSymbol.

@@ -20,7 +20,7 @@ func namedEngine(t testing.TB, function, lines string, opts Options) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tab, _, err := table.Read(context.Background(), "policy.csv", strings.NewReader(lines), m)
+	tab, _, err := table.Read(context.Background(), "policy.csv", strings.NewReader(lines), m, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestTheIndexFindsNamesInAllPlaces(t *testing.T) {
 			lines := text
 			var tab *table.Table
 			for {
-				if tab, _, err = table.Read(t.Context(), "policy.csv", strings.NewReader(lines), m); err == nil {
+				if tab, _, err = table.Read(t.Context(), "policy.csv", strings.NewReader(lines), m, nil); err == nil {
 					break
 				}
 				var ok bool
@@ -213,7 +213,7 @@ func TestNamesInOtherModels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tab, _, err := table.Read(t.Context(), "policy.csv", strings.NewReader(tt.line), m)
+		tab, _, err := table.Read(t.Context(), "policy.csv", strings.NewReader(tt.line), m, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

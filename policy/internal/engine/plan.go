@@ -356,7 +356,11 @@ func (ev *Evaluator) values(l *lookup) []table.Symbol {
 		if l.domain >= 0 {
 			domain = ev.domainSymbol(l.atom.Function, ev.Request[l.domain], ev.symbol(l.domain))
 		}
-		return ev.Walk(l.atom.Function, ev.Request[l.atom.Request], ev.symbol(l.atom.Request), domain).All()
+		w := ev.Walk(l.atom.Function, ev.Request[l.atom.Request], ev.symbol(l.atom.Request), domain)
+		before := w.Idle
+		all := w.All()
+		_ = ev.spend(stepsOfRole * (w.Idle - before)) // decide tells
+		return all
 	case model.Constant:
 		place[0] = ev.engine.constants[l.atom.Number]
 	default:

@@ -50,6 +50,13 @@ func NewVersion(m *model.Model, t *table.Table, opts Options) (*Version, error) 
 	return &Version{Table: t, Engine: e, reserved: reserved}, nil
 }
 
+// FixMoment gives a query the moment of now where it asks about none.
+func (v *Version) FixMoment(q *authz.Query) {
+	if v != nil && v.Engine != nil {
+		v.Engine.FixMoment(q)
+	}
+}
+
 // Decide asks the policy, however long that takes. An error denies, whatever is
 // beside it.
 func (v *Version) Decide(q *authz.Query) (authz.Decision, error) { return v.answer(limit{}, q) }
@@ -253,9 +260,18 @@ func (v *Version) Names() []string {
 
 // Text renders a row as a policy line.
 func (v *Version) Text(row int) string {
-	fields := []string{"p"}
+	var fields []string
 	for _, col := range v.Table.Rows.Cols {
-		fields = append(fields, table.QuoteField(v.Table.Symbols.Text(col[row])))
+		fields = append(fields, v.Table.Symbols.Text(col[row]))
 	}
-	return strings.Join(fields, ", ")
+	return v.LineText(fields)
+}
+
+// LineText renders the fields of a row as a policy line.
+func (v *Version) LineText(fields []string) string {
+	line := []string{"p"}
+	for _, f := range v.Engine.Model.Written(fields) {
+		line = append(line, table.QuoteField(f))
+	}
+	return strings.Join(line, ", ")
 }

@@ -134,8 +134,8 @@ func (m *Model) CheckSubrule(rule string) error {
 	return nil
 }
 
-// knownFunctions are the functions of an expression, which check their
-// arguments and then give the verdict.
+// knownFunctions are the functions of a matcher, or of a rule, which may ask fewer.
+// They check their arguments and then give the verdict.
 func knownFunctions(m *Model, mayEval bool, verdict *bool) map[string]govaluate.ExpressionFunction {
 	casbins := casbinmodel.LoadFunctionMap()
 	functions := casbins.GetFunctions()
@@ -166,6 +166,7 @@ func knownFunctions(m *Model, mayEval bool, verdict *bool) map[string]govaluate.
 	}
 	if mayEval {
 		takes("eval", 1)
+		takes(TimeMatch, 2)
 	}
 	return functions
 }
@@ -257,6 +258,8 @@ func callProblems(m *Model, expr string, calls []Call) []string {
 			problems = append(problems, fmt.Sprintf("the pattern of %s comes from the client: put r first and p second, and join nothing of r to a pattern", c.Function))
 		case c.tooLarge() != nil:
 			problems = append(problems, fmt.Sprintf("the pattern %q %s", finding.Shorten(c.Operands[1].Text), c.tooLarge()))
+		case c.Function == TimeMatch && slices.ContainsFunc(c.Operands, func(p Part) bool { return p.Column < 0 && p.Text != "_" }):
+			problems = append(problems, fmt.Sprintf(`%s takes two fields of p, a beginning and an end, of which one may be "_"`, TimeMatch))
 		case c.Function == "eval" && len(c.Operands) == 1 && c.Operands[0].Column >= 0:
 			evals = append(evals, "p_"+m.Policy[c.Operands[0].Column])
 		case c.Function == "eval":

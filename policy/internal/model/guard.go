@@ -82,11 +82,11 @@ func (m *Model) holdsAlone(t *Term, line func(column int) string) (holds, known 
 	return holds, err == nil && isBool
 }
 
-// casbinsFunctions are Casbin's own; those of roles, and eval, fail.
+// casbinsFunctions are Casbin's own; those of roles, eval and timeMatch fail.
 func (m *Model) casbinsFunctions() map[string]govaluate.ExpressionFunction {
 	casbins := casbinmodel.LoadFunctionMap()
 	functions := casbins.GetFunctions()
-	for _, name := range append(slices.Collect(maps.Keys(m.Roles)), "eval") {
+	for _, name := range append(slices.Collect(maps.Keys(m.Roles)), "eval", TimeMatch) {
 		functions[name] = func(...any) (any, error) { return nil, fmt.Errorf("%s is not to be had here", name) }
 	}
 	return functions

@@ -68,6 +68,11 @@ type Model struct {
 	// whatever the lines say.
 	AsksPolicy bool
 	Roles      map[string]int // role definitions (g, g2, …): how many fields each has
+	// Conditional are those of them whose lines may have a beginning and an end.
+	Conditional map[string]bool
+	// Optional is how many columns a p line may leave out at its end: those in which
+	// nothing but TimeMatch looks.
+	Optional int
 	// DomainPatterns says that domains of roles are patterns of keyMatch.
 	DomainPatterns bool
 	Others         []string // types of p lines that only an application asks: p2, p3, …
@@ -123,7 +128,7 @@ func (p *modelParser) parse(text string) *Model {
 		p.Fail(0, "model-syntax", "%v", err)
 		return nil
 	}
-	m := &Model{File: p.File, Text: text, casbin: parsed, Roles: map[string]int{}}
+	m := &Model{File: p.File, Text: text, casbin: parsed, Roles: map[string]int{}, Conditional: map[string]bool{}}
 	for kind := range parsed["p"] {
 		if kind != "p" {
 			m.Others = append(m.Others, kind)
@@ -369,17 +374,21 @@ func (p *modelParser) policy(m *Model) {
 
 func (p *modelParser) roles(m *Model) {
 	for _, s := range p.sections["role_definition"] {
-		parts := fields(s.value)
+		value, conditional := withoutCondition(s.value)
+		parts := fields(value)
 		_, known := m.Roles[s.key]
 		switch {
 		case known:
 			p.Fail(s.line, "model-duplicate", "%s stands here a second time: Casbin would let the last one win", finding.Quoted(s.key))
-		case strings.ContainsAny(s.value, "()"):
-			p.Fail(s.line, "model-roles", "conditional roles are not supported: stock Casbin grants an expired role where no condition function is registered, and after each reload")
+		case strings.ContainsAny(value, "()"):
+			p.Fail(s.line, "model-roles", "%q has a condition that is not known: write _, _, (_, _) or, with a domain, _, _, _, (_, _), for a beginning and an end", finding.Shorten(s.value))
 		case len(parts) != 2 && len(parts) != 3 || slices.ContainsFunc(parts, func(f string) bool { return f != "_" }):
 			p.Fail(s.line, "model-roles", "%q is not a role definition: write _, _ or, with a domain, _, _, _", finding.Shorten(s.value))
 		default:
 			m.Roles[s.key] = len(parts)
+			if conditional {
+				m.Conditional[s.key] = true
+			}
 		}
 	}
 	// Casbin looks for g, g2, g3, … and stops at the first that is missing.
@@ -451,6 +460,7 @@ func (p *modelParser) matcher(m *Model) {
 		p.Fail(s.line, "model-matcher", "cannot be compiled: %s", finding.Quoted(err.Error()))
 		return
 	}
+	m.Optional = m.optional()
 	p.unknown(m)
 	p.unused(s.line, m)
 }

@@ -37,7 +37,8 @@ func TestBadModelsAreRefused(t *testing.T) {
 // What Casbin passes over, and what changes nothing, keeps no model from being
 // served. What is read of it is what Casbin reads.
 func TestModelsThatWorkAreAccepted(t *testing.T) {
-	plain, err := model.Parse("model.conf", model.Default)
+	undated := world.ModelText(t, "undated")
+	plain, err := model.Parse("model.conf", undated)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,8 +72,8 @@ func TestModelsThatWorkAreAccepted(t *testing.T) {
 		{"no effect in the lines, where denials count alone", "act, eft\n\n[role_definition]\ng = _, _\n\n[policy_effect]\ne = some(where (p.eft == allow)) && ", "act\n\n[role_definition]\ng = _, _\n\n[policy_effect]\ne = ", "error model-effect warning model-effect"},
 		{"a priority in capitals where none is asked", "act, eft\n", "act, eft, Priority\n", "warning model-unused"},
 	} {
-		text := strings.Replace(model.Default, tt.old, tt.new, 1)
-		if text == model.Default {
+		text := strings.Replace(undated, tt.old, tt.new, 1)
+		if text == undated {
 			t.Errorf("%s: nothing is changed", tt.name)
 		}
 		m, err := model.Parse("model.conf", text)
@@ -121,11 +122,11 @@ func TestDefinitionOfTheBuiltInModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []any{def.Request, def.Policy, def.Roles, def.Effect, def.Matcher, def.Texts, def.Evaluates, def.Warnings}
+	got := []any{def.Request, def.Policy, def.Roles, def.Conditional, def.Optional, def.Effect, def.Matcher, def.Texts, def.Evaluates, def.Warnings}
 	want := []any{
-		[]string{"sub", "obj", "act"}, []string{"sub", "obj", "act", "eft"}, map[string]int{"g": 2},
+		[]string{"sub", "obj", "act"}, []string{"sub", "obj", "act", "eft", "from", "until"}, map[string]int{"g": 2}, map[string]bool{"g": true}, 2,
 		"some(where (p_eft == allow)) && !some(where (p_eft == deny))",
-		`g(r_sub, p_sub) && globMatch(r_obj, p_obj) && (r_act == p_act || p_act == "*")`,
+		`g(r_sub, p_sub) && globMatch(r_obj, p_obj) && (r_act == p_act || p_act == "*") && timeMatch(p_from, p_until)`,
 		[]string{"*"}, false, []finding.Finding(nil),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

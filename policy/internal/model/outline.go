@@ -32,6 +32,10 @@ type Outline struct {
 	// the values in Spared match in another way: p.sub == "public".
 	Names, Paths int
 	Spared       map[int][]string
+	// Period are the columns in which timeMatch looks for a beginning and an end, and
+	// HasPeriod says that it does and that nothing else looks there.
+	Period    PeriodColumns
+	HasPeriod bool
 	// role says that the subject is reached by way of g, asksDomain that g is
 	// asked within a domain, inDomain that this is the line's own.
 	Role, AsksDomain, InDomain bool
@@ -109,6 +113,8 @@ func merge(ways []*Outline) *Outline {
 	if of := agree(paths, func(a, b *Outline) bool { return a.Func == b.Func }); of != nil {
 		s.Func = of.Func
 	}
+	s.Period = ways[0].Period
+	s.HasPeriod = !slices.ContainsFunc(ways, func(w *Outline) bool { return !w.HasPeriod || w.Period != s.Period })
 	for _, a := range ways[0].Actions {
 		if !slices.ContainsFunc(ways[1:], func(w *Outline) bool {
 			return !slices.ContainsFunc(w.Actions, func(b ActionClause) bool { return b.source == a.source })
@@ -136,6 +142,9 @@ func outlineOf(m *Model, t *Term) *Outline {
 			s.Asked[col]++
 		}
 		s.noteAction(m, c)
+		if period, ok := PeriodOf(c); ok {
+			s.Period, s.HasPeriod = period, true
+		}
 		core, others := withoutConstants(c)
 		star := slices.Contains(others, "*")
 		if star {
@@ -152,6 +161,7 @@ func outlineOf(m *Model, t *Term) *Outline {
 		}
 	}
 	s.InDomain = s.AsksDomain && s.Domain >= 0 && !m.DomainPatterns
+	s.HasPeriod = s.HasPeriod && s.Asked[s.Period.Begin] <= 1 && s.Asked[s.Period.End] <= 1
 	return s
 }
 

@@ -148,6 +148,8 @@ const (
 	// Pattern is a function of Casbin's that matches r.x against the
 	// pattern p.y, or r.x =~ p.y.
 	Pattern
+	// Period is timeMatch(p.x, p.y), of which one may be "_".
+	Period
 )
 
 // An Atom is a part of a matcher without &&, || and !. Fields are columns, those
@@ -191,7 +193,7 @@ type matcherParser struct {
 // parseMatcher takes the matcher of a model apart, which must have been found to
 // compile. The atoms are returned in their order as well.
 func parseMatcher(m *Model) (root *Term, atoms []*Atom, err error) {
-	p, err := newMatcherParser(m, m.Matcher, m.Evaluates)
+	p, err := newMatcherParser(m, m.Matcher, true)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -525,14 +527,18 @@ func (p *matcherParser) operands(i, j int) (function string, operands []Part) {
 	return function, operands
 }
 
-// classify knows r.x == p.y, p.y == "text", r.x =~ p.y, f(r.x, p.y) and
-// f(r.x, p.y, z).
+// classify knows r.x == p.y, p.y == "text", r.x =~ p.y, f(r.x, p.y),
+// f(r.x, p.y, z) and timeMatch(p.x, p.y).
 func (p *matcherParser) classify(a *Atom) {
 	a.Function, a.Operands = p.operands(a.From, a.To)
 	if len(a.Columns) == 0 {
 		a.Kind = RequestOnly
 	}
 	if len(a.Columns) == 0 || len(a.Operands) < 2 {
+		return
+	}
+	if a.Function == TimeMatch {
+		a.Kind = Period
 		return
 	}
 	left, right := p.value(a.Operands[0]), p.value(a.Operands[1])

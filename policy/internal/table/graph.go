@@ -3,6 +3,7 @@ package table
 import (
 	"slices"
 	"strings"
+	"time"
 )
 
 // DefaultDepth is how many roles deep Casbin's own role manager follows a
@@ -20,6 +21,10 @@ type Graph struct {
 	ids   hashTable // of the nodes
 	First []int32   // the roles of node i are roles[First[i]:First[i+1]]
 	roles []roleEnd
+	// when are the numbers of the periods in which the roles are had; nil where
+	// that is always.
+	when    []uint32
+	periods *Periods
 
 	// Where domains are patterns: the domains of edges, and those of them that hold in
 	// every domain which begins with a text.
@@ -34,8 +39,8 @@ type roleEnd struct {
 }
 
 // NewGraph returns the graph of a role definition, whose chains are followed so
-// many roles deep.
-func NewGraph(ls []Edge, depth int) *Graph {
+// many roles deep. Without periods each role is had always.
+func NewGraph(ls []Edge, periods *Periods, depth int) *Graph {
 	g := &Graph{depth: depth}
 	from, to := make([]int32, len(ls)), make([]int32, len(ls))
 	for i, l := range ls {
@@ -47,6 +52,12 @@ func NewGraph(ls []Edge, depth int) *Graph {
 	g.roles = make([]roleEnd, len(ls))
 	for k, i := range order {
 		g.roles[k] = roleEnd{to[i], ls[i].Role}
+		if id := ls[i].Period; id != 0 && periods != nil {
+			if g.when == nil {
+				g.when, g.periods = make([]uint32, len(ls)), periods
+			}
+			g.when[k] = id
+		}
 	}
 	return g
 }
@@ -84,6 +95,17 @@ func (g *Graph) Domain(syms *Symbols, text string) Symbol {
 		}
 	}
 	return domain
+}
+
+// HasPeriods reports whether a role is not had always, so that the moment of a
+// walk matters.
+func (g *Graph) HasPeriods() bool { return g.when != nil }
+
+// Ever returns the graph in which each role is had always.
+func (g *Graph) Ever() *Graph {
+	ever := *g
+	ever.when = nil
+	return &ever
 }
 
 // GroupBy puts the places of a list into the order of their groups, which count
@@ -199,6 +221,8 @@ type reached struct {
 type Walk struct {
 	graph   *Graph
 	Reached []reached
+	// Idle is how many edges that do not hold at the moment it came to.
+	Idle int
 	// symbols are the names among them that the policy has.
 	symbols []Symbol
 	seen    Set
@@ -206,15 +230,16 @@ type Walk struct {
 	// at is the place whose roles come next, end where the level of them ends
 	// that are level edges away from the start.
 	at, end, level int
+	moment         time.Time
 }
 
 // Begin makes w a walk from a start, NoSymbol where the policy does not have it.
 // The start is the first name reached, and each name is reached once. The groups
 // count as roles of the start. Within the graph's depth, Casbin's manager reaches
-// the same names.
-func (g *Graph) Begin(w *Walk, syms *Symbols, start Symbol, groups []string, domain Symbol) {
-	w.graph, w.Reached, w.symbols = g, w.Reached[:0], w.symbols[:0]
-	w.at, w.end, w.level = 0, 1, 0
+// the same names, where it is given what holds at the moment.
+func (g *Graph) Begin(w *Walk, syms *Symbols, start Symbol, groups []string, domain Symbol, moment time.Time) {
+	w.graph, w.Reached, w.symbols, w.moment = g, w.Reached[:0], w.symbols[:0], moment
+	w.at, w.end, w.level, w.Idle = 0, 1, 0, 0
 	w.seen.Clear()
 	w.domains = append(w.domains[:0], domain)
 	if len(g.byPrefix) > 0 && domain != NoSymbol {
@@ -256,12 +281,17 @@ func (w *Walk) step() bool {
 	return true
 }
 
-// follow takes in the roles of a node.
+// follow takes in the roles of a node that are had at the moment.
 func (w *Walk) follow(node int32, domain Symbol) {
 	if node < 0 {
 		return
 	}
-	for _, role := range w.graph.roles[w.graph.First[node]:w.graph.First[node+1]] {
+	first := w.graph.First[node]
+	for k, role := range w.graph.roles[first:w.graph.First[node+1]] {
+		if w.graph.when != nil && !w.graph.periods.At(w.graph.when[int(first)+k]).Holds(w.moment) {
+			w.Idle++
+			continue
+		}
 		id := role.node
 		if domain != w.domains[0] {
 			id = w.graph.ID(Node{role.name, w.domains[0]})

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 )
 
 // A set holds what was added since it was last cleared, as a map does, however it
@@ -74,10 +75,10 @@ func TestGroupBy(t *testing.T) {
 func TestWalksEndAtADepth(t *testing.T) {
 	syms := NewSymbols()
 	empty, alice, a, b, team, c := syms.Intern(""), syms.Intern("alice"), syms.Intern("a"), syms.Intern("b"), syms.Intern("@team"), syms.Intern("c")
-	edges := []Edge{{alice, a, empty, 1}, {a, b, empty, 2}, {team, c, empty, 3}, {a, c, 99, 4}}
+	edges := []Edge{{alice, a, empty, 1, 0}, {a, b, empty, 2, 0}, {team, c, empty, 3, 0}, {a, c, 99, 4, 0}}
 	for depth, want := range [][]Symbol{{alice}, {alice, team, a}, {alice, team, a, c, b}, {alice, team, a, c, b}} {
 		var w Walk
-		NewGraph(edges, depth).Begin(&w, syms, alice, []string{"@team", "@unknown"}, empty)
+		NewGraph(edges, nil, depth).Begin(&w, syms, alice, []string{"@team", "@unknown"}, empty, time.Time{})
 		if got := w.All(); !slices.Equal(got, want) {
 			t.Errorf("depth %d: %v, not %v", depth, got, want)
 		}
@@ -94,6 +95,35 @@ func TestWalksEndAtADepth(t *testing.T) {
 		}
 		if w.Reached[0].Parent != -1 {
 			t.Errorf("the start is reached from %d", w.Reached[0].Parent)
+		}
+	}
+}
+
+// An edge whose domain is a pattern holds in the domains that match it, and in its
+// period; one that does not hold costs its time all the same.
+func TestWalksInPatternsOfDomainsAndPeriods(t *testing.T) {
+	syms := NewSymbols()
+	syms.Intern("")
+	alice, a, b := syms.Intern("alice"), syms.Intern("a"), syms.Intern("b")
+	d1, all := syms.Intern("d1"), syms.Intern("d*")
+	noon := time.Date(2026, 12, 31, 12, 0, 0, 0, time.UTC)
+	var periods Periods
+	periods.add(Period{Begin: 90, End: 90})
+	until := periods.add(Period{Begin: 90, End: 91, Until: noon})
+	g := NewGraph([]Edge{{alice, a, all, 1, until}, {a, b, d1, 2, 0}, {alice, b, all, 3, until}}, &periods, DefaultDepth)
+	g.MatchDomains(syms)
+	for _, tt := range []struct {
+		at   time.Time
+		want []Symbol
+		idle int
+	}{
+		{noon.Add(-1), []Symbol{alice, a, b}, 0},
+		{noon, []Symbol{alice}, 2},
+	} {
+		var w Walk
+		g.Begin(&w, syms, alice, nil, d1, tt.at)
+		if got := w.All(); !slices.Equal(got, tt.want) || w.Idle != tt.idle {
+			t.Errorf("at %v: %v and %d idle, not %v and %d", tt.at, got, w.Idle, tt.want, tt.idle)
 		}
 	}
 }

@@ -127,7 +127,7 @@ func TestErrorsThatAreJudgementsAreTakenBack(t *testing.T) {
 		{"quotes that end nowhere", allows + "# securefiles:ignore quotes: why\np, \"alice, /docs/**, read, deny\n", "error quotes"},
 		{"what cannot be compiled", allows + "# securefiles:ignore pattern: why\np, alice, /docs/[, read, deny\n", "error pattern"},
 	} {
-		tab, findings, err := Read(t.Context(), "policy.csv", strings.NewReader(tt.text), world.Model(t, "default"))
+		tab, findings, err := Read(t.Context(), "policy.csv", strings.NewReader(tt.text), world.Model(t, "default"), nil)
 		var refused *finding.LoadError
 		if errors.As(err, &refused) {
 			findings = refused.Findings

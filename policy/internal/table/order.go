@@ -42,7 +42,7 @@ func (l *loader) sortBySubject() {
 	parent := make(map[string]string)
 	for _, edge := range t.Edges["g"] {
 		child, up := key(edge.Name, edge.Domain), key(edge.Role, edge.Domain)
-		if _, ok := parent[child]; ok {
+		if other, ok := parent[child]; ok && other != up { // the same may be had at several times
 			l.Fail(int(edge.Line), "role-tree", "gives %q a second role: with subjectPriority roles must form a tree", finding.Shorten(t.Symbols.Text(edge.Name)))
 			return
 		}

@@ -3,6 +3,7 @@ package table
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -32,20 +34,30 @@ type Table struct {
 	Symbols *Symbols
 	Rows    *Rows
 	Edges   Edges
+	Periods *Periods
 	Lines   int // p and g lines
+}
+
+// Holds reports whether a g line holds at a moment.
+func (t *Table) Holds(e Edge, at time.Time) bool {
+	return e.Period == 0 || t.Periods.At(e.Period).Holds(at)
 }
 
 // Read reads a policy. It refuses, with line and remedy, whatever stock
 // Casbin would read in another way than it is written; warnings are returned
-// beside a table. The error is a *LoadError, or one of reading.
-func Read(ctx context.Context, file string, r io.Reader, m *model.Model) (*Table, []finding.Finding, error) {
+// beside a table. The error is a *LoadError, or one of reading. Days and moments
+// that say no zone of their own are of the zone; nil means UTC.
+func Read(ctx context.Context, file string, r io.Reader, m *model.Model, zone *time.Location) (*Table, []finding.Finding, error) {
 	l := &loader{
-		Report: finding.Report{File: file}, model: m,
-		eft: m.PolicyField("eft"), priority: m.PolicyField("priority"),
-		out:   &Table{Symbols: NewSymbols(), Rows: &Rows{Cols: make([][]Symbol, len(m.Policy))}, Edges: Edges{}},
+		Report: finding.Report{File: file}, model: m, zone: cmp.Or(zone, time.UTC),
+		eft: m.PolicyField("eft"), priority: m.PolicyField("priority"), periods: m.Periods(), idle: m.IdleDates(),
+		out:   &Table{Symbols: NewSymbols(), Rows: &Rows{Cols: make([][]Symbol, len(m.Policy))}, Edges: Edges{}, Periods: &Periods{}},
 		edges: map[string]*hashTable{}, joined: map[string]uint32{},
 	}
 	l.out.Symbols.Intern("") // the domain of edges without one
+	if m.HasPeriods() {
+		l.open = l.out.Symbols.Intern(Open)
+	}
 	for name := range m.Roles {
 		l.edges[name] = &hashTable{}
 	}
@@ -64,7 +76,11 @@ func Read(ctx context.Context, file string, r io.Reader, m *model.Model) (*Table
 type loader struct {
 	finding.Report
 	model         *model.Model
-	eft, priority int // columns, or -1
+	zone          *time.Location
+	eft, priority int                   // columns, or -1
+	periods       []model.PeriodColumns // of p
+	idle          []int                 // columns of p that are called like dates and never asked
+	open          Symbol                // of Open, where the model has periods
 	out           *Table
 
 	number uint32   // of the line that is being read
@@ -270,14 +286,15 @@ func (l *loader) splitQuoted(text []byte) bool {
 }
 
 // check looks for fields that do not say what they seem to say, and is false where
-// their number is wrong. The names are those of the fields after the line's type.
-func (l *loader) check(fields [][]byte, names []string) bool {
-	if len(fields) != len(names) {
-		hint := ""
-		if len(fields) > len(names) {
-			hint = "; a field with a comma inside stands in double quotes, and a comment on a line of its own"
+// their number is wrong. The names are those of the fields after the line's type, of
+// which so many at the end may be left out.
+func (l *loader) check(fields [][]byte, names []string, optional int) bool {
+	if least := len(names) - optional; len(fields) != least && len(fields) != len(names) {
+		wants := fmt.Sprintf("%d (%s)", least, strings.Join(names[:least], ", "))
+		if optional > 0 && len(fields) > least {
+			wants += fmt.Sprintf(" or %d (and %s)", len(names), strings.Join(names[least:], ", "))
 		}
-		l.refuse(0, "field-count", "has %d fields after its type, not the model's %d (%s)%s", len(fields), len(names), strings.Join(names, ", "), hint)
+		l.refuse(0, "field-count", "has %d fields after its type, not the model's %s%s", len(fields), wants, l.countHint(fields, names, optional))
 		return false
 	}
 	for i, f := range fields {
@@ -299,10 +316,80 @@ func (l *loader) check(fields [][]byte, names []string) bool {
 	return true
 }
 
+// countHint says what is likely to be wrong with a line that has too many fields
+// or too few.
+func (l *loader) countHint(fields [][]byte, names []string, optional int) string {
+	least := len(names) - optional
+	dated := slices.ContainsFunc(fields, IsTime)
+	switch {
+	case dated && optional == 2 && len(fields) == least+1 && IsTime(fields[least-1]):
+		return "; " + names[least-1] + " is missing before the beginning and the end"
+	case dated && optional == 2 && len(fields) == least+1:
+		return "; a beginning and an end stand together: write _ for the one that there is not, as in _, 2026-12-31"
+	case dated && optional == 0 && len(fields) > least:
+		return "; the model has no dates: see the built-in model for timeMatch(p.from, p.until) and g = _, _, (_, _)"
+	case optional == 0 && len(fields) == least-2 && slices.Equal(names[least-2:], []string{"from", "until"}):
+		return "; from and until can be left out where timeMatch(p.from, p.until) in the matcher asks for them"
+	case len(fields) > least:
+		return "; a field with a comma inside stands in double quotes, and a comment on a line of its own"
+	}
+	return ""
+}
+
+// complete adds to a line what it leaves out at its end.
+func complete(fields [][]byte, count int) [][]byte {
+	for len(fields) < count {
+		fields = append(fields, []byte(Open))
+	}
+	return fields
+}
+
+// period reads a beginning and an end, and returns the period's number. The columns
+// are those of the fields, from 1.
+func (l *loader) period(begin, end []byte, column, endColumn int) (id uint32, ok bool) {
+	p := Period{Begin: l.out.Symbols.internBytes(begin), End: l.out.Symbols.internBytes(end)}
+	if id, ok = l.out.Periods.find(p.Begin, p.End); ok {
+		return id, true
+	}
+	read, err := ParsePeriod(string(begin), string(end), l.zone)
+	if err != nil {
+		if IsTime(begin) {
+			column = endColumn
+		}
+		l.refuse(l.fieldColumn(column), "date", "%s", finding.Escape(err.Error()))
+		return 0, false
+	}
+	p.From, p.Until = read.From, read.Until
+	return l.out.Periods.add(p), true
+}
+
+// checkPeriods reads the periods of a p line.
+func (l *loader) checkPeriods(fields [][]byte) bool {
+	field := func(column int) []byte {
+		if column < 0 {
+			return []byte(Open)
+		}
+		return fields[column]
+	}
+	for _, column := range l.idle {
+		if f := fields[column]; IsTime(f) && string(f) != Open {
+			l.refuse(l.fieldColumn(column+1), "date", "%s %q has no effect, and the line would hold at any time: the matcher does not ask timeMatch(p.from, p.until)", l.model.Policy[column], f)
+			return false
+		}
+	}
+	for _, p := range l.periods {
+		if _, ok := l.period(field(p.Begin), field(p.End), p.Begin+1, p.End+1); !ok {
+			return false
+		}
+	}
+	return true
+}
+
 func (l *loader) policyLine(fields [][]byte) {
-	if !l.check(fields, l.model.Policy) {
+	if !l.check(fields, l.model.Policy, l.model.Optional) {
 		return
 	}
+	fields = complete(fields, len(l.model.Policy))
 	errors := l.Errors
 	if l.eft >= 0 {
 		l.checkEffect(fields[l.eft])
@@ -318,6 +405,9 @@ func (l *loader) policyLine(fields [][]byte) {
 			}
 			l.Add(finding.SeverityWarning, int(l.number), l.fieldColumn(l.priority+1), "priority", "the priority %q is not a whole number; the model's effect does not go by it", finding.Shorten(fields[l.priority]))
 		}
+	}
+	if !l.checkPeriods(fields) {
+		return
 	}
 	l.out.Lines++
 	l.row = l.row[:0]
@@ -359,6 +449,9 @@ func (l *loader) checkEffect(effect []byte) {
 		if bytes.IndexByte(effect, '#') >= 0 {
 			hint = "; put the comment on a line of its own"
 		}
+		if IsTime(effect) {
+			hint = ", and dates behind it"
+		}
 		l.doubt(l.fieldColumn(l.eft+1), l.eft+1, "effect", "the effect is %q, which Casbin would ignore: write allow or deny%s", finding.Shorten(effect), hint)
 	case string(effect) == "deny" && l.model.Effect == model.AllowOverride:
 		l.Judge(int(l.number), l.fieldColumn(l.eft+1), "effect", "the model's effect looks for allow alone, so this deny denies nothing: give the model an effect that looks for deny too")
@@ -366,9 +459,14 @@ func (l *loader) checkEffect(effect []byte) {
 }
 
 func (l *loader) roleLine(kind string, fields [][]byte) {
-	if !l.check(fields, []string{"name", "role", "domain"}[:l.model.Roles[kind]]) {
+	names, optional := []string{"name", "role", "domain"}[:l.model.Roles[kind]], 0
+	if l.model.Conditional[kind] {
+		names, optional = append(slices.Clip(names), "from", "until"), 2
+	}
+	if !l.check(fields, names, optional) {
 		return
 	}
+	fields = complete(fields, len(names))
 	if kind == "g" && (bytes.HasPrefix(fields[1], []byte("@")) || string(fields[1]) == authz.Anonymous) {
 		errors := l.Errors
 		l.Judge(int(l.number), l.fieldColumn(2), "role-name", "nobody can be given %q here: names with @ are groups of an identity source, and %s is whoever has no credentials", finding.Shorten(fields[1]), authz.Anonymous)
@@ -376,15 +474,21 @@ func (l *loader) roleLine(kind string, fields [][]byte) {
 			return
 		}
 	}
-	l.out.Lines++
 	edge := Edge{Name: l.out.Symbols.internBytes(fields[0]), Role: l.out.Symbols.internBytes(fields[1]), Line: l.number}
-	if len(fields) == 3 {
+	if l.model.Roles[kind] == 3 {
 		edge.Domain = l.out.Symbols.internBytes(fields[2])
 	}
+	if optional > 0 {
+		var ok bool
+		if edge.Period, ok = l.period(fields[len(fields)-2], fields[len(fields)-1], len(fields)-1, len(fields)); !ok {
+			return
+		}
+	}
+	l.out.Lines++
 	l.judgeEdge(kind, edge)
-	hash, known := hashSymbols(edge.Name, edge.Role, edge.Domain), l.out.Edges[kind]
+	hash, known := hashSymbols(edge.Name, edge.Role, edge.Domain, Symbol(edge.Period)), l.out.Edges[kind]
 	first, ok := l.edges[kind].find(hash, func(i uint32) bool {
-		return known[i].Name == edge.Name && known[i].Role == edge.Role && known[i].Domain == edge.Domain
+		return known[i].Name == edge.Name && known[i].Role == edge.Role && known[i].Domain == edge.Domain && known[i].Period == edge.Period
 	})
 	if ok {
 		l.duplicate(known[first].Line)

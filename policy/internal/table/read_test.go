@@ -25,7 +25,7 @@ import (
 // load loads a policy; findings are those of an error too.
 func load(t testing.TB, def *model.Model, text string) (*Table, []finding.Finding) {
 	t.Helper()
-	tab, findings, err := Read(t.Context(), "policy.csv", strings.NewReader(text), def)
+	tab, findings, err := Read(t.Context(), "policy.csv", strings.NewReader(text), def, nil)
 	var refused *finding.LoadError
 	switch {
 	case errors.As(err, &refused):
@@ -102,7 +102,7 @@ func TestBadPoliciesAreToldOf(t *testing.T) {
 	for _, file := range files {
 		dir, name := filepath.Split(file)
 		model := filepath.Base(dir)
-		_, findings, err := Read(t.Context(), model+"/"+name, strings.NewReader(world.File(t, file)), world.Model(t, model))
+		_, findings, err := Read(t.Context(), model+"/"+name, strings.NewReader(world.File(t, file)), world.Model(t, model), nil)
 		var refused *finding.LoadError
 		switch {
 		case errors.As(err, &refused):
@@ -147,8 +147,8 @@ func TestGoodPoliciesLoadAsInStockCasbin(t *testing.T) {
 	}
 	for _, file := range files {
 		model := strings.TrimSuffix(filepath.Base(file), ".csv")
-		if model == "crlf" {
-			model = "default"
+		if model == "crlf" || model == "default" {
+			model = "undated"
 		}
 		def := world.Model(t, model)
 		tab, findings := load(t, def, world.File(t, file))
@@ -239,8 +239,8 @@ func TestLinesKeepTheirNumbers(t *testing.T) {
 
 func TestDuplicatesAreDroppedWithAWarning(t *testing.T) {
 	for _, tt := range []struct{ name, model, text string }{
-		{"p line", "default", "p, a, /a/**, read, allow\np, a, /b/**, read, allow\np,a,\"/a/**\",read,allow\n"},
-		{"g line", "default", "p, a, /a/**, read, allow\ng, b, a\ng, b,a\n"},
+		{"p line", "undated", "p, a, /a/**, read, allow\np, a, /b/**, read, allow\np,a,\"/a/**\",read,allow\n"},
+		{"g line", "undated", "p, a, /a/**, read, allow\ng, b, a\ng, b,a\n"},
 		{"g line in a domain", "domain", "p, a, d, /a/**, read, allow\ng, b, a, d\ng, b, a, d\n"},
 	} {
 		def := world.Model(t, tt.model)
@@ -342,7 +342,7 @@ func TestPolicySizeIsBounded(t *testing.T) {
 	comment := bytes.Repeat([]byte("#"), 60<<10)
 	comment[len(comment)-1] = '\n'
 	endless := repeat(comment, MaxSize/len(comment)+1)
-	_, _, err := Read(t.Context(), "policy.csv", endless, world.Model(t, "default"))
+	_, _, err := Read(t.Context(), "policy.csv", endless, world.Model(t, "default"), nil)
 	if err == nil || err.Error() != "policy.csv: error: is larger than 1073741824 bytes [file-size]" {
 		t.Error(err)
 	}
@@ -369,7 +369,7 @@ func (r *repeated) Read(out []byte) (int, error) {
 
 // A line is as long here as in stock Casbin, to the byte.
 func TestLineLengthIsCasbins(t *testing.T) {
-	def := world.Model(t, "default")
+	def := world.Model(t, "undated")
 	for _, end := range []string{"\n", "\r\n", ""} {
 		for length := MaxLine - 3; length <= MaxLine+1; length++ {
 			prefix, suffix := "p, alice, /", ", read, allow"
@@ -392,11 +392,11 @@ func TestReadingStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	endless := repeat([]byte("p, a, /, read, allow\n"), 1<<40)
-	if _, _, err := Read(ctx, "policy.csv", endless, def); !errors.Is(err, context.Canceled) {
+	if _, _, err := Read(ctx, "policy.csv", endless, def, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("context: %v", err)
 	}
 	broken := io.MultiReader(strings.NewReader("p, a, /, read, allow\n"), errReader{})
-	if _, _, err := Read(t.Context(), "policy.csv", broken, def); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, _, err := Read(t.Context(), "policy.csv", broken, def, nil); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("reader: %v", err)
 	}
 }
@@ -424,7 +424,7 @@ func TestGeneratedPolicyIsClean(t *testing.T) {
 // Whatever is read never panics, and whatever is accepted loads in stock Casbin
 // to the same lines in the same order.
 func FuzzPolicyCSV(f *testing.F) {
-	models := []string{"default", "priority", "prioritylast", "subject", "subjectdomain", "subjectpriority", "domain", "resource", "basic", "keymatch2", "regex"}
+	models := []string{"undated", "priority", "prioritylast", "subject", "subjectdomain", "subjectpriority", "domain", "resource", "basic", "keymatch2", "regex"}
 	seeds := 0
 	for _, pattern := range []string{"testdata/good/*.csv", "testdata/bad/*/*.csv"} {
 		files, err := filepath.Glob(pattern)
@@ -482,7 +482,7 @@ func TestPatternsAreFoundInMatchers(t *testing.T) {
 			t.Errorf("%s: %v", matcher, err)
 			continue
 		}
-		if _, _, err := Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a(?<x, read, allow\n"), def); err == nil {
+		if _, _, err := Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a(?<x, read, allow\n"), def, nil); err == nil {
 			t.Errorf("%s: the pattern is accepted", matcher)
 		}
 	}
@@ -510,7 +510,7 @@ func TestPatternsThatAreSpared(t *testing.T) {
 			t.Errorf("%s: %v", tt.matcher, err)
 			continue
 		}
-		_, _, err = Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a, *, *\np, alice, /a, re.d, 10.0.0.0/8\n"), m)
+		_, _, err = Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a, *, *\np, alice, /a, re.d, 10.0.0.0/8\n"), m, nil)
 		var refused *finding.LoadError
 		if (err == nil) != tt.ok || !tt.ok && (!errors.As(err, &refused) || refused.Findings[0].Rule != "pattern" || refused.Findings[0].Line != 1) {
 			t.Errorf("%s: %v", tt.matcher, err)

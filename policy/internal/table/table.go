@@ -178,6 +178,7 @@ func (t *Table) Select(keep func(row int) bool) *Table {
 type Edge struct {
 	Name, Role, Domain Symbol
 	Line               uint32
+	Period             uint32 // in which it has it, of the table's Periods
 }
 
 // QuoteField quotes a field of a policy line where it must be.

@@ -36,8 +36,8 @@ func (s *Shape) drawRoles(t *rapid.T) {
 	}
 }
 
-func (s *Shape) hasRoles(name string) bool {
-	return slices.ContainsFunc(s.Roles, func(r string) bool { return strings.HasPrefix(r, name+" ") })
+func (s *Shape) hasRoles(definition string) bool {
+	return slices.ContainsFunc(s.Roles, func(r string) bool { return strings.HasPrefix(r, definition) })
 }
 
 // corners are matchers of the kind. A role in the domain of a line is found by what
@@ -65,13 +65,13 @@ func (s *Shape) corners(t *rapid.T, role, path string) []string {
 			role+" && keyMatch2(r.dom, p.dom) && "+path,
 		)
 	}
-	if s.hasRoles("g2") {
+	if s.hasRoles("g2 ") {
 		objects := "g2(r.obj, p.obj)"
-		if slices.Contains(s.Roles, "g2 = _, _, _") {
+		if s.hasRoles("g2 = _, _, _") {
 			objects = OneOf(t, "g2(r.obj, p.obj, r.dom)", "g2(r.obj, p.obj, p.dom)")
 		}
 		asked := []string{role + " && " + objects + " && r.act == p.act", role + " && (" + objects + " || " + path + ") && r.act == p.act"}
-		if s.hasRoles("g3") {
+		if s.hasRoles("g3 ") {
 			asked = append(asked, role+" && "+objects+" && g3(r.act, p.act)", objects+" && g3(r.act, p.act) && "+role, "g3(r.sub, p.sub) && "+objects+" || "+role+" && "+path)
 		}
 		corners = append(corners, asked...)
@@ -103,13 +103,19 @@ func (s *Shape) domainOf(side string) string {
 
 // drawManyRoles gives a name, or a group, more roles than most have: sets of so
 // few and hops of so few are not enough.
-func (s *Shape) drawManyRoles(t *rapid.T, role string, line func(...string)) {
+func (s *Shape) drawManyRoles(t *rapid.T, role string, dated bool, line func(...string)) {
 	name, _, _ := strings.Cut(role, " ")
 	var domain []string
 	if strings.Count(role, "_") == 3 {
 		domain = []string{drawDomain(t)}
 	}
-	link := func(from, to string) { line(append([]string{name, from, to}, domain...)...) }
+	link := func(from, to string) {
+		fields := append([]string{name, from, to}, domain...)
+		if dated && Chance(t, 10) {
+			fields = append(fields, drawTime(t), drawTime(t))
+		}
+		line(fields...)
+	}
 	start := OneOf(t, "alice", "alice", "@team")
 	switch {
 	case s.Effect == SubjectPriority || name != "g":

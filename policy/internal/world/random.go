@@ -92,6 +92,8 @@ func RandomPolicy(random *rand.Rand, def *model.Model, lines int) string {
 				value = pick(random, "10.0.0.0/8", "192.0.2.1")
 			case "priority":
 				value = fmt.Sprint(random.IntN(4))
+			case "from", "until":
+				value = "_"
 			case "rule":
 				value = `"` + pick(random, `r.sub == ""u0""`, `r.sub != ""u1""`, `g(r.sub, ""r1"")`) + `"`
 			}

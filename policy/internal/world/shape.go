@@ -174,6 +174,7 @@ func DrawShape(t *rapid.T) *Shape {
 		}
 	}
 	s.drawRoles(t)
+	s.drawPeriods(t)
 	return s
 }
 
@@ -307,12 +308,18 @@ func (s *Shape) DrawPolicy(t *rapid.T, matcher string) string {
 				value = OneOf(t, "r.sub == 'alice'", "r.sub != 'bob'", "true", "r.act == 'read' && r.sub != 'eve'", "keyMatch(r.obj, '/a*')", "p.sub == r.sub", "!g(r.sub, '@none')")
 			case "priority":
 				value = OneOf(t, "1", "2", "3", "10", "-1")
+			case "from", "until":
+				value = drawTime(t)
 			}
 			fields = append(fields, value)
+		}
+		if s.Policy[len(s.Policy)-1] == "until" && Chance(t, 3) {
+			fields = fields[:len(fields)-2]
 		}
 		line(fields...)
 	}
 	for _, role := range s.Roles {
+		role, condition, _ := strings.Cut(role, ", (")
 		name, _, _ := strings.Cut(role, " ")
 		if !strings.Contains(matcher, name+"(") && (name != "g" || s.Effect != SubjectPriority) {
 			continue
@@ -328,9 +335,12 @@ func (s *Shape) DrawPolicy(t *rapid.T, matcher string) string {
 			if strings.Count(role, "_") == 3 {
 				fields = append(fields, drawDomain(t))
 			}
+			if condition != "" && !Chance(t, 3) {
+				fields = append(fields, drawTime(t), drawTime(t))
+			}
 			line(fields...)
 		}
-		s.drawManyRoles(t, role, line)
+		s.drawManyRoles(t, role, condition != "", line)
 	}
 	return b.String()
 }
@@ -349,6 +359,7 @@ func DrawQuery(t *rapid.T, matcher string) *authz.Query {
 		Principal: authz.Principal{Subject: OneOf(t, "alice", "bob", "root", "eve", "staff", "r1", "c3", "nobody", "", "a", "a*", "*", "[ab]", ":id", "{id}", "a.b", "\u00e9", "b/c", authz.Anonymous)},
 		Object:    DrawPath(t), Action: drawAction(t), Domain: OneOf(t, Domains()...),
 		IP: OneOf(t, append(Addresses(), "", "")...),
+		At: DrawMoment(t),
 	}
 	if strings.Contains(matcher, "g2(") && Chance(t, 2) {
 		q.Object = OneOf(t, "/a/b", "/a", "/b", "res1")

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/casbin/casbin/v2"
-	casbinmodel "github.com/casbin/casbin/v2/model"
 	stringadapter "github.com/casbin/casbin/v2/persist/string-adapter"
 
 	"securefiles/authz"
@@ -17,7 +17,8 @@ import (
 // A Stock is stock Casbin, with a model and a policy.
 type Stock struct {
 	model    *model.Model
-	policy   string
+	policy   string // as a whole
+	at       time.Time
 	enforcer *casbin.Enforcer
 	query    *authz.Query // that is being decided
 }
@@ -29,19 +30,39 @@ type Outcome struct {
 	Line    string
 }
 
-// NewStock gives a policy to stock Casbin.
+// NewStock gives a policy to stock Casbin: what of it holds now, until it is asked
+// about another moment.
 func NewStock(m *model.Model, policy string) (*Stock, error) {
-	parsed, err := casbinmodel.NewModelFromString(ofNames(m.Text))
+	return stockAt(m, policy, time.Now())
+}
+
+// stockAt gives stock Casbin what of a policy holds at a moment.
+func stockAt(m *model.Model, policy string, at time.Time) (*Stock, error) {
+	text, err := held(m, policy, at)
 	if err != nil {
 		return nil, err
 	}
-	e, err := casbin.NewEnforcer(parsed, stringadapter.NewAdapter("# policy\n"+policy))
+	parsed, err := m.Stock(ofNames(m.Text))
 	if err != nil {
 		return nil, err
 	}
-	s := &Stock{model: m, policy: policy, enforcer: e}
+	e, err := casbin.NewEnforcer(parsed)
+	if err != nil {
+		return nil, err
+	}
+	e.AddFunction(model.TimeMatch, timeMatch(at))
+	e.SetAdapter(stringadapter.NewAdapter("# policy\n" + text))
+	s := &Stock{model: m, policy: policy, at: at, enforcer: e}
 	s.standInForNames()
-	return s, nil
+	return s, e.LoadPolicy()
+}
+
+// atMoment returns stock Casbin at the moment that a query asks about.
+func (s *Stock) atMoment(q *authz.Query) (*Stock, error) {
+	if q.At.IsZero() || q.At.Equal(s.at) || !s.model.HasPeriods() {
+		return s, nil
+	}
+	return stockAt(s.model, s.policy, q.At)
 }
 
 // withGroups returns stock Casbin to which the groups of a query are roles of its
@@ -62,12 +83,15 @@ func (s *Stock) withGroups(q *authz.Query) (*Stock, error) {
 			lines.WriteString(line + ", " + domain)
 		}
 	}
-	return NewStock(s.model, s.policy+lines.String()+"\n")
+	return stockAt(s.model, s.policy+lines.String()+"\n", s.at)
 }
 
 // Decide is what stock Casbin answers.
 func (s *Stock) Decide(q *authz.Query) (Outcome, error) {
-	s, err := s.withGroups(q)
+	s, err := s.atMoment(q)
+	if err == nil {
+		s, err = s.withGroups(q)
+	}
 	if err != nil {
 		return Outcome{}, err
 	}
