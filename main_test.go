@@ -359,6 +359,7 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a pattern of origins", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['https://*.example.org']}", `downloads[0].cors_origins[0]: `},
 		{"an origin with a path", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['https://a.example/']}", `downloads[0].cors_origins[0]: `},
 		{"an origin in capitals, as no browser sends it", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['https://A.example']}", `downloads[0].cors_origins[0]: `},
+		{"an origin twice, which nginx refuses", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['https://a.example', 'https://a.example']}", `downloads[0].cors_origins[1]: "https://a.example" stands there twice`},
 		{"an origin with a second", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['https://a.example', 'b']}", `downloads[0].cors_origins[1]: "b" is not an origin`},
 		{"an internal of another form", "downloads:\n  - {name: a, url: /a/, internal: /p}", `downloads[0].internal: "/p" is not a prefix`},
 		{"a url that goes up", "downloads:\n  - {name: a, url: /a/../b/, internal: /p/}", "downloads[0]: url and internal must not hold . or .. segments"},

@@ -174,6 +174,9 @@ func (v *validator) download(path string, d Download) {
 	v.oneOf(path+".embed", d.Embed, "same-origin", "same-site", "cross-origin")
 	for i, origin := range d.CORSOrigins {
 		v.match(path+indexed(".cors_origins", i), origin, originPattern, "is not an origin: https://HOST or https://HOST:PORT in lower case, without a path; no pattern, and not *")
+		if slices.Contains(d.CORSOrigins[:i], origin) {
+			v.add(path+indexed(".cors_origins", i), "%q stands there twice, which nginx refuses", origin)
+		}
 	}
 }
 

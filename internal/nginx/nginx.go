@@ -145,9 +145,12 @@ func (c Config) validate() error {
 				return err
 			}
 		}
-		for _, origin := range d.Origins {
+		for i, origin := range d.Origins {
 			if err := check(originForm, "origin", origin); err != nil {
 				return err
+			}
+			if slices.Contains(d.Origins[:i], origin) {
+				return fmt.Errorf("nginx configuration: origin %q stands there twice", origin)
 			}
 		}
 	}
@@ -173,10 +176,17 @@ func (c Config) validate() error {
 // client's certificate; $ssl_client_s_dn is set for an unverified one too.
 type certificate struct{ Variable, Guarded string }
 
-type downloadView struct{ Download }
+type downloadView struct {
+	Download
+	index int
+}
 
 // InternalPattern is the prefix as a regular expression.
 func (d downloadView) InternalPattern() string { return regexp.QuoteMeta(d.Internal) }
+
+// CORSVariable holds the origin of the request, if its pages may read files. It has
+// a number in the place of the name, which could be `expose`, or too long for nginx.
+func (d downloadView) CORSVariable() string { return fmt.Sprintf("$securefiles_cors_%d", d.index) }
 
 // Foreign are the values of Sec-Fetch-Site whose pages may not embed a file, as a
 // regular expression; empty for none (Fetch Metadata Request Headers, section 2.3).
@@ -207,6 +217,15 @@ func (v view) CORS() bool {
 	return slices.ContainsFunc(v.Downloads, func(d downloadView) bool { return len(d.Origins) > 0 })
 }
 
+// LongOrigin says that some origin may not fit into the hash of a map whose
+// buckets have nginx's default size, 64 bytes: a pointer before it, one after the last,
+// and its length.
+func (v view) LongOrigin() bool {
+	return slices.ContainsFunc(v.Downloads, func(d downloadView) bool {
+		return slices.ContainsFunc(d.Origins, func(origin string) bool { return len(origin) > 46 })
+	})
+}
+
 // PagesOf are the pages that there are for some statuses.
 func (v view) PagesOf(statuses ...int) []page {
 	return slices.DeleteFunc(slices.Clone(v.Pages), func(p page) bool { return !slices.Contains(statuses, p.Status) })
@@ -223,9 +242,9 @@ func (v view) Refusing(status int) any {
 func newView(c Config) view {
 	v := view{Config: c}
 	v.Wait = cmp.Or(c.Wait, defaultWait)
-	for _, d := range c.Downloads {
+	for i, d := range c.Downloads {
 		d.Root = strings.TrimSuffix(d.Root, "/")
-		v.Downloads = append(v.Downloads, downloadView{d})
+		v.Downloads = append(v.Downloads, downloadView{d, i})
 	}
 	for _, status := range slices.Sorted(maps.Keys(c.Pages)) {
 		v.Pages = append(v.Pages, page{status, path.Dir(c.Pages[status]), path.Base(c.Pages[status])})
@@ -255,7 +274,10 @@ func newView(c Config) view {
 var templates embed.FS
 
 // A printed configuration, in its two halves.
-type printed struct{ HTTP, Server string }
+type printed struct {
+	HTTP, Server string
+	LongOrigin   bool
+}
 
 // render prints a configuration twice: the second time with the digest of the first.
 func render(c Config) (printed, error) {
@@ -267,7 +289,7 @@ func render(c Config) (printed, error) {
 		return printed{}, fmt.Errorf("print nginx configuration: %w", err)
 	}
 	v := newView(c)
-	var p printed
+	p := printed{LongOrigin: v.LongOrigin()}
 	for range 2 {
 		for name, half := range map[string]*string{"http.conf.tmpl": &p.HTTP, "server.conf.tmpl": &p.Server} {
 			var buf bytes.Buffer

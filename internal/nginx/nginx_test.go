@@ -35,6 +35,18 @@ func several() Config {
 	return c
 }
 
+// crossOrigin has what of other origins nginx's hashes could be too small for: names
+// and origins as long as they may be, and a name that is called like a variable of the
+// snippet's own.
+func crossOrigin() Config {
+	c := defaults()
+	c.Downloads[0].Name, c.Downloads[0].Origins = strings.Repeat("n", 32), []string{"https://" + strings.Repeat("downloads.", 24) + "example.org:65535", "https://app.example.org"}
+	for _, name := range []string{"expose", "credentials"} {
+		c.Downloads = append(c.Downloads, Download{Name: name, URL: "/" + name + "/", Internal: "/internal-" + name + "/", Root: "/srv", Embed: "same-origin", Origins: []string{"https://app.example.org"}})
+	}
+	return c
+}
+
 func complete(t *testing.T, c Config) string {
 	t.Helper()
 	var buf bytes.Buffer
@@ -67,7 +79,7 @@ func TestNginxAcceptsWhatIsPrinted(t *testing.T) {
 	if err != nil {
 		t.Skip("nginx is not installed: make test installs it")
 	}
-	for name, c := range map[string]Config{"default": defaults(), "several": several()} {
+	for name, c := range map[string]Config{"default": defaults(), "several": several(), "other origins": crossOrigin()} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			for _, sub := range []string{"run", "logs"} {
@@ -101,7 +113,7 @@ func TestNginxAcceptsWhatIsPrinted(t *testing.T) {
 
 // S27: directives and forms that advisories of 2026 concern are not used.
 func TestSnippetKeepsToSafeDirectives(t *testing.T) {
-	for name, c := range map[string]Config{"default": defaults(), "several": several()} {
+	for name, c := range map[string]Config{"default": defaults(), "several": several(), "other origins": crossOrigin()} {
 		text := complete(t, c)
 		for rule, bad := range map[string]*regexp.Regexp{
 			"an unnamed capture":            regexp.MustCompile(`"[^"]*\((?:[^?])[^"]*"\s*\)\s*\{`),
@@ -126,6 +138,23 @@ func TestSnippetKeepsToSafeDirectives(t *testing.T) {
 		}
 		if strings.Contains(text, "/protected-media.v1/[") {
 			t.Errorf("%s: a dot in a prefix is not escaped in the pattern", name)
+		}
+	}
+}
+
+// A download may have any name, `expose` and `credentials` too: a variable is made
+// once, or the second would take the place of the first, without a word by nginx.
+func TestNoVariableIsMadeTwice(t *testing.T) {
+	for name, c := range map[string]Config{"default": defaults(), "several": several(), "other origins": crossOrigin()} {
+		seen := map[string]bool{}
+		for _, m := range regexp.MustCompile(`(?m)^ *map \S+ +(\$\w+)`).FindAllStringSubmatch(complete(t, c), -1) {
+			if seen[m[1]] {
+				t.Errorf("%s: %s is made twice", name, m[1])
+			}
+			seen[m[1]] = true
+		}
+		if len(seen) < 6 {
+			t.Errorf("%s: found %v only", name, seen)
 		}
 	}
 }
@@ -163,6 +192,7 @@ func TestValuesThatNginxCouldMisreadAreRefused(t *testing.T) {
 		"a client's header that another source believes": func(c *Config) {
 			c.Identity = []Header{FromClient("X-Remote-User"), {"x-remote-user", "$gateway_user"}}
 		},
+		"an origin twice":      func(c *Config) { c.Downloads[0].Origins = []string{"https://a.example", "https://a.example"} },
 		"root with a variable": func(c *Config) { c.Downloads[0].Root = "/srv/$host" },
 		"header with a colon":  func(c *Config) { c.Identity = []Header{{"X: y", "$a"}} },
 		"value that is no variable": func(c *Config) {
