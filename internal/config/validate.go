@@ -152,6 +152,11 @@ func (v *validator) download(path string, d Download) {
 	if strings.Contains(d.URL, "/./") || strings.Contains(d.URL, "/../") || strings.Contains(d.Internal, "/./") || strings.Contains(d.Internal, "/../") {
 		v.add(path, "url and internal must not hold . or .. segments")
 	}
+	for _, p := range []struct{ key, prefix string }{{"url", d.URL}, {"internal", d.Internal}} {
+		if strings.HasPrefix(p.prefix, "/_securefiles/") {
+			v.add(path+"."+p.key, "%q: nginx's snippet has locations of its own below /_securefiles/: name another prefix", p.prefix)
+		}
+	}
 	if overlap(d.URL, d.Internal) {
 		v.add(path+".internal", "%q and url %q contain each other: the internal prefix must be another", d.Internal, d.URL)
 	}
@@ -195,6 +200,8 @@ func (v *validator) nginx(c *Config) {
 		switch {
 		case err != nil || notNumber != nil || number < 1 || number > 65535 || !hostPattern.MatchString(host) && notIP != nil:
 			v.add(path, "%q is neither ADDRESS:PORT nor unix:/path", address)
+		case strings.EqualFold(UnixPrefix, host+":"):
+			v.add(path, "%q is a unix socket for nginx: write unix:/path, or the host's address", address)
 		case isLocalName(host):
 			v.add(path, "%q can be two addresses, and whoever listens on the other is asked too: write 127.0.0.1:%s or [::1]:%s", address, port, port)
 		case notIP == nil && ip.IsUnspecified():

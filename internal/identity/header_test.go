@@ -216,7 +216,7 @@ func TestNginxValueIsWhatNginxVerified(t *testing.T) {
 		"$realip_remote_addr", "$ssl_server_name", "$ssl_client_verify", "$ssl_client_i_dn", "$ssl_client_raw_cert", "$ssl_session_id", "$ssl_alpn_protocol",
 		"$upstream_http_x_user", "$upstream_cookie_user", "$sent_http_x_user", "$jwt_claim_sub", "$jwt_header_kid", "$geoip_city", "$invalid_referer",
 		"$server_name", "$server_protocol", "$scheme", "$https", "$uid_got", "$secure_link", "$document_root", "$fastcgi_path_info", "$http2",
-		"$limit_rate", "$slice_range", "$time_local", "$trailer_x", "$status", "$nginx_version"}
+		"$limit_rate", "$slice_range", "$time_local", "$trailer_x", "$status", "$nginx_version", "$securefiles_from", "$securefiles_user"}
 	for _, value := range accepted {
 		if _, err := NewHeader(HeaderOptions{Header: "X-User", Value: value, GroupsValue: value}); err != nil {
 			t.Errorf("%s: %v", value, err)

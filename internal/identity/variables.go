@@ -14,14 +14,15 @@ func verifiedVariables() []string {
 
 // isNginxVariable reports whether nginx itself defines a variable, in a version or
 // module that its index of variables names
-// (https://nginx.org/en/docs/varindex.html). One that it does not define is the
-// operator's: a map, a set, or a module that they chose. The name has no dollar
-// sign.
+// (https://nginx.org/en/docs/varindex.html), or the printed configuration does. One
+// that neither defines is the operator's: a map, a set, or a module that they chose.
+// The name has no dollar sign.
 func isNginxVariable(name string) bool {
 	for _, prefix := range []string{
 		"http_", "arg_", "cookie_", "sent_http_", "sent_trailer_", "trailer_", "upstream_", "proxy_protocol_", "jwt_header_", "jwt_claim_", "oidc_claim_", "otel_",
 		"ssl_", "geoip_", "geoip2_", "time_", "date_", "tcpinfo_", "connections_", "limit_", "secure_link", "session_log_",
 		"fastcgi_", "f4f_", "slice_", "uid_", "realip_", "memcached_", "quic_", "http2_", "http3_", "acme_",
+		"securefiles_", // among them $securefiles_from, which is what the client says
 	} {
 		if strings.HasPrefix(name, prefix) {
 			return true
