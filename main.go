@@ -23,6 +23,7 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 	_ "time/tzdata" // a machine may have none
@@ -247,7 +248,7 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 		opts.Secret = p.Secret.Is
 	}
 	if p.Proof != nil {
-		opts.Prove = prover(p.Proof)
+		opts.Prove = prover(p.Proof, nginx.Vouched(p.Vouching()))
 	}
 	front, err := frontend.NewAuthRequest(guard, opts)
 	if err != nil {
@@ -268,10 +269,17 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	})
 }
 
-// prover proves answers to nginx, whose secure_link module makes the same digest.
-func prover(s *secret.Secret) func(id string, status int, reason, login, location string) string {
-	return func(id string, status int, reason, login, location string) string {
-		digest := md5.Sum([]byte(nginx.ProofText(id, strconv.Itoa(status), reason, login, location, s.Text())))
+// prover proves answers to nginx, whose secure_link module makes the same digest. The
+// headers are those that nginx vouches for.
+func prover(s *secret.Secret, headers []string) func(r *http.Request, status int, reason, login, location string) string {
+	headers = append([]string{"X-Request-ID", "X-Original-URI", "X-Real-IP"}, headers...)
+	return func(r *http.Request, status int, reason, login, location string) string {
+		var asked []string
+		for _, name := range headers {
+			asked = append(asked, strings.Join(r.Header.Values(name), ","))
+		}
+		asked = slices.Insert(asked, 3, r.Host)
+		digest := md5.Sum([]byte(nginx.ProofText(asked, strconv.Itoa(status), reason, login, location, s.Text())))
 		return base64.RawURLEncoding.EncodeToString(digest[:])
 	}
 }

@@ -1,9 +1,11 @@
 package integration_test
 
 import (
-	"cmp"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"sync"
 	"syscall"
@@ -62,11 +64,13 @@ func TestAProcessThatTakesThePortOfTheServiceIsNotBelieved(t *testing.T) {
 
 			end(s.daemon)
 			var mu sync.Mutex
-			first := "" // the id of another request
+			var first []string // what was asked by another request
 			squat(t, s.service, func(w http.ResponseWriter, r *http.Request) {
 				mu.Lock()
 				defer mu.Unlock()
-				first = cmp.Or(first, r.Header.Get("X-Request-ID"))
+				if first == nil {
+					first = []string{r.Header.Get("X-Request-ID"), r.Header.Get("X-Original-URI"), r.Header.Get("X-Real-IP"), r.Host}
+				}
 				h := w.Header()
 				h.Set("X-Securefiles-Location", "/protected/private/secret.txt")
 				h.Set("X-Securefiles-Reason", "policy")
@@ -76,7 +80,7 @@ func TestAProcessThatTakesThePortOfTheServiceIsNotBelieved(t *testing.T) {
 				case "/downloads/one":
 					h.Set("X-Securefiles-Proof", "1")
 				case "/downloads/other":
-					h.Set("X-Securefiles-Proof", proof(first, "204", "policy", "", "/protected/private/secret.txt"))
+					h.Set("X-Securefiles-Proof", proof(secondSecret, first, "204", "policy", "", "/protected/private/secret.txt"))
 				default:
 					h.Set("X-Securefiles-Proof", "AAAAAAAAAAAAAAAAAAAAAA")
 				}
@@ -99,10 +103,12 @@ func TestAProcessThatTakesThePortOfTheServiceIsNotBelieved(t *testing.T) {
 	}
 }
 
+const secondSecret = "fedcba9876543210fedcba9876543210"
+
 // provedAfterANewSecret changes the secret on both sides.
 func (s *site) provedAfterANewSecret(t *testing.T) {
 	t.Helper()
-	s.replace("proof", "fedcba9876543210fedcba9876543210\n")
+	s.replace("proof", secondSecret+"\n")
 	s.eventually("answers by the new secret are not believed by the old", func() bool {
 		return s.get("alice", "/downloads/project/plan.txt").status == 503
 	})
@@ -117,4 +123,63 @@ func (s *site) provedAfterANewSecret(t *testing.T) {
 	s.eventually("nginx has the new secret", func() bool {
 		return s.get("alice", "/downloads/project/plan.txt").status == 200
 	})
+}
+
+// Whoever nginx asks in the service's place may ask the service in nginx's, or another
+// instance of it: with the caller, address or target of their choice, they get a proof
+// of an answer to another question.
+func TestAProofIsOfTheQuestionThatNginxPut(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var change [2]string
+	s := start(t, plan{policy: alicesPolicy, printed: true,
+		identity: "identity:\n  - {header: X-Remote-User, groups_header: X-Remote-Groups, nginx_value: $gateway_user}\n",
+		extra:    "proof_secret_file: proof\ndownloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}]\n",
+		before: func(s *site) {
+			s.write("proof", strings.Repeat("p", 32)+"\n")
+			out, err := s.command(binary, "nginx", "--proof", "--config", "securefiles.yaml").Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.write("securefiles-proof.conf", string(out))
+		},
+		edit: func(s *site, conf string) string {
+			between := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+				mu.Lock()
+				defer mu.Unlock()
+				r.SetURL(&url.URL{Scheme: "http", Host: s.service})
+				r.Out.Host = r.In.Host
+				switch {
+				case change[0] == "Host":
+					r.Out.Host = change[1]
+				case change[0] != "":
+					r.Out.Header.Set(change[0], change[1])
+				}
+			}})
+			t.Cleanup(between.Close)
+			conf = strings.Replace(conf, "server_name localhost;", "server_name localhost; set $gateway_user bob;", 1)
+			return strings.Replace(conf, "server "+s.service+";", "server "+strings.TrimPrefix(between.URL, "http://")+";", 1)
+		}})
+	const private, public = "/downloads/project/plan.txt", "/downloads/public/welcome.txt"
+	for _, row := range []struct {
+		name, value, path string
+		status            int
+	}{
+		{"", "", public, 200},
+		{"", "", private, 404},
+		{"X-Other", "x", public, 200},
+		{"X-Remote-User", "alice", private, 503},
+		{"X-Remote-Groups", "staff", public, 503},
+		{"X-Real-IP", "192.0.2.1", public, 503},
+		{"X-Original-URI", public, private, 503},
+		{"X-Request-ID", strings.Repeat("0", 32), public, 503},
+		{"Host", "other.example", public, 503},
+	} {
+		mu.Lock()
+		change = [2]string{row.name, row.value}
+		mu.Unlock()
+		if r := s.get("", row.path); r.status != row.status {
+			t.Errorf("%s, %s: %q: status %d, want %d", row.path, row.name, row.value, r.status, row.status)
+		}
+	}
 }

@@ -288,9 +288,9 @@ func (s *scribe) serve(conn net.Conn, n int) {
 			b.WriteString("Content-Length: 0\r\n")
 		}
 		if of := strings.Split(say.Get("Prove"), "|"); len(of) == 4 { // of another answer than this one
-			say.Set("X-Securefiles-Proof", proof(r.Header.Get("X-Request-ID"), of[0], of[1], of[2], of[3]))
+			say.Set("X-Securefiles-Proof", proof(proofSecret, asked(r), of[0], of[1], of[2], of[3]))
 		} else if _, ok := say["X-Securefiles-Proof"]; !ok {
-			say.Set("X-Securefiles-Proof", proof(r.Header.Get("X-Request-ID"), status, say.Get("X-Securefiles-Reason"), say.Get("Location"), say.Get("X-Securefiles-Location")))
+			say.Set("X-Securefiles-Proof", proof(proofSecret, asked(r), status, say.Get("X-Securefiles-Reason"), say.Get("Location"), say.Get("X-Securefiles-Location")))
 		}
 		for name, values := range say {
 			if name != "status" && name != "stale" && name != "wait" {
@@ -308,9 +308,18 @@ func (s *scribe) serve(conn net.Conn, n int) {
 }
 
 // proof is what nginx takes an answer by: the service's own is made elsewhere.
-func proof(id, status, reason, login, location string) string {
-	digest := md5.Sum([]byte(strings.Join([]string{id, status, reason, login, location, proofSecret}, " ")))
+func proof(secret string, asked []string, status, reason, login, location string) string {
+	digest := md5.Sum([]byte(strings.Join(append(slices.Clone(asked), status, reason, login, location, secret), "\n")))
 	return base64.RawURLEncoding.EncodeToString(digest[:])
+}
+
+// asked is what an answer is proved to.
+func asked(r *http.Request) []string {
+	of := []string{r.Header.Get("X-Request-ID"), r.Header.Get("X-Original-URI"), r.Header.Get("X-Real-IP"), r.Host}
+	for _, name := range []string{"Verify", "DN", "Certificate"} {
+		of = append(of, r.Header.Get("X-Securefiles-Client-"+name))
+	}
+	return append(of, r.Header.Get("X-Remote-User"), r.Header.Get("X-Remote-Groups"))
 }
 
 var proofSecret = strings.Repeat("p", 32)
@@ -450,7 +459,7 @@ access_log logs/inherited.log securefiles_delivery;
 %s}
 `, dir, p.http, servers.String())
 	for name, text := range map[string]string{"nginx.conf": conf,
-		"securefiles-proof.conf":  `secure_link_md5 "$request_id $securefiles_last_status $securefiles_reason $securefiles_login_url $securefiles_location ` + proofSecret + "\";\n",
+		"securefiles-proof.conf":  `secure_link_md5 "$securefiles_asked\n$securefiles_last_status\n$securefiles_reason\n$securefiles_login_url\n$securefiles_location\n` + proofSecret + "\";\n",
 		"securefiles-secret.conf": `proxy_set_header X-Securefiles-Proxy-Secret "` + strings.Repeat("s", 32) + "\";\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -1002,7 +1011,7 @@ var snippetRows = []row{
 	{"what the service did not prove is no answer", func(b *stand) error {
 		for _, status := range []string{"204", "302", "400", "401", "403", "404", "410", "429", "451"} {
 			of := func(id, status, reason, login, location string) said {
-				return allowed(planLocation, "status", status, "Location", "/login/", "X-Securefiles-Proof", proof(id, status, reason, login, location))
+				return allowed(planLocation, "status", status, "Location", "/login/", "X-Securefiles-Proof", proof(proofSecret, []string{id}, status, reason, login, location))
 			}
 			for what, say := range map[string]said{
 				"no proof":                    allowed(planLocation, "status", status, "X-Securefiles-Proof", ""),

@@ -55,15 +55,7 @@ func (cmd *nginxCommand) Run(ctx context.Context, env Env, all *commands) error 
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks, Embed: d.Embed, Origins: d.CORSOrigins, Compress: d.Compress,
 		})
 	}
-	for _, source := range p.Sources {
-		for _, h := range source.Headers {
-			if h.FromClient {
-				snippet.Identity = append(snippet.Identity, nginx.FromClient(h.Name))
-			} else {
-				snippet.Identity = append(snippet.Identity, nginx.Header{Name: h.Name, Value: h.Value})
-			}
-		}
-	}
+	snippet.Identity = p.Vouching()
 	switch {
 	case cmd.HTTP:
 		return nginx.WriteHTTP(env.Stdout, snippet)

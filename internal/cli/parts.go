@@ -9,6 +9,7 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/exposure"
 	"securefiles/internal/identity"
+	"securefiles/internal/nginx"
 	"securefiles/internal/secret"
 	"securefiles/policy"
 )
@@ -53,6 +54,21 @@ func (c *commands) openWithSecrets(ctx context.Context, conf *config.Config, env
 		err = errors.Join(err, p.loadSecrets(ctx))
 	}
 	return p, err
+}
+
+// Vouching are the headers that nginx sends for the sources of identity.
+func (p *Parts) Vouching() []nginx.Header {
+	var headers []nginx.Header
+	for _, source := range p.Sources {
+		for _, h := range source.Headers {
+			if h.FromClient {
+				headers = append(headers, nginx.FromClient(h.Name))
+			} else {
+				headers = append(headers, nginx.Header{Name: h.Name, Value: h.Value})
+			}
+		}
+	}
+	return headers
 }
 
 // Load reads what decisions depend on: sources and policy.

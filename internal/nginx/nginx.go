@@ -231,6 +231,19 @@ func (v view) PagesOf(statuses ...int) []page {
 	return slices.DeleteFunc(slices.Clone(v.Pages), func(p page) bool { return !slices.Contains(statuses, p.Status) })
 }
 
+func (v view) vouched() []Header {
+	return slices.DeleteFunc(slices.Clone(v.Headers), func(h Header) bool { return strings.HasPrefix(h.Value, "$http_") })
+}
+
+// Asked is what an answer is proved to, as a quoted literal.
+func (v view) Asked() string {
+	asked := []string{"$request_id", "$request_uri", "$remote_addr", "$host"}
+	for _, h := range v.vouched() {
+		asked = append(asked, strings.Trim(h.Value, `"`))
+	}
+	return literalLines(strings.Join(asked, "\n"))
+}
+
 // Refusing is a view with the status for an answer that is not proved.
 func (v view) Refusing(status int) any {
 	return struct {
@@ -332,15 +345,31 @@ func WriteProof(w io.Writer, secret string) error {
 	if !secretForm.MatchString(secret) {
 		return errors.New("nginx configuration: the secret cannot be written as a literal: make one of at least 32 letters and digits with `openssl rand -hex 32`")
 	}
-	_, err := fmt.Fprintf(w, "secure_link_md5 \"%s\";\n", ProofText("$request_id", "$securefiles_last_status", "$securefiles_reason", "$securefiles_login_url", "$securefiles_location", secret))
+	text := ProofText([]string{"$securefiles_asked"}, "$securefiles_last_status", "$securefiles_reason", "$securefiles_login_url", "$securefiles_location", secret)
+	_, err := fmt.Fprintf(w, "secure_link_md5 \"%s\";\n", literalLines(text))
 	return err
 }
 
-// ProofText is what a proof is the digest of: an answer of the service, to the
-// request of an id, and the secret. A blank can stand in the location alone, so no
-// two answers have one text.
-func ProofText(id, status, reason, login, location, secret string) string {
-	return strings.Join([]string{id, status, reason, login, location, secret}, " ")
+// ProofText is what a proof is the digest of: what was asked, the answer, and the
+// secret. Each is a line, which no header can hold, so no two have one text. What was
+// asked are the request's id, target, client's address and host, and the values of
+// the headers that [Vouched] names: whoever hands on a question with others in their
+// place gets an answer that proves nothing.
+func ProofText(asked []string, status, reason, login, location, secret string) string {
+	return strings.Join(append(slices.Clone(asked), status, reason, login, location, secret), "\n")
+}
+
+// literalLines writes lines as a quoted literal of nginx has them.
+func literalLines(text string) string { return strings.ReplaceAll(text, "\n", `\n`) }
+
+// Vouched are the headers by which nginx says who asks, or that it clears; not what a
+// client sent under their names.
+func Vouched(identity []Header) []string {
+	var names []string
+	for _, h := range newView(Config{Identity: identity}).vouched() {
+		names = append(names, h.Name)
+	}
+	return names
 }
 
 // WriteComplete prints a whole nginx.conf, both halves included, that runs
