@@ -78,6 +78,8 @@ func takeListeners(opts *Options, passed map[string][]net.Listener) (nginx, admi
 			return nil, nil, fmt.Errorf("listen for nginx: %w", err)
 		}
 		open = append(open, nginx)
+	} else if isAbstract(nginx.Addr()) {
+		return nil, nil, fmt.Errorf("systemd passes %s, a socket without a file, to which any user of this machine may connect and nginx cannot: have ListenStream= name a path", nginx.Addr())
 	} else if isReached(nginx.Addr()) && !opts.ListenInsecure {
 		return nil, nil, fmt.Errorf("systemd passes %s, which other hosts reach and the service would trust as it trusts nginx: have ListenStream= name a unix socket or 127.0.0.1, or set listen_insecure: true", nginx.Addr())
 	}
@@ -101,6 +103,25 @@ func takeListeners(opts *Options, passed map[string][]net.Listener) (nginx, admi
 func isReached(a net.Addr) bool {
 	tcp, ok := a.(*net.TCPAddr)
 	return ok && !tcp.IP.IsLoopback()
+}
+
+// isAbstract reports whether an address is a unix socket that has no file, and so no
+// mode (unix(7)).
+func isAbstract(a net.Addr) bool {
+	u, ok := a.(*net.UnixAddr)
+	return ok && (u.Name == "" || u.Name[0] == '@')
+}
+
+// warnOfAskers tells who else may ask in nginx's place: systemd's sockets are for
+// everybody unless SocketMode= says otherwise.
+func warnOfAskers(l net.Listener, log *slog.Logger) {
+	u, ok := l.Addr().(*net.UnixAddr)
+	if _, checked := l.(*peerListener); !ok || checked {
+		return
+	}
+	if info, err := os.Stat(u.Name); err == nil && info.Mode()&0o002 != 0 {
+		log.Warn("any user of this machine who reaches the socket may ask, and is believed as nginx is: set SocketMode=0660 and SocketGroup= to nginx's, or listen_peer_uids", "listen", u.Name)
+	}
 }
 
 // warnOfListener tells who else may answer nginx, or ask in its place.

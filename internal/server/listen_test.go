@@ -3,8 +3,10 @@ package server
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,6 +37,7 @@ func TestSocketsThatSystemdPassesFollowTheRulesOfListen(t *testing.T) {
 		{"two of different purposes", map[string][]net.Listener{"nginx": {socket("a")}, "admin": {socket("b")}}, Options{}, ""},
 		{"a port of loopback", map[string][]net.Listener{"nginx": {loopback()}}, Options{}, ""},
 		{"peers of a socket", map[string][]net.Listener{"nginx": {socket("a")}}, Options{PeerUIDs: []int{33}}, ""},
+		{"a socket without a file", map[string][]net.Listener{"nginx": {open("unix", fmt.Sprintf("@securefiles-test-%d", os.Getpid()))}}, Options{PeerUIDs: []int{33}}, "a socket without a file"},
 		{"a port on every address", map[string][]net.Listener{"nginx": {everywhere()}}, Options{}, "which other hosts reach and the service would trust as it trusts nginx"},
 		{"the same, insecurely", map[string][]net.Listener{"nginx": {everywhere()}}, Options{ListenInsecure: true}, ""},
 		{"metrics on every address", map[string][]net.Listener{"admin": {everywhere()}}, Options{}, "for metrics and health, which other hosts reach"},
@@ -88,5 +91,34 @@ func TestAListenerThatOthersMayTakeIsWarnedOf(t *testing.T) {
 			t.Errorf("%s: the log says %q", row.address, got)
 		}
 		_ = l.Close() // it was not used
+	}
+}
+
+// systemd's sockets are for everybody, unless SocketMode= is set.
+func TestASocketThatOthersMayAskIsWarnedOf(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		mode os.FileMode
+		uids []int
+		want bool
+	}{{"as configured", 0o660, nil, false}, {"for everybody", 0o666, nil, true}, {"for everybody, of whom some are let in", 0o666, []int{33}, false}} {
+		path := filepath.Join(t.TempDir(), "s")
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, row.mode); err != nil {
+			t.Fatal(err)
+		}
+		nginx, admin, err := takeListeners(&Options{PeerUIDs: row.uids, Admin: Address{"unix", path + ".admin"}}, map[string][]net.Listener{"nginx": {l}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		warnOfAskers(nginx, slog.New(slog.NewTextHandler(&log, nil)))
+		if got := log.String(); strings.Contains(got, "SocketMode=0660") != row.want || (got != "") != row.want {
+			t.Errorf("%s: the log says %q", row.name, got)
+		}
+		_, _ = nginx.Close(), admin.Close() // they were not used
 	}
 }

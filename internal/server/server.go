@@ -83,6 +83,7 @@ func Run(ctx context.Context, nginx, admin http.Handler, opts *Options) error {
 	if !opts.Proved || isReached(nginxListener.Addr()) {
 		warnOfListener(nginxListener, opts.Logger)
 	}
+	warnOfAskers(nginxListener, opts.Logger)
 	s.Logger.Info("serving", "listen", nginxListener.Addr().String(), "admin", adminListener.Addr().String(), "version", opts.Version)
 
 	group, running := errgroup.WithContext(ctx)
