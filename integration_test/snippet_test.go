@@ -1055,6 +1055,9 @@ var snippetRows = []row{
 			{planPath, "cross-site", "navigate", "empty", "", true}, // <a download>
 			{planPath, "cross-site", "cors", "empty", "https://app.example.org", true},
 			{planPath, "cross-site", "no-cors", "image", "", false},
+			{planPath, "cross-site", "websocket", "websocket", "", false},
+			{planPath, "same-site", "websocket", "empty", "", false},
+			{planPath, "same-origin", "websocket", "websocket", "", true},
 			{planPath, "cross-site", "no-cors", "script", "", false},
 			{planPath, "same-site", "no-cors", "video", "", false},
 			{planPath, "cross-site", "cors", "empty", "https://evil.example.org", false},
