@@ -271,15 +271,15 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 
 // prover proves answers to nginx, whose secure_link module makes the same digest. The
 // headers are those that nginx vouches for.
-func prover(s *secret.Secret, headers []string) func(r *http.Request, status int, reason, login, location string) string {
+func prover(s *secret.Secret, headers []string) func(r *http.Request, status int, reason, page, login, location string) string {
 	headers = append([]string{"X-Request-ID", "X-Original-URI", "X-Real-IP"}, headers...)
-	return func(r *http.Request, status int, reason, login, location string) string {
+	return func(r *http.Request, status int, reason, page, login, location string) string {
 		var asked []string
 		for _, name := range headers {
 			asked = append(asked, strings.Join(r.Header.Values(name), ","))
 		}
 		asked = slices.Insert(asked, 3, r.Host)
-		digest := md5.Sum([]byte(nginx.ProofText(asked, strconv.Itoa(status), reason, login, location, s.Text())))
+		digest := md5.Sum([]byte(nginx.ProofText(asked, strconv.Itoa(status), reason, page, login, location, s.Text())))
 		return base64.RawURLEncoding.EncodeToString(digest[:])
 	}
 }

@@ -80,7 +80,7 @@ func TestAProcessThatTakesThePortOfTheServiceIsNotBelieved(t *testing.T) {
 				case "/downloads/one":
 					h.Set("X-Securefiles-Proof", "1")
 				case "/downloads/other":
-					h.Set("X-Securefiles-Proof", proof(secondSecret, first, "204", "policy", "", "/protected/private/secret.txt"))
+					h.Set("X-Securefiles-Proof", proof(secondSecret, first, "204", "policy", "", "", "/protected/private/secret.txt"))
 				default:
 					h.Set("X-Securefiles-Proof", "AAAAAAAAAAAAAAAAAAAAAA")
 				}
@@ -127,7 +127,7 @@ func (s *site) provedAfterANewSecret(t *testing.T) {
 
 // Whoever nginx asks in the service's place may ask the service in nginx's, or another
 // instance of it: with the caller, address or target of their choice, they get a proof
-// of an answer to another question.
+// of an answer to another question. Nor can they change the answer, or add a page.
 func TestAProofIsOfTheQuestionThatNginxPut(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -155,6 +155,13 @@ func TestAProofIsOfTheQuestionThatNginxPut(t *testing.T) {
 				case change[0] != "":
 					r.Out.Header.Set(change[0], change[1])
 				}
+			}, ModifyResponse: func(r *http.Response) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if strings.HasPrefix(change[0], "X-Securefiles-") {
+					r.Header.Set(change[0], change[1])
+				}
+				return nil
 			}})
 			t.Cleanup(between.Close)
 			conf = strings.Replace(conf, "server_name localhost;", "server_name localhost; set $gateway_user bob;", 1)
@@ -174,6 +181,9 @@ func TestAProofIsOfTheQuestionThatNginxPut(t *testing.T) {
 		{"X-Original-URI", public, private, 503},
 		{"X-Request-ID", strings.Repeat("0", 32), public, 503},
 		{"Host", "other.example", public, 503},
+		{"X-Securefiles-Page", "of one's own", private, 503},
+		{"X-Securefiles-Location", "/protected/project/plan.txt", public, 503},
+		{"X-Securefiles-Reason", "none", private, 503},
 	} {
 		mu.Lock()
 		change = [2]string{row.name, row.value}

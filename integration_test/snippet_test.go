@@ -287,10 +287,10 @@ func (s *scribe) serve(conn net.Conn, n int) {
 		} else if status != "204" && status != "304" {
 			b.WriteString("Content-Length: 0\r\n")
 		}
-		if of := strings.Split(say.Get("Prove"), "|"); len(of) == 4 { // of another answer than this one
-			say.Set("X-Securefiles-Proof", proof(proofSecret, asked(r), of[0], of[1], of[2], of[3]))
+		if of := strings.Split(say.Get("Prove"), "|"); len(of) == 5 { // of another answer than this one
+			say.Set("X-Securefiles-Proof", proof(proofSecret, asked(r), of[0], of[1], of[2], of[3], of[4]))
 		} else if _, ok := say["X-Securefiles-Proof"]; !ok {
-			say.Set("X-Securefiles-Proof", proof(proofSecret, asked(r), status, say.Get("X-Securefiles-Reason"), say.Get("Location"), say.Get("X-Securefiles-Location")))
+			say.Set("X-Securefiles-Proof", proof(proofSecret, asked(r), status, say.Get("X-Securefiles-Reason"), say.Get("X-Securefiles-Page"), say.Get("Location"), say.Get("X-Securefiles-Location")))
 		}
 		for name, values := range say {
 			if name != "status" && name != "stale" && name != "wait" {
@@ -308,8 +308,8 @@ func (s *scribe) serve(conn net.Conn, n int) {
 }
 
 // proof is what nginx takes an answer by: the service's own is made elsewhere.
-func proof(secret string, asked []string, status, reason, login, location string) string {
-	digest := md5.Sum([]byte(strings.Join(append(slices.Clone(asked), status, reason, login, location, secret), "\n")))
+func proof(secret string, asked []string, status, reason, page, login, location string) string {
+	digest := md5.Sum([]byte(strings.Join(append(slices.Clone(asked), status, reason, page, login, location, secret), "\n")))
 	return base64.RawURLEncoding.EncodeToString(digest[:])
 }
 
@@ -459,7 +459,7 @@ access_log logs/inherited.log securefiles_delivery;
 %s}
 `, dir, p.http, servers.String())
 	for name, text := range map[string]string{"nginx.conf": conf,
-		"securefiles-proof.conf":  `secure_link_md5 "$securefiles_asked\n$securefiles_last_status\n$securefiles_reason\n$securefiles_login_url\n$securefiles_location\n` + proofSecret + "\";\n",
+		"securefiles-proof.conf":  `secure_link_md5 "$securefiles_asked\n$securefiles_last_status\n$securefiles_reason\n$securefiles_page\n$securefiles_login_url\n$securefiles_location\n` + proofSecret + "\";\n",
 		"securefiles-secret.conf": `proxy_set_header X-Securefiles-Proxy-Secret "` + strings.Repeat("s", 32) + "\";\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -1011,7 +1011,7 @@ var snippetRows = []row{
 	{"what the service did not prove is no answer", func(b *stand) error {
 		for _, status := range []string{"204", "302", "400", "401", "403", "404", "410", "429", "451"} {
 			of := func(id, status, reason, login, location string) said {
-				return allowed(planLocation, "status", status, "Location", "/login/", "X-Securefiles-Proof", proof(proofSecret, []string{id}, status, reason, login, location))
+				return allowed(planLocation, "status", status, "Location", "/login/", "X-Securefiles-Proof", proof(proofSecret, []string{id}, status, reason, "", login, location))
 			}
 			for what, say := range map[string]said{
 				"no proof":                    allowed(planLocation, "status", status, "X-Securefiles-Proof", ""),
@@ -1031,11 +1031,11 @@ var snippetRows = []row{
 		}
 		return nil
 	}},
-	{"a proof is of one answer: its status, reason, login page and location", func(b *stand) error {
-		for _, row := range []struct{ status, reason, login, location string }{
-			{"200", "policy", "", planLocation}, {"204", "default-deny", "", planLocation}, {"204", "policy", "/login/", planLocation}, {"204", "policy", "", planLocation + "x"}, {"204", "policy", "", ""},
+	{"a proof is of one answer: its status, reason, page, login page and location", func(b *stand) error {
+		for _, row := range []struct{ status, reason, page, login, location string }{
+			{"200", "policy", "", "", planLocation}, {"204", "default-deny", "", "", planLocation}, {"204", "policy", "ended", "", planLocation}, {"204", "policy", "", "/login/", planLocation}, {"204", "policy", "", "", planLocation + "x"}, {"204", "policy", "", "", ""},
 		} {
-			a, err := b.get(b.plain, planPath, allowed(planLocation, "Prove", row.status+"|"+row.reason+"|"+row.login+"|"+row.location))
+			a, err := b.get(b.plain, planPath, allowed(planLocation, "Prove", row.status+"|"+row.reason+"|"+row.page+"|"+row.login+"|"+row.location))
 			if err := errors.Join(err, a.expect(503, "", nil)); err != nil {
 				return fmt.Errorf("%v: %w", row, err)
 			}

@@ -62,8 +62,8 @@ type Options struct {
 	// with the service; nil asks for none.
 	Secret func(text string) bool
 	// Prove makes the proof of an answer to a question, of what nginx acts on: the
-	// status, the reason, the login page, the location. Nil makes none.
-	Prove func(question *http.Request, status int, reason, login, location string) string
+	// status, the reason, the page, the login page, the location. Nil makes none.
+	Prove func(question *http.Request, status int, reason, page, login, location string) string
 	// MaxConcurrent bounds the questions that are answered at a time; more are
 	// refused. Zero means no bound.
 	MaxConcurrent int
@@ -214,7 +214,7 @@ func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, out *authz.O
 	h := w.Header()
 	write(h, out, status)
 	if a.opts.Prove != nil {
-		h.Set(headerProof, a.opts.Prove(r, status, string(out.Reason), h.Get("Location"), h.Get(headerLocation)))
+		h.Set(headerProof, a.opts.Prove(r, status, string(out.Reason), h.Get(headerPage), h.Get("Location"), h.Get(headerLocation)))
 	}
 	w.WriteHeader(status)
 	now := a.opts.Now()

@@ -345,7 +345,7 @@ func WriteProof(w io.Writer, secret string) error {
 	if !secretForm.MatchString(secret) {
 		return errors.New("nginx configuration: the secret cannot be written as a literal: make one of at least 32 letters and digits with `openssl rand -hex 32`")
 	}
-	text := ProofText([]string{"$securefiles_asked"}, "$securefiles_last_status", "$securefiles_reason", "$securefiles_login_url", "$securefiles_location", secret)
+	text := ProofText([]string{"$securefiles_asked"}, "$securefiles_last_status", "$securefiles_reason", "$securefiles_page", "$securefiles_login_url", "$securefiles_location", secret)
 	_, err := fmt.Fprintf(w, "secure_link_md5 \"%s\";\n", literalLines(text))
 	return err
 }
@@ -355,8 +355,8 @@ func WriteProof(w io.Writer, secret string) error {
 // asked are the request's id, target, client's address and host, and the values of
 // the headers that [Vouched] names: whoever hands on a question with others in their
 // place gets an answer that proves nothing.
-func ProofText(asked []string, status, reason, login, location, secret string) string {
-	return strings.Join(append(slices.Clone(asked), status, reason, login, location, secret), "\n")
+func ProofText(asked []string, status, reason, page, login, location, secret string) string {
+	return strings.Join(append(slices.Clone(asked), status, reason, page, login, location, secret), "\n")
 }
 
 // literalLines writes lines as a quoted literal of nginx has them.
