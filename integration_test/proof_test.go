@@ -133,7 +133,7 @@ func TestAProofIsOfTheQuestionThatNginxPut(t *testing.T) {
 	var mu sync.Mutex
 	var change [2]string
 	s := start(t, plan{policy: alicesPolicy, printed: true,
-		identity: "identity:\n  - {header: X-Remote-User, groups_header: X-Remote-Groups, nginx_value: $gateway_user}\n",
+		identity: "identity:\n  - {header: X-Remote-User, groups_header: X-Remote-Groups, groups: optional, nginx_value: $gateway_user}\n",
 		extra:    "proof_secret_file: proof\ndownloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}]\n",
 		before: func(s *site) {
 			s.write("proof", strings.Repeat("p", 32)+"\n")
