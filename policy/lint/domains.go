@@ -8,6 +8,7 @@ import (
 
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pattern"
 	"securefiles/policy/internal/table"
 )
 
@@ -29,7 +30,9 @@ func (l *linter) lintDomains() {
 				l.warn(l.table.Rows.Lines[row], lines+1, "domain", "no download is called %q, so this line matches no request: there are %s", finding.Shorten(text), list)
 			}
 		}
-	case l.check.opts.Downloads == nil && lines >= 0:
+	case l.check.opts.Downloads != nil:
+		l.lintDomainPatterns(names)
+	case lines >= 0:
 		of = "domain of a p line"
 		seen := make([]bool, l.table.Symbols.Len())
 		for _, s := range l.table.Rows.Cols[lines] {
@@ -46,6 +49,42 @@ func (l *linter) lintDomains() {
 	for _, kind := range slices.Sorted(maps.Keys(l.model.Roles)) {
 		if names != nil && l.linksHaveDomains(kind) {
 			l.lintLinkDomains(l.table.Edges[kind], of, names, known)
+		}
+	}
+}
+
+// lintDomainPatterns looks for p lines whose domain matches no download, where a
+// column is compared to the request's by a pattern function.
+func (l *linter) lintDomainPatterns(names []string) {
+	col, compares := -1, []pattern.Func(nil)
+	for _, a := range l.model.Atoms {
+		switch {
+		case !a.Asks("dom") || a.Kind == model.Role && a.Domain == model.DomainRequest || a.Kind == model.RequestOnly:
+		case a.Kind != model.Equal && a.Kind != model.Pattern || col >= 0 && col != a.Policy:
+			return
+		default:
+			col, compares = a.Policy, append(compares, a.Func)
+		}
+	}
+	conjunctions, ok := l.model.Root.Conjunctions(false)
+	if col < 0 || !ok || slices.ContainsFunc(slices.Concat(conjunctions...), func(lit model.Literal) bool { return lit.Negated && lit.Asks("dom") }) {
+		return
+	}
+	unmet := map[table.Symbol]bool{}
+	for row, s := range l.table.Rows.Cols[col] {
+		text := l.table.Symbols.Text(s)
+		none, known := unmet[s]
+		if !known {
+			none = !slices.Contains(l.shape.Spared[col], text) && !slices.ContainsFunc(names, func(name string) bool {
+				return slices.ContainsFunc(compares, func(f pattern.Func) bool {
+					matches, err := f.Match(name, text)
+					return matches || err != nil // which is told of
+				})
+			})
+			unmet[s] = none
+		}
+		if none {
+			l.warn(l.table.Rows.Lines[row], col+1, "domain", "%q matches the name of no download, so this line matches no request: there are %s", finding.Shorten(text), strings.Join(names, ", "))
 		}
 	}
 }

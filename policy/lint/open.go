@@ -245,6 +245,9 @@ func (p *probe) literal(lit *literal, row int, who *asker, action string) bool {
 	if lit.probe == nil {
 		return false
 	}
+	if row < 0 && len(lit.Columns) == 0 && slices.Equal(lit.Requests, []string{"host"}) {
+		return true // whoever asks chooses it
+	}
 	key, keyed := literalKey{asker: who}, len(lit.Columns) <= 1 && row >= 0
 	if keyed && len(lit.Columns) == 1 {
 		key.first = p.table.Rows.Cols[lit.Columns[0]][row] + 1
