@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"securefiles/authz"
 	"securefiles/internal/config"
@@ -34,13 +35,13 @@ type diffCommand struct {
 	Action   []string `placeholder:"ACTION" help:"Compare this action alone; repeatable (default: read, list and share)."`
 	IP       string   `name:"ip" placeholder:"ADDR" help:"The client's address, for models that ask for it."`
 	Host     string   `placeholder:"NAME" help:"The host asked, for models that ask for it."`
-	At       string   `placeholder:"TIME" help:"The moment that is compared, instead of now, as explain has it."`
+	At       string   `placeholder:"TIME" help:"The moment that is compared, instead of now and all that are to come, as explain has it."`
 	JSON     bool     `name:"json" help:"Print as JSON."`
 }
 
 // Help shows an example.
 func (diffCommand) Help() string {
-	return "Finds for each name that one of two policies has what it gains and what it loses: both policies are asked about a path of every kind that their patterns tell apart. What could not be tried to the end is told, by line; give real paths for it with --paths. Exits 1 where something is gained, for review in continuous integration, 0 where nothing is, and 2 where not all was tried, whatever was found, or the command line is wrong.\n\nExamples:\n  git show main:policy.csv > /tmp/old.csv && securefiles diff /tmp/old.csv policy.csv\n  securefiles diff --paths paths.txt /etc/securefiles ./securefiles.yaml"
+	return "Finds for each name that one of two policies has what it gains and what it loses: both policies are asked about a path of every kind that their patterns tell apart, now and at each later moment at which a line begins or ends. What could not be tried to the end is told, by line; give real paths for it with --paths. Exits 1 where something is gained, for review in continuous integration, 0 where nothing is, and 2 where not all was tried, whatever was found, or the command line is wrong.\n\nExamples:\n  git show main:policy.csv > /tmp/old.csv && securefiles diff /tmp/old.csv policy.csv\n  securefiles diff --paths paths.txt /etc/securefiles ./securefiles.yaml"
 }
 
 func (cmd *diffCommand) Run(ctx context.Context, env Env, all *commands) error {
@@ -186,6 +187,11 @@ func writeDiff(w io.Writer, d *explain.Diff, paint func(explain.Style, string) s
 			if c.Domain != "" {
 				what += " of " + c.Domain
 			}
+			may := may
+			if !c.From.IsZero() {
+				may = strings.TrimSuffix(may, " now")
+				what += " from " + sayMoment(c.From) + " on"
+			}
 			fmt.Fprintf(out, "%s %s %s %s %s\n", sign, who, may, c.Action, terminal.Printable(what))
 			writeSide(out, "before", c.Before, c.Names[0])
 			writeSide(out, "after", c.After, c.Names[0])
@@ -209,6 +215,14 @@ func writeDiff(w io.Writer, d *explain.Diff, paint func(explain.Style, string) s
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
+}
+
+// sayMoment writes a moment as lines of a policy have it.
+func sayMoment(t time.Time) string {
+	if text := t.Format(time.DateTime); !strings.HasSuffix(text, " 00:00:00") {
+		return text
+	}
+	return t.Format(time.DateOnly)
 }
 
 // writeSide prints the line that decides, and how a name leads to it.

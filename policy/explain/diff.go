@@ -48,6 +48,9 @@ type Change struct {
 	// name; nil where none does.
 	Before *Line `json:"before,omitempty"`
 	After  *Line `json:"after,omitempty"`
+	// From is when the change comes, in the zone of the policy after it; zero
+	// where it is there at once.
+	From time.Time `json:"from,omitzero"`
 }
 
 // An Untried is a change for which not all was tried that could tell who gains by
@@ -69,13 +72,16 @@ type DiffOptions struct {
 	Domains []string
 	// IP and Host are those of each request.
 	IP, Host string
-	// At is the moment that is compared; the zero time is now.
+	// At is the moment that is compared; the zero time is now, and each later
+	// moment at which a line begins or ends.
 	At time.Time
 	// Progress is told from time to time how many of all names have been
 	// looked at; nil is not.
 	Progress func(names, all int)
 	// Steps bounds the work; 0 means what takes a minute or so.
 	Steps int
+
+	laterLines int // instead of maxLaterLines
 }
 
 // Bounds of a comparison, in instructions of patterns that are looked at. A row
@@ -92,17 +98,7 @@ const (
 
 const anyPath = "any path"
 
-// Compare finds what a change of policy changes, for each name that one of the
-// policies has, by itself: a user without groups, a group of an unnamed user.
-// Which lines match a path is a matter of which patterns do; so it finds a path
-// for each set of patterns that a path can match together, and asks both policies
-// about it. Where it cannot, or there are too many, Untried says so.
-func Compare(ctx context.Context, before, after *policy.Store, opts *DiffOptions) (*Diff, error) {
-	d, _, err := compare(ctx, before, after, opts)
-	return d, err
-}
-
-// compare also returns how many steps were left.
+// compare compares at one moment. It also returns how many steps were left.
 func compare(ctx context.Context, before, after *policy.Store, opts *DiffOptions) (*Diff, int, error) {
 	d := &differ{
 		out: &Diff{Gained: []Change{}, Lost: []Change{}, Untried: []Untried{}}, told: map[changeKey]int{}, classes: map[[sha256.Size]byte][]place{},

@@ -1,6 +1,8 @@
 package explain
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,6 +158,68 @@ func TestCompareAtAMoment(t *testing.T) {
 		}
 		if strings.Join(got, ", ") != want || len(d.Lost) > 0 {
 			t.Errorf("%s: gained %v, want %s; lost %v", at, got, want, d.Lost)
+		}
+	}
+}
+
+// Where no moment is given, diff says who gains by a date that is moved, or is to
+// come: "0 gained" holds for all moments.
+func TestDiffFindsWhatIsGainedLater(t *testing.T) {
+	now := &policy.Options{Now: func() time.Time { return moment(t, "2026-12-01T12:00:00Z") }}
+	const hidden = "p, bob, /a/x, read, deny, _, 2027-03-31\n"
+	for _, tt := range []struct {
+		name, before, after string
+		want                string
+	}{
+		{"an end that is gone", "p, bob, /a, read, allow, _, 2026-12-31", "p, bob, /a, read, allow", "+bob /a 2027-01-01"},
+		{"a later end", "p, ed, /a, read, allow\ng, bob, ed, _, 2026-12-31", "p, ed, /a, read, allow\ng, bob, ed, _, 2027-12-31", "+bob /a 2027-01-01"},
+		{"an end that comes sooner", "p, bob, /a, read, allow", "p, bob, /a, read, allow, _, 2026-12-31", "-bob /a 2027-01-01"},
+		{"a line that begins later", "p, bob, /a, read, allow", "p, bob, /a, read, allow\np, bob, /b, read, allow, 2027-02-01, _", "+bob /b 2027-02-01"},
+		{"a role that begins later", "p, ed, /a, read, allow\ng, carl, ed", "p, ed, /a, read, allow\ng, carl, ed\ng, bob, ed, 2027-02-01, _", "+bob /a 2027-02-01"},
+		{"a deny that ends", "p, bob, /a/**, read, allow\np, bob, /a/x, read, deny", "p, bob, /a/**, read, allow\n" + hidden, "+bob /a/x 2027-04-01"},
+		{"hidden by a deny that ends", hidden + "p, carl, /b, read, allow", hidden + "p, carl, /b, read, allow\np, bob, /a/x, read, allow", "+bob /a/x 2027-04-01"},
+		{"now, and told once", "p, carl, /b, read, allow", "p, carl, /b, read, allow, _, 2030-12-31\np, bob, /a, read, allow, _, 2028-12-31", "+bob /a now, -carl /b 2031-01-01"},
+		{"dates that are over", "p, bob, /a, read, allow\np, bob, /b, read, allow, _, 2020-01-01", "p, bob, /a, read, allow\np, bob, /b, read, allow, _, 2021-01-01", ""},
+		{"the same", hidden, hidden, ""},
+	} {
+		before, _ := storetest.Open(t, tt.before+"\n", now)
+		after, _ := storetest.Open(t, tt.after+"\n", now)
+		d, err := Compare(t.Context(), before, after, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for sign, list := range map[string][]Change{"+": d.Gained, "-": d.Lost} {
+			for _, c := range list {
+				when := "now"
+				if !c.From.IsZero() {
+					when = c.From.Format(time.DateOnly)
+				}
+				got = append(got, sign+strings.Join(c.Names, "+")+" "+c.Path+" "+when)
+			}
+		}
+		slices.Sort(got)
+		if strings.Join(got, ", ") != tt.want || len(d.Untried) > 0 {
+			t.Errorf("%s: %v, want %s; untried %v", tt.name, got, tt.want, d.Untried)
+		}
+	}
+}
+
+// A million dates cost no more than some comparisons, and diff says what it left out.
+func TestDiffSaysWhichMomentsItLeftOut(t *testing.T) {
+	var text strings.Builder
+	for day := 1; day <= 28; day++ {
+		fmt.Fprintf(&text, "p, u%d, /a, read, allow, _, 2099-02-%02d\n", day, day)
+	}
+	before, _ := storetest.Open(t, text.String(), nil)
+	after, _ := storetest.Open(t, text.String()+"p, bob, /a, read, allow, _, 2099-01-01\n", nil)
+	for at, want := range map[string]int{"": 1, "2098-01-01T00:00:00Z": 0} {
+		opts := &DiffOptions{laterLines: 10}
+		if at != "" {
+			opts.At = moment(t, at)
+		}
+		if d, err := Compare(t.Context(), before, after, opts); err != nil || len(d.Untried) != want {
+			t.Errorf("at %q: %v, %v", at, d.Untried, err)
 		}
 	}
 }
