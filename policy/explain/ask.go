@@ -13,7 +13,7 @@ import (
 // /explain, in a policy test. Its tags are those of the command line and of JSON.
 type Ask struct {
 	Subject  string   `arg:"" help:"Who asks: a user, or anonymous." json:"subject"`
-	Path     string   `arg:"" help:"A public URL path (/downloads/a.pdf), or the path below it (/a.pdf)." json:"path"`
+	Path     string   `arg:"" help:"A public URL, its path (/downloads/a.pdf), or the path below it (/a.pdf)." json:"path"`
 	Groups   []string `name:"group" placeholder:"G" help:"A group of the subject, with or without @; repeatable." json:"groups"`
 	Action   string   `default:"read" enum:"read,list,share" help:"What is asked for: read, list or share." json:"action"`
 	Download string   `placeholder:"NAME" help:"Which download; needed with a path below one where there are several." json:"download"`

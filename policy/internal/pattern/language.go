@@ -99,6 +99,11 @@ func (f Func) languageProblems(pattern string, warnings bool) []Problem {
 			return tell(unusual, "%", "SQL", "write a pattern of "+name)
 		case plain && segment == ".*" && i > 1 && before != "**" && before != "*":
 			return tell(unusual, ".*", "regular expressions", "write "+all+" for all that is below")
+		case plain && (segment == "(.*)" || segment == "(.+)"):
+			if strings.HasSuffix(pattern, segment) {
+				instead = "write " + all + " for all that is below"
+			}
+			return tell(tooNarrow, segment, "regular expressions", instead)
 		case plain && (strings.Contains(segment, "]+") || strings.HasSuffix(segment, ".+")):
 			return tell(unusual, "+", "regular expressions", instead)
 		}
