@@ -104,13 +104,15 @@ func (d *Downloads) mayMean(target string) bool {
 // ErrPath says that a path is refused before policy is asked.
 var ErrPath = errors.New("the path is refused before policy is asked")
 
-// Ask reads a path as people write it: a public URL path, percent-encoded, or the
-// path below a download, as policies have it. The name says which download is
+// Ask reads a path as people write it: a public URL path, percent-encoded, which a
+// scheme and a host may precede, as a browser shows it, or the path below a
+// download, as policies have it. The name says which download is
 // meant in the second case; with one download it may be empty. A path that a
 // request would be refused for is ErrPath.
 func (d *Downloads) Ask(name, text string) (*Download, pathguard.Path, error) {
-	one, path, err := d.Find(text)
-	if errors.Is(err, pathguard.ErrOutside) {
+	target, isURL := withoutHost(text)
+	one, path, err := d.Find(target)
+	if errors.Is(err, pathguard.ErrOutside) && !isURL {
 		path, err = pathguard.New(text)
 	}
 	if err != nil {
@@ -125,6 +127,16 @@ func (d *Downloads) Ask(name, text string) (*Download, pathguard.Path, error) {
 		}
 	}
 	return one, path, nil
+}
+
+// withoutHost returns what stands behind the host of a URL.
+func withoutHost(text string) (target string, isURL bool) {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+		return text, false
+	}
+	_, path, _ := strings.Cut(rest, "/")
+	return "/" + path, true
 }
 
 // Named returns the download of a name; of an empty one, the first.

@@ -339,6 +339,12 @@ func TestAskFindsThePathThatARequestWouldHave(t *testing.T) {
 		{"the path below one of several", true, "media", "/a", "media /a", ""},
 		{"of which nobody says", true, "", "/a", "", `path "/a": say which download with --download, or write its URL`},
 		{"a download that is not there", true, "other", "/a", "", `there is no download "other": there are main, media`},
+		{"a URL with its host", true, "", "https://files.example.org:8443/media/caf%C3%A9?v=1", "media /café", ""},
+		{"a URL with its host, in capitals", false, "", "HTTP://files.example.org/downloads/a", "main /a", ""},
+		{"a URL of what is no download", false, "", "https://files.example.org/a", "", ErrPath.Error()},
+		{"a URL of a host alone", false, "", "https://files.example.org", "", ErrPath.Error()},
+		{"a bad URL with its host", true, "", "https://files.example.org/media/../a", "", ErrPath.Error()},
+		{"a URL of another scheme", true, "", "file://localhost/media/a", "", ErrPath.Error()},
 		{"a bad URL", true, "", "/media/../a", "", ErrPath.Error()},
 		{"a bad path", false, "", "/a/", "", ErrPath.Error()},
 	} {

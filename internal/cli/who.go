@@ -28,7 +28,7 @@ type conditions struct {
 }
 
 type whoCommand struct {
-	Path string `arg:"" help:"A public URL path (/downloads/a.pdf), or the path below it (/a.pdf)."`
+	Path string `arg:"" help:"A public URL, its path (/downloads/a.pdf), or the path below it (/a.pdf)."`
 	conditions
 }
 
