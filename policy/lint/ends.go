@@ -57,6 +57,7 @@ func (l *linter) lintEnds() {
 		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(l.model.Conditional)) {
+		l.lintOutlasted(kind, at)
 		gives := map[table.Symbol]int{} // lines, by role
 		for _, e := range l.table.Edges[kind] {
 			gives[e.Role]++
@@ -72,6 +73,38 @@ func (l *linter) lintEnds() {
 				also = fmt.Sprintf(", and with it the lines of %q, which nobody else has: without this line a user who is called so would have them", finding.Shorten(role))
 			}
 			l.warn(e.Line, l.model.Roles[kind]+2, "ended", "ended %s, and gives nothing any more: remove it%s", table.AtOrOn(l.table.Symbols.Text(p.End)), also)
+		}
+	}
+}
+
+// maxTimesOfALink bounds the lines that are compared which give the same.
+const maxTimesOfALink = 100
+
+// lintOutlasted looks for g lines of a time that another one has all of: whoever
+// writes an end beside a line that has none ends nothing.
+func (l *linter) lintOutlasted(kind string, at time.Time) {
+	keyOf := func(e table.Edge) [3]table.Symbol { return [3]table.Symbol{e.Name, e.Role, e.Domain} }
+	same := map[[3]table.Symbol][]table.Edge{} // of lines with dates
+	for _, e := range l.table.Edges[kind] {
+		if e.Period != 0 {
+			same[keyOf(e)] = nil
+		}
+	}
+	for _, e := range l.table.Edges[kind] {
+		if list, ok := same[keyOf(e)]; ok && len(list) < maxTimesOfALink {
+			same[keyOf(e)] = append(list, e)
+		}
+	}
+	for _, e := range l.table.Edges[kind] {
+		p := l.table.Periods.At(e.Period)
+		if e.Period == 0 || p.Ended(at) {
+			continue
+		}
+		for _, other := range same[keyOf(e)] {
+			if q := l.table.Periods.At(other.Period); other.Line != e.Line && q.Covers(p) && (!p.Covers(q) || other.Line < e.Line) {
+				l.warn(e.Line, 0, "redundant", "makes no difference: line %d gives the same at all of that time", other.Line)
+				break
+			}
 		}
 	}
 }

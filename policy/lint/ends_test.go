@@ -53,6 +53,25 @@ g, dave, trainee, 2026-01-01, 2026-06-30
 	}
 }
 
+// An end beside a line that has none ends nothing: the contractor keeps the role.
+func TestAnEndOfARoleThatAnotherLineOutlasts(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	const lines = "p, editor, /a/**, read, allow\n"
+	for _, tt := range []struct{ name, text, want string }{
+		{"a line without an end", "g, carol, editor\ng, carol, editor, _, 2026-12-31\n", "3: warning: makes no difference: line 2 gives the same at all of that time [redundant]"},
+		{"below it", "g, carol, editor, _, 2026-12-31\ng, carol, editor\n", "2: warning: makes no difference: line 3 gives the same at all of that time [redundant]"},
+		{"a later end", "g, carol, editor, _, 2027-12-31\ng, carol, editor, 2026-06-01, 2026-12-31\n", "3: warning: makes no difference: line 2 gives the same at all of that time [redundant]"},
+		{"the same day in two spellings", "g, carol, editor, _, 2026-12-31\ng, carol, editor, _, 2027-01-01 00:00:00\n", "3: warning: makes no difference: line 2 gives the same at all of that time [redundant]"},
+		{"two times", "g, carol, editor, _, 2026-03-31\ng, carol, editor, 2026-06-01, 2026-12-31\n", ""},
+		{"two times that meet", "g, carol, editor, _, 2026-07-31\ng, carol, editor, 2026-06-01, 2026-12-31\n", ""},
+		{"somebody else", "g, carol, editor\ng, dave, editor, _, 2026-12-31\n", ""},
+	} {
+		if got := strings.Join(checkAt(t, "", lines+tt.text, now), "\n"); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
 // A line without an end makes one with an end redundant, never the other way round.
 func TestLinesThatOutlastOthers(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
