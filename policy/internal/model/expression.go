@@ -260,6 +260,8 @@ func callProblems(m *Model, expr string, calls []Call) []string {
 			problems = append(problems, fmt.Sprintf("the pattern %q %s", finding.Shorten(c.Operands[1].Text), c.tooLarge()))
 		case c.Function == TimeMatch && slices.ContainsFunc(c.Operands, func(p Part) bool { return p.Column < 0 && p.Text != "_" }):
 			problems = append(problems, fmt.Sprintf(`%s takes two fields of p, a beginning and an end, of which one may be "_"`, TimeMatch))
+		case c.Function == TimeMatch && len(c.Operands) == 2 && (m.called(c.Operands[0], "until") || m.called(c.Operands[1], "from")):
+			problems = append(problems, fmt.Sprintf("%s takes the beginning first, then the end: a line would begin when it is to end", TimeMatch))
 		case c.Function == "eval" && len(c.Operands) == 1 && c.Operands[0].Column >= 0:
 			evals = append(evals, "p_"+m.Policy[c.Operands[0].Column])
 		case c.Function == "eval":
@@ -326,4 +328,9 @@ func describe(t govaluate.ExpressionToken) string {
 		return `"("`
 	}
 	return fmt.Sprintf("%q", finding.Shorten(fmt.Sprint(t.Value)))
+}
+
+// called reports whether an operand is the column of a name.
+func (m *Model) called(operand Part, name string) bool {
+	return operand.Column >= 0 && m.Policy[operand.Column] == name
 }

@@ -31,7 +31,7 @@ func TestBadModelsAreRefused(t *testing.T) {
 		}
 		all = append(all, refused.Findings...)
 	}
-	world.CompareFindings(t, "testdata/badmodel", 82, all)
+	world.CompareFindings(t, "testdata/badmodel", 83, all)
 }
 
 // What Casbin passes over, and what changes nothing, keeps no model from being
