@@ -1275,7 +1275,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 	}
 	if strings.Contains(yaml, "names.csv") { // lines that no index tells apart
 		var names strings.Builder
-		for i := range 20000 {
+		for i := range 60000 {
 			fmt.Fprintf(&names, "p, @anyone, /{a}/f%d/{b}, read, allow\n", i)
 		}
 		writeFile(t, filepath.Join(dir, "names.csv"), names.String())
