@@ -13,29 +13,37 @@ WORLDS ?= 80000
 SEED ?= 0
 PAIRS ?= 6000
 export PATH := $(PATH):/usr/sbin:/sbin
+# What `securefiles version` tells: by git, or as given on the command line.
+VERSION ?= $(shell ./scripts/version.sh)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench fuzz mutate diff soak vulncheck clean
+.PHONY: build demo test lint bench fuzz mutate diff soak vulncheck clean go
 
-build:
-	go build -trimpath -o bin/securefiles .
+build: go
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
 
-demo:
+# Is Go new enough? Older ones say something else.
+go:
+	@./scripts/go.sh
+
+demo: go
 	./scripts/install.sh certificates nginx curl openssl
 	@$(MAKE) --no-print-directory build
 	./examples/demo/demo.sh
 
-test:
+test: go
 	./scripts/install.sh certificates cc nginx curl openssl django git zsh fish xmllint 'chromium?'
 	@$(MAKE) --no-print-directory lint
 	go test -race -shuffle=on -timeout 30m ./...
 	go test -short -run '^$$' -bench . -benchtime 1x -timeout 10m ./... > /dev/null # do they still run?
 
-lint:
+lint: go
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 
-bench:
+bench: go
 	./scripts/install.sh certificates nginx curl openssl wrk
 	go test -run '^$$' -bench . -skip '^Benchmark(Decide|Stock|Alike|Load|Reload)$$' -benchmem ./...
 	./bench/policy.sh
@@ -43,7 +51,7 @@ bench:
 	./bench/identity.sh
 
 # Then each target in turn: go test fuzzes one at a time.
-fuzz:
+fuzz: go
 	go test -run TestStockDecidesTheSame -v -timeout 2h ./policy/internal/engine -rapid.checks=$(WORLDS) -rapid.seed=$(SEED)
 	@set -e; for package in $$(go list ./...); do \
 	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
@@ -52,18 +60,18 @@ fuzz:
 	  done; \
 	done
 
-mutate:
+mutate: go
 	go run ./scripts/mutate $(MUTATE)
 
-diff:
+diff: go
 	go test -run TestCompareMissesNothing -v -timeout 2h ./policy/explain -rapid.checks=$(PAIRS) -rapid.seed=$(SEED)
 	SECUREFILES_TEST_LONG=1 go test -run TestCompareOf -v -timeout 1h ./policy/explain
 
-soak:
+soak: go
 	SECUREFILES_SOAK=10000000 go test -run TestMemoryDoesNotGrow -v -timeout 1h ./policy
 
 # Needs the vulnerability database, so continuous integration does not depend on it.
-vulncheck:
+vulncheck: go
 	go run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
 clean:

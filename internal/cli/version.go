@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"securefiles/internal/terminal"
 )
@@ -22,20 +23,28 @@ type Build struct {
 	Go      string `json:"go"`
 }
 
+// Set by the linker, as the Makefile does; a plain go build leaves them empty, and Go's
+// own record of the repository is told in their place.
+var version, commit string
+
 // Version returns what the binary knows of itself.
 func Version() Build {
 	b := Build{Version: "devel", Commit: "unknown", Go: runtime.Version()}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return b
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		b.Version = v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			b.Commit = s.Value
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v := info.Main.Version; v != "" && v != "(devel)" {
+			b.Version = strings.TrimPrefix(v, "v")
 		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				b.Commit = s.Value
+			}
+		}
+	}
+	if version != "" {
+		b.Version = version
+	}
+	if commit != "" {
+		b.Commit = commit
 	}
 	return b
 }
