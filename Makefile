@@ -5,6 +5,8 @@
 # make mutate mistakes derived from the code that decides, made one at a time: do the tests notice?
 # make diff   what diff tells against asking everything, on PAIRS pairs of policies
 # make soak   ten million questions: does memory grow?
+# make packages       deb and rpm for amd64 and arm64, in dist
+# make test-packages  are they the same bytes built twice; installed, upgraded and purged in a bare Debian (as root)
 
 SHELL := /bin/bash
 FUZZTIME ?= 60s
@@ -18,7 +20,7 @@ VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench fuzz mutate diff soak vulncheck clean go
+.PHONY: build demo test lint bench fuzz mutate diff soak vulncheck clean go packages test-packages
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
@@ -74,5 +76,13 @@ soak: go
 vulncheck: go
 	go run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
+packages: go
+	VERSION='$(VERSION)' COMMIT='$(COMMIT)' ./packaging/build.sh dist
+	cd dist && sha256sum *.deb *.rpm > SHA256SUMS
+
+test-packages: go
+	./scripts/install.sh certificates debootstrap systemd-nspawn lintian rpm
+	./packaging/test.sh
+
 clean:
-	rm -rf bin
+	rm -rf bin dist
