@@ -145,9 +145,11 @@ func TestReadmeSetUp(t *testing.T) {
 	_, section, ok := strings.Cut(string(readme), "## Guard your own files\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	blocks := regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(section, -1)
-	if !ok || len(blocks) != 3 || blocks[1][1] != "nginx" {
+	// The first installs a package: packaging/test.sh does. Without one, the fourth comes first.
+	if !ok || len(blocks) != 5 || blocks[2][1] != "nginx" {
 		t.Fatalf("the README has other blocks: %q", blocks)
 	}
+	configure, include, install, start := blocks[1][2], blocks[2][2], blocks[3][2], blocks[4][2]
 	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
 	s.service = "unix:" + s.dir + "/run/auth.sock"
 	for _, dir := range []string{"etc", "bin", "nginx/conf.d", "nginx/snippets", "run", "logs"} {
@@ -157,13 +159,13 @@ func TestReadmeSetUp(t *testing.T) {
 	}
 	s.write("files/shared/handbook.txt", "handbook\n")
 	here := strings.NewReplacer(
-		"go build -o securefiles . &&", "", "install securefiles /usr/local/bin/", "install "+binary+" "+s.dir+"/bin/",
+		"make build &&", "", "install bin/securefiles /usr/local/bin/", "install "+binary+" "+s.dir+"/bin/", "sudo systemctl restart securefiles", "",
 		"sudo -u securefiles ", "", "sudo useradd --system securefiles && sudo chgrp -R securefiles /etc/securefiles", "",
 		"sudo install -d -o securefiles -g www-data -m 2750 /run/securefiles", "", "sudo ", "",
 		"openssl passwd -6", "openssl passwd -6 alice", // it asks for the password otherwise
 		"/etc/securefiles", s.dir+"/etc", "/etc/nginx", s.dir+"/nginx",
 	)
-	setUp := here.Replace(blocks[0][2])
+	setUp := here.Replace(install + configure)
 	// Where the reader edits the configuration, between init and the rest.
 	first, rest, _ := strings.Cut(setUp, "sudoedit ")
 	_, rest, _ = strings.Cut(rest, "\n")
@@ -172,13 +174,13 @@ func TestReadmeSetUp(t *testing.T) {
 	if out, err := script.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	serve := s.command("bash", "-ec", "PATH="+s.dir+"/bin:$PATH\nexec "+strings.TrimSpace(here.Replace(blocks[2][2])))
+	serve := s.command("bash", "-ec", "PATH="+s.dir+"/bin:$PATH\nexec "+strings.TrimSpace(here.Replace(start)))
 	serve.Stderr = s.log
 	if err := serve.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { end(serve) })
-	s.write("nginx/nginx.conf", "pid run/nginx.pid; events {} http { access_log off; include conf.d/*.conf; server { listen "+s.web+"; "+blocks[1][2]+"} }\n")
+	s.write("nginx/nginx.conf", "pid run/nginx.pid; events {} http { access_log off; include conf.d/*.conf; server { listen "+s.web+"; "+include+"} }\n")
 	nginx := s.command("nginx", "-p", s.dir, "-e", "logs/error.log", "-c", filepath.Join(s.dir, "nginx/nginx.conf"), "-g", "daemon off;")
 	nginx.Stderr = s.log
 	if err := nginx.Start(); err != nil {
