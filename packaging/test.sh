@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# Tests the packages, as root on Debian: that they are the same bytes when they are built
+# twice, lintian, and the deb in a Debian of its own that systemd-nspawn boots: installed,
+# used behind nginx, upgraded while files are downloaded, removed and purged; the rpm's
+# scripts and files there, too. That Debian stays in CACHE for the next time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+((EUID == 0)) || { echo "test.sh: boots a Debian of its own, which takes root: sudo make test-packages" >&2; exit 1; }
+cache=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/securefiles}
+arch=$(dpkg --print-architecture)
+work=$(mktemp -d)
+root=$work/root
+nspawn='' leader=''
+stop() {
+  if [[ -n $leader ]]; then kill -KILL "$leader" 2>/dev/null || true; fi
+  if [[ -n $nspawn ]]; then wait "$nspawn" 2>/dev/null || true; fi
+  rm -rf "$work"
+}
+trap stop EXIT
+trap 'exit 1' INT TERM
+
+say() { printf '== %s\n' "$*"; }
+fail() { printf 'FAIL: %s\n' "$*" >&2; exit 1; }
+is() { [[ $2 == "$3" ]] || fail "$1: $2, want $3"; }
+# soon waits for what takes a moment.
+soon() {
+  local what=$1 i
+  shift
+  for ((i = 0; i < 1200; i++)); do
+    if "$@" &>/dev/null; then return; fi
+    sleep 0.1
+  done
+  fail "$what"
+}
+
+say 'the same bytes when built twice, elsewhere'
+VERSION=${VERSION:-$(scripts/version.sh)}
+export VERSION
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+COMMIT=$(git rev-parse HEAD)
+export SOURCE_DATE_EPOCH COMMIT
+packaging/build.sh "$work/new"
+mkdir -p "$work/elsewhere/tree"
+git ls-files -z | xargs -0 cp --parents -t "$work/elsewhere/tree"
+(umask 077 && TZ=Asia/Tokyo LANG=C.UTF-8 "$work/elsewhere/tree/packaging/build.sh" "$work/again")
+diff <(cd "$work/new" && sha256sum -- *) <(cd "$work/again" && sha256sum -- *) || fail 'built twice, the packages differ'
+is 'packages' "$(find "$work/new" -name '*.deb' -o -name '*.rpm' | wc -l)" 4
+VERSION=0.0.0 ARCHES=$arch packaging/build.sh "$work/old"
+
+say lintian
+lintian --no-cfg --allow-root --fail-on error,warning "$work"/new/*.deb
+
+say 'a Debian of its own'
+base=$cache/debian-bookworm-$arch.tar.gz
+if [[ ! -f $base ]]; then
+  mkdir -p "$cache"
+  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,nginx-light,curl,openssl,logrotate bookworm "$work/base" "${MIRROR:-http://deb.debian.org/debian}" >"$work/debootstrap.log" ||
+    { tail "$work/debootstrap.log" >&2; fail debootstrap; }
+  tar -C "$work/base" -czf "$base.new" . && mv "$base.new" "$base"
+  rm -rf "$work/base"
+fi
+mkdir "$root"
+tar -C "$root" -xzf "$base"
+mkdir "$root/packages"
+cp "$work"/old/*_"$arch".deb "$root/packages/old.deb"
+cp "$work"/new/*_"$arch".deb "$root/packages/new.deb"
+
+say 'the rpm: installed, upgraded, erased'
+mkdir "$work/rpmroot"
+tar -C "$work/rpmroot" -xzf "$base"
+machine=$(uname -m)
+of_rpm() { rpm --root "$work/rpmroot" --dbpath /var/lib/rpm --nodeps --force-debian "$@"; } # Debian's files are in no database of rpm's
+there() { chroot "$work/rpmroot" "$@"; }
+of_rpm -i "$work"/old/*."$machine".rpm
+is 'owner of the policy' "$(there stat -c '%U:%G %a' /etc/securefiles /etc/securefiles/policy.csv | xargs)" 'root:securefiles 750 root:securefiles 640'
+there sh -c 'echo "# edited" >>/etc/securefiles/policy.csv; echo mine >/etc/securefiles/mine'
+of_rpm -U "$work"/new/*."$machine".rpm
+there securefiles version | grep -qF "securefiles $VERSION (commit $COMMIT, go" || fail "$(there securefiles version)"
+there grep -qx '# edited' /etc/securefiles/policy.csv || fail 'an upgrade of the rpm lost an edit'
+of_rpm -e securefiles
+there test -e /etc/securefiles/mine -a -e /etc/securefiles/policy.csv.rpmsave -a ! -e /usr/bin/securefiles || fail 'an rpm that goes takes what is its own, and nothing else'
+
+say 'booting'
+systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$root" --boot </dev/null &>"$work/boot.log" &
+nspawn=$!
+inside() { nsenter --target "$leader" --all -- /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive "$@"; }
+up() { # nspawn's first child only makes the second
+  leader=$(pgrep -P "$nspawn" | head -n 1) && [[ -n $leader ]] && inside sh -c 'systemctl is-system-running | grep -qE "running|degraded"'
+}
+soon 'systemd is not up' up
+
+say 'installed'
+inside dpkg -i /packages/old.deb
+inside securefiles version | grep -qF 'securefiles 0.0.0 (' || fail "$(inside securefiles version)"
+is 'running' "$(inside systemctl is-active securefiles.socket securefiles.service | xargs)" 'active active'
+is 'enabled' "$(inside systemctl is-enabled securefiles.socket securefiles.service | xargs)" 'enabled enabled'
+is 'owners' "$(inside stat -c '%n %U:%G %a' /etc/securefiles /etc/securefiles/policy.csv /etc/securefiles/users.htpasswd /run/securefiles/auth.sock | xargs)" \
+  '/etc/securefiles root:securefiles 750 /etc/securefiles/policy.csv root:securefiles 640 /etc/securefiles/users.htpasswd root:securefiles 640 /run/securefiles/auth.sock securefiles:www-data 660'
+inside nginx -t
+inside securefiles check --config /etc/securefiles/securefiles.yaml || true
+
+say 'used'
+inside sh -e <<'EOF'
+mkdir -p /var/www/securefiles/public /var/www/securefiles/shared /var/www/securefiles/mine
+echo 'for all' >/var/www/securefiles/public/a.txt
+echo 'for users' >/var/www/securefiles/shared/a.txt
+echo "alice's" >/var/www/securefiles/mine/a.txt
+printf 'alice:%s\n' "$(openssl passwd -6 secret)" >>/etc/securefiles/users.htpasswd
+printf 'p, alice, /mine/**, read, allow\n' >>/etc/securefiles/policy.csv
+rm /etc/nginx/sites-enabled/default
+cp /usr/share/securefiles/nginx/site.conf.example /etc/nginx/conf.d/files.conf
+nginx -t
+systemctl reload nginx
+EOF
+get() { inside curl -s -w '%{http_code}' "${@:2}" "http://127.0.0.1/downloads$1" | tr '\n' ' '; }
+answers() { [[ $(get "$2" "${@:3}") == "$1" ]]; }
+soon 'everybody may not read /public' answers 'for all 200' /public/a.txt
+soon 'alice may not read /mine' answers "alice's 200" /mine/a.txt -u alice:secret
+answers 'for users 200' /shared/a.txt -u alice:secret || fail 'alice may not read /shared'
+is 'anonymous' "$(get /shared/a.txt -o /dev/null)" 401
+is 'a wrong password' "$(get /mine/a.txt -o /dev/null -u alice:wrong)" 401
+
+say 'upgraded while files are downloaded'
+before=$(inside systemctl show -P MainPID securefiles.service)
+files='/etc/securefiles/policy.csv /etc/securefiles/users.htpasswd'
+# shellcheck disable=SC2086 # two files
+edited=$(inside sha256sum $files)
+inside sh -c 'until [ -e /packages/stop ]; do curl -s -o /dev/null -w "%{http_code}\n" -u alice:secret http://127.0.0.1/downloads/mine/a.txt; done' >"$work/answers" &
+load=$!
+some() { (($(wc -l <"$work/answers") >= $1)); }
+soon 'nothing is downloaded' some 20
+inside dpkg -i /packages/new.deb
+so_far=$(wc -l <"$work/answers")
+soon 'nothing is downloaded any more' some $((so_far + 20))
+inside touch /packages/stop
+wait "$load"
+is 'answers during the upgrade' "$(sort -u "$work/answers" | xargs)" 200
+say "$(wc -l <"$work/answers") downloads, none failed"
+inside securefiles version | grep -qF "securefiles $VERSION (commit $COMMIT, go" || fail "$(inside securefiles version)"
+after=$(inside systemctl show -P MainPID securefiles.service)
+[[ $after != "$before" && $(inside readlink "/proc/$after/exe") == /usr/bin/securefiles ]] || fail 'the old version is still running'
+# shellcheck disable=SC2086
+is 'what was edited' "$(inside sha256sum $files)" "$edited"
+is 'owner' "$(inside stat -c '%U:%G %a' /etc/securefiles/policy.csv)" 'root:securefiles 640'
+
+say 'what is stopped and disabled stays so'
+inside systemctl disable --now securefiles.socket securefiles.service
+inside dpkg -i /packages/new.deb
+is 'stopped' "$(inside systemctl is-active securefiles.socket securefiles.service | xargs)" 'inactive inactive'
+is 'disabled' "$(inside systemctl is-enabled securefiles.socket securefiles.service | xargs)" 'disabled disabled'
+inside systemctl enable --now securefiles.socket securefiles.service
+
+say 'a configuration and logs of its own'
+inside sh -e <<'EOF'
+printf 'nginx:\n  delivery_log: /var/log/securefiles/delivery.log\n  access_log: /var/log/securefiles/access.log securefiles_access\n' >>/etc/securefiles/securefiles.yaml
+securefiles nginx --http >/etc/nginx/securefiles-http.conf
+securefiles nginx >/etc/nginx/securefiles-server.conf
+sed -i 's|/usr/share/securefiles/nginx/\(.*\)\.conf|/etc/nginx/securefiles-\1.conf|' /etc/nginx/conf.d/files.conf
+nginx -t
+systemctl reload nginx
+EOF
+logged() { answers 'for all 200' /public/a.txt && inside test -s /var/log/securefiles/delivery.log; }
+soon 'nothing is logged' logged
+inside logrotate -f /etc/logrotate.conf
+inside test -s /var/log/securefiles/delivery.log.1 || fail 'the log is not rotated'
+soon 'nothing is logged after it was rotated' logged
+
+say 'removed'
+inside sh -c 'echo mine >/etc/securefiles/mine'
+inside dpkg -r securefiles
+inside test -e /etc/securefiles/mine -a -e /etc/securefiles/policy.csv -a ! -e /usr/bin/securefiles || fail 'a package that goes takes what is its own, and nothing else'
+is 'a download without the service' "$(get /public/a.txt -o /dev/null)" 503
+say 'purged'
+inside dpkg -P securefiles
+for file in /etc/securefiles /var/log/securefiles /run/securefiles /etc/logrotate.d/securefiles /usr/share/securefiles; do
+  if inside test -e "$file"; then fail "$file is still there"; fi
+done
+if inside getent passwd securefiles || inside getent group securefiles; then fail 'the user is still there'; fi
+left=$(inside find /etc /lib/systemd /var/lib -xdev -name '*securefiles*' -not -path '/etc/nginx/*')
+is 'what is left' "$left" ''
+say ok
