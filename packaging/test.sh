@@ -98,7 +98,6 @@ is 'enabled' "$(inside systemctl is-enabled securefiles.socket securefiles.servi
 is 'owners' "$(inside stat -c '%n %U:%G %a' /etc/securefiles /etc/securefiles/policy.csv /etc/securefiles/users.htpasswd /run/securefiles/auth.sock | xargs)" \
   '/etc/securefiles root:securefiles 750 /etc/securefiles/policy.csv root:securefiles 640 /etc/securefiles/users.htpasswd root:securefiles 640 /run/securefiles/auth.sock securefiles:www-data 660'
 inside nginx -t
-inside securefiles check --config /etc/securefiles/securefiles.yaml || true
 
 say 'used'
 inside sh -e <<'EOF'
