@@ -61,7 +61,7 @@ func targets() []target {
 	return []target{
 		{"policy/internal/engine", regexp.MustCompile(`^(clauses|cut|version|bucket|limit)\.go$`), regexp.MustCompile(`\.(hashByte|finish|countPatterns)$`)},
 		{"policy/internal/table", regexp.MustCompile(`^(read|meaning)\.go$`), regexp.MustCompile(`\.(QuoteField|Graph\.(Longest|Sums|backwards)|hashSymbols|Period\.(Covers|Meets)|AtOrOn)$`)},
-		{"policy/internal/pattern", regexp.MustCompile(`^(problem|sample|size)\.go$`), regexp.MustCompile(
+		{"policy/internal/pattern", regexp.MustCompile(`^(problem|sample|size|language|variable)\.go$`), regexp.MustCompile(
 			`\.(\w*[pP]roblems|lookAt|withoutNames|alternation|metacharacter|wildDot|anchored|openEnd|\w*[cC]overs\w*|isPlain|isNamePath|\w*[sS]ample\w*|braces|[lL]iteral|regexLiteral|unmatchable|badGlobSegment|steps|NeedsMemory|NewCache|compiled\.\w+)$`)},
 		{"policy/internal/model", regexp.MustCompile(`^(model|outline|path|roles|expression)\.go$`), regexp.MustCompile(
 			`\.(MayHoldForNothing|Spared|decidedBy|texts|source|DescribeConjunction|ParseSubrule|Model\.(Written|Stock))$`)},
@@ -543,20 +543,20 @@ func (t *trial) try(m *mistake) (f fate) {
 	var questions []question
 	for _, b := range t.binaries {
 		// Those that take long by themselves, for the others tell sooner.
-		quick, slow := question{binary: b}, question{binary: b}
+		quick := question{binary: b}
 		for _, one := range b.tests {
 			switch {
 			case !one.reaches[m.number]:
 			case one.took < 300*time.Millisecond:
 				quick.tests, quick.took = append(quick.tests, one), quick.took+one.took
 			default:
-				slow.tests, slow.took = append(slow.tests, one), slow.took+one.took
+				questions = append(questions, question{b, []*test{one}, one.took})
 			}
 		}
-		questions = append(questions, quick, slow)
+		questions = append(questions, quick)
 	}
 	questions = slices.DeleteFunc(questions, func(q question) bool { return len(q.tests) == 0 })
-	slices.SortStableFunc(questions, func(a, b question) int { return int(a.took - b.took) })
+	slices.SortStableFunc(questions, func(a, b question) int { return cmp.Compare(a.took, b.took) })
 	f = fate{mistake: m, reached: len(questions) > 0}
 	begin := time.Now()
 	defer func() { f.took = time.Since(begin) }()

@@ -162,8 +162,8 @@ func classEnd(pattern string, i int) int {
 		case pattern[i] == '\\':
 			i++
 		case strings.HasPrefix(pattern[i:], "[:"):
-			if n := strings.Index(pattern[i:], ":]"); n > 0 {
-				i += n + 1
+			if n := strings.Index(pattern[i+2:], ":]"); n >= 0 {
+				i += n + 3
 			}
 		case pattern[i] == ']' && i > first:
 			return i

@@ -1,0 +1,444 @@
+package pattern
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A plain pattern is matched without a regular expression. One that is wrongly called
+// plain is read in another way than Casbin's; one that is not called so takes time.
+func TestWhichPatternsArePlain(t *testing.T) {
+	for _, tt := range []struct {
+		name  byte
+		plain bool
+		all   []string
+	}{
+		{':', true, []string{
+			"", "/", "a", "/a", "/a.b/c", "/.", "/:x", "/:x/y", "/a:x", "/a:x/b", "/:", "/:/a", "/a:", ":x", "/*", "/*/a", "/*b", "/a/*/b/*",
+			"/é", "/a b", "/a,b", "/a-b_c~d", "/\u007f", "/:x*", "/:a|b", "/:x/:y",
+		}},
+		{':', false, []string{
+			"*", "/a*", "a*", "/**", "/a/**", "/a+", "/(a)", "/[a]", "/a]", "/a?", "/a|b", "/^a", "/a$", "/$sub", "/{x}", "/a}", `/a\.b`, "/a\x1f", "/\n",
+			"/\x00", "/\xff", "/\ufffd", "/a\xc3", "/:x/a*", "/:x/(a)", "/:x/a+", "/:/+", "/*/a*", "/*/**",
+		}},
+		{'{', true, []string{
+			"/{x}", "/a{x}", "/{x}/y", "/{x}{y}", "/{x}}", "/{{x}", "/:x", "/:", "/{x}/{y}", "/{xyz}/*", "/a.b/{x}", "/{(}", "/{a|b}", "/{x}/*/{x}",
+		}},
+		{'{', false, []string{"/{}", "/{x", "/{x}y", "/{", "/}", "/{x/y}", "/a}/{x}", "/{}/a", "/{x}y/a", "/{x}/a*", "/{x}/a+", "/{x}/{", "/{x}/{}"}},
+	} {
+		for _, pattern := range tt.all {
+			if isPlainKey(pattern, tt.name) != tt.plain {
+				t.Errorf("%q with names that begin with %c is plain: %t", pattern, tt.name, !tt.plain)
+			}
+		}
+	}
+	for pattern, want := range map[string]bool{
+		"/$sub": true, "/$group": true, "/$sub/x": true, "/a/$group/*": true, "/$sub/$group": true, "/$group/:x/$sub": true, "/$sub/a$": false, "/$sub/$": false,
+		"/$sub(a)": false, "/($sub|a)": false, "/$sub$": false, "/$sub/a+": false, "/$sub/$group/(": false, "/$sub\\": false, "/$subs": false,
+	} {
+		if got := isPlainKeyWith(pattern, ':', regexHoles(pattern, nil)); got != want {
+			t.Errorf("%q is plain: %t", pattern, got)
+		}
+	}
+	for pattern, want := range map[string]bool{"/a": true, "/a$": false, "/$sub": true, "/$sub/$group": true, "/$subs": false, "/$sub/a+": false, "/a+/$sub": false, "/$": false} {
+		if got := isPlainHoles(pattern, ':'); got != want {
+			t.Errorf("%q is plain where names may stand: %t", pattern, got)
+		}
+	}
+	for text, want := range map[string]bool{"": true, "/a": true, "/é": true, "/a\n": false, "\n": false, "/é\n": false, "/\xff": false, "\x80": false, "/a\xc3": false, "/\x7f": true} {
+		if got := isPlainText(text); got != want {
+			t.Errorf("the text %q is plain: %t", text, got)
+		}
+	}
+}
+
+func TestWhichNamesStandTwice(t *testing.T) {
+	eight := "/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}"
+	for pattern, want := range map[string]bool{
+		"": false, "/a": false, "/{a}": false, "/a/{a}": false, "/{a}/{b}": false, "/{a}/{a}": true, "/{a}/b/{a}": true, "/{a}/{b}/{b}": true, "/{a}/{b}/{a}/c": true,
+		"{a}/{a}": true, "/x{a}/{a}": true, "/{a}/x/y/z": false, "/{a}b/{a}": false,
+		eight: false, eight + "/x": false, eight + "/{i}": true, "/{a}" + eight: true, eight + "/{h}": true,
+	} {
+		if got := hasNameTwice(pattern); got != want {
+			t.Errorf("%q has a name twice: %t", pattern, got)
+		}
+	}
+}
+
+func TestIsRegexMeta(t *testing.T) {
+	for c := range 256 {
+		if want := c < 128 && strings.IndexByte(`\+*?()[]{}^$|`, byte(c)) >= 0; isRegexMeta(byte(c)) != want {
+			t.Errorf("%q: %t", rune(c), !want)
+		}
+	}
+}
+
+// What is not valid UTF-8 equals U+FFFD to Casbin's functions, and is no anchor.
+func TestHowFarATextIsValid(t *testing.T) {
+	for _, tt := range []struct {
+		text           string
+		prefix, suffix int
+	}{
+		{"", 0, 0}, {"a", 1, 0}, {"é", 2, 0}, {"aé日b", 7, 0}, {"\x7f", 1, 0},
+		{"\x80", 0, 1}, {"a\x80", 1, 2}, {"\x80a", 0, 1}, {"é\x80a", 2, 3}, {"a\ufffd", 1, 4}, {"\ufffda", 0, 3}, {"a\xffb\xffc", 1, 4}, {"\xc3", 0, 1}, {"a\xc3", 1, 2}, {"éé\xc3aé", 4, 5},
+		{"\ufffd\ufffdx", 0, 6},
+	} {
+		if got := validPrefix(tt.text); got != tt.prefix {
+			t.Errorf("%q is valid up to %d", tt.text, got)
+		}
+		if got := validSuffix(tt.text); got != tt.suffix {
+			t.Errorf("%q is valid from %d", tt.text, got)
+		}
+	}
+}
+
+// A class of a regular expression ends where package regexp says: in it a $ is no
+// name.
+func TestWhereAClassEnds(t *testing.T) {
+	for pattern, want := range map[string]int{
+		"[a]": 2, "[a]b]": 2, "[]": 2, "[]]": 2, "[]a]b": 3, "[^]": 3, "[^]]": 3, "[^a]": 3, "[^]a]": 4, `[\]]`: 3, `[a\]b]`: 5, "[[:alpha:]]": 10, "[[:alpha:]b]": 11,
+		"[a[:digit:]]": 11, "[[:a]": 4, "[a": 2, "[": 1, `[\`: 3, "[[:]": 3, "[[]": 2,
+	} {
+		if got := classEnd(pattern, 0); got != want {
+			t.Errorf("%s ends at %d, not %d", pattern, got, want)
+		}
+		if got := classEnd("xy"+pattern, 2); got != want+2 {
+			t.Errorf("%s behind two characters ends at %d, not %d", pattern, got, want+2)
+		}
+	}
+}
+
+func TestWhereNamesStandInAPattern(t *testing.T) {
+	sub := func(at int) hole { return hole{at, subjectMark} }
+	group := func(at int) hole { return hole{at, groupMark} }
+	for _, tt := range []struct {
+		function, pattern string
+		want              []hole
+	}{
+		{"globMatch", "", nil},
+		{"globMatch", "/$sub", []hole{sub(1)}},
+		{"globMatch", "$sub", nil},
+		{"globMatch", "/a$sub", nil},
+		{"globMatch", "/$subs", nil},
+		{"globMatch", "/$su", nil},
+		{"globMatch", "/$sub/$sub", []hole{sub(1), sub(6)}},
+		{"globMatch", "/$group/x/$sub", []hole{group(1), sub(10)}},
+		{"globMatch", "/{a,b}/$sub", []hole{sub(7)}},
+		{"globMatch", "/{a/$sub/b,c}", nil},
+		{"globMatch", "/{a,{b}/$sub/}/$sub", []hole{sub(15)}},
+		{"globMatch", `/\{/$sub/\}`, []hole{sub(4)}},
+		{"globMatch", `/[{]/$sub`, []hole{sub(5)}},
+		{"globMatch", `/[\]{]/$sub`, []hole{sub(7)}},
+		{"globMatch", `/[a/$sub]`, nil},
+		{"globMatch", `/[a/$sub/]/$sub`, []hole{sub(11)}},
+		{"globMatch", `/[\]/$sub/]/$sub`, []hole{sub(12)}},
+		{"globMatch", `/[`, nil},
+		{"globMatch", `/[\`, nil},
+		{"globMatch", `/\$sub`, nil},
+		{"globMatch", "/$sub(a)", nil},
+		{"keyMatch", "/$sub/*/$sub", []hole{sub(1)}},
+		{"keyMatch", "/$sub*", nil},
+		{"keyMatch", "/$sub/$group", []hole{sub(1), group(6)}},
+		{"keyMatch", "/$sub/$sub*/$sub", []hole{sub(1)}},
+		{"keyMatch2", "/$sub(a)", []hole{sub(1)}},
+		{"keyMatch2", "/$sub)", []hole{sub(1)}},
+		{"regexMatch", "^/$sub$", []hole{sub(2)}},
+		{"regexMatch", "^/$sub|/$group", []hole{sub(2), group(8)}},
+		{"regexMatch", "^/$sub?", nil},
+		{"regexMatch", `^/\Q/$sub\E/$sub`, []hole{sub(12)}},
+		{"regexMatch", `^/\Q/$sub/`, nil},
+		{"regexMatch", `\E/$sub`, []hole{sub(3)}},
+		{"regexMatch", `\\/$sub`, []hole{sub(3)}},
+		{"regexMatch", `/\$sub/$sub`, []hole{sub(7)}},
+		{"regexMatch", `[/$sub/]/$sub`, []hole{sub(9)}},
+		{"regexMatch", `[/$sub/`, nil},
+		{"regexMatch", `[[:]/$sub`, []hole{sub(5)}},
+		{"regexMatch", `/$$sub`, nil},
+		{"regexMatch", `/$sub/$sub/$sub`, []hole{sub(1), sub(6), sub(11)}},
+		{"=~", "/$sub", nil},
+		{"==", "/$sub", nil},
+	} {
+		got := named(t, tt.function).of.holes(tt.pattern, nil)
+		if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(hole{})); diff != "" {
+			t.Errorf("%s %s: %s", tt.function, tt.pattern, diff)
+		}
+	}
+}
+
+// Every segment that is not empty, with its place.
+func TestSegmentsOfAPath(t *testing.T) {
+	for path, want := range map[string]string{
+		"": "", "a": "", "/": "", "/a": "a@1 ", "a/b": "b@2 ", "/a/b": "a@1 b@3 ", "//a": "a@2 ", "/a//b/": "a@1 b@4 ", "/ab/c": "ab@1 c@4 ",
+	} {
+		got := ""
+		for segment, at := range segments(path) {
+			got += segment + "@" + string(rune('0'+at)) + " "
+		}
+		if got != want {
+			t.Errorf("%q: %q, not %q", path, got, want)
+		}
+	}
+	for segment := range segments("/a/b") {
+		if segment == "b" {
+			t.Error("it goes on after it was left")
+		}
+		break
+	}
+}
+
+func TestWhetherANameIsTheSegmentAtAPlace(t *testing.T) {
+	for _, tt := range []struct {
+		path string
+		at   int
+		name string
+		end  int
+		ok   bool
+	}{
+		{"/a/b", 1, "a", 2, true}, {"/a/b", 3, "b", 4, true}, {"/a/b", 1, "b", 2, false}, {"/ab/b", 1, "a", 3, false}, {"/a", 1, "ab", 2, false},
+		{"/a/b", 0, "a", 0, false}, {"a/b", 0, "a", 0, false}, {"/ab", 2, "b", 0, false}, {"/a/", 3, "", 0, false}, {"/", 1, "", 0, false}, {"/a", 2, "a", 0, false}, {"/a", 3, "a", 0, false},
+	} {
+		if end, ok := standsFor(tt.path, tt.at, tt.name); ok != tt.ok || ok && end != tt.end {
+			t.Errorf("%q at %d of %q: %d, %t", tt.name, tt.at, tt.path, end, ok)
+		}
+	}
+}
+
+// What $sub and $group stand for is found in the path, each once, with memory of the
+// caller's or without.
+func TestNamesInAPath(t *testing.T) {
+	all := Names{Subject: "alice", Groups: []string{"a", "b", "c"}}
+	for path, want := range map[string]Names{
+		"/x":             {},
+		"/alice":         {Subject: "alice"},
+		"/b/a/b":         {Groups: []string{"b", "a"}},
+		"/c/alice/c":     {Subject: "alice", Groups: []string{"c"}},
+		"/alicex/ab/b.c": {},
+		"alice/a":        {Groups: []string{"a"}},
+	} {
+		room := &Room{}
+		for range 2 {
+			for _, in := range []Names{all.In(path, nil), all.In(path, room)} {
+				if in.Subject != want.Subject || !slices.Equal(in.Groups, want.Groups) || !in.in {
+					t.Errorf("%s: %+v", path, in)
+				}
+			}
+		}
+	}
+	for _, none := range []Names{{}, {Groups: []string{}}} {
+		if in := none.In("/a", nil); in.Subject != "" || in.Groups != nil || !in.in {
+			t.Errorf("of no names there is %+v", in)
+		}
+	}
+	if in := (Names{Groups: []string{"a"}}).In("/a", nil); len(in.Groups) != 1 || in.Subject != "" {
+		t.Errorf("of a group alone there is %+v", in)
+	}
+	if in := (Names{Subject: "a"}).In("/a", nil); in.Subject != "a" {
+		t.Errorf("of a subject alone there is %+v", in)
+	}
+	room := &Room{}
+	if n := testing.AllocsPerRun(100, func() { all.In("/a/b/c", room) }); n != 0 {
+		t.Errorf("with room for them, names take memory %v times", n)
+	}
+}
+
+func TestFillPutsNamesIntoAText(t *testing.T) {
+	for _, tt := range []struct {
+		text, subject, group, want string
+		ok                         bool
+	}{
+		{"/a", "", "", "/a", true}, {"/$sub/x", "alice", "", "/alice/x", true}, {"/$sub/x", "", "g", "//x", false}, {"/$group", "alice", "g", "/g", true},
+		{"/$group/$sub", "alice", "", "//alice", false}, {"/$group/$sub/b", "alice", "g", "/g/alice/b", true}, {"/$subs", "alice", "g", "/$subs", true},
+	} {
+		if got, ok := Fill(tt.text, tt.subject, tt.group); got != tt.want || ok != tt.ok {
+			t.Errorf("%s: %s, %t", tt.text, got, ok)
+		}
+	}
+	for function, want := range map[string]string{"/a": "", "/$sub": "subject", "/$group": "group", "/$group/$sub": "subject group", "/$subs": "", "/{/$sub/}": ""} {
+		subject, group := globMatch.AsksNames(function)
+		if got := strings.TrimSpace(map[bool]string{true: "subject "}[subject] + map[bool]string{true: "group"}[group]); got != want {
+			t.Errorf("%s asks for %q", function, got)
+		}
+	}
+}
+
+func TestWhatCanStandInAPath(t *testing.T) {
+	for name, want := range map[string]bool{"": false, ".": false, "..": false, "...": true, "a": true, "/": false, "a/b": false, "/a": false, "a/": false, ".a": true} {
+		if CanStand(name) != want {
+			t.Errorf("%q: %t", name, !want)
+		}
+	}
+}
+
+// The marks are cut out of every class of an expression.
+func TestRangesWithoutSome(t *testing.T) {
+	for _, tt := range []struct{ ranges, want string }{
+		{"", ""}, {"ab", "ab"}, {"mp", ""}, {"lq", "llqq"}, {"mm", ""}, {"pp", ""}, {"ll", "ll"}, {"qq", "qq"}, {"an", "al"}, {"oz", "qz"}, {"az", "alqz"},
+		{"acmpxz", "acxz"}, {"abnn", "ab"}, {"amxz", "alxz"}, {"pz", "qz"}, {"am", "al"}, {"ap", "al"}, {"mz", "qz"},
+	} {
+		if got := string(cutOut([]rune(tt.ranges), 'm', 'p')); got != tt.want {
+			t.Errorf("%q without m to p is %q, not %q", tt.ranges, got, tt.want)
+		}
+	}
+	m := marker{cuts: true}
+	m.class([]rune{0, unicode.MaxRune})
+	if want := anyMarks + `[\x{0}-\x{0}\x{4}-\x{3e}\x{40}-\x{10ffff}]`; m.String() != want {
+		t.Errorf("any character is %s", m.String())
+	}
+	for _, ranges := range [][]rune{{1, 3}, {'?', '?'}, {2, 2, '?', '?'}} {
+		m := marker{cuts: true}
+		if m.class(ranges); m.String() != nothing {
+			t.Errorf("%q is %s", ranges, m.String())
+		}
+	}
+	for _, tt := range []struct {
+		cuts, folds bool
+		letter      rune
+		want        string
+	}{
+		{false, false, 'a', anyMarks + `\x{61}`}, {false, true, 'a', anyMarks + `(?i:\x{61})`}, {true, false, '?', nothing}, {false, false, '?', anyMarks + `\x{3f}`},
+		{false, false, 1, nothing}, {false, true, 2, nothing}, {true, false, 3, nothing}, {false, false, 4, anyMarks + `\x{4}`}, {false, false, 0, anyMarks + `\x{0}`}, {true, true, 'b', anyMarks + `(?i:\x{62})`},
+	} {
+		m := marker{cuts: tt.cuts}
+		if m.letter(tt.letter, tt.folds); m.String() != tt.want {
+			t.Errorf("the letter %q is %s, not %s", tt.letter, m.String(), tt.want)
+		}
+	}
+}
+
+// Each piece of an expression means for marked paths what it does for others.
+func TestExpressionsForMarkedPaths(t *testing.T) {
+	for _, tt := range []struct {
+		function, pattern, path string
+		want                    bool
+	}{
+		{"regexMatch", `^/$sub/a{2,3}$`, "/alice/aa", true},
+		{"regexMatch", `^/$sub/a{2,3}$`, "/alice/a", false},
+		{"regexMatch", `^/$sub/a{2,3}$`, "/alice/aaaa", false},
+		{"regexMatch", `^/$sub/a{2,}$`, "/alice/aaaaa", true},
+		{"regexMatch", `^/$sub/a{0,1}$`, "/alice/", true},
+		{"regexMatch", `^/$sub/a{2}$`, "/alice/aaa", false},
+		{"regexMatch", `^/$sub/a*?b+?c??$`, "/alice/aabbc", true},
+		{"regexMatch", `^/$sub/a+$`, "/alice/", false},
+		{"regexMatch", `^/$sub/(?s:.)$`, "/alice/\n", true},
+		{"regexMatch", `^/$sub/.$`, "/alice/\n", false},
+		{"regexMatch", `^/$sub/.$`, "/alice/\t", true},
+		{"regexMatch", `^/$sub/.$`, "/alice/\v", true},
+		{"regexMatch", `^/$sub/(?m:^)a`, "/alice/a", false},
+		{"regexMatch", `^/$sub/\n(?m:^)a`, "/alice/\na", true},
+		{"regexMatch", `^/$sub/a(?m:$)`, "/alice/a\nb", true},
+		{"regexMatch", `^/$sub/a$`, "/alice/a\nb", false},
+		{"regexMatch", `/$sub/a`, "/x/alice/a", true},
+		{"regexMatch", `\A/$sub/a\z`, "/x/alice/a", false},
+		{"regexMatch", `^/$sub/[^\x00-\x{10FFFF}]`, "/alice/a", false},
+		{"regexMatch", `^/$sub/()a`, "/alice/a", true},
+		{"regexMatch", `^/$sub/(?i:É)`, "/alice/é", true},
+		{"regexMatch", `^/$sub/(?i:k)`, "/alice/\u212a", true}, // the kelvin sign
+		{"regexMatch", `^/$sub/(|a)b`, "/alice/b", true},
+		{"regexMatch", `^/$sub/\?`, "/alice/?", true},
+		{"regexMatch", `^/$sub/[?]`, "/alice/?", true},
+		{"regexMatch", `^/$group/$sub$`, "/staff/alice", true},
+		{"regexMatch", `^/$sub/$group$`, "/staff/alice", false},
+		{"regexMatch", `^/$sub/$group$`, "/alice/alice", true}, // who is called like a group
+		{"regexMatch", `^/$group/$sub$`, "/alice/alice", true},
+		{"keyMatch5", "/$sub/(a|b)", "/alice/a?q", true},
+		{"keyMatch5", "/$sub/(a|b)", "/alice/a?q/b", true},
+		{"keyMatch5", "/$sub/(a|b)", "/alice/ac", false},
+		{"keyMatch5", "/(a|b)/$sub", "/b/alice?q", false}, // that segment is alice?q
+		{"keyMatch5", "/(a|b)/$sub/c", "/b?/alice/c", false},
+		{"keyMatch2", "/$sub/(a|b)", "/alice/a?q", false},
+		{"keyMatch4", "/{x}/$sub/{x}/(?:a|b)", "/alice/alice/alice/b", true},
+		{"keyMatch4", "/{x}/$sub/{x}/(?:a|b)", "/staff/alice/alice/b", false},
+	} {
+		got, err := named(t, tt.function).MatchPath(tt.path, tt.pattern, Names{Subject: "alice", Groups: []string{"staff", "alice"}})
+		if err != nil || got != tt.want {
+			t.Errorf("%s(%q, %q): %t, %v", tt.function, tt.path, tt.pattern, got, err)
+		}
+	}
+	for _, pattern := range []string{`^/$sub\b`, `^/$sub/\bx`, `^/$sub/\Bx`, `^/$sub/(a|\b)`} {
+		if err := regexMatch.Check(pattern); pattern != `^/$sub\b` && (err == nil || !strings.Contains(err.Error(), `\b`)) {
+			t.Errorf("%s: %v", pattern, err)
+		}
+	}
+}
+
+// What globMatch reads only where a path comes to it is refused before.
+func TestGlobsThatAreRefused(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"/a": "", "/[a]": "", "/[^a]": "", `/[\[]`: "", `/[\{\}]`: "", "/{a,b}": "", "/{a,[b]}": "", "/[a],b": "", "/[,]": "", `/{[\,],b}`: "", "/a,b": "", `/\[,`: "", `/\{[,]`: "", "/{a}[,]": "", "/{a,{b,c}}": "",
+		"/[[]": "inside [ ]", "/[a{]": "inside [ ]", "/[}]": "inside [ ]", "/{a,[,]}": "inside [ ]", "/{a[b,c],d}": "inside [ ]", "/[": "not closed", "/{": "not closed", `/\`: "not closed",
+		"/" + strings.Repeat("{a,b}", 10):          "",
+		"/" + strings.Repeat("{a,b}", 11):          "stands for over",
+		"/" + strings.Repeat("{a,b,c,d}", 5):       "",
+		"/" + strings.Repeat("{a,b,c,d}", 5) + "{": "not closed",
+		"/{a,{b,c}}" + strings.Repeat("{a,b}", 8):  "",
+		"/{a,{b,c}}" + strings.Repeat("{a,b}", 9):  "stands for over",
+		"/" + strings.Repeat("{a}", 30):            "",
+	} {
+		err := globMatch.Check(pattern)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", pattern, err)
+		}
+	}
+}
+
+// A name behind a ** is tried so often, and no oftener.
+func TestANameIsTriedSoOften(t *testing.T) {
+	for tries, fine := range map[int]bool{1: true, maxTries: true, maxTries + 1: false} {
+		ok, err := globMatch.MatchPath(strings.Repeat("/a", tries), "/**/$sub/x", Names{Subject: "a"})
+		if ok || (err == nil) != fine {
+			t.Errorf("%d times: %t, %v", tries, ok, err)
+		}
+	}
+	// The tries of all holes count together.
+	_, err := globMatch.MatchPath(strings.Repeat("/a", 60), "/**/$sub/**/$sub/x", Names{Subject: "a"})
+	if !errors.Is(err, errTries) {
+		t.Errorf("sixty by sixty: %v", err)
+	}
+}
+
+// The meter is told of each piece of a long match, and of no more.
+func TestALongMatchTellsItsMeter(t *testing.T) {
+	const instructions = 100
+	var told []int
+	m := (&Cache{}).Metered(func(steps int) error {
+		told = append(told, steps)
+		return nil
+	})
+	text := strings.Repeat("é", 1000)
+	r := &meteredText{text: text, meter: m, instructions: instructions}
+	read := ""
+	for {
+		c, size, err := r.ReadRune()
+		if err == io.EOF {
+			break
+		}
+		if err != nil || size != len(string(c)) {
+			t.Fatalf("%q, %d, %v", c, size, err)
+		}
+		read += string(c)
+	}
+	if read != text {
+		t.Errorf("it reads %d bytes, not %d", len(read), len(text))
+	}
+	const piece = (atOnce/4 + instructions - 1) / instructions * instructions
+	if want := slices.Repeat([]int{piece}, 1000*instructions/piece); !slices.Equal(told, want) {
+		t.Errorf("the meter is told of %v, not %v", told, want)
+	}
+	full := errors.New("enough")
+	r = &meteredText{text: text, meter: m.Metered(func(int) error { return full }), instructions: atOnce / 4}
+	for range 2 {
+		if _, size, err := r.ReadRune(); err != io.EOF || size != 0 || r.err != full {
+			t.Errorf("a meter that has had enough: %d, %v, %v", size, err, r.err)
+		}
+	}
+	r = &meteredText{text: text, meter: m.Metered(func(int) error { return full }), instructions: atOnce/4 - 1}
+	if _, size, err := r.ReadRune(); err != nil || size != 2 {
+		t.Errorf("one step before: %d, %v", size, err)
+	}
+}
