@@ -51,7 +51,7 @@ func TestWhichPatternsArePlain(t *testing.T) {
 			t.Errorf("%q is plain where names may stand: %t", pattern, got)
 		}
 	}
-	for text, want := range map[string]bool{"": true, "/a": true, "/é": true, "/a\n": false, "\n": false, "/é\n": false, "/\xff": false, "\x80": false, "/a\xc3": false, "/\x7f": true} {
+	for text, want := range map[string]bool{"": true, "/a": true, "/é": true, "/a\n": false, "\n": false, "/é\n": false, "/\xff": false, "\x80": false, "\xffa": false, "/a\xc3": false, "/\x7f": true} {
 		if got := isPlainText(text); got != want {
 			t.Errorf("the text %q is plain: %t", text, got)
 		}
@@ -354,6 +354,11 @@ func TestExpressionsForMarkedPaths(t *testing.T) {
 		{"keyMatch2", "/$sub/(a|b)", "/alice/a?q", false},
 		{"keyMatch4", "/{x}/$sub/{x}/(?:a|b)", "/alice/alice/alice/b", true},
 		{"keyMatch4", "/{x}/$sub/{x}/(?:a|b)", "/staff/alice/alice/b", false},
+		{"keyMatch4", "/b*?{x}/$sub/{x}", "/bbx/alice/bbx", true},
+		{"keyMatch4", "/b*?{x}/$sub/{x}", "/bbx/alice/x", false},
+		{"keyMatch4", "/b*{x}/$sub/{x}", "/bbx/alice/x", true},
+		{"keyMatch4", "/b+?{x}/$sub/{x}", "/bbx/alice/bx", true},
+		{"keyMatch4", "/b??{x}/$sub/{x}", "/bx/alice/bx", true},
 	} {
 		got, err := named(t, tt.function).MatchPath(tt.path, tt.pattern, Names{Subject: "alice", Groups: []string{"staff", "alice"}})
 		if err != nil || got != tt.want {

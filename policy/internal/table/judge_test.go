@@ -148,3 +148,113 @@ func TestWarningsHideNoError(t *testing.T) {
 		t.Errorf("%d findings, the last %v", n, findings[n-2:])
 	}
 }
+
+// Two names that one letter tells apart, wherever it stands, or two that have changed
+// places.
+func TestNamesThatDifferByOneLetter(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{"", "", true}, {"abcd", "abcd", true}, {"", "a", true}, {"", "ab", false}, {"", "😀", true}, {"a", "b", true}, {"ab", "cd", false},
+		{"abcd", "xbcd", true}, {"abcd", "abxd", true}, {"abcd", "abcx", true}, {"abcd", "xbcx", false}, {"abcd", "axxd", false},
+		{"abcd", "xabcd", true}, {"abcd", "abxcd", true}, {"abcd", "abcdx", true}, {"abcd", "axbcxd", false}, {"abcd", "abcdxx", false}, {"abcd", "abxxcd", false},
+		{"abcd", "bacd", true}, {"abcd", "acbd", true}, {"abcd", "abdc", true}, {"abcd", "cbad", false}, {"abcd", "dbca", false}, {"abc", "bca", false}, {"abcd", "badc", false},
+		{"ab", "ca", false}, {"ab", "bc", false}, {"bac", "ab", false}, {"ab", "c", false}, {"aab", "aba", true}, {"aaa", "aa", true}, {"abab", "aba", true},
+		{"abcd", "abc😀d", true}, {"abcd", "abc😀", true}, {"ab😀", "ab", true}, {"é", "e", true}, {"né", "én", true}, {"abcd", "efgh", false}, {"abcdefgh", "ab", false}, {"abcde", "", false},
+	} {
+		if got := OneEdit(tt.a, tt.b); got != tt.want {
+			t.Errorf("%s and %s: %t", tt.a, tt.b, got)
+		}
+		if got := OneEdit(tt.b, tt.a); got != tt.want {
+			t.Errorf("%s and %s: %t", tt.b, tt.a, got)
+		}
+	}
+}
+
+func TestNamesThatLookAlike(t *testing.T) {
+	for name, want := range map[string]string{
+		"alice": "alice", "Alice": "alice", "ALICE": "alice", "aliceZ": "alicez", "[a]": "[a]", "a{": "a{", "É": "é", "e\u0301": "é", "\uff21": "a", "\u007f": "\u007f",
+	} {
+		if got := Fold(name); got != want {
+			t.Errorf("%q is %q", name, got)
+		}
+	}
+	for name, want := range map[string]string{
+		" a ": "a", "'a'": "a", `"A"`: "a", "a #b": "a", "a# b": "a# b", "a\t# b": "a", " 'a' # b": "a",
+	} {
+		if got := looks(name); got != want {
+			t.Errorf("%q looks like %q", name, got)
+		}
+	}
+}
+
+// A role may be meant for one that takes something away: it is spelt nearly so, or
+// leads to it.
+func TestWhatARoleIsMeantFor(t *testing.T) {
+	const deny = "p, alice, /a, read, allow\np, banned, /**, read, deny\np, hr, /**, read, deny\np, team7, /**, read, deny\n"
+	for _, tt := range []struct{ role, lines, want string }{
+		{"banned", "", "banned"}, {"Banned", "", "banned"}, {"baned", "", "banned"}, {"bnaned", "", "banned"}, {"bannned", "", "banned"}, {"band", "", ""}, {"editor", "", ""},
+		{"HR", "", "hr"}, {"hrx", "", ""}, {"hrxx", "", ""}, {"h", "", ""}, {"team8", "", ""}, {"Team7", "", "team7"}, {"team", "", "team7"},
+		{"x", "g, x, banned\n", "banned"}, {"x", "g, x, y\ng, y, banned\n", "banned"}, {"x", "g, x, y\ng, y, x\n", ""}, {"x", "g, x, y\ng, y, z\ng, x, hr\n", "hr"}, {"x", "g, y, banned\n", ""},
+	} {
+		m := world.Model(t, "default")
+		tab, _, err := Read(t.Context(), "policy.csv", strings.NewReader(deny+tt.lines), m, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.lines, err)
+		}
+		roles := map[Symbol][]Symbol{}
+		for _, e := range tab.Edges["g"] {
+			roles[e.Name] = append(roles[e.Name], e.Role)
+		}
+		if got := NewTaking(m, tab).meant(tab.Symbols.Intern(tt.role), roles); got != tt.want {
+			t.Errorf("%s with %q is meant for %q, not %q", tt.role, tt.lines, got, tt.want)
+		}
+	}
+}
+
+// A search for names letter by letter ends when it has compared so many.
+func TestLookingForLikeNamesIsBounded(t *testing.T) {
+	m := world.Model(t, "default")
+	tab, _, err := Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a, read, allow\np, aaaa, /**, read, deny\np, banned, /**, read, deny\n"), m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := NewTaking(m, tab)
+	if k.budget != likeBudget {
+		t.Errorf("a budget of %d", k.budget)
+	}
+	baned := tab.Symbols.Intern("baned")
+	for budget, want := range []bool{false, false, true} {
+		k.budget = budget
+		if _, ok := k.Like(baned); ok != want {
+			t.Errorf("of %d comparisons: %t", budget, ok)
+		}
+	}
+}
+
+// Some subjects no source of identities may vouch for. A line that denies them
+// something is refused; one that allows is told of.
+func TestSubjectsThatNobodyCanBe(t *testing.T) {
+	const more = "p, alice, /docs/**, read, allow\n"
+	for _, tt := range []struct{ name, lines, want string }{
+		{"a name of the service", "p, anonymous, /a, read, allow\np, @anyone, /a, read, allow\np, @authenticated, /a, read, allow\n", ""},
+		{"a reserved group", "p, @, /a, read, allow\n", "warning subject-impossible"},
+		{"a reserved group that is denied something", "p, @, /docs/a, read, deny\n", "error subject-impossible"},
+		{"two lines of it", "p, @, /a, read, allow\np, @, /b, read, allow\n", "warning subject-impossible, warning subject-impossible"},
+		{"a marked role", "p, role:x, /a, read, allow\ng, alice, role:x\n", ""},
+		{"somebody who has a role", "p, editor, /a, read, allow\ng, @, editor\n", "warning subject-impossible"},
+		{"somebody who has a role that is denied something", "p, editor, /docs/a, read, deny\ng, @, editor\n", "error subject-impossible"},
+		{"somebody who has a role of such a role", "p, editor, /docs/a, read, deny\ng, writer, editor\ng, @, writer\n", "error subject-impossible"},
+		{"somebody who has a role beside such a role", "p, editor, /docs/a, read, deny\np, writer, /a, read, allow\ng, bob, editor\ng, @, writer\n", "warning subject-impossible"},
+	} {
+		_, findings := load(t, world.Model(t, "default"), more+tt.lines)
+		var got []string
+		for _, f := range findings {
+			got = append(got, f.Severity.String()+" "+f.Rule)
+		}
+		if got := strings.Join(got, ", "); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
