@@ -50,7 +50,7 @@ import (
 const activePath = "securefiles/scripts/mutate/active"
 
 // A target is a package, and what of it does not decide: what reads files, speaks
-// to people, writes a pattern anew for explain, counts for a gauge, measures work and
+// to people, writes a pattern anew for explain, tries parts for lint, counts for a gauge, measures work and
 // memory, or mixes the bits of a hash, one as good as another.
 type target struct {
 	dir         string
@@ -63,7 +63,7 @@ func targets() []target {
 		{"policy/internal/table", regexp.MustCompile(`^(read|meaning)\.go$`), regexp.MustCompile(`\.(QuoteField|Graph\.(Longest|Sums|backwards)|hashSymbols|Period\.(Covers|Meets)|AtOrOn)$`)},
 		{"policy/internal/pattern", regexp.MustCompile(`^(problem|sample|size|language|variable|expression)\.go$`), regexp.MustCompile(
 			`\.(\w*[pP]roblems|lookAt|withoutNames|alternation|metacharacter|wildDot|takesName|anyName|anchored|openEnd|\w*[cC]overs\w*|isPlain|isNamePath|\w*[sS]ample\w*|braces|[lL]iteral|regexLiteral|unmatchable|badGlobSegment|steps|NeedsMemory|NewCache|compiled\.\w+)$`)},
-		{"policy/internal/model", regexp.MustCompile(`^(model|outline|path|roles|expression)\.go$`), regexp.MustCompile(
+		{"policy/internal/model", regexp.MustCompile(`^(model|outline|path|roles|expression|probe)\.go$`), regexp.MustCompile(
 			`\.(MayHoldForNothing|Spared|decidedBy|texts|source|DescribeConjunction|ParseSubrule|Model\.(Written|Stock))$`)},
 	}
 }
