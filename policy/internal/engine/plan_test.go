@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"securefiles/authz"
+	"securefiles/policy/internal/model"
 	"securefiles/policy/internal/pattern"
 	"securefiles/policy/internal/table"
 	"securefiles/policy/internal/world"
@@ -146,6 +147,15 @@ func TestUnknownFieldsDeny(t *testing.T) {
 
 // An anchor that counts up to its last character tells two patterns apart there,
 // and no further.
+// A field that no request has is in nobody's way where nobody asks for it.
+func TestAFieldThatNoRequestHasAndNobodyAsks(t *testing.T) {
+	v := load(t, strings.Replace(model.Default, "r = sub, obj, act", "r = sub, obj, act, env", 1), "p, alice, /x, read, allow\n", Options{})
+	q := world.Query("alice", "/x")
+	if d, err := v.DecideWithin(t.Context(), &q); err != nil || d.Effect != authz.Allow {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
 func TestAnchorsCountUpToABound(t *testing.T) {
 	keys := func(a, b string) (same bool) {
 		var masks []anchorMask

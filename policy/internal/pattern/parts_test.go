@@ -447,3 +447,127 @@ func TestALongMatchTellsItsMeter(t *testing.T) {
 		t.Errorf("one step before: %d, %v", size, err)
 	}
 }
+
+// A match of many steps is the same whether it is made at once or as its meter
+// allows, its groups too.
+func TestLongMatchesAreThoseOfOneGo(t *testing.T) {
+	for _, tt := range []struct{ expression, text string }{
+		{`^/([^/]+)/(a)?(b)?/([^/]+)$`, "/x/b/é"}, {`^(a*)(c?)`, "aab"}, {`(x)|(y)`, "aaay"}, {`b`, "aaa"}, {`^$`, ""}, {`(é+)(a)$`, "ééa"}, {`()a`, "a"},
+	} {
+		once, err := newExpression("keyMatch4", tt.expression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces := *once
+		pieces.instructions = atOnce + 1
+		steps, most := 0, 0
+		m := (&Cache{}).Metered(func(n int) error {
+			steps, most = steps+n, max(most, n)
+			return nil
+		})
+		for _, cache := range []*Cache{nil, {}, m} {
+			for _, e := range []*expression{once, &pieces} {
+				groups, err := e.find(cache, tt.text)
+				if want := once.regex.FindStringSubmatch(tt.text); err != nil || !slices.Equal(groups, want) {
+					t.Errorf("%s finds %q in %q, not %q: %v", tt.expression, groups, tt.text, want, err)
+				}
+				if ok, err := e.matches(cache, tt.text); err != nil || ok != once.regex.MatchString(tt.text) {
+					t.Errorf("%s matches %q: %t, %v", tt.expression, tt.text, ok, err)
+				}
+			}
+		}
+		if least := 2 * once.instructions * len(tt.text); steps < least || tt.text != "" && most < atOnce {
+			t.Errorf("%s: its meter is told of %d steps in all, %d at once", tt.expression, steps, most)
+		}
+		full := errors.New("enough")
+		m = m.Metered(func(int) error { return full })
+		for _, e := range []*expression{once, &pieces} {
+			if tt.text == "" && e == &pieces {
+				continue // there is nothing to read
+			}
+			if groups, err := e.find(m, tt.text); groups != nil || err != full {
+				t.Errorf("%s finds %q when its meter has had enough: %v", tt.expression, groups, err)
+			}
+			if ok, err := e.matches(m, tt.text); ok || err != full {
+				t.Errorf("%s matches when its meter has had enough: %t, %v", tt.expression, ok, err)
+			}
+		}
+	}
+}
+
+// A cache returns what a function made of a pattern, and of no other; what has no
+// number, and what nobody keeps, it does not remember.
+func TestWhatACacheRemembers(t *testing.T) {
+	m := NewCache(4)
+	e, err := newExpression("keyMatch2", "^/a$")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spent := 0
+	metered := m.Metered(func(steps int) error {
+		spent += steps
+		return nil
+	})
+	if err := metered.keep(e, 3); err != nil || spent != compileSteps*e.instructions {
+		t.Errorf("it is kept for %d steps: %v", spent, err)
+	}
+	if m.recall("keyMatch2", 3) != e || metered.recall("keyMatch2", 3) != e {
+		t.Error("what was kept is not there")
+	}
+	if m.recall("keyMatch3", 3) != nil || m.recall("keyMatch2", 4) != nil || m.recall("keyMatch2", NoNumber) != nil || (&Cache{}).recall("keyMatch2", 3) != nil || (*Cache)(nil).recall("keyMatch2", 3) != nil {
+		t.Error("what was not kept is there")
+	}
+	other, err := newExpression("keyMatch2", "^/b$")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cache := range []*Cache{m, {}, nil} {
+		if err := cache.keep(other, NoNumber); err != nil || cache.recall("keyMatch2", NoNumber) != nil {
+			t.Errorf("what has no number is kept: %v", err)
+		}
+	}
+	if err := (&Cache{}).keep(other, 5); err != nil {
+		t.Error(err)
+	}
+	full := errors.New("enough")
+	if err := m.Metered(func(int) error { return full }).keep(other, 6); err != full {
+		t.Errorf("a meter that has had enough: %v", err)
+	}
+	if got := m.compiled.remembered.Load(); got != int64(e.instructions+other.instructions) {
+		t.Errorf("%d instructions are remembered", got)
+	}
+}
+
+func TestTooLargeAnExpressionIsNone(t *testing.T) {
+	for text, fine := range map[string]bool{"^/a{2}$": true, "^/a{1000}{1000}$": false, "(": false, "a{2": true, strings.Repeat("a", 5000): true} {
+		e, err := newExpression("regexMatch", text)
+		if (err == nil) != fine {
+			t.Errorf("%.20s: %v", text, err)
+		}
+		if err == nil && e.instructions < 1 {
+			t.Errorf("%.20s has %d instructions", text, e.instructions)
+		}
+	}
+}
+
+// A name is marked in a path as whose it is.
+func TestMarkedPaths(t *testing.T) {
+	for path, want := range map[string]string{
+		"/x": "/x", "/alice": "/\x01alice\x03", "/alice/": "/\x01alice\x03/", "/x/staff/y": "/x/\x02staff\x03/y", "/both/x": "/both/x", "/alice/staff": "/\x01alice\x03/\x02staff\x03", "alice": "alice", "/alicex": "/alicex",
+	} {
+		if got := (one{"alice", "staff"}).mark(path); got != want || withoutMarks(got) != path {
+			t.Errorf("%q is %q", path, got)
+		}
+	}
+	if got := (one{"a", "a"}).mark("/a/b"); got != "/\x01\x02a\x03/b" || withoutMarks(got) != "/a/b" {
+		t.Errorf("who is called like a group is %q", got)
+	}
+	if got := (one{}).mark("//a"); got != "//a" {
+		t.Errorf("nobody is %q", got)
+	}
+	for c, want := range map[rune]bool{0: false, 1: true, 2: true, 3: true, 4: false} {
+		if isMark(c) != want {
+			t.Errorf("%d is a mark: %t", c, !want)
+		}
+	}
+}
