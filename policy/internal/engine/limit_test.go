@@ -158,3 +158,13 @@ func TestUsualDecisionNeverLooksAtTheClock(t *testing.T) {
 		t.Errorf("%d looks at the clock", clock.looks)
 	}
 }
+
+// Without a clock of its own a decision goes by the system's.
+func TestClockIsTheSystemsWhereNoneIsGiven(t *testing.T) {
+	v := load(t, matcherModel("!(p.obj == r.obj) && !(p.sub == r.sub)"), manyLines(60000, "p, alice, /f%d, read\n"), Options{Timeout: time.Nanosecond})
+	q := &authz.Query{Principal: authz.Principal{Subject: "alice"}, Object: "/x", Action: "read"}
+	d, err := v.DecideWithin(t.Context(), q)
+	if late := new(*LateError); d.Effect != authz.Deny || !errors.As(err, late) {
+		t.Errorf("%s, %v", d.Effect, err)
+	}
+}

@@ -127,3 +127,83 @@ func TestWalksInPatternsOfDomainsAndPeriods(t *testing.T) {
 		}
 	}
 }
+
+// Where domains are patterns, a role is asked in the longest that matches; one that
+// edges have is asked as it is.
+func TestDomainInWhichRolesAreAsked(t *testing.T) {
+	for _, tt := range []struct {
+		edges []string // domains of edges
+		asked string
+		want  string // none is NoSymbol
+	}{
+		{[]string{"d1", "d*", "d1*", "*"}, "d1", "d1"},
+		{[]string{"d1", "d*", "d1*", "*"}, "d1x", "d1*"},
+		{[]string{"d1", "d*", "d1*", "*"}, "d1*", "d1*"},
+		{[]string{"d1", "d*", "d1*", "*"}, "dx", "d*"},
+		{[]string{"d1", "d*", "d1*", "*"}, "x", "*"},
+		{[]string{"d1", "d*", "d1*", "*"}, "", "*"},
+		{[]string{"d1", "d*"}, "d", "d*"},
+		{[]string{"d1", "d*"}, "x", "none"},
+		{[]string{"d1", "x*y"}, "xz", "x*y"},
+		{[]string{"d1"}, "d1", "d1"},
+		{[]string{"d1"}, "known", "known"}, // to the policy, and no edge has it
+		{[]string{"d1"}, "unknown", "none"},
+		{[]string{"d1", "k*"}, "known", "k*"},
+		{[]string{"d*a", "d*b"}, "dx", "d*a"}, // both hold in it
+	} {
+		syms := NewSymbols()
+		alice, role := syms.Intern("alice"), syms.Intern("role")
+		syms.Intern("known")
+		var edges []Edge
+		for _, d := range tt.edges {
+			edges = append(edges, Edge{Name: alice, Role: role, Domain: syms.Intern(d)})
+		}
+		g := NewGraph(edges, nil, DefaultDepth)
+		g.MatchDomains(syms)
+		got := "none"
+		if s := g.Domain(syms, tt.asked); s != NoSymbol {
+			got = syms.Text(s)
+		}
+		if got != tt.want {
+			t.Errorf("among %q, %q is asked in %q, not %q", tt.edges, tt.asked, got, tt.want)
+		}
+	}
+}
+
+// Edges of all domains that match are followed, and each once; those of others are
+// not.
+func TestWalksGoThroughDomainsThatMatch(t *testing.T) {
+	syms := NewSymbols()
+	s := syms.Intern
+	empty := s("")
+	edges := []Edge{
+		{s("alice"), s("a"), s("d*"), 1, 0}, {s("a"), s("b"), s("d1"), 2, 0}, {s("b"), s("c"), s("*"), 3, 0}, {s("alice"), s("x"), s("e*"), 4, 0}, {s("c"), s("y"), s("d2"), 5, 0},
+		{s("alice"), s("p"), s("d1*"), 6, 0}, {s("p"), s("q"), s("d1"), 7, 0}, {s("alice"), s("r"), empty, 8, 0}, {s("@team"), s("t"), s("d*"), 9, 0},
+	}
+	g := NewGraph(edges, nil, DefaultDepth)
+	g.MatchDomains(syms)
+	for domain, want := range map[string]string{
+		"d1": "alice @team a p t b q c ", "d2": "alice @team a t ", "e*": "alice @team x ", "*": "alice @team ", "d*": "alice @team a t ", "d1*": "alice @team p a t ", "": "alice @team r ", "nobody's": "alice @team ",
+	} {
+		id := NoSymbol
+		if known, ok := syms.Lookup(domain); ok {
+			id = known
+		}
+		var w Walk
+		for range 2 {
+			g.Begin(&w, syms, s("alice"), []string{"@team"}, id, time.Time{})
+			got := ""
+			for _, name := range w.All() {
+				got += syms.Text(name) + " "
+			}
+			if got != want {
+				t.Errorf("in %q: %s, not %s", domain, got, want)
+			}
+		}
+		for _, r := range w.Reached[1:] {
+			if r.Name == s("a") && (syms.Text(r.Domain) != "d*" || w.Reached[r.Parent].Name != s("alice")) {
+				t.Errorf("in %q: a is reached in %q", domain, syms.Text(r.Domain))
+			}
+		}
+	}
+}
