@@ -234,3 +234,34 @@ func TestNamesInOtherModels(t *testing.T) {
 		}
 	}
 }
+
+// Inside of another expression, the path alone is asked for names, by patterns that
+// have them; any other field is compared to the pattern as it stands.
+func TestNamesInsideOfOtherExpressions(t *testing.T) {
+	for _, tt := range []struct {
+		request, matcher, line, object string
+		want                           bool
+	}{
+		{"sub, obj, act", "(globMatch(r.act, p.act) ? globMatch(r.obj, p.obj) : false)", "p, x, /home/$sub/*, re*", "/home/alice/x", true},
+		{"sub, obj, act", "(globMatch(r.act, p.act) ? globMatch(r.obj, p.obj) : false)", "p, x, /home/$sub/*, li*", "/home/alice/x", false},
+		{"sub, obj, act", "(globMatch(r.sub, p.obj) ? true : false)", "p, x, /$sub, read", "/alice", false},
+		{"sub, obj, act", "(globMatch(r.obj, p.obj) ? true : false)", "p, x, /t/$group/*, read", "/t/acme/x", true},
+		{"sub, obj, act", "(globMatch(r.obj, p.obj) ? true : false)", "p, x, /t/$group/*, read", "/t/$group/x", false},
+		{"sub, obj, act", "(globMatch(r.obj, p.obj) ? true : false)", "p, x, /t/x*, read", "/t/xy", true},
+		{"obj, sub, act", "(globMatch(r.obj, p.obj) ? true : false)", "p, x, /home/$sub/*, read", "/home/alice/x", true},
+		{"obj, sub, act", "globMatch(r.obj, p.obj)", "p, x, /home/$sub/*, read", "/home/alice/x", true},
+		{"obj, sub, act", "globMatch(r.obj, p.obj)", "p, x, /home/$sub/*, read", "/home/bob/x", false},
+		{"sub, act", "(globMatch(r.act, p.act) ? true : false)", "p, x, /y, re*", "/home/alice/x", true},
+		{"sub, act", "globMatch(r.sub, p.obj)", "p, x, /$sub, read", "/alice", false},
+	} {
+		m, tab := read(t, "[request_definition]\nr = "+tt.request+"\n[policy_definition]\np = sub, obj, act\n[policy_effect]\ne = some(where (p.eft == allow))\n[matchers]\nm = "+tt.matcher+"\n", tt.line)
+		e, err := New(m, tab, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := world.Query("alice", tt.object, "@acme")
+		if got, _, err := e.decide(&q, e.Lookup("alice")); err != nil || got != tt.want {
+			t.Errorf("r = %s, %s, %s, %s: %t, %v", tt.request, tt.matcher, tt.line, tt.object, got, err)
+		}
+	}
+}

@@ -143,6 +143,11 @@ func TestUnknownFieldsDeny(t *testing.T) {
 	if got, err := w.ours(&q); err == nil || got.Allowed {
 		t.Errorf("%+v, %v", got, err)
 	}
+	m := w.engine.Model
+	m.Evaluates, m.Root.Requests = false, append(m.Root.Requests, "mood") // or the matcher
+	if got, err := w.ours(&q); err == nil || got.Allowed {
+		t.Errorf("of the matcher: %+v, %v", got, err)
+	}
 }
 
 // An anchor that counts up to its last character tells two patterns apart there,
