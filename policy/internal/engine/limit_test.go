@@ -168,3 +168,25 @@ func TestClockIsTheSystemsWhereNoneIsGiven(t *testing.T) {
 		t.Errorf("%s, %v", d.Effect, err)
 	}
 }
+
+// What ends is over by the clock of the service, where a query asks about no moment.
+func TestWhatHasEndedGoesByTheClock(t *testing.T) {
+	const policy = "p, alice, /a, read, allow, _, 2026-06-30\np, staff, /b, read, allow\ng, alice, staff, 2026-06-01, _\n"
+	for day, want := range map[int]string{-10: "/a", 5: "/a /b", 40: "/b"} {
+		now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC).AddDate(0, 0, day)
+		v := load(t, model.Default, policy, Options{Now: func() time.Time { return now }})
+		var got []string
+		for _, object := range []string{"/a", "/b"} {
+			d, err := v.DecideWithin(t.Context(), &authz.Query{Principal: authz.Principal{Subject: "alice"}, Object: object, Action: "read"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Effect == authz.Allow {
+				got = append(got, object)
+			}
+		}
+		if got := strings.Join(got, " "); got != want {
+			t.Errorf("on %s alice has %q, not %q", now.Format(time.DateOnly), got, want)
+		}
+	}
+}

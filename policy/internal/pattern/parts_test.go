@@ -571,3 +571,76 @@ func TestMarkedPaths(t *testing.T) {
 		}
 	}
 }
+
+// What is left of anchors between their ends and the names that they hold.
+func TestAnchorsWithoutNames(t *testing.T) {
+	for _, tt := range []struct{ of, want Anchors }{
+		{Anchors{}, Anchors{}},
+		{Anchors{Prefix: "/a/b", Exact: true}, Anchors{Prefix: "/a/b", Exact: true}},
+		{Anchors{Prefix: "/a/\x01/b", Exact: true}, Anchors{Prefix: "/a/"}},
+		{Anchors{Prefix: "/a/\x02/\x01", Exact: true}, Anchors{Prefix: "/a/"}},
+		{Anchors{Prefix: "\x01/a", Suffix: "x"}, Anchors{Suffix: "x"}},
+		{Anchors{Prefix: "/a", Suffix: "\x02/x"}, Anchors{Prefix: "/a", Suffix: "/x"}},
+		{Anchors{Prefix: "/a", Suffix: "/\x01/x"}, Anchors{Prefix: "/a", Suffix: "/x"}},
+		{Anchors{Prefix: "/a", Suffix: "b\x02/\x01/x"}, Anchors{Prefix: "/a", Suffix: "/x"}},
+		{Anchors{Suffix: "x\x02"}, Anchors{}},
+		{Anchors{Suffix: "x\x03"}, Anchors{Suffix: "x\x03"}},
+	} {
+		if got := tt.of.unnamed(); got != tt.want {
+			t.Errorf("%#v: %#v, not %#v", tt.of, got, tt.want)
+		}
+	}
+	for pattern, want := range map[string]Anchors{
+		"":             {Exact: true},
+		"/a":           {Prefix: "/a", Exact: true},
+		"/a\xff":       {Prefix: "/a"},
+		"/a/**":        {Prefix: "/a"},
+		"/a/*.pdf":     {Prefix: "/a", Suffix: ".pdf"},
+		"/a/b*/c":      {Prefix: "/a/b", Suffix: "c"},
+		`/a/\é/x`:      {Prefix: "/a", Suffix: "x"},
+		`/a/\x\yz`:     {Prefix: "/a", Suffix: "z"},
+		"/a/{b,c}/d.e": {Prefix: "/a", Suffix: "d.e"},
+		"/a/[b]c]d":    {Prefix: "/a", Suffix: "d"},
+		"/a\xffb/*":    {Prefix: "/a"},
+		"*b\xffc":      {Suffix: "c"},
+		"/a?b":         {Prefix: "/a", Suffix: "b"},
+	} {
+		if got := globMatch.Anchors(pattern); got != want {
+			t.Errorf("globMatch %q: %#v, not %#v", pattern, got, want)
+		}
+	}
+	wild := string([]byte{AnyRune})
+	for pattern, want := range map[string]Anchors{
+		"/a/:x/b":  {Prefix: "/a/", Suffix: "/b"},
+		"/a/:x":    {Prefix: "/a/"},
+		"/a.b":     {Prefix: "/a" + wild + "b", Suffix: "/a" + wild + "b"},
+		"/ab":      {Prefix: "/ab", Exact: true},
+		"/a/*":     {Prefix: "/a/"},
+		"/a/*/b.c": {Prefix: "/a/", Suffix: "/b" + wild + "c"},
+		"/ab*c":    {Prefix: "/a", Suffix: "c"},
+		"/ab?c":    {Prefix: "/a", Suffix: "c"},
+		"/ab+c":    {Prefix: "/a", Suffix: "c"},
+		"/ab{2}c":  {Prefix: "/a", Suffix: "c"},
+		"/ab(c)d":  {Prefix: "/a"},
+		`/ab\.d`:   {Prefix: "/a"},
+		"/ab[c]d":  {Prefix: "/ab", Suffix: "d"},
+		"/ab]c":    {Prefix: "/ab", Suffix: "c"},
+		"/ab$c":    {Prefix: "/ab", Suffix: "c"},
+		"/a|b":     {},
+		"/:x*b":    {Prefix: "/"},
+		"/é*b":     {Prefix: "/", Suffix: "b"},
+		"/a\xff":   {Prefix: "/a"},
+		"*a":       {Suffix: "a"},
+	} {
+		if got := keyMatch2.Anchors(pattern); got != want {
+			t.Errorf("keyMatch2 %q: %#v, not %#v", pattern, got, want)
+		}
+	}
+	for pattern, want := range map[string]Anchors{
+		"^/ab$": {Prefix: "/ab", Exact: true}, "^/ab": {Prefix: "/ab"}, "/ab$": {Suffix: "/ab"}, "/ab": {}, "^/a*": {Prefix: "/"}, "^/*": {}, "^/:a$": {Prefix: "/:a", Exact: true}, "^a|b$": {}, "^.$": {Prefix: wild, Suffix: wild},
+	} {
+		if got := regexMatch.Anchors(pattern); got != want {
+			t.Errorf("regexMatch %q: %#v, not %#v", pattern, got, want)
+		}
+	}
+}
