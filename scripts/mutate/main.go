@@ -1,7 +1,7 @@
 // Mutate makes mistakes in the code that decides, one at a time, and asks whether
 // the tests notice.
 //
-//	go run ./scripts/mutate [-sample N] [-only REGEXP] [-unexplained] [-o FILE] [-again FILE]
+//	go run ./scripts/mutate [-sample N] [-only REGEXP] [-unexplained] [-by REGEXP] [-o FILE] [-again FILE]
 //
 // The mistakes are derived from the code: each comparison is turned, or moved by
 // one; each condition, and each operand of && and ||, holds always or never; each
@@ -90,6 +90,7 @@ func run() error {
 	only := flag.String("only", "", "try those alone whose key matches")
 	again := flag.String("again", "", "try those alone that survived according to this file, which -o wrote")
 	unexplained := flag.Bool("unexplained", false, "try those alone that accepted.txt does not explain")
+	by := flag.String("by", "", "ask the tests of those packages alone whose directory matches")
 	jobs := flag.Int("j", runtime.NumCPU(), "try so many at once")
 	worlds := flag.Int("worlds", 400, "compare so many worlds with stock Casbin for each")
 	list := flag.Bool("list", false, "list the mistakes")
@@ -148,7 +149,11 @@ func run() error {
 		"RAPID_SEED=1", "RAPID_NOFAILFILE=1", "RAPID_SHRINKTIME=0s", "TMPDIR="+dir, "GOMEMLIMIT=1GiB",
 	)}
 	begin := time.Now()
-	if err := t.build(overlay); err != nil {
+	asked, err := regexp.Compile(*by)
+	if err != nil {
+		return err
+	}
+	if err := t.build(overlay, asked); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "built in %s\n", time.Since(begin).Round(time.Second))
@@ -408,14 +413,14 @@ type test struct {
 	reaches map[int]bool // mistakes
 }
 
-// build compiles the tests.
-func (t *trial) build(overlay string) error {
+// build compiles the tests of packages.
+func (t *trial) build(overlay string, asked *regexp.Regexp) error {
 	out, err := output("go", "list", "-f", "{{if .TestGoFiles}}{{.Dir}}{{else if .XTestGoFiles}}{{.Dir}}{{end}}", tested)
 	if err != nil {
 		return err
 	}
 	for dir := range strings.Lines(out) {
-		if dir = strings.TrimSpace(dir); dir == "" {
+		if dir = strings.TrimSpace(dir); dir == "" || !asked.MatchString(dir) {
 			continue
 		}
 		b := &binary{dir: dir, file: filepath.Join(t.dir, fmt.Sprintf("%d.test", len(t.binaries)))}

@@ -190,3 +190,16 @@ func TestWhatHasEndedGoesByTheClock(t *testing.T) {
 		}
 	}
 }
+
+// An empty policy has no beginning and no end to ask about: that is an error, as it is
+// to stock Casbin, and denies where otherwise nothing would.
+func TestPeriodsOfAnEmptyPolicyAreAnError(t *testing.T) {
+	text := strings.NewReplacer("some(where (p.eft == allow)) && !some(", "!some(", "g(r.sub, p.sub) && globMatch(r.obj, p.obj) && (r.act == p.act || p.act == \"*\") && ", `r.act == "read" && `).Replace(model.Default)
+	for policy, want := range map[string]authz.Effect{"": authz.Deny, "p, alice, /a, read, allow\n": authz.Allow, "p, alice, /a, read, deny, _, 2026-01-01\n": authz.Allow} {
+		v := load(t, text, policy, Options{})
+		d, err := v.DecideWithin(t.Context(), &authz.Query{Principal: authz.Principal{Subject: "alice"}, Object: "/a", Action: "read"})
+		if d.Effect != want || (err != nil) != (policy == "") {
+			t.Errorf("%q: %s, %v", policy, d.Effect, err)
+		}
+	}
+}
