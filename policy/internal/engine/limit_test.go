@@ -203,3 +203,15 @@ func TestPeriodsOfAnEmptyPolicyAreAnError(t *testing.T) {
 		}
 	}
 }
+
+// The end of a line may stand in any column.
+func TestAnEndInTheFirstColumn(t *testing.T) {
+	const text = "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = until, sub, obj, act\n[policy_effect]\ne = some(where (p.eft == allow))\n[matchers]\nm = r.sub == p.sub && r.obj == p.obj && timeMatch(\"_\", p.until)\n"
+	v := load(t, text, "p, 2026-06-30, alice, /a, read\n", Options{})
+	for day, want := range map[int]authz.Effect{30: authz.Allow, 31: authz.Deny} {
+		q := &authz.Query{Principal: authz.Principal{Subject: "alice"}, Object: "/a", Action: "read", At: time.Date(2026, 6, day, 12, 0, 0, 0, time.UTC)}
+		if d, err := v.DecideWithin(t.Context(), q); err != nil || d.Effect != want {
+			t.Errorf("on the %d. of June: %s, %v", day, d.Effect, err)
+		}
+	}
+}

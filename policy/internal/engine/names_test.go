@@ -188,6 +188,8 @@ g, alice, editor
 		{authz.Principal{Subject: "alice"}.WithBuiltinGroups(), "/tenants/editor/y", false}, // a role
 		{authz.Principal{Subject: "alice"}.WithBuiltinGroups(), "/tenants/alice/y", false},
 		{authz.Principal{Subject: "alice", Groups: []string{"acme"}}.WithBuiltinGroups(), "/tenants/acme/y", false},
+		{authz.Principal{Subject: "alice", Groups: []string{"@..", "@."}}.WithBuiltinGroups(), "/tenants/../y", false},
+		{authz.Principal{Subject: "alice", Groups: []string{"@..", "@."}}.WithBuiltinGroups(), "/tenants/./y", false},
 		{authz.Principal{Subject: "e\u0301"}.WithBuiltinGroups(), "/home/\u00e9/y", false},
 	} {
 		q := authz.Query{Principal: tt.principal, Object: tt.object, Action: authz.ActionRead}
@@ -211,6 +213,12 @@ func TestNamesInOtherModels(t *testing.T) {
 		{`globMatch(r.obj, "/home/$sub/*") && p.act == r.act`, "p, x, main, /x, read", "/home/$sub/x", "main", false},
 		{"globMatch(r.dom, p.dom) && globMatch(r.obj, p.obj)", "p, x, /$sub, /home/$sub/*, read", "/home/alice/x", "/$sub", true},
 		{"globMatch(r.dom, p.dom) && globMatch(r.obj, p.obj)", "p, x, /$sub, /home/$sub/*, read", "/home/alice/x", "/alice", false},
+		{"globMatch(r.dom, p.dom) && r.act == p.act", "p, x, /$sub, /x, read", "/home/alice/x", "/$sub", true},
+		{"globMatch(r.dom, p.dom) && r.act == p.act", "p, x, /$sub, /x, read", "/alice", "/alice", false},
+		{"keyMatch5(r.obj, p.obj)", "p, x, main, /*/$sub/b, read", "/x/alice/b", "main", true},
+		{"keyMatch5(r.obj, p.obj)", "p, x, main, /*/$sub/b, read", "/x/alice/b?c/d", "main", true},
+		{"keyMatch5(r.obj, p.obj)", "p, x, main, /*/$sub/b, read", "/x/bob/b?c/d", "main", false},
+		{"keyMatch2(r.obj, p.obj)", "p, x, main, /*/$sub/b, read", "/x/alice/b?c/d", "main", false},
 		{"r.obj == p.obj", "p, x, main, /home/$sub, read", "/home/alice", "main", false},
 		{"!globMatch(r.obj, p.obj)", "p, x, main, /home/$sub/*, read", "/home/alice/x", "main", false},
 		{"!globMatch(r.obj, p.obj)", "p, x, main, /home/$sub/*, read", "/home/bob/x", "main", true},
@@ -263,5 +271,23 @@ func TestNamesInsideOfOtherExpressions(t *testing.T) {
 		if got, _, err := e.decide(&q, e.Lookup("alice")); err != nil || got != tt.want {
 			t.Errorf("r = %s, %s, %s, %s: %t, %v", tt.request, tt.matcher, tt.line, tt.object, got, err)
 		}
+	}
+}
+
+// Where no path is asked about, it holds no names.
+func TestNamesOfARequestWithoutAPath(t *testing.T) {
+	m, tab := read(t, "[request_definition]\nr = sub, act\n[policy_definition]\np = sub, obj, act\n[policy_effect]\ne = some(where (p.eft == allow))\n[matchers]\nm = r.sub == p.sub && r.act == p.act\n", "p, alice, /$sub, read\n")
+	e, err := New(m, tab, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := world.Query("alice", "/alice")
+	ev, err := e.Begin(&q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.End(ev)
+	if names := ev.Names(); names.Subject != "" || len(names.Groups) > 0 {
+		t.Errorf("%+v", names)
 	}
 }
