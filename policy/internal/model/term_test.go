@@ -67,6 +67,7 @@ func TestMatchersAreTakenApart(t *testing.T) {
 		{"r.sub == p.sub ? true : r.act == p.act || false", "[opaque: r.sub == p.sub ? true : r.act == p.act || false]"},
 		{"r.sub == p.sub && true", "([equal: r.sub == p.sub] && [request: true])"},
 		{"p.sub == p.obj", "[opaque: p.sub == p.obj]"},
+		{"!true || r.sub == p.sub", "(![request: true] || [equal: r.sub == p.sub])"},
 		{"keyMatch(p.obj, p.act)", "[opaque: keyMatch(p.obj, p.act)]"},
 		{`keyMatch("/x", p.obj)`, `[opaque: keyMatch("/x", p.obj)]`},
 		{`"x" =~ p.act`, `[opaque: "x" =~ p.act]`},

@@ -411,6 +411,10 @@ func TestANameIsTriedSoOften(t *testing.T) {
 			t.Errorf("%d times: %t, %v", tries, ok, err)
 		}
 	}
+	// What fails for one group is not made good by the next.
+	if ok, err := globMatch.MatchPath(strings.Repeat("/a", maxTries+1)+"/b/x", "/**/$group/x", Names{Groups: []string{"a", "b"}}); ok || err == nil {
+		t.Errorf("two groups, of which one is tried too often: %t, %v", ok, err)
+	}
 	// The tries of all holes count together.
 	_, err := globMatch.MatchPath(strings.Repeat("/a", 60), "/**/$sub/**/$sub/x", Names{Subject: "a"})
 	if !errors.Is(err, errTries) {
