@@ -294,3 +294,32 @@ func TestNamesOfARequestWithoutAPath(t *testing.T) {
 		t.Errorf("%+v", names)
 	}
 }
+
+// Where names stand in more places than the index takes, or in more of one pattern, it
+// finds the lines all the same.
+func TestNamesInManyPlaces(t *testing.T) {
+	var csv strings.Builder
+	for depth := range 2 * maxPlaces {
+		fmt.Fprintf(&csv, "p, @authenticated, %s/$sub/d%d/*, read, allow\n", strings.Repeat("/x", depth), depth)
+	}
+	csv.WriteString("p, @authenticated, /**/$sub/last.pdf, read, allow\np, @authenticated, /*/b/$sub, read, allow\np, @authenticated, /$sub/$sub/$sub, read, allow\np, @authenticated, /q/$group/$sub/$sub/z, read, allow\n")
+	e := namedEngine(t, "globMatch", csv.String(), Options{})
+	for _, tt := range []struct {
+		object string
+		want   bool
+	}{
+		{"/alice/d0/f", true}, {"/x/alice/d1/f", true}, {"/x/bob/d1/f", false}, {strings.Repeat("/x", 63) + "/alice/d63/f", true}, {strings.Repeat("/x", 62) + "/alice/d63/f", false},
+		{"/a/b/c/alice/last.pdf", true}, {"/a/b/c/bob/last.pdf", false}, {"/a/b/alice", true}, {"/a/b/bob", false},
+		{"/alice/alice/alice", true}, {"/alice/alice/bob", false}, {"/alice/alice", false}, {"/q/acme/alice/alice/z", true}, {"/q/acme/alice/bob/z", false},
+	} {
+		q := world.Query("alice", tt.object, "@acme", authz.GroupAuthenticated)
+		if got, _, err := e.decide(&q, e.Lookup("alice")); err != nil || got != tt.want {
+			t.Errorf("%s: %t, %v", tt.object, got, err)
+		}
+	}
+	few := namedEngine(t, "globMatch", "p, @authenticated, /$sub/$sub/$sub, read, allow\n", Options{})
+	q := world.Query("alice", "/alice/alice/alice", authz.GroupAuthenticated)
+	if got, _, err := few.decide(&q, few.Lookup("alice")); err != nil || !got {
+		t.Errorf("three names: %t, %v", got, err)
+	}
+}

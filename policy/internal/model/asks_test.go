@@ -86,11 +86,12 @@ func TestWhomAMatcherAsksAbout(t *testing.T) {
 // the line names has what is asked for.
 func TestInWhichDirectionARoleGoes(t *testing.T) {
 	for matcher, want := range map[string]string{
-		"g(r.sub, p.sub)":                            "r.sub has p.sub",
-		"g((p.act), r.act)":                          "p.act has r.act",
-		`!g2(r.obj, "secret")`:                       `r.obj has "secret"`,
-		"g3(r.sub, p.sub + r.act, r.dom)":            "r.sub has p.sub + r.act in r.dom",
-		"(g(r.sub, p.sub) ? r.sub : r.act) == p.sub": "r.sub has p.sub",
+		"g(r.sub, p.sub)":                              "r.sub has p.sub",
+		"g((p.act), r.act)":                            "p.act has r.act",
+		`!g2(r.obj, "secret")`:                         `r.obj has "secret"`,
+		`g3(r.sub, p.sub, keyGet2(r.obj, p.obj, "x"))`: `r.sub has p.sub in keyGet2(r.obj, p.obj, "x")`,
+		"g3(r.sub, p.sub + r.act, r.dom)":              "r.sub has p.sub + r.act in r.dom",
+		"(g(r.sub, p.sub) ? r.sub : r.act) == p.sub":   "r.sub has p.sub",
 	} {
 		c := func() model.RoleCall {
 			m := askModel(t, matcher)
@@ -189,6 +190,24 @@ func TestEvalTakesOneField(t *testing.T) {
 		text = strings.Replace(text, "p = sub, obj, act, eft", "p = sub, obj, act, eft, rule", 1)
 		if _, err := model.Parse("model.conf", text); (err == nil) != ok {
 			t.Errorf("%s: %v", matcher, err)
+		}
+	}
+}
+
+// A part asks what any piece of it does, wherever that stands.
+func TestWhatAPartAsks(t *testing.T) {
+	for matcher, want := range map[string]string{
+		"eval(p.rule) && r.sub == p.sub":           "true false sub act obj dom",
+		"r.sub == p.sub && eval(p.rule)":           "true false sub act obj dom",
+		"ipMatch(r.ip, p.obj) && r.sub == p.sub":   "false true ip sub act obj dom",
+		"r.sub == p.sub && ipMatch(r.ip, p.obj)":   "false true sub ip act obj dom",
+		`r.sub == p.sub && p.act != "ipMatch"`:     "false false sub act obj dom",
+		`r.sub == p.sub && r.sub != "r_ip"`:        "false false sub act obj dom",
+		"r.act == p.act && keyMatch(r.act, p.act)": "false false act obj dom",
+	} {
+		root := askModel(t, matcher).Root
+		if got := fmt.Sprint(root.Evaluates, root.Address, " "+strings.Join(root.Requests, " ")); strings.ReplaceAll(got, "  ", " ") != want {
+			t.Errorf("%s asks %s, not %s", matcher, got, want)
 		}
 	}
 }

@@ -67,6 +67,8 @@ func TestMatchersAreTakenApart(t *testing.T) {
 		{"r.sub == p.sub ? true : r.act == p.act || false", "[opaque: r.sub == p.sub ? true : r.act == p.act || false]"},
 		{"r.sub == p.sub && true", "([equal: r.sub == p.sub] && [request: true])"},
 		{"p.sub == p.obj", "[opaque: p.sub == p.obj]"},
+		{`r.act == "p_sub" || r.sub == p.sub`, `([request: r.act == "p_sub"] || [equal: r.sub == p.sub])`},
+		{`p.act == "r_sub"`, `[constant: p.act == "r_sub"]`},
 		{"!true || r.sub == p.sub", "(![request: true] || [equal: r.sub == p.sub])"},
 		{"keyMatch(p.obj, p.act)", "[opaque: keyMatch(p.obj, p.act)]"},
 		{`keyMatch("/x", p.obj)`, `[opaque: keyMatch("/x", p.obj)]`},
@@ -125,6 +127,8 @@ func TestConjunctions(t *testing.T) {
 		{"!(r.sub == p.sub && !(r.obj == p.obj))", []string{"!(r.sub == p.sub)", "r.obj == p.obj"}},
 		{strings.Repeat("(r.sub == p.sub || r.obj == p.obj) && ", 6) + "r.act == p.act", nil},
 		{strings.Repeat("(r.sub == p.sub || r.obj == p.obj) && ", 7) + "r.act == p.act", []string{""}},
+		{strings.Repeat("r.sub == p.sub || ", 63) + "r.act == p.act", nil},
+		{strings.Repeat("r.sub == p.sub || ", 64) + "r.act == p.act", []string{""}},
 	} {
 		def, err := model.Parse("model.conf", s.Model(tt.matcher))
 		if err != nil {

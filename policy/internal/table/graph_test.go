@@ -207,3 +207,26 @@ func TestWalksGoThroughDomainsThatMatch(t *testing.T) {
 		}
 	}
 }
+
+// Without periods, and for ever, each role is had always.
+func TestRolesThatAreHadAlways(t *testing.T) {
+	syms := NewSymbols()
+	empty, alice, a := syms.Intern(""), syms.Intern("alice"), syms.Intern("a")
+	noon := time.Date(2026, 12, 31, 12, 0, 0, 0, time.UTC)
+	var periods Periods
+	until := periods.add(Period{Begin: 90, End: 91, Until: noon})
+	edges := []Edge{{alice, a, empty, 1, until}}
+	for _, tt := range []struct {
+		graph *Graph
+		has   bool
+		dated bool
+	}{
+		{NewGraph(edges, &periods, DefaultDepth), false, true}, {NewGraph(edges, nil, DefaultDepth), true, false}, {NewGraph(edges, &periods, DefaultDepth).Ever(), true, false},
+		{NewGraph([]Edge{{alice, a, empty, 1, 0}}, &periods, DefaultDepth), true, false},
+	} {
+		var w Walk
+		if tt.graph.Begin(&w, syms, alice, nil, empty, noon); w.Has(a) != tt.has || tt.graph.HasPeriods() != tt.dated {
+			t.Errorf("alice has the role: %t, sometimes: %t", w.Has(a), tt.graph.HasPeriods())
+		}
+	}
+}
