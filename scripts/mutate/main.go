@@ -59,7 +59,7 @@ type target struct {
 
 func targets() []target {
 	return []target{
-		{"policy/internal/engine", regexp.MustCompile(`^(clauses|cut|version|bucket|limit)\.go$`), regexp.MustCompile(`\.(hashByte|finish|countPatterns)$`)},
+		{"policy/internal/engine", regexp.MustCompile(`^(clauses|cut|partial|version|bucket|limit)\.go$`), regexp.MustCompile(`\.(hashByte|finish|countPatterns|[nN]amesIn)$`)},
 		{"policy/internal/table", regexp.MustCompile(`^(read|meaning)\.go$`), regexp.MustCompile(`\.(QuoteField|Graph\.(Longest|Sums|backwards)|hashSymbols|Period\.(Covers|Meets)|AtOrOn)$`)},
 		{"policy/internal/pattern", regexp.MustCompile(`^(problem|sample|size|language|variable|expression)\.go$`), regexp.MustCompile(
 			`\.(\w*[pP]roblems|lookAt|withoutNames|alternation|metacharacter|wildDot|takesName|anyName|anchored|openEnd|\w*[cC]overs\w*|isPlain|isNamePath|\w*[sS]ample\w*|braces|[lL]iteral|regexLiteral|unmatchable|badGlobSegment|steps|NeedsMemory|NewCache|compiled\.\w+)$`)},

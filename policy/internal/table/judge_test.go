@@ -61,10 +61,12 @@ func TestWhatOnlyLocksOutIsServed(t *testing.T) {
 		{"a blank in a line that allows", "default", "p, alice , /docs/**, read, allow\n", "warning blank"},
 		{"a blank in a line that denies", "default", editors + "p, alice , /docs/**, read, deny\n", "error blank"},
 		{"a blank in a line that allows all but a path", "withoutdeny", "p, alice, /docs/* , read, allow\n", "error blank"},
+		{"a control character in a line that allows all but a path", "withoutdeny", "p, alice, /docs/\x01*, read, allow\n", "error character"},
 		{"a no-break space in a line that allows", "default", "p, \u00a0alice, /docs/**, read, allow\n", "warning blank"},
 		{"a blank in a role that allows", "default", editors + "g, alice , editor\n", "warning blank"},
 		{"a blank in a role that takes something away", "default", editors + "p, banned, /docs/**, read, deny\ng, \"banned \", banned\n", "error blank"},
 		{"a blank behind a role that takes something away", "default", editors + "p, banned, /docs/**, read, deny\ng, alice, \"banned \"\n", "error blank"},
+		{"a blank beside a role that leads to one that takes something away", "default", editors + "p, banned, /docs/**, read, deny\ng, \"alice \", x\ng, x, banned\n", "error blank"},
 		{"quotes in a line that allows", "default", "p, 'alice', /docs/**, read, allow\n", "warning quotes"},
 		{"quotes in a line that denies", "default", editors + "p, 'alice', /docs/**, read, deny\n", "error quotes"},
 		{"quotes that end nowhere", "default", "p, \"alice, /docs/**, read, allow\n", "error quotes"},
@@ -192,10 +194,10 @@ func TestNamesThatLookAlike(t *testing.T) {
 // A role may be meant for one that takes something away: it is spelt nearly so, or
 // leads to it.
 func TestWhatARoleIsMeantFor(t *testing.T) {
-	const deny = "p, alice, /a, read, allow\np, banned, /**, read, deny\np, hr, /**, read, deny\np, team7, /**, read, deny\n"
+	const deny = "p, alice, /a, read, allow\np, banned, /**, read, deny\np, hr, /**, read, deny\np, team7, /**, read, deny\np, boss, /**, read, deny\n"
 	for _, tt := range []struct{ role, lines, want string }{
 		{"banned", "", "banned"}, {"Banned", "", "banned"}, {"baned", "", "banned"}, {"bnaned", "", "banned"}, {"bannned", "", "banned"}, {"band", "", ""}, {"editor", "", ""},
-		{"HR", "", "hr"}, {"hrx", "", ""}, {"hrxx", "", ""}, {"h", "", ""}, {"team8", "", ""}, {"Team7", "", "team7"}, {"team", "", "team7"},
+		{"HR", "", "hr"}, {"hrx", "", ""}, {"hrxx", "", ""}, {"h", "", ""}, {"team8", "", ""}, {"Team7", "", "team7"}, {"team", "", "team7"}, {"bosss", "", "boss"}, {"bos", "", ""},
 		{"x", "g, x, banned\n", "banned"}, {"x", "g, x, y\ng, y, banned\n", "banned"}, {"x", "g, x, y\ng, y, x\n", ""}, {"x", "g, x, y\ng, y, z\ng, x, hr\n", "hr"}, {"x", "g, y, banned\n", ""},
 	} {
 		m := world.Model(t, "default")
@@ -252,9 +254,62 @@ func TestSubjectsThatNobodyCanBe(t *testing.T) {
 		var got []string
 		for _, f := range findings {
 			got = append(got, f.Severity.String()+" "+f.Rule)
+			if f.Column != 0 || f.Line < 2 {
+				t.Errorf("%s: in line %d, column %d", tt.name, f.Line, f.Column)
+			}
 		}
 		if got := strings.Join(got, ", "); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// The effect may stand in any column, and a role may take something away without one.
+func TestWhatTakesAwayInOtherModels(t *testing.T) {
+	parse := func(definition, effect, matcher string) *model.Model {
+		m, err := model.Parse("model.conf", "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = "+definition+"\n[role_definition]\ng = _, _\n[policy_effect]\ne = "+effect+"\n[matchers]\nm = "+matcher+"\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	first := parse("eft, sub, obj, act", world.AllowAndDeny, "g(r.sub, p.sub) && keyMatch(r.obj, p.obj) && r.act == p.act")
+	unless := parse("sub, obj, act, unless", world.AllowOverride, "g(r.sub, p.sub) && !g(r.sub, p.unless) && keyMatch(r.obj, p.obj) && r.act == p.act")
+	const editors = "p, allow, editor, /docs/*, read\n"
+	for _, tt := range []struct {
+		name  string
+		model *model.Model
+		text  string
+		want  string
+	}{
+		{"a blank in a line that allows", first, "p, allow, alice , /docs/*, read\n", "warning blank"},
+		{"a blank in a line that denies", first, editors + "p, deny, alice , /docs/*, read\n", "error blank"},
+		{"a role that is denied things, misspelt", first, editors + "p, deny, banned, /docs/*, read\ng, bob, baned\n", "error role-unused"},
+		{"a role that a line asks nobody to have, misspelt", unless, "p, alice, /docs/*, read, banned\ng, bob, baned\n", "error role-unused"},
+		{"a role that a line asks nobody to have", unless, "p, alice, /docs/*, read, banned\ng, bob, banned\n", ""},
+	} {
+		_, findings := load(t, tt.model, tt.text)
+		var got []string
+		for _, f := range findings {
+			got = append(got, f.Severity.String()+" "+f.Rule)
+		}
+		if got := strings.Join(got, ", "); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// What is said of a role names the one that it may be meant for.
+func TestMessagesAboutRolesNameTheOneThatTakesAway(t *testing.T) {
+	for _, tt := range []struct{ model, text, want string }{
+		{"default", "p, alice, /docs/**, read, allow\np, banned, /**, read, deny\ng, bob, baned\n", `or is it meant for "banned", which takes access away?`},
+		{"default", "p, alice, /docs/**, read, allow\ng, bob, chief\n", "the wrong way round?"},
+		{"unasked", "p, alice, /docs/*, read, allow\np, banned, /docs/*, read, deny\ng, alice, banned\n", `remove them; "banned" takes access away`},
+		{"unasked", "p, alice, /docs/*, read, allow\ng, alice, editor\n", "or remove them"},
+	} {
+		_, findings := load(t, judgedModels(t, tt.model), tt.text)
+		if len(findings) != 1 || !strings.HasSuffix(findings[0].Message, tt.want) {
+			t.Errorf("%s: %v, which does not end in %s", tt.text, findings, tt.want)
 		}
 	}
 }
