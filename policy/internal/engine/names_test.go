@@ -219,7 +219,7 @@ func TestNamesInOtherModels(t *testing.T) {
 		{"globMatch(r.obj, p.obj)", "p, x, main, /*/$sub/, read", "/x/alice/", "main", true},
 		{"globMatch(r.obj, p.obj)", "p, x, main, /*/$sub/, read", "/x/alice", "main", false},
 		{"keyMatch5(r.obj, p.obj)", "p, x, main, /*/$sub/b, read", "/x/alice/b", "main", true},
-		{"keyMatch5(r.obj, p.obj)", "p, x, main, /*/$sub/b, read", "/x/alice/b?c/d", "main", true},
+		{"keyMatch5(r.obj, p.obj)", "p, x, main, /*/$sub/b, read\np, x, main, /*/q, read\np, x, main, /*/r, read", "/x/alice/b?c/d", "main", true},
 		{"keyMatch5(r.obj, p.obj)", "p, x, main, /*/$sub/b, read", "/x/bob/b?c/d", "main", false},
 		{"keyMatch2(r.obj, p.obj)", "p, x, main, /*/$sub/b, read", "/x/alice/b?c/d", "main", false},
 		{"r.obj == p.obj", "p, x, main, /home/$sub, read", "/home/alice", "main", false},
