@@ -90,3 +90,29 @@ func TestWhichRolesAMatcherAsksFor(t *testing.T) {
 		}
 	}
 }
+
+// A line may leave out the columns at its end in which nothing but one timeMatch looks.
+func TestColumnsThatALineMayLeaveOut(t *testing.T) {
+	for _, tt := range []struct {
+		definition, matcher string
+		want                int
+	}{
+		{"sub, obj, act, from, until", "r.sub == p.sub && timeMatch(p.from, p.until)", 2},
+		{"sub, obj, act, until, from", "r.sub == p.sub && timeMatch(p.from, p.until)", 2},
+		{"sub, obj, act, until", `r.sub == p.sub && timeMatch("_", p.until)`, 1},
+		{"sub, obj, act, from", `r.sub == p.sub && timeMatch(p.from, "_")`, 1},
+		{"sub, until, obj, act", `r.sub == p.sub && timeMatch("_", p.until)`, 0},
+		{"sub, from, until, act", "r.sub == p.sub && timeMatch(p.from, p.until)", 0},
+		{"sub, obj, from, until", `r.sub == p.sub && timeMatch(p.from, p.until) && p.until != "x"`, 0},
+		{"sub, obj, act, eft", "r.sub == p.sub", 0},
+	} {
+		m, err := model.Parse("model.conf", "[request_definition]\nr = sub, obj, act\n[policy_definition]\np = "+tt.definition+"\n[policy_effect]\ne = "+world.AllowOverride+"\n[matchers]\nm = "+tt.matcher+"\n")
+		if err != nil {
+			t.Errorf("%s: %v", tt.definition, err)
+			continue
+		}
+		if m.Optional != tt.want {
+			t.Errorf("p = %s with %s: %d", tt.definition, tt.matcher, m.Optional)
+		}
+	}
+}
