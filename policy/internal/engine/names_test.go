@@ -9,6 +9,7 @@ import (
 
 	"securefiles/authz"
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pattern"
 	"securefiles/policy/internal/table"
 	"securefiles/policy/internal/world"
 )
@@ -321,5 +322,26 @@ func TestNamesInManyPlaces(t *testing.T) {
 	q := world.Query("alice", "/alice/alice/alice", authz.GroupAuthenticated)
 	if got, _, err := few.decide(&q, few.Lookup("alice")); err != nil || !got {
 		t.Errorf("three names: %t, %v", got, err)
+	}
+}
+
+// Where a function reads a path up to its query, no place is counted from the end of
+// the path.
+func TestPlacesOfNamesInPathsThatAreCut(t *testing.T) {
+	const named = "/\x01/b"
+	for _, cuts := range []bool{false, true} {
+		var k anchorKeys
+		a := k.addPlaces(pattern.Anchors{Prefix: "/a", Suffix: "x" + named}, cuts)
+		if want := map[bool]string{false: "x" + named, true: "/b"}[cuts]; a.Suffix != want || a.Prefix != "/a" || (len(k.places) == 0) != cuts {
+			t.Errorf("cut: %t: %+q and %d places", cuts, []string{a.Prefix, a.Suffix}, len(k.places))
+		}
+	}
+	for name, want := range map[string]int{"globMatch": 1, "keyMatch3": 1, "keyMatch5": 0} {
+		f, _ := pattern.ByName(name)
+		syms := table.NewSymbols()
+		x := newAnchorIndex(syms, []table.Symbol{syms.Intern("/*/$sub/b")}, f, true)
+		if len(x.keysOf.places) != want {
+			t.Errorf("%s: %d places", name, len(x.keysOf.places))
+		}
 	}
 }
