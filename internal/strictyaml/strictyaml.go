@@ -77,7 +77,7 @@ var goField = regexp.MustCompile(`^cannot unmarshal (\S+) into Go struct field \
 func (d *Document) Decode(text []byte, into any) error {
 	root, err := parse(text)
 	if err != nil {
-		return d.Place(err)
+		return d.placeSyntax(text, err)
 	}
 	if len(root.Docs) > 1 {
 		return &Error{File: d.File, Line: root.Docs[1].Start.Position.Line, Column: 1, Message: "a second document: keep one, without ---"}
@@ -85,9 +85,27 @@ func (d *Document) Decode(text []byte, into any) error {
 	d.root = root
 	err = whatever(func() error { return yaml.UnmarshalWithOptions(text, into, yaml.Strict()) })
 	if err != nil && !errors.Is(err, io.EOF) {
-		return d.Place(err)
+		err = d.Place(err)
+		var e *Error
+		if errors.As(err, &e) && strings.HasPrefix(e.Message, "unknown field") {
+			if where := e.belongs(text, into); where != "" {
+				e.Message, _, _ = strings.Cut(e.Message, ":")
+				e.Message += " here: " + where
+			}
+		}
+		return err
 	}
 	return nil
+}
+
+// placeSyntax is Place for a text that is no YAML.
+func (d *Document) placeSyntax(text []byte, err error) error {
+	err = d.Place(err)
+	var e *Error
+	if errors.As(err, &e) {
+		e.lineUp(text)
+	}
+	return err
 }
 
 func parse(text []byte) (root *ast.File, err error) {
@@ -188,7 +206,7 @@ func (d *Document) Nodes(text []byte) ([]Node, error) {
 	}
 	root, err := parse(text)
 	if err != nil {
-		return nil, d.Place(err)
+		return nil, d.placeSyntax(text, err)
 	}
 	var nodes []Node
 	for _, doc := range root.Docs {

@@ -57,6 +57,46 @@ func TestMistakesHavePlaceAndRemedy(t *testing.T) {
 	}
 }
 
+// What people trip over in YAML is named as what it is, with what to write.
+func TestTabsAndIndentationAreNamed(t *testing.T) {
+	type source struct {
+		Header string `yaml:"header"`
+		Value  string `yaml:"value"`
+	}
+	type file struct {
+		Listen string `yaml:"listen"`
+		Log    struct {
+			Level  string `yaml:"level"`
+			Format string `yaml:"format"`
+		} `yaml:"log"`
+		Identity []source `yaml:"identity"`
+	}
+	const tab = "a tab: YAML is indented with blanks alone, so write two for each level"
+	for _, row := range []struct{ text, want string }{
+		{"log:\n\tlevel: debug\n", "2:1: error: " + tab},
+		{"\tlisten: a\n", "1:1: error: " + tab},
+		{"identity:\n  - header: a\n  \tvalue: b\n", "3:3: error: " + tab},
+		{"listen: |\n\ta\n", "2:1: error: " + tab},
+		{"log:\n  level: debug\n   format: text\n", "3:4: error: begins with 3 blanks, and line 2 has its value already: write 2, as in line 2"},
+		{"listen: a\n\n # a comment\n log: {}\n", "4:2: error: begins with 1 blank, and lines up with nothing above: write 0, as in line 1"},
+		{"identity:\n  - header: a\n     value: b\n", "3:6: error: begins with 5 blanks, and line 2 has its value already: write 4, as in line 2"},
+		{"identity:\n  - header: a\n   value: b\n", "3:4: error: begins with 3 blanks, and lines up with nothing above: write 4, as in line 2, or 0, as in line 1"},
+		{"identity:\n  - header: a\n - header: b\n", "3:2: error: begins with 1 blank, and lines up with nothing above: write 2, as in line 2"},
+		{"log:\n    level: debug\n  format: text\n", "3:3: error: begins with 2 blanks, and lines up with nothing above: write 4, as in line 2, or 0, as in line 1"},
+		{" listen: a\nlog: {}\n", "2:1: error: begins with 0 blanks, and lines up with nothing above: write 1, as in line 1"},
+		{"log:\nlevel: debug\n", `2:1: error: unknown field "level" here: if it belongs to log, in line 1, begin the line with 2 blanks`},
+		{"log: # how\n\nlevel: debug\n", `3:1: error: unknown field "level" here: if it belongs to log, in line 1, begin the line with 2 blanks`},
+		{"log:\n  level: debug\n  listen: a\n", `3:3: error: unknown field "listen" here: it is a key of the whole file: begin the line without blanks`},
+		{"listen: a\nlevel: debug\n", `2:1: error: unknown field "level": see the list of keys in docs/configuration.md, or remove it`},
+		{"log: level: debug\nlisten: a\n", "1:6: error: mapping value is not allowed in this context"}, // it is no indentation
+	} {
+		err := (&strictyaml.Document{File: "f.yaml"}).Decode([]byte(row.text), new(file))
+		if got := fmt.Sprint(err); got != "f.yaml:"+row.want {
+			t.Errorf("%q\n got %s\nwant f.yaml:%s", row.text, got, row.want)
+		}
+	}
+}
+
 func TestPlaceOfAPath(t *testing.T) {
 	d := &strictyaml.Document{File: "f.yaml", Overridden: map[string]string{"name": "NAME"}}
 	if err := d.Decode([]byte("on: true\nlist:\n  - a\n"), new(sample)); err != nil {
