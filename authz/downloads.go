@@ -104,22 +104,31 @@ func (d *Downloads) mayMean(target string) bool {
 // ErrPath says that a path is refused before policy is asked.
 var ErrPath = errors.New("the path is refused before policy is asked")
 
-// Ask reads a path as people write it: a public URL path, percent-encoded, which a
-// scheme and a host may precede, as a browser shows it, or the path below a
-// download, as policies have it. The name says which download is
-// meant in the second case; with one download it may be empty. A path that a
-// request would be refused for is ErrPath.
+// ErrSeveral says that a path below a download may be one of several downloads'.
+var ErrSeveral = errors.New("there are several downloads: write its URL, or say which")
+
+// Ask reads a path as people write it: a public URL path, percent-encoded but for
+// blanks, a whole URL as a browser shows it, or the path below a download, as
+// policies have it. The name says which download is meant in the last case; with one
+// download it may be empty, with several that is ErrSeveral. A path that a request
+// would be refused for is ErrPath.
 func (d *Downloads) Ask(name, text string) (*Download, pathguard.Path, error) {
-	target, isURL := withoutHost(text)
+	target, whole := targetOf(text)
 	one, path, err := d.Find(target)
-	if errors.Is(err, pathguard.ErrOutside) && !isURL {
+	if errors.Is(err, pathguard.ErrOutside) {
+		if whole {
+			return nil, pathguard.Path{}, fmt.Errorf("path %q: %w: it is below no download: their URLs are %s", text, ErrPath, strings.Join(d.urls(), ", "))
+		}
 		path, err = pathguard.New(text)
+	}
+	if err != nil && text != "" && text[0] != '/' && !whole {
+		return nil, pathguard.Path{}, fmt.Errorf("path %q: %w: %w: write %q", text, ErrPath, err, "/"+text)
 	}
 	if err != nil {
 		return nil, pathguard.Path{}, fmt.Errorf("path %q: %w: %w", text, ErrPath, err)
 	}
 	if one == nil && name == "" && len(d.list) > 1 {
-		return nil, pathguard.Path{}, fmt.Errorf("path %q: say which download with --download, or write its URL", text)
+		return nil, pathguard.Path{}, fmt.Errorf("path %q: %w", text, ErrSeveral)
 	}
 	if one == nil {
 		if one, err = d.Named(name); err != nil {
@@ -129,14 +138,27 @@ func (d *Downloads) Ask(name, text string) (*Download, pathguard.Path, error) {
 	return one, path, nil
 }
 
-// withoutHost returns what stands behind the host of a URL.
-func withoutHost(text string) (target string, isURL bool) {
-	scheme, rest, ok := strings.Cut(text, "://")
-	if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
-		return text, false
+// targetOf is the target of the request that a browser would make of what people
+// write, and whether that is a whole URL.
+func targetOf(text string) (target string, whole bool) {
+	for _, scheme := range []string{"https://", "http://"} {
+		if len(text) < len(scheme) || !strings.EqualFold(text[:len(scheme)], scheme) {
+			continue
+		}
+		text, _, _ = strings.Cut(text[len(scheme):], "#")
+		_, path, _ := strings.Cut(text, "/")
+		text, whole = "/"+path, true
+		break
 	}
-	_, path, _ := strings.Cut(rest, "/")
-	return "/" + path, true
+	return strings.ReplaceAll(text, " ", "%20"), whole
+}
+
+func (d *Downloads) urls() []string {
+	var urls []string
+	for _, one := range d.list {
+		urls = append(urls, one.URL)
+	}
+	return urls
 }
 
 // Named returns the download of a name; of an empty one, the first.

@@ -337,7 +337,14 @@ func TestAskFindsThePathThatARequestWouldHave(t *testing.T) {
 		{"a URL, whatever download is named", true, "main", "/media/a", "media /a", ""},
 		{"the path below the only one", false, "", "/a b", "main /a b", ""},
 		{"the path below one of several", true, "media", "/a", "media /a", ""},
-		{"of which nobody says", true, "", "/a", "", `path "/a": say which download with --download, or write its URL`},
+		{"of which nobody says", true, "", "/a", "", `path "/a": there are several downloads: write its URL, or say which`},
+		{"a whole URL, as a browser shows it", true, "", "https://files.example.org/media/caf%C3%A9?v=1#page=2", "media /café", ""},
+		{"a whole URL with a blank", true, "", "HTTP://localhost:8080/media/a b", "media /a b", ""},
+		{"a whole URL below no download", true, "", "https://files.example.org/other/a", "", `path "https://files.example.org/other/a": the path is refused before policy is asked: it is below no download: their URLs are /downloads/, /media/`},
+		{"a whole URL without a path", true, "", "https://files.example.org", "", `path "https://files.example.org": the path is refused before policy is asked: it is below no download: their URLs are /downloads/, /media/`},
+		{"a bad whole URL", true, "", "https://files.example.org/media/../a", "", ErrPath.Error()},
+		{"a URL with a blank", true, "", "/media/a b", "media /a b", ""},
+		{"a path without its first slash", false, "", "a/b", "", `path "a/b": the path is refused before policy is asked: the path does not begin with a slash: write "/a/b"`},
 		{"a download that is not there", true, "other", "/a", "", `there is no download "other": there are main, media`},
 		{"a URL with its host", true, "", "https://files.example.org:8443/media/caf%C3%A9?v=1", "media /café", ""},
 		{"a URL with its host, in capitals", false, "", "HTTP://files.example.org/downloads/a", "main /a", ""},
@@ -360,6 +367,8 @@ func TestAskFindsThePathThatARequestWouldHave(t *testing.T) {
 		switch {
 		case row.want != "" && (err != nil || d.Name+" "+path.String() != row.want):
 			t.Errorf("%s: %v %v, %v", row.name, d, path, err)
+		case row.text == "a/b" && !errors.Is(err, ErrPath):
+			t.Errorf("%s: %v", row.name, err)
 		case row.err == ErrPath.Error() && !errors.Is(err, ErrPath), row.err != ErrPath.Error() && row.want == "" && message(err) != row.err:
 			t.Errorf("%s: %v", row.name, err)
 		}

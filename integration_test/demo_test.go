@@ -3,6 +3,7 @@ package integration_test
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,17 +20,7 @@ import (
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	tmp := publicDir(t)
-	demo := exec.Command("../examples/demo/demo.sh", binary)
-	demo.Env = append(os.Environ(), "TMPDIR="+tmp)
-	demo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	demo.Stderr = os.Stderr
-	out, err := demo.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := demo.Start(); err != nil {
-		t.Fatal(err)
-	}
+	demo, out := startDemo(t, tmp)
 	defer end(demo)
 	var commands []string
 	var dir, web string
@@ -126,10 +117,54 @@ func TestDemo(t *testing.T) {
 	if err := demo.Wait(); demo.ProcessState.ExitCode() != 130 {
 		t.Errorf("it ended with %v", err)
 	}
+	nothingIsLeft(t, tmp)
+}
+
+// Whoever ends the demo alone, as systemd or a container does, finds nothing left
+// behind either.
+func TestDemoCleansUpOnSIGTERM(t *testing.T) {
+	t.Parallel()
+	tmp := publicDir(t)
+	demo, out := startDemo(t, tmp)
+	defer end(demo)
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "Press Ctrl-C") {
+			break
+		}
+	}
+	if err := demo.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Wait(); demo.ProcessState.ExitCode() != 143 {
+		t.Errorf("it ended with %v", err)
+	}
+	nothingIsLeft(t, tmp)
+}
+
+// startDemo starts the demo, which keeps its files below a directory.
+func startDemo(t *testing.T, tmp string) (*exec.Cmd, io.Reader) {
+	t.Helper()
+	demo := exec.Command("../examples/demo/demo.sh", binary)
+	demo.Env = append(os.Environ(), "TMPDIR="+tmp)
+	demo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	demo.Stderr = os.Stderr
+	out, err := demo.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return demo, out
+}
+
+// nothingIsLeft says that no file is below a directory, and no process mentions it.
+func nothingIsLeft(t *testing.T, tmp string) {
+	t.Helper()
 	if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}
-	if left := processesThatMention(t, dir); len(left) != 0 {
+	if left := processesThatMention(t, tmp); len(left) != 0 {
 		t.Errorf("still running: %q", left)
 	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,10 @@ import (
 
 	"golang.org/x/term"
 
+	"securefiles/internal/access"
 	"securefiles/internal/config"
 	"securefiles/internal/identity"
+	"securefiles/internal/regular"
 	"securefiles/internal/terminal"
 	"securefiles/policy"
 	"securefiles/policy/lint"
@@ -59,7 +62,7 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 			return fmt.Errorf("--disable %s: what it finds is an error, which cannot be disabled", id)
 		}
 	}
-	c, err := all.load(env)
+	c, err := all.loadServed(env)
 	if err != nil {
 		return err
 	}
@@ -80,8 +83,12 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	findings = takeBack(c, findings, cmd.Disable)
 	findings = append(findings, lint.Check(ctx, p.Policy.Files, &check)...)
 	progress.done()
+	adviseOnFiles(findings)
 	if err := cmd.print(env.Stdout, findings); err != nil {
 		return err
+	}
+	if len(findings) == 0 && cmd.Format == "text" {
+		fmt.Fprintf(env.Stderr, "%s: no findings in configuration, model, policy and users\n", cmp.Or(c.File, "built-in configuration"))
 	}
 	for _, f := range findings {
 		if f.Severity == policy.SeverityError || cmd.Strict {
@@ -89,6 +96,21 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 		}
 	}
 	return nil
+}
+
+// adviseOnFiles says of files as a whole that may not be read how that is mended.
+func adviseOnFiles(findings []policy.Finding) {
+	for i, f := range findings {
+		if f.Line > 0 || f.Severity != policy.SeverityError {
+			continue
+		}
+		file, err := regular.Open(f.File)
+		if err == nil {
+			_ = file.Close() // nothing was read
+		} else if advice := access.Advice(err); advice != "" {
+			findings[i].Message += ": " + advice
+		}
+	}
 }
 
 // configuration checks what is not the policy's, and notes what the policy is

@@ -13,10 +13,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
+	"securefiles/internal/access"
 	"securefiles/internal/config"
 )
 
@@ -109,6 +111,9 @@ func Main(ctx context.Context, args []string, env Env, program Program) int {
 	for _, line := range strings.Split(err.Error(), "\n") {
 		fmt.Fprintln(env.Stderr, "securefiles:", line)
 	}
+	if advice := access.Advice(err); advice != "" {
+		fmt.Fprintln(env.Stderr, "securefiles:", advice)
+	}
 	return exitError
 }
 
@@ -151,4 +156,19 @@ func (c *commands) load(env Env) (*config.Config, error) {
 		}
 	}
 	return config.Load(file, env.Environ)
+}
+
+// loadServed is load for what needs the configuration's policy: the defaults, which no
+// variable of the environment changes and which name a policy that is not there, are
+// no configuration of anybody's.
+func (c *commands) loadServed(env Env) (*config.Config, error) {
+	conf, err := c.load(env)
+	configured := func(variable string) bool { return strings.HasPrefix(variable, "SECUREFILES_") }
+	if err != nil || conf.File != "" || slices.ContainsFunc(env.Environ, configured) {
+		return conf, err
+	}
+	if _, err := os.Stat(conf.Policy.File); errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("there is no configuration, neither securefiles.yaml in this directory nor /etc/securefiles/securefiles.yaml: make one with `securefiles init .`, or name yours with --config")
+	}
+	return conf, nil
 }

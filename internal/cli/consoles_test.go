@@ -50,7 +50,7 @@ func TestDocumentedConsolesPrintWhatTheyShow(t *testing.T) {
 				}
 				shown := fmt.Sprintf("shown%d", len(script.Files))
 				script.Files = append(script.Files, txtar.File{Name: shown, Data: []byte(want)})
-				fmt.Fprintf(&body, "exec sh -c '%s || true'\ncmp stdout %s\n! stderr .\n", strings.ReplaceAll(command, "'", "''"), shown)
+				fmt.Fprintf(&body, "exec sh -c 'exec 2>&1; %s || true'\ncmp stdout %s\n", strings.ReplaceAll(command, "'", "''"), shown)
 				commands++
 			}
 		}

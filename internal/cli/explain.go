@@ -2,10 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
@@ -17,16 +20,24 @@ import (
 
 // openPolicy opens the policy of the configuration, and what it is about.
 func (c *commands) openPolicy(ctx context.Context, env Env) (*authz.Downloads, *policy.Store, error) {
-	conf, err := c.load(env)
+	p, err := c.openParts(ctx, env)
 	if err != nil {
 		return nil, nil, err
+	}
+	return p.Downloads, p.Policy.Store, nil
+}
+
+// openParts makes the parts of the configuration, and opens its policy.
+func (c *commands) openParts(ctx context.Context, env Env) (*Parts, error) {
+	conf, err := c.loadServed(env)
+	if err != nil {
+		return nil, err
 	}
 	p, err := c.open(conf, env, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	err = p.Policy.Open(ctx)
-	return p.Downloads, p.Policy.Store, err
+	return p, p.Policy.Open(ctx)
 }
 
 type explainCommand struct {
@@ -40,15 +51,15 @@ func (explainCommand) Help() string {
 }
 
 func (cmd *explainCommand) Run(ctx context.Context, env Env, all *commands) error {
-	downloads, store, err := all.openPolicy(ctx, env)
+	p, err := all.openParts(ctx, env)
 	if err != nil {
 		return err
 	}
-	query, err := cmd.Query(downloads, store.Zone())
+	query, err := query(cmd.Ask, p.Downloads, p.Policy.Store.Zone())
 	if err != nil {
 		return err
 	}
-	x, err := explain.Decision(ctx, store, query)
+	x, err := explain.Decision(ctx, p.Policy.Store, query)
 	if err != nil {
 		return err
 	}
@@ -56,7 +67,7 @@ func (cmd *explainCommand) Run(ctx context.Context, env Env, all *commands) erro
 		err = terminal.WriteJSON(env.Stdout, x)
 	} else {
 		err = x.Render(env.Stdout, painter(env))
-		for _, hint := range hints(downloads, x) {
+		for _, hint := range append(subjectHints(ctx, p, x.Subject), hints(p.Downloads, x)...) {
 			fmt.Fprintln(env.Stdout, "hint:", hint)
 		}
 	}
@@ -69,6 +80,15 @@ func (cmd *explainCommand) Run(ctx context.Context, env Env, all *commands) erro
 	return nil
 }
 
+// query is what the service would ask of the policy.
+func query(ask explain.Ask, downloads *authz.Downloads, zone *time.Location) (authz.Query, error) {
+	q, err := ask.Query(downloads, zone)
+	if errors.Is(err, authz.ErrSeveral) {
+		err = fmt.Errorf("%w: --download %s", err, strings.Join(downloads.Names(), " or "))
+	}
+	return q, err
+}
+
 // hints name mistakes that a policy alone does not show.
 func hints(downloads *authz.Downloads, x *explain.Explanation) []string {
 	var out []string
@@ -79,6 +99,43 @@ func hints(downloads *authz.Downloads, x *explain.Explanation) []string {
 					l.File, l.Line, d.URL, d.Name, strings.TrimSuffix(d.URL, "/")))
 			}
 		}
+	}
+	return out
+}
+
+// subjectHints tell of a user whom nobody knows, and who may be meant.
+func subjectHints(ctx context.Context, p *Parts, subject string) []string {
+	if subject == authz.Anonymous {
+		return nil
+	}
+	var out []string
+	resembling := explain.Resembling(p.Policy.Store, subject)
+	for _, name := range resembling {
+		if group, ok := strings.CutPrefix(name, "@"); ok {
+			out = append(out, fmt.Sprintf("the policy knows the group %s, and no user %q: ask for somebody in it with --group %s", name, subject, group))
+		} else {
+			out = append(out, fmt.Sprintf("the policy knows %q, and not %q: upper and lower case make two names", name, subject))
+		}
+	}
+	// Who there is stands in files only where no source names whomever it likes.
+	var files []string
+	there := false
+	for _, source := range p.Sources {
+		if source.Users == nil || source.Reload(ctx) != nil {
+			return out
+		}
+		for name := range source.Users() {
+			there = true
+			if name = source.Prefix + name; name == subject {
+				return out
+			} else if strings.EqualFold(name, subject) && !slices.Contains(resembling, name) {
+				out = append(out, fmt.Sprintf("%s has %q, and not %q: upper and lower case make two names", source.Files[0], name, subject))
+			}
+		}
+		files = append(files, source.Files...)
+	}
+	if there { // a file without users is one that somebody is about to fill
+		out = append(out, fmt.Sprintf("no identity source knows %q, so nobody can ask as that: %s has no such user", subject, strings.Join(files, ", ")))
 	}
 	return out
 }

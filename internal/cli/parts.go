@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"securefiles/authz"
+	"securefiles/internal/access"
 	"securefiles/internal/config"
 	"securefiles/internal/exposure"
 	"securefiles/internal/identity"
@@ -86,7 +87,11 @@ func (p *Parts) loadSecrets(ctx context.Context) error {
 		secret *secret.Secret
 	}{{"proxy_secret_file", p.Secret}, {"proof_secret_file", p.Proof}, {"admin_token_file", p.Token}} {
 		if err := s.secret.Reload(ctx); err != nil {
-			problems = append(problems, p.Config.At(s.key, err.Error()))
+			problem := err.Error()
+			if advice := access.Advice(err); advice != "" {
+				problem += ": " + advice
+			}
+			problems = append(problems, p.Config.At(s.key, problem))
 		}
 	}
 	return errors.Join(problems...)

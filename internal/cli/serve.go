@@ -16,7 +16,7 @@ func (serveCommand) Help() string {
 }
 
 func (serveCommand) Run(ctx context.Context, env Env, all *commands) error {
-	c, err := all.load(env)
+	c, err := all.loadServed(env)
 	if err != nil {
 		return err
 	}

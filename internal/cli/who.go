@@ -43,7 +43,7 @@ func (cmd *whoCommand) Run(ctx context.Context, env Env, all *commands) error {
 		return err
 	}
 	ask := explain.Ask{Subject: authz.Anonymous, Path: cmd.Path, Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host, At: cmd.At}
-	query, err := ask.Query(downloads, store.Zone())
+	query, err := query(ask, downloads, store.Zone())
 	if err != nil {
 		return err
 	}

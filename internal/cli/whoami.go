@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +16,7 @@ import (
 )
 
 type whoamiCommand struct {
+	User    string   `short:"u" placeholder:"USER:PASSWORD" help:"Name and password, as a browser sends them after it has asked."`
 	Header  []string `short:"H" sep:"none" placeholder:"'NAME: VALUE'" help:"A header of the request, as nginx sends it to the service; repeatable."`
 	Cookie  []string `sep:"none" placeholder:"NAME=VALUE" help:"A cookie of the request; repeatable."`
 	Request string   `placeholder:"FILE" help:"Read the request, or its header lines, from a file; - is standard input. Arguments are seen by other users of the machine, a file need not be."`
@@ -23,11 +25,11 @@ type whoamiCommand struct {
 
 // Help shows an example.
 func (whoamiCommand) Help() string {
-	return "Asks the configured sources, in order, by the code that serves. Prints no credentials. Exits 0 if a user is found, else 1.\n\nExamples:\n  securefiles whoami -H 'Authorization: Basic YWxpY2U6YWxpY2U='\n  securefiles whoami --cookie sessionid=3vh5…\n  securefiles whoami --request - < request.txt"
+	return "Asks the configured sources, in order, by the code that serves. Prints no credentials. Exits 0 if a user is found, else 1.\n\nExamples:\n  securefiles whoami -u alice:alice\n  securefiles whoami --cookie sessionid=3vh5…\n  securefiles whoami --request - < request.txt"
 }
 
 func (cmd *whoamiCommand) Run(ctx context.Context, env Env, all *commands) error {
-	c, err := all.load(env)
+	c, err := all.loadServed(env)
 	if err != nil {
 		return err
 	}
@@ -87,6 +89,12 @@ func (cmd *whoamiCommand) request() (*authz.Question, error) {
 			return nil, fmt.Errorf("the request is larger than %d bytes, the most that the service takes", identity.MaxRequest)
 		}
 		text = append(bytes.TrimRight(text, "\r\n"), "\r\n"...)
+	}
+	if cmd.User != "" {
+		if !strings.Contains(cmd.User, ":") {
+			return nil, fmt.Errorf("-u %s: the password is missing: write -u USER:PASSWORD", cmd.User)
+		}
+		text = append(text, "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte(cmd.User))+"\r\n"...)
 	}
 	for _, line := range cmd.Header {
 		text = append(text, line+"\r\n"...)

@@ -90,6 +90,9 @@ func (t *tester) run(ctx context.Context, c *Case) (*Result, error) {
 		r.refused(c, err)
 		return r, nil
 	}
+	if errors.Is(err, authz.ErrSeveral) {
+		err = fmt.Errorf("%w: add download: %s", err, strings.Join(t.downloads.Names(), " or "))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s:%d:%d: error: %w", c.File, c.Line, c.Column, err)
 	}

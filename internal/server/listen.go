@@ -147,7 +147,7 @@ func listen(a Address) (net.Listener, error) {
 	l, err := net.Listen(a.Network, a.Address)
 	switch dir := filepath.Dir(a.Address); {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: there is no directory %s: make it as root, for %s and nginx's group: install -d -o %[3]s -g www-data -m 2750 %[2]s", err, dir, currentUser())
+		return nil, fmt.Errorf("%w: there is no directory %s: make it as root, for %s and nginx's group: install -d -o %[3]s -g %[4]s -m 2750 %[2]s", err, dir, currentUser(), nginxGroup())
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%w: %s may not write in %s: chown it", err, currentUser(), dir)
 	}
@@ -160,6 +160,15 @@ func currentUser() string {
 		return u.Username
 	}
 	return strconv.Itoa(os.Getuid())
+}
+
+// nginxGroup is the group of nginx's workers on this machine, as its package names it.
+func nginxGroup() string {
+	const debian, others = "www-data", "nginx"
+	if _, err := user.LookupGroup(others); err == nil {
+		return others
+	}
+	return debian
 }
 
 // removeStale removes a socket that nobody listens on any more.

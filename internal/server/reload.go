@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"securefiles/internal/access"
 	"securefiles/internal/watch"
 )
 
@@ -268,7 +269,11 @@ func (r *Reloaders) note(row *row, err error, asked bool) {
 
 	switch {
 	case err == nil && (asked || taken || last != nil):
-		r.log.Info(row.Name+" loaded", append([]any{"generation", generation}, loaded.Attrs...)...)
+		loadedAs := " loaded"
+		if last != nil && before > 0 {
+			loadedAs = " loaded, and well again"
+		}
+		r.log.Info(row.Name+loadedAs, append([]any{"generation", generation}, loaded.Attrs...)...)
 		if taken && row.Taken != nil {
 			row.Taken()
 		}
@@ -280,6 +285,9 @@ func (r *Reloaders) note(row *row, err error, asked bool) {
 		attrs := []any{"generation", generation, "error", err}
 		if pause > 0 && row.Run == nil {
 			attrs = append(attrs, "again_in", pause)
+		}
+		if advice := access.Advice(err); advice != "" {
+			attrs = append(attrs, "remedy", advice)
 		}
 		r.log.Error(row.Name+" refused, "+meanwhile, append(attrs, loaded.Attrs...)...)
 	}

@@ -69,6 +69,7 @@ func (l *loader) logged() []string {
 
 const (
 	usersLoaded  = "users loaded"
+	usersWell    = "users loaded, and well again"
 	usersRefused = "users refused, the last good version goes on serving"
 )
 
@@ -109,7 +110,7 @@ func TestReadThatFailsInPassingIsTriedAgain(t *testing.T) {
 	l.err = nil
 	l.now = l.now.Add(lastRetry)
 	l.reloaders.again(t.Context(), l.row())
-	if got := l.logged(); !slices.Equal(got, []string{usersRefused, usersLoaded}) {
+	if got := l.logged(); !slices.Equal(got, []string{usersRefused, usersWell}) {
 		t.Errorf("logged %q", got)
 	}
 	if s := l.state(); s.Stale || s.Err != nil || s.Generation != 2 || s.LoadedAt != l.now {
@@ -144,7 +145,7 @@ func TestVerdictIsNotTriedAgain(t *testing.T) {
 	}
 	l.err = nil
 	l.change(t)
-	if got := l.logged(); !slices.Equal(got, []string{usersLoaded}) || l.state().Stale {
+	if got := l.logged(); !slices.Equal(got, []string{usersWell}) || l.state().Stale {
 		t.Errorf("logged %q, state %+v", got, l.state())
 	}
 }
