@@ -250,6 +250,7 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	if p.Proof != nil {
 		opts.Prove = prover(p.Proof, nginx.Vouched(p.Vouching()))
 	}
+	opts.Snippet = snippetOf(p)
 	front, err := frontend.NewAuthRequest(guard, opts)
 	if err != nil {
 		return err
@@ -258,7 +259,14 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	// What is around it: what is loaded again, health, the listeners.
 	reload := server.NewReloaders(reloaders(p, counters, log), &server.ReloadOptions{Logger: log})
 	countReloads(counters, reload)
-	operators := admin.New(adminOptions(p, counters, reload, version))
+	asked := adminOptions(p, counters, reload, version)
+	asked.Snippet, asked.OtherSnippet = opts.Snippet, func() (string, time.Time) {
+		if other := front.OtherSnippet(); other != nil {
+			return other.Digest, other.At
+		}
+		return "", time.Time{}
+	}
+	operators := admin.New(asked)
 	return server.Run(ctx, routes(front, counters), operators, &server.Options{
 		Listen: address(p.Config.Listen), Admin: address(p.Config.Admin), PeerUIDs: p.Config.ListenPeerUIDs,
 		ListenInsecure: p.Config.ListenInsecure || p.Secret != nil, AdminInsecure: p.Config.AdminInsecure, Proved: p.Proof != nil,
@@ -267,6 +275,20 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 		Beside:  []func(context.Context) error{func(ctx context.Context) error { return shadow.Run(ctx, reporter(counters, log)) }},
 		Version: version.Version, Logger: log,
 	})
+}
+
+// snippetOf is the digest of the nginx configuration that belongs to the parts; empty
+// where none can be printed, so that nginx asks by one that somebody wrote.
+func snippetOf(p *cli.Parts) string {
+	c, err := p.Snippet()
+	if err != nil {
+		return ""
+	}
+	digest, err := nginx.Digest(c)
+	if err != nil {
+		return ""
+	}
+	return digest
 }
 
 // prover proves answers to nginx, whose secure_link module makes the same digest. The

@@ -19,6 +19,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -1352,6 +1353,9 @@ func (g *rig) faults(t *testing.T, p snippet, everything bool) (found []string) 
 		}
 		return b
 	}
+	if !note("the half for http { } is valid alone", g.takesHTTPAlone(t, p)) {
+		return found
+	}
 	s := newScribe(t)
 	b := with(p, s.address(), s)
 	if b == nil {
@@ -1379,6 +1383,22 @@ func (g *rig) faults(t *testing.T, p snippet, everything bool) (found []string) 
 		}
 	}
 	return found
+}
+
+// takesHTTPAlone says why nginx would not take the half for http { } without the other,
+// whatever sites there are beside.
+func (g *rig) takesHTTPAlone(t *testing.T, p snippet) error {
+	t.Helper()
+	conf := filepath.Join(t.TempDir(), "nginx.conf")
+	text := "pid nginx.pid; events {}\nhttp {\n" + p.http + "access_log off;\nserver { listen 127.0.0.1:8080; }\n}\n"
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("nginx", "-t", "-p", filepath.Dir(conf), "-e", "stderr", "-c", conf).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("nginx: %s", strings.TrimSpace(string(out)))
+	}
+	return nil
 }
 
 // Each line of the snippet is there for something that nginx then does: without

@@ -31,6 +31,11 @@ type Options struct {
 	// among it.
 	Policy *policy.Store
 	Loaded func() []Loaded
+	// Snippet is the digest of the nginx configuration that belongs to the service's
+	// own, and OtherSnippet one by which nginx asks instead, with the time of the
+	// last question; empty for none. Nil means that nobody looks.
+	Snippet      string
+	OtherSnippet func() (digest string, at time.Time)
 	// Token reports whether a text is the admin token; nil means that there is
 	// none, and no route that needs it.
 	Token func(text string) bool
@@ -93,6 +98,15 @@ type readiness struct {
 		Error      string `json:"error,omitempty"`
 	} `json:"policy"`
 	Loaded []loaded `json:"loaded"`
+	// Nginx is there while nginx asks by another configuration's snippet.
+	Nginx *otherSnippet `json:"nginx,omitempty"`
+}
+
+type otherSnippet struct {
+	Snippet string    `json:"snippet"`
+	Own     string    `json:"own"`
+	At      time.Time `json:"at"`
+	Error   string    `json:"error"`
 }
 
 type loaded struct {
@@ -116,6 +130,11 @@ func (a *Admin) ready(w http.ResponseWriter, _ *http.Request) {
 			one.Error = withoutMessages(row.Err)
 		}
 		answer.Loaded = append(answer.Loaded, one)
+	}
+	if a.opts.OtherSnippet != nil {
+		if digest, at := a.opts.OtherSnippet(); digest != "" {
+			answer.Nginx = &otherSnippet{digest, a.opts.Snippet, at.UTC().Truncate(time.Second), "nginx asks by a snippet of another configuration: print both halves again, and reload nginx"}
+		}
 	}
 	code := http.StatusOK
 	if a.stopping.Load() {

@@ -37,25 +37,10 @@ func (cmd *nginxCommand) Run(ctx context.Context, env Env, all *commands) error 
 		}
 		return nginx.WriteProof(env.Stdout, p.Proof.Text())
 	}
-	snippet := nginx.Config{
-		Service: c.Nginx.Service, ProxySecret: p.Secret != nil, Proof: p.Proof != nil,
-		DeliveryLog: c.Nginx.DeliveryLog, AccessLog: c.Nginx.AccessLog, Pages: c.Nginx.ErrorPages, Wait: p.Sources.Patience(),
+	snippet, err := p.Snippet()
+	if err != nil {
+		return err
 	}
-	if len(snippet.Service) == 0 {
-		if !c.Connectable() {
-			return c.At("listen", fmt.Sprintf("%q is no address to connect to: say in nginx.service where nginx finds the service", c.Listen))
-		}
-		snippet.Service = []string{c.Listen}
-	}
-	for _, d := range c.Downloads {
-		if d.Root == "" {
-			return fmt.Errorf("download %q has no root: set it to the directory that nginx shall serve", d.Name)
-		}
-		snippet.Downloads = append(snippet.Downloads, nginx.Download{
-			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks, Embed: d.Embed, Origins: d.CORSOrigins, Compress: d.Compress,
-		})
-	}
-	snippet.Identity = p.Vouching()
 	switch {
 	case cmd.HTTP:
 		return nginx.WriteHTTP(env.Stdout, snippet)
@@ -64,4 +49,29 @@ func (cmd *nginxCommand) Run(ctx context.Context, env Env, all *commands) error 
 	default:
 		return nginx.WriteServer(env.Stdout, snippet)
 	}
+}
+
+// Snippet is what the nginx configuration that belongs to the parts depends on.
+func (p *Parts) Snippet() (nginx.Config, error) {
+	c := p.Config
+	snippet := nginx.Config{
+		Service: c.Nginx.Service, ProxySecret: p.Secret != nil, Proof: p.Proof != nil,
+		DeliveryLog: c.Nginx.DeliveryLog, AccessLog: c.Nginx.AccessLog, Pages: c.Nginx.ErrorPages, Wait: p.Sources.Patience(),
+	}
+	if len(snippet.Service) == 0 {
+		if !c.Connectable() {
+			return snippet, c.At("listen", fmt.Sprintf("%q is no address to connect to: say in nginx.service where nginx finds the service", c.Listen))
+		}
+		snippet.Service = []string{c.Listen}
+	}
+	for _, d := range c.Downloads {
+		if d.Root == "" {
+			return snippet, fmt.Errorf("download %q has no root: set it to the directory that nginx shall serve", d.Name)
+		}
+		snippet.Downloads = append(snippet.Downloads, nginx.Download{
+			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks, Embed: d.Embed, Origins: d.CORSOrigins, Compress: d.Compress,
+		})
+	}
+	snippet.Identity = p.Vouching()
+	return snippet, nil
 }

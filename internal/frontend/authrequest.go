@@ -35,6 +35,8 @@ const (
 	headerIP     = "X-Real-Ip"
 	headerID     = "X-Request-Id"
 	headerSecret = "X-Securefiles-Proxy-Secret"
+	// headerSnippet is the digest of the configuration that nginx asks by.
+	headerSnippet = "X-Securefiles-Snippet"
 
 	headerLocation     = "X-Securefiles-Location"
 	headerDisposition  = "X-Securefiles-Disposition"
@@ -64,6 +66,11 @@ type Options struct {
 	// Prove makes the proof of an answer to a question, of what nginx acts on: the
 	// status, the reason, the page, the login page, the location. Nil makes none.
 	Prove func(question *http.Request, status int, reason, page, login, location string) string
+	// Snippet is the digest of the web server's configuration that belongs to the
+	// service's own. Of a question with another digest the log is told, and
+	// [AuthRequest.OtherSnippet]; of one without any, as of a configuration that
+	// somebody wrote by hand, nobody. Empty means that none is asked for.
+	Snippet string
 	// MaxConcurrent bounds the questions that are answered at a time; more are
 	// refused. Zero means no bound.
 	MaxConcurrent int
@@ -85,6 +92,7 @@ type AuthRequest struct {
 	opts    Options
 	places  chan struct{} // one for each question that is being answered; nil for no bound
 	journal journal
+	snippet snippetWatch
 }
 
 // NewAuthRequest returns the front end for what the guard guards.
@@ -178,6 +186,7 @@ func (a *AuthRequest) read(q *authz.Question, r *http.Request) error {
 			return &misuseError{http.StatusForbidden, "the proxy secret is missing or wrong: set X-Securefiles-Proxy-Secret in nginx to what proxy_secret_file holds"}
 		}
 	}
+	a.lookAtSnippet(r, q.Time)
 	var err error
 	if q.Target, err = single(r.Header, headerURI); err != nil {
 		return fmt.Errorf("%w: set X-Original-URI to $request_uri in nginx", err)

@@ -286,10 +286,10 @@ func newView(c Config) view {
 //go:embed *.tmpl
 var templates embed.FS
 
-// A printed configuration, in its two halves.
+// A printed configuration, in its two halves, and the digest of both.
 type printed struct {
-	HTTP, Server string
-	LongOrigin   bool
+	HTTP, Server, Digest string
+	LongOrigin           bool
 }
 
 // render prints a configuration twice: the second time with the digest of the first.
@@ -313,9 +313,18 @@ func render(c Config) (printed, error) {
 		}
 		if v.Digest == "" {
 			v.Digest = fmt.Sprintf("%x", sha256.Sum256([]byte(p.HTTP+p.Server)))[:16]
+			p.Digest = v.Digest
 		}
 	}
 	return p, nil
+}
+
+// Digest returns what the printed configuration sends as X-Securefiles-Snippet: 16
+// hexadecimal digits that another configuration, or another version of this program,
+// hardly has in common with it.
+func Digest(c Config) (string, error) {
+	p, err := render(c)
+	return p.Digest, err
 }
 
 // WriteHTTP prints what belongs into http { }: the upstream, maps, and the

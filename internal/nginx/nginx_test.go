@@ -111,6 +111,61 @@ func TestNginxAcceptsWhatIsPrinted(t *testing.T) {
 	}
 }
 
+// Whoever includes the half for http { } and not yet the other, or takes the other out
+// again, has an nginx that goes on serving all its sites.
+func TestTheHTTPHalfAloneIsValid(t *testing.T) {
+	binary, err := exec.LookPath("nginx")
+	if err != nil {
+		t.Skip("nginx is not installed: make test installs it")
+	}
+	for name, c := range map[string]Config{"default": defaults(), "several": several()} {
+		dir := t.TempDir()
+		var half bytes.Buffer
+		if err := WriteHTTP(&half, c); err != nil {
+			t.Fatal(err)
+		}
+		conf := filepath.Join(dir, "nginx.conf")
+		text := "pid nginx.pid; error_log stderr; events {}\nhttp {\naccess_log off;\n" + half.String() + "server { listen 127.0.0.1:8080; }\n}\n"
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(binary, "-t", "-p", dir, "-e", "stderr", "-c", conf).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// What nginx sends is the digest of the whole, so that each change of what is printed
+// shows.
+func TestDigestIsWhatNginxSends(t *testing.T) {
+	seen := map[string]string{}
+	for name, change := range map[string]func(*Config){
+		"default":        func(*Config) {},
+		"another root":   func(c *Config) { c.Downloads[0].Root += "2" },
+		"another url":    func(c *Config) { c.Downloads[0].URL = "/files/" },
+		"another socket": func(c *Config) { c.Service = []string{"unix:/run/other.sock"} },
+		"a header":       func(c *Config) { c.Identity = []Header{{"X-Remote-User", "$gateway_user"}} },
+		"a secret":       func(c *Config) { c.ProxySecret = true },
+	} {
+		c := defaults()
+		change(&c)
+		digest, err := Digest(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := complete(t, c); !strings.Contains(text, "proxy_set_header X-Securefiles-Snippet "+digest+";") {
+			t.Errorf("%s: %q is not what is printed", name, digest)
+		}
+		if other, ok := seen[digest]; ok {
+			t.Errorf("%s and %s have one digest", name, other)
+		}
+		seen[digest] = name
+	}
+	if _, err := Digest(Config{}); err == nil {
+		t.Error("what cannot be printed has a digest")
+	}
+}
+
 // S27: directives and forms that advisories of 2026 concern are not used.
 func TestSnippetKeepsToSafeDirectives(t *testing.T) {
 	for name, c := range map[string]Config{"default": defaults(), "several": several(), "other origins": crossOrigin()} {
