@@ -94,8 +94,9 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// What the configuration is made into stands in main; the command line asks for it.
 		"securefiles/internal/cli": {
 			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
-			"securefiles/internal/config", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/terminal",
+			"securefiles/internal/access", "securefiles/internal/config", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/terminal",
 		},
+		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain"},
 		"securefiles/internal/config":     {"securefiles/internal/strictyaml"},
 		"securefiles/internal/exposure":   nil,
@@ -107,7 +108,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/regular":    nil,
 		"securefiles/internal/strictyaml": {"securefiles/internal/regular"},
 		"securefiles/internal/secret":     {"securefiles/internal/regular"},
-		"securefiles/internal/server":     {"securefiles/internal/watch"},
+		"securefiles/internal/server":     {"securefiles/internal/access", "securefiles/internal/watch"},
 		"securefiles/internal/terminal":   nil,
 		"securefiles/internal/watch":      nil,
 	}

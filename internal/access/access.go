@@ -29,6 +29,15 @@ func Advice(err error) string {
 	return advice(at.Path, process{os.Geteuid(), append([]int{os.Getegid()}, groups...)})
 }
 
+// Reading is Advice for a file that somebody else could not read; nothing where this
+// process may.
+func Reading(file string) string {
+	if err := syscall.Access(file, read); err != nil {
+		return Advice(&fs.PathError{Op: "access", Path: file, Err: err})
+	}
+	return ""
+}
+
 // A process is a user, and groups of which the first is its own.
 type process struct {
 	user   int

@@ -18,7 +18,6 @@ import (
 	"securefiles/internal/access"
 	"securefiles/internal/config"
 	"securefiles/internal/identity"
-	"securefiles/internal/regular"
 	"securefiles/internal/terminal"
 	"securefiles/policy"
 	"securefiles/policy/lint"
@@ -104,10 +103,7 @@ func adviseOnFiles(findings []policy.Finding) {
 		if f.Line > 0 || f.Severity != policy.SeverityError {
 			continue
 		}
-		file, err := regular.Open(f.File)
-		if err == nil {
-			_ = file.Close() // nothing was read
-		} else if advice := access.Advice(err); advice != "" {
+		if advice := access.Reading(f.File); advice != "" {
 			findings[i].Message += ": " + advice
 		}
 	}
