@@ -224,6 +224,9 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	if err := p.Load(ctx); err != nil {
 		return err
 	}
+	if err := p.RefusedRoots(); err != nil {
+		return err
+	}
 	p.Sources.Ask(ctx)
 	warn(p, log)
 

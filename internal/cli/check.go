@@ -123,6 +123,7 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 			findings[len(findings)-1].Line = at.Line
 		}
 	}
+	findings = append(append(findings, p.RootFindings()...), headerFindings(p.Config)...)
 	broken := map[*identity.Source]error{}
 	for _, one := range identity.Split(p.Sources.Load(ctx)) {
 		var files *identity.LoadError
@@ -177,6 +178,25 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 	return findings, nil
 }
 
+// headerFindings tell of headers that carry a caller, and that nginx never fills.
+func headerFindings(c *config.Config) []policy.Finding {
+	var findings []policy.Finding
+	for i, id := range c.Identity {
+		for _, h := range []struct{ key, header, variable, value string }{
+			{"header", id.Header, "nginx_value", id.NginxValue}, {"groups_header", id.GroupsHeader, "nginx_groups_value", id.NginxGroupsValue},
+		} {
+			if id.Header == "" || h.header == "" || h.value != "" {
+				continue
+			}
+			var at *config.Error
+			if problem := fmt.Sprintf("without %s, what `securefiles nginx` prints clears %s, so it names nobody: set %[1]s to the variable that holds what nginx has verified", h.variable, h.header); errors.As(c.At(fmt.Sprintf("identity[%d].%s", i, h.key), problem), &at) {
+				findings = append(findings, policy.Finding{File: at.File, Line: at.Line, Severity: policy.SeverityWarning, Rule: "header-unset", Message: at.Message})
+			}
+		}
+	}
+	return findings
+}
+
 // configFindings are the warnings of a configuration.
 func configFindings(c *config.Config) []policy.Finding {
 	var findings []policy.Finding
@@ -220,6 +240,9 @@ func checkRules() []lint.Rule {
 		lint.Rule{ID: "config", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a configuration that works and is unsafe", Remedy: "Do what the message says."},
 		lint.Rule{ID: "listen", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a place of the service that others may take", Remedy: "Listen on a unix socket in a directory of the service's own."},
 		lint.Rule{ID: "environment", Severity: policy.SeverityWarning, Ignorable: true, Summary: "an environment variable that names no key", Remedy: "Correct its name, or rename whatever else sets it."},
+		lint.Rule{ID: "header-unset", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a header of a source that nginx never fills", Remedy: "Set nginx_value, or nginx_groups_value."},
+		lint.Rule{ID: "root", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a root that is not on this machine", Remedy: "Make the directory, or correct the path."},
+		lint.Rule{ID: "root-holds", Severity: policy.SeverityError, Summary: "a root that is no directory, or holds what decisions depend on", Remedy: "Name a directory that holds the downloads alone."},
 		lint.Rule{ID: "secret-readable", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a secret that every user of the machine can read", Remedy: "Take the right to read it from others: chmod o= FILE."},
 		lint.Rule{ID: "world-writable", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a file that every user of the machine can change or replace", Remedy: "Take the right to write from others: chmod o-w FILE, or its directory."},
 		lint.Rule{ID: "shared-names", Severity: policy.SeverityWarning, Ignorable: true, Summary: "sources of different authorities that name users in one name space", Remedy: "Give one of them a prefix: prefix: \"app:\"."},

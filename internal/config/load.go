@@ -63,6 +63,12 @@ func (c *Config) At(path, problem string) error {
 	return doc.At(path, "%s", problem)
 }
 
+// IsDefaultRoot reports whether the root of a download is the one of the defaults, of
+// which nobody has said that it is there.
+func (c *Config) IsDefaultRoot(download int) bool {
+	return c.Downloads[download].Root == Default().Downloads[0].Root
+}
+
 // warn tells of what may be meant, and is dangerous if it is not.
 func (c *Config) warn() {
 	for i, id := range c.Identity {

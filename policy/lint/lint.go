@@ -97,6 +97,7 @@ func Check(ctx context.Context, source policy.Source, opts *Options) []policy.Fi
 			l.plan = version.Engine.Plan // it numbers their rows
 		}
 		l.run()
+		l.lintFailing(version.Engine)
 		c.findings = append(c.findings, l.all()...)
 	}
 	c.read(ctx)

@@ -105,6 +105,7 @@ func Rules() []Rule {
 		{"action", w, "an action that no request has", "Write read, list or share, in lower case, or * where the matcher has it."},
 		{"domain", w, "a domain that no download has", "Write the name of a download."},
 		{"rule", e, "a rule of the policy that cannot be evaluated", "Mend the expression; write it as in the matcher."},
+		{"line-fails", w, "a line for which a part of the matcher cannot be evaluated", "Write what the function of that part reads."},
 
 		// Lines together.
 		{"redundant", w, "a line that makes no difference", "Remove it."},

@@ -34,6 +34,12 @@ func (ev *Evaluator) Verdict(c *model.Term, row int) Verdict {
 	return fails
 }
 
+// Failure says why a term cannot be evaluated in a row; nil where it can.
+func (ev *Evaluator) Failure(c *model.Term, row int) error {
+	_, err := ev.truth(c, row)
+	return err
+}
+
 // truth evaluates a term in a row; Casbin's own functions panic.
 func (ev *Evaluator) truth(c *model.Term, row int) (ok bool, err error) {
 	defer func() {

@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"securefiles/internal/config"
+	"securefiles/policy"
+)
+
+// RootFindings look at the directories that nginx serves, as far as they are on this
+// machine: one that is none, one that holds what decisions depend on, which nginx would
+// serve to whom the policy lets, and one that is not there, where the file names it.
+func (p *Parts) RootFindings() []policy.Finding {
+	var findings []policy.Finding
+	for i, d := range p.Config.Downloads {
+		if d.Root == "" {
+			continue
+		}
+		add := func(severity policy.Severity, rule, format string, args ...any) {
+			f := policy.Finding{File: p.Config.File, Severity: severity, Rule: rule, Message: fmt.Sprintf(format, args...)}
+			var at *config.Error
+			if errors.As(p.Config.At(fmt.Sprintf("downloads[%d].root", i), f.Message), &at) {
+				f.File, f.Line, f.Message = at.File, at.Line, at.Message
+			}
+			findings = append(findings, f)
+		}
+		info, err := os.Stat(d.Root)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && !p.Config.IsDefaultRoot(i):
+			add(policy.SeverityWarning, "root", "%s is not there, so nginx answers 404 for each of its files: make it, or correct the path", d.Root)
+		case err == nil && !info.IsDir():
+			add(policy.SeverityError, "root-holds", "%s is no directory: name the directory that holds the files", d.Root)
+		}
+		for _, file := range p.decisive() {
+			if within(d.Root, file) {
+				add(policy.SeverityError, "root-holds", "%s holds %s, which nginx would serve like any other file in it: name a directory that holds the downloads alone, or move the file", d.Root, file)
+			}
+		}
+	}
+	return findings
+}
+
+// RefusedRoots are the errors among RootFindings, for which the service does not start.
+func (p *Parts) RefusedRoots() error {
+	var problems []error
+	for _, f := range p.RootFindings() {
+		if f.Severity == policy.SeverityError {
+			problems = append(problems, errors.New(f.String()))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// decisive are the files that decisions depend on, each once.
+func (p *Parts) decisive() []string {
+	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model}
+	for _, s := range p.Sources {
+		all = append(all, s.Files...)
+	}
+	all = append(append(append(all, p.Secret.Files()...), p.Proof.Files()...), p.Token.Files()...)
+	seen := map[string]bool{"": true}
+	var files []string
+	for _, file := range all {
+		if !seen[file] {
+			seen[file] = true
+			files = append(files, file)
+		}
+	}
+	return files
+}
+
+// within reports whether a file is a directory, or below it, by name or where links
+// lead.
+func within(dir, file string) bool {
+	for _, d := range spellings(dir) {
+		for _, f := range spellings(file) {
+			if rel, err := filepath.Rel(d, f); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// spellings are a path from the root directory on, and where it leads.
+func spellings(path string) []string {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil
+	}
+	all := []string{absolute}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(absolute)); err == nil {
+		all = append(all, filepath.Join(dir, filepath.Base(absolute)))
+	}
+	if target, err := filepath.EvalSymlinks(absolute); err == nil {
+		all = append(all, target)
+	}
+	return all
+}
