@@ -54,6 +54,7 @@ const jealousServer = `
         limit_rate_after 10m;
         add_before_body /before;
         add_after_body /before;
+        msie_refresh on;
         location = /before { internal; return 200 "SORRY"; }
         location = /never { internal; return 403; }
 `
@@ -267,7 +268,11 @@ func (s *scribe) serve(conn net.Conn, n int) {
 			_ = conn.SetReadDeadline(time.Time{}) // and so does the next
 		}
 		if r.URL.Path == "/page" {
-			answer := "HTTP/1.1 410 Gone\r\nContent-Length: 5\r\nCache-Control: no-store\r\nX-Page: own\r\n\r\npage\n"
+			status := "410 Gone"
+			if say.Get("X-Securefiles-Page") == "shown" {
+				status = "200 OK"
+			}
+			answer := fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\nContent-Type: text/html\r\nCache-Control: no-store\r\nX-Page: own\r\n\r\n%s", status, len(servicePage), servicePage)
 			switch say.Get("X-Securefiles-Page") {
 			case "broken":
 				return
@@ -401,6 +406,9 @@ func (b *stand) page(status string) string {
 	return ""
 }
 
+// servicePage is a page that the scribe shows.
+const servicePage = `page<!--#echo var="document_uri" -->` + "\n"
+
 const ssiPage = `<!--#include virtual="/protected/private/secret.txt" --><!--#echo var="document_uri" -->` + "\n"
 
 // A stand is nginx with a snippet in four servers, in front of a scribe.
@@ -410,16 +418,17 @@ type stand struct {
 	plain, hostile, jealous, secure string // addresses of the servers
 	scribe                          *scribe
 	pages                           bool
+	read                            map[string]int64 // how much of a log was looked at
 }
 
-// stand starts one. An error says that nginx does not take the configuration.
-func (g *rig) stand(t *testing.T, p snippet, upstream *scribe) (*stand, error) {
+// place makes the directories of a stand.
+func (g *rig) place(t *testing.T, upstream *scribe) *stand {
 	t.Helper()
 	dir, err := os.MkdirTemp(g.dir, "stand")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &stand{rig: g, dir: dir, scribe: upstream, pages: p.pages}
+	b := &stand{rig: g, dir: dir, scribe: upstream, read: map[string]int64{}}
 	for _, sub := range []string{"run", "logs", "store", "locked"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatal(err)
@@ -430,6 +439,15 @@ func (g *rig) stand(t *testing.T, p snippet, upstream *scribe) (*stand, error) {
 			t.Fatal(err)
 		}
 	}
+	return b
+}
+
+// stand starts one. An error says that nginx does not take the configuration.
+func (g *rig) stand(t *testing.T, p snippet, upstream *scribe) (*stand, error) {
+	t.Helper()
+	b := g.place(t, upstream)
+	dir := b.dir
+	b.pages = p.pages
 	p.server = strings.NewReplacer("/LOGS/", filepath.Join(dir, "logs")+"/", "/PAGES", filepath.Join(g.dir, "pages")).Replace(p.server)
 	var servers strings.Builder
 	taken := map[string]bool{}
@@ -450,6 +468,21 @@ func (g *rig) stand(t *testing.T, p snippet, upstream *scribe) (*stand, error) {
 		}
 		fmt.Fprintf(&servers, "server { listen %s; server_name localhost; set $gateway_user carol; %s\n%s\n}\n", listen, more, p.server)
 	}
+	err := b.run(t, p.http, servers.String(), b.plain, b.hostile, b.jealous, b.secure)
+	if errors.Is(err, errTaken) {
+		return g.stand(t, p, upstream)
+	}
+	return b, err
+}
+
+// errTaken says that somebody took a free address.
+var errTaken = errors.New("address already in use")
+
+// run starts nginx with servers that listen on addresses, and a snippet's half for
+// http. An error says that nginx does not take the configuration.
+func (b *stand) run(t *testing.T, http, servers string, addresses ...string) error {
+	t.Helper()
+	dir := b.dir
 	conf := fmt.Sprintf(`worker_processes 1; pid run/nginx.pid; error_log logs/error.log warn; events {}
 http {
 client_body_temp_path run/client_body; proxy_temp_path run/proxy; fastcgi_temp_path run/fastcgi; uwsgi_temp_path run/uwsgi; scgi_temp_path run/scgi;
@@ -458,7 +491,7 @@ proxy_cache_path %s/cache keys_zone=hostile:1m;
 %s
 access_log logs/inherited.log securefiles_delivery;
 %s}
-`, dir, p.http, servers.String())
+`, dir, http, servers)
 	for name, text := range map[string]string{"nginx.conf": conf,
 		"securefiles-proof.conf":  `secure_link_md5 "$securefiles_asked\n$securefiles_last_status\n$securefiles_reason\n$securefiles_page\n$securefiles_login_url\n$securefiles_location\n` + proofSecret + "\";\n",
 		"securefiles-secret.conf": `proxy_set_header X-Securefiles-Proxy-Secret "` + strings.Repeat("s", 32) + "\";\n"} {
@@ -479,15 +512,15 @@ access_log logs/inherited.log securefiles_delivery;
 		<-gone
 	})
 	for deadline := time.Now().Add(patience); ; {
-		if b.listens() { // on all: it opens one after the other
-			return b, nil
+		if listens(addresses) { // on all: it opens one after the other
+			return nil
 		}
 		select {
 		case <-gone:
 			if strings.Contains(out.String(), "Address already in use") {
-				return g.stand(t, p, upstream) // somebody took a free one
+				return errTaken
 			}
-			return nil, fmt.Errorf("nginx: %s", strings.TrimSpace(out.String()))
+			return fmt.Errorf("nginx: %s", strings.TrimSpace(out.String()))
 		case <-time.After(time.Millisecond): // between polls
 		}
 		if time.Now().After(deadline) {
@@ -496,8 +529,8 @@ access_log logs/inherited.log securefiles_delivery;
 	}
 }
 
-func (b *stand) listens() bool {
-	for _, address := range []string{b.plain, b.hostile, b.jealous, b.secure} {
+func listens(addresses []string) bool {
+	for _, address := range addresses {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			return false
@@ -894,7 +927,7 @@ var snippetRows = []row{
 					case 401:
 						header["WWW-Authenticate"], header["Retry-After"] = "Basic", ""
 					}
-					a, err := b.get(server, planPath, say)
+					a, err := b.get(server, planPath, say, "User-Agent: Mozilla/4.0 (compatible; MSIE 6.0)")
 					if err := errors.Join(err, a.expect(want, b.page(strconv.Itoa(want)), header)); err != nil {
 						return fmt.Errorf("%s: %w", status, err)
 					}
@@ -1001,7 +1034,7 @@ var snippetRows = []row{
 						}
 						continue
 					}
-					if err := b.logged(log, a, map[string]any{"status": strconv.Itoa(row.status)}, -1); err != nil {
+					if err := b.logged(log, a, map[string]any{"status": strconv.Itoa(row.status), "completion": "OK"}, -1); err != nil {
 						return fmt.Errorf("%d: %w", row.status, err)
 					}
 				}
@@ -1120,7 +1153,7 @@ var snippetRows = []row{
 			}
 			a, err = b.ask(server, about("OPTIONS", planPath, nil, "Origin: "+app, "Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization"))
 			if err := errors.Join(err, a.expect(204, "", said{"Access-Control-Allow-Origin": app, "Access-Control-Allow-Credentials": "true", "Access-Control-Allow-Methods": "GET, HEAD",
-				"Access-Control-Allow-Headers": "Authorization, Range, If-Range, If-None-Match, If-Modified-Since", "Access-Control-Max-Age": "600", "Vary": "Origin"})); err != nil || len(a.asked) != 0 {
+				"Access-Control-Allow-Headers": "Authorization, Range, If-Range, If-None-Match, If-Modified-Since", "Access-Control-Max-Age": "600", "Vary": "Origin", "Cache-Control": "no-store", "Expires": ""})); err != nil || len(a.asked) != 0 {
 				return fmt.Errorf("preflight: %w", err)
 			}
 			a, err = b.ask(server, about("DELETE", planPath, nil, "Origin: "+app))
@@ -1142,8 +1175,14 @@ var snippetRows = []row{
 	}},
 	{"an outcome shows a page of the service, with the page's own status", func(b *stand) error {
 		for _, server := range []string{b.plain, b.hostile, b.jealous} {
+			for page, status := range map[string]int{"ended": 410, "shown": 200} {
+				a, err := b.get(server, planPath, said{"status": "410", "X-Securefiles-Page": page})
+				if err := errors.Join(err, a.expect(status, servicePage, said{"X-Page": "own", "Expires": "", "Cache-Control": "no-store"})); err != nil {
+					return err
+				}
+			}
 			a, err := b.get(server, planPath, said{"status": "410", "X-Securefiles-Page": "ended"})
-			if err := errors.Join(err, a.expect(410, "page\n", said{"X-Page": "own", "Expires": "", "Cache-Control": "no-store"})); err != nil {
+			if err != nil {
 				return err
 			}
 			if len(a.asked) != 2 || a.asked[1].line != "GET /page HTTP/1.1 localhost" {
