@@ -94,7 +94,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// What the configuration is made into stands in main; the command line asks for it.
 		"securefiles/internal/cli": {
 			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
-			"securefiles/internal/access", "securefiles/internal/config", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/terminal",
+			"securefiles/internal/access", "securefiles/internal/config", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/terminal",
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain"},
@@ -109,6 +109,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/strictyaml": {"securefiles/internal/regular"},
 		"securefiles/internal/secret":     {"securefiles/internal/regular"},
 		"securefiles/internal/server":     {"securefiles/internal/access", "securefiles/internal/watch"},
+		"securefiles/internal/servable":   {"securefiles/pathguard"},
 		"securefiles/internal/terminal":   nil,
 		"securefiles/internal/watch":      nil,
 	}

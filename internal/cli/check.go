@@ -29,6 +29,8 @@ type checkCommand struct {
 	JSON    bool     `name:"json" help:"The same as --format json."`
 	Disable []string `placeholder:"RULE" help:"Leave out the warnings of a rule; repeatable."`
 	Rules   bool     `help:"List all rules and exit."`
+	Files   bool     `help:"Instead, list the files that nginx could not serve, whatever policy says."`
+	As      string   `placeholder:"USER" help:"Whom nginx runs as, for --files; by default www-data, nginx or http."`
 }
 
 // Help shows examples.
@@ -40,7 +42,8 @@ back a finding, but for what cannot be read or evaluated:
 
 Examples:
   securefiles check --config /etc/securefiles/securefiles.yaml
-  securefiles check --strict --disable redundant --format sarif > findings.sarif`
+  securefiles check --strict --disable redundant --format sarif > findings.sarif
+  sudo securefiles check --files --as www-data`
 }
 
 func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error {
@@ -49,6 +52,12 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 			return errors.New("--json and --format sarif: choose one")
 		}
 		cmd.Format = "json"
+	}
+	switch {
+	case cmd.Files && cmd.Format == "sarif":
+		return errors.New("--files and --format sarif: what files there are is text, or json")
+	case cmd.As != "" && !cmd.Files:
+		return errors.New("--as says whom --files is about: give both")
 	}
 	if cmd.Rules {
 		return cmd.printRules(env.Stdout)
@@ -64,6 +73,9 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	c, err := all.loadServed(env)
 	if err != nil {
 		return err
+	}
+	if cmd.Files {
+		return cmd.files(ctx, env, c)
 	}
 	p, err := all.openWithSecrets(ctx, c, env, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -309,7 +321,17 @@ func (p *progress) show(part float64) {
 	}
 	const width = 30
 	n := min(int(part*width), width)
-	line := fmt.Sprintf("\r%s [%s%s] %3.0f%%", p.doing, strings.Repeat("#", n), strings.Repeat(" ", width-n), 100*part)
+	p.write(fmt.Sprintf("\r%s [%s%s] %3.0f%%", p.doing, strings.Repeat("#", n), strings.Repeat(" ", width-n), 100*part))
+}
+
+// count shows how many there were, of nobody knows how many.
+func (p *progress) count(n int) {
+	if p.w != nil && time.Since(p.begin) >= progressAfter {
+		p.write(fmt.Sprintf("\r%s %d files", p.doing, n))
+	}
+}
+
+func (p *progress) write(line string) {
 	if line != p.last {
 		p.last = line
 		_, _ = io.WriteString(p.w, line) // nothing depends on it
