@@ -186,7 +186,7 @@ func source(id config.Identity, earlier identity.Sources, log *slog.Logger) (mad
 		j := id.JWT
 		made, err = identity.NewJWTSource(earlier, identity.KeysOptions{
 			Issuer: j.Issuer, URL: j.JWKSURL, File: j.JWKSFile, InsecureHTTP: j.InsecureHTTP, Algorithms: j.Algorithms,
-			Refresh: time.Duration(j.Refresh), Timeout: time.Duration(j.Timeout),
+			Refresh: time.Duration(j.Refresh), MaxStale: time.Duration(j.MaxStale), Timeout: time.Duration(j.Timeout),
 		}, identity.JWTOptions{
 			Audiences: j.Audience, Cookie: j.Cookie, Header: j.Header, SubjectClaim: j.SubjectClaim, GroupsClaim: j.GroupsClaim, GroupsOptional: groupsOptional,
 			Leeway: time.Duration(j.Leeway),

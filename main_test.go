@@ -462,6 +462,10 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"keys more often", jwt("refresh: 59.999s"), "identity[0].jwt.refresh: 59.999s is out of range: 1m0s to 24h0m0s"},
 		{"keys every day", jwt("refresh: 24h"), ""},
 		{"keys less often", jwt("refresh: 24h0m0.001s"), "identity[0].jwt.refresh: 24h0m0.001s is out of range"},
+		{"keys of ten minutes", jwt("max_stale: 10m"), ""},
+		{"keys that are too old before they are asked for again", jwt("refresh: 1h, max_stale: 59m"), "identity[0].jwt.max_stale: 59m0s is out of range: 1h0m0s to 720h0m0s"},
+		{"keys of a month", jwt("max_stale: 720h"), ""},
+		{"keys for ever", jwt("max_stale: 721h"), "identity[0].jwt.max_stale: 721h0m0s is out of range: 10m0s to 720h0m0s"},
 		{"ten milliseconds for keys", jwt("timeout: 10ms"), ""},
 		{"fewer", jwt("timeout: 9ms"), "identity[0].jwt.timeout: 9ms is out of range: 10ms to 1.9s"},
 		{"1.9 seconds for keys", jwt("timeout: 1900ms"), ""},
@@ -1117,6 +1121,25 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			})
 			return fmt.Sprintf("asked in 90 s: %d", times)
 		}, [2]string{"asked in 90 s: 1", "asked in 90 s: 2"}},
+		{"identity[].jwt.max_stale", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/keys}}]", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/keys, max_stale: 1h}}]", func(k *keyTest) string {
+			var times int64
+			token := k.token(`{}`)
+			synctest.Test(k.t, func(t *testing.T) {
+				c, err := config.Load(k.file, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p, err := open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.Sources.Ask(t.Context())
+				time.Sleep(2 * time.Hour)
+				_, _ = p.Sources[0].Authenticate(t.Context(), &authz.Question{Header: http.Header{"Authorization": {"Bearer " + token}}}) // what counts is what it needs
+				times = k.calls.Load()
+			})
+			return fmt.Sprintf("asked after 2 h: %d", times)
+		}, [2]string{"asked after 2 h: 1", "asked after 2 h: 2"}},
 		{"identity[].jwt.timeout", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/slow/keys}}]", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/slow/keys, timeout: 10ms}}]", bearer(`{}`), [2]string{"204", "503"}},
 
 		{"identity[].certificate.subject", certificate("subject: cn"), certificate("subject: dns"), withCertificate, [2]string{"User=alice", "User=host.example"}},

@@ -199,9 +199,11 @@ type JWT struct {
 	SubjectClaim string   `yaml:"subject_claim"`
 	GroupsClaim  string   `yaml:"groups_claim"`
 	Leeway       Duration `yaml:"leeway"`
-	// Refresh is how often keys are asked for; Timeout bounds each time.
-	Refresh Duration `yaml:"refresh"`
-	Timeout Duration `yaml:"timeout"`
+	// Refresh is how often keys are asked for; Timeout bounds each time. MaxStale is how
+	// long the last good ones serve while the issuer cannot be asked.
+	Refresh  Duration `yaml:"refresh"`
+	MaxStale Duration `yaml:"max_stale"`
+	Timeout  Duration `yaml:"timeout"`
 }
 
 // Log says how the service logs to standard error.

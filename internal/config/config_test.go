@@ -72,7 +72,7 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 			{JWT: &JWT{
 				Issuer: "https://id.example.org/realms/staff", JWKSURL: "https://id.example.org/keys", Audience: []string{"files", "files-api"},
 				Algorithms: []string{"ES256"}, Cookie: "__Host-token", SubjectClaim: "preferred_username", GroupsClaim: "realm_access.roles",
-				Leeway: Duration(time.Minute), Refresh: Duration(time.Hour), Timeout: Duration(time.Second),
+				Leeway: Duration(time.Minute), Refresh: Duration(time.Hour), MaxStale: Duration(2 * time.Hour), Timeout: Duration(time.Second),
 			}},
 			{JWT: &JWT{Issuer: "app", JWKSFile: "testdata/keys.json", Audience: []string{"files"}}},
 			{Session: &Session{

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"net"
@@ -307,6 +308,7 @@ func (v *validator) identity(path string, id Identity) {
 	}
 	if j := id.JWT; j != nil {
 		v.within(path+".jwt.refresh", j.Refresh, time.Minute, 24*time.Hour)
+		v.within(path+".jwt.max_stale", j.MaxStale, cmp.Or(time.Duration(j.Refresh), 10*time.Minute), 30*24*time.Hour)
 		v.within(path+".jwt.timeout", j.Timeout, 10*time.Millisecond, 1900*time.Millisecond) // nginx waits 2 s
 	}
 	if s := id.Session; s != nil {

@@ -209,7 +209,7 @@ func (j *JWT) Authenticate(ctx context.Context, q *authz.Question) (authz.Princi
 		return j.refuse(err)
 	}
 	set := j.keys.set.Load()
-	if set != nil {
+	if set != nil && j.keys.fresh() {
 		if v, ok := j.remembered.GetIfPresent(j.digest(set.generation, token)); ok && j.opts.Now().Before(v.until) {
 			return v.principal, nil
 		}

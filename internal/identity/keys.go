@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,8 @@ import (
 // Limits of asking for keys.
 const (
 	defaultKeysRefresh = 10 * time.Minute
+	// defaultKeysMaxStale is long enough for an issuer to be away over night.
+	defaultKeysMaxStale = 24 * time.Hour
 	// defaultKeysTimeout is less than nginx waits for the service (2 s).
 	defaultKeysTimeout = 1500 * time.Millisecond
 	// unknownKeyPause is the least time between two questions that unknown
@@ -52,6 +55,10 @@ type KeysOptions struct {
 	Algorithms []string
 	// Refresh is how often a URL is asked again; zero means ten minutes.
 	Refresh time.Duration
+	// MaxStale is how long the last good keys of a URL serve while newer ones cannot be
+	// had: a key that was withdrawn meanwhile is not known to be. At least Refresh; zero
+	// means a day.
+	MaxStale time.Duration
 	// Timeout bounds one question, discovery included; zero means 1.5 s.
 	Timeout time.Duration
 	// Now is the clock; nil means time.Now.
@@ -59,7 +66,7 @@ type KeysOptions struct {
 }
 
 // Keys are the keys that an issuer signs with. A new version replaces the last
-// as a whole; while there is none to be had, the last good one stays. It is
+// as a whole; while there is none to be had, the last good one stays, for MaxStale. It is
 // safe for concurrent use.
 //
 // A URL is asked by Refresh and Run, and for a token whose key id is unknown,
@@ -71,7 +78,8 @@ type Keys struct {
 	algorithms []jose.SignatureAlgorithm
 	client     *http.Client
 	set        atomic.Pointer[keySet]
-	failed     chan struct{} // wakes Run
+	confirmed  atomic.Pointer[time.Time] // when the question was asked whose answer set is
+	failed     chan struct{}             // wakes Run
 
 	mu      sync.Mutex
 	flight  *flight   // the question that is being asked, or nil
@@ -105,6 +113,9 @@ func NewKeys(opts KeysOptions) (*Keys, error) {
 	}
 	if k.opts.Refresh == 0 {
 		k.opts.Refresh = defaultKeysRefresh
+	}
+	if k.opts.MaxStale == 0 {
+		k.opts.MaxStale = max(defaultKeysMaxStale, 2*k.opts.Refresh)
 	}
 	if k.opts.Timeout == 0 {
 		k.opts.Timeout = defaultKeysTimeout
@@ -294,6 +305,7 @@ func (k *Keys) wait(ctx context.Context, f *flight) error {
 func (k *Keys) fly(f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), k.opts.Timeout)
 	defer cancel()
+	asked := k.opts.Now()
 	set, err := k.loadSafely(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -303,6 +315,9 @@ func (k *Keys) fly(f *flight) {
 			set.generation = last.generation + 1
 		}
 		k.set.Store(set)
+	}
+	if err == nil {
+		k.confirmed.Store(&asked)
 	}
 	k.flight, k.err, f.err = nil, err, err
 	close(f.done)
@@ -338,6 +353,12 @@ func (k *Keys) find(ctx context.Context, id, algorithm string) (any, uint64, err
 		}
 		return nil, 0, fmt.Errorf("keys of %s: %w", k.opts.Issuer, err)
 	}
+	if !k.fresh() {
+		if err := k.refetch(ctx); err != nil || !k.fresh() {
+			return nil, 0, fmt.Errorf("keys of %s: the last good ones are older than max_stale, %s: %w", k.opts.Issuer, k.opts.MaxStale, cmp.Or(err, errors.New("not asked for since")))
+		}
+		set = k.set.Load()
+	}
 	key, err := set.find(id, algorithm)
 	if !errors.Is(err, errUnknownKey) || k.opts.File != "" {
 		return key, set.generation, err
@@ -350,7 +371,13 @@ func (k *Keys) find(ctx context.Context, id, algorithm string) (any, uint64, err
 	return key, set.generation, err
 }
 
-// refetch asks the issuer because of an unknown key id, unless that was done
+// fresh reports whether the keys may still be believed.
+func (k *Keys) fresh() bool {
+	confirmed := k.confirmed.Load()
+	return k.opts.File != "" || confirmed != nil && k.opts.Now().Sub(*confirmed) <= k.opts.MaxStale
+}
+
+// refetch asks the issuer because of an unknown key id, or of keys that are too old, unless that was done
 // lately. Its error says that the issuer may have the key all the same.
 func (k *Keys) refetch(ctx context.Context) error {
 	k.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -269,6 +270,85 @@ func TestUnknownKeysAreAskedForOnceAMinute(t *testing.T) {
 }
 
 // An issuer that hangs holds few requests, and none longer than the timeout.
+// A key that the issuer withdrew must not open doors for ever because the issuer cannot
+// be asked: the last good keys have an age, and what was remembered has it too.
+func TestKeysThatCouldNotBeRefreshedForTooLong(t *testing.T) {
+	now := noon
+	clock := func() time.Time { return now }
+	var away atomic.Bool
+	from := newIssuer(t, func(w http.ResponseWriter, r *http.Request) {
+		if away.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		says(jwks(t, public("p256")))(w, r)
+	})
+	k := newTestKeys(t, KeysOptions{URL: from.URL, MaxStale: time.Hour, Now: clock})
+	if err := k.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	j := newTestJWT(t, k, JWTOptions{Now: clock})
+	token := sign(t, signers()["p256"], jose.ES256, `{"alg":"ES256","kid":"p256"}`, claims(map[string]any{"exp": noon.Add(24 * time.Hour).Unix()}))
+	ask := func(at time.Duration, want bool) {
+		t.Helper()
+		now = noon.Add(at)
+		_, err := j.Authenticate(t.Context(), request(t, "Authorization: Bearer "+token))
+		if want && err != nil {
+			t.Errorf("after %v: %v", at, err)
+		}
+		if !want && (!errors.As(err, new(*authz.UnavailableError)) || !strings.Contains(err.Error(), "older than max_stale, 1h0m0s") || !strings.Contains(err.Error(), "status 500")) {
+			t.Errorf("after %v: error %v", at, err)
+		}
+	}
+	ask(0, true)
+	away.Store(true)
+	ask(time.Hour, true)
+	ask(time.Hour+1, false)
+	ask(time.Hour+time.Second, false) // and not asked for again within a minute
+	if n := k.Status().Failed; n != 1 {
+		t.Errorf("the issuer was asked %d times", n)
+	}
+	away.Store(false)
+	ask(time.Hour+2*time.Minute, true) // recovery needs nobody
+	ask(2*time.Hour+2*time.Minute, true)
+}
+
+func TestKeysOfAFileHaveNoAge(t *testing.T) {
+	now := noon
+	file := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(file, []byte(jwks(t, public("p256"))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := newTestKeys(t, KeysOptions{File: file, MaxStale: time.Hour, Now: func() time.Time { return now }})
+	if err := k.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(file); err != nil { // whoever looks again finds nothing
+		t.Fatal(err)
+	}
+	now = noon.Add(2 * time.Hour)
+	if _, _, err := k.find(t.Context(), "p256", "ES256"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Where the issuer may not be asked again yet, keys that are too old stay so.
+func TestKeysThatAreTooOldAreNotBelievedBetweenTwoQuestions(t *testing.T) {
+	now := noon
+	from := newIssuer(t, says(jwks(t, public("p256"))))
+	k := newTestKeys(t, KeysOptions{URL: from.URL, MaxStale: 10 * time.Second, Now: func() time.Time { return now }})
+	if err := k.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := k.find(t.Context(), "unknown", "ES256"); !errors.Is(err, errUnknownKey) {
+		t.Fatal(err)
+	}
+	now = noon.Add(20 * time.Second)
+	if _, _, err := k.find(t.Context(), "p256", "ES256"); err == nil || !strings.Contains(err.Error(), "not asked for since") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestFewWaitForAnIssuer(t *testing.T) {
 	from := newIssuer(t, says(jwks(t, public("p256"))))
 	k := newTestKeys(t, KeysOptions{URL: from.URL, Timeout: time.Second})
