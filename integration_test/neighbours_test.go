@@ -385,7 +385,8 @@ func (b *stand) servers(t *testing.T, g *rig, p snippet) (plain string, addresse
 		if err != nil {
 			t.Fatal(err)
 		}
-		plain, addresses = "127.0.0.1:"+port, nil
+		network := fmt.Sprintf("127.%d", 1+os.Getpid()%254) // another process that runs this test takes others
+		plain, addresses = network+".255.1:"+port, nil
 		var servers strings.Builder
 		server := func(address, directives string) {
 			fmt.Fprintf(&servers, "server { listen %s; server_name localhost; set $gateway_user carol; %s\n"+
@@ -394,7 +395,7 @@ func (b *stand) servers(t *testing.T, g *rig, p snippet) (plain string, addresse
 		}
 		server(plain, "")
 		for i, row := range neighbours {
-			addresses = append(addresses, fmt.Sprintf("127.1.%d.%d:%s", i/200, i%200+1, port))
+			addresses = append(addresses, fmt.Sprintf("%s.%d.%d:%s", network, i/200, i%200+1, port))
 			server(addresses[i], row.directives)
 		}
 		zones := "charset_map koi8-r utf-8 { D0 D0BF; } limit_conn_zone $server_addr zone=connections:1m; limit_req_zone $server_addr zone=requests:1m rate=1r/s; limit_req_zone $server_addr zone=few:1m rate=1r/m;\n"
