@@ -86,6 +86,8 @@ func TestCompareSaysWhatItCannotTry(t *testing.T) {
 	}{
 		{"a comparison that is not known", shape("sub, obj, act", `r.sub == p.sub && keyGet(r.obj, p.obj) == "b" && r.act == p.act`), "p, bob, /b/*, read\n", "cannot be listed", 2},
 		{"a name that stands twice", shape("sub, obj, act", "r.sub == p.sub && keyMatch4(r.obj, p.obj) && r.act == p.act"), "p, bob, /{a}/{a}, read\n", "no regular expression", 2},
+		{"a path in another encoding", shape("sub, obj, act", "r.sub == p.sub && r.obj == p.obj && r.act == p.act"), "p, bob, /a\xff, read\n", "no regular expression", 2},
+		{"a pattern in another encoding", shape("sub, obj, act", "r.sub == p.sub && keyMatch(r.obj, p.obj) && r.act == p.act"), "p, bob, /a\xff/*, read\n", "no regular expression", 2},
 		{"an address", shape("sub, obj, act, ip", `r.sub == p.sub && r.obj == p.obj && r.act == p.act && ipMatch(r.ip, "10.0.0.0/8")`), "p, bob, /b, read\n", "--ip", 0},
 		{"a host", shape("sub, obj, act, host", `r.sub == p.sub && r.obj == p.obj && r.act == p.act && r.host == "x"`), "p, bob, /b, read\n", "--host", 0},
 		{"names by pattern", shape("sub, obj, act", "keyMatch(r.sub, p.sub) && r.obj == p.obj && r.act == p.act"), "p, b*, /b, read\n", "listed subjects", 0},

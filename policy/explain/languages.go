@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"securefiles/policy/internal/model"
 	"securefiles/policy/internal/pattern"
@@ -29,7 +30,11 @@ func patternLanguage(f pattern.Func, text string) language {
 	if f.Check(text) != nil { // it matches nothing, or fails whatever the path is
 		return language{expression: pattern.Expression{Text: `[^\x{0}-\x{10ffff}]`}}
 	}
-	return language{f.Expression(text), pathPattern{f, text}}
+	e := f.Expression(text)
+	if !utf8.ValidString(e.Text) { // no regular expression is made of it
+		e = pattern.Expression{Wider: true}
+	}
+	return language{e, pathPattern{f, text}}
 }
 
 func nameLanguage(names []string) language {
