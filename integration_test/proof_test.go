@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -191,5 +192,42 @@ func TestAProofIsOfTheQuestionThatNginxPut(t *testing.T) {
 		if r := s.get("", row.path); r.status != row.status {
 			t.Errorf("%s, %s: %q: status %d, want %d", row.path, row.name, row.value, r.status, row.status)
 		}
+	}
+}
+
+// localhost is 127.0.0.1 and ::1, and nginx asks each address that a name has. So the
+// printed upstream has one peer, and whoever takes the same port of ::1 is never asked.
+func TestAProcessOnTheOtherLoopbackAddressIsNotAsked(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{policy: alicesPolicy, printed: true,
+		extra: "downloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}]\n"})
+	_, port, err := net.SplitHostPort(s.service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort("::1", port))
+	if err != nil {
+		t.Skipf("this machine has no loopback of version 6, or the port is taken there: %v", err)
+	}
+	var asked atomic.Int32
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.Header().Set("X-Securefiles-Location", "/protected/private/secret.txt")
+		w.WriteHeader(http.StatusNoContent)
+	})}
+	go func() { _ = server.Serve(l) }() // until the test is over
+	t.Cleanup(func() { _ = server.Close() })
+	for range 20 {
+		if r := s.get("alice", "/downloads/project/plan.txt"); r.status != 200 || r.body != s.texts["project/plan.txt"] {
+			t.Errorf("status %d %q", r.status, r.body)
+		}
+	}
+	if n := asked.Load(); n > 0 {
+		t.Errorf("the process on ::1 was asked %d times", n)
+	}
+	s.write("localhost.yaml", "listen: localhost:"+port+"\npolicy: {file: policy.csv}\n")
+	out, err := s.command(binary, "nginx", "--config", "localhost.yaml").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "can be two addresses") {
+		t.Errorf("localhost is printed: %v %s", err, out)
 	}
 }
