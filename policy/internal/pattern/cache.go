@@ -109,6 +109,35 @@ func (m *Cache) recall(function string, id uint32) *expression {
 	return nil
 }
 
+// A compiler is a function that makes an expression of a pattern; of one with holes,
+// an expression that matches marked paths.
+type compiler interface {
+	its() *traits
+	compile(pattern string, holes []hole) (*expression, error)
+}
+
+// inCache is by what name a function is remembered: what it makes of a pattern with
+// holes is not what it makes of the same text elsewhere.
+func (t *traits) inCache(holes []hole) string {
+	if len(holes) > 0 {
+		return t.name + " of a path"
+	}
+	return t.name
+}
+
+// made returns what a function makes of a pattern, which is compiled where m does not
+// remember it.
+func (m *Cache) made(by compiler, pattern string, id uint32, holes []hole) (*expression, error) {
+	if e := m.recall(by.its().inCache(holes), id); e != nil {
+		return e, nil
+	}
+	e, err := by.compile(pattern, holes)
+	if err != nil {
+		return nil, err
+	}
+	return e, m.keep(e, id)
+}
+
 // keep remembers an expression that was compiled just now, which it counts as
 // work. Where there is too much it forgets others, one place after another.
 func (m *Cache) keep(e *expression, id uint32) error {

@@ -146,17 +146,16 @@ func (k *keys) match(m *Cache, text, pattern string, id uint32) (bool, error) {
 		return false, err
 	}
 	if !k.needsMemory(pattern) && isPlainText(text) {
-		return matchPlainKey(text, pattern, k.begins), nil
+		return (&plainKey{name: k.begins}).match(text, pattern), nil
 	}
-	e := m.recall(k.name, id)
-	if e == nil {
-		var err error
-		if e, err = k.compile(pattern, nil); err != nil {
-			return false, err
-		}
-		if err := m.keep(e, id); err != nil {
-			return false, err
-		}
+	return k.matchMade(m, text, pattern, id, nil)
+}
+
+// matchMade matches by the regular expression; where there are holes, a marked path.
+func (k *keys) matchMade(m *Cache, text, pattern string, id uint32, holes []hole) (bool, error) {
+	e, err := m.made(k, pattern, id, holes)
+	if err != nil {
+		return false, err
 	}
 	if k.same {
 		return e.sameNamesMatch(m, text)
@@ -170,24 +169,10 @@ func (k *keys) takesName(segment string) bool {
 }
 
 func (k *keys) matchNames(m *Cache, path, pattern string, id uint32, holes []hole, names one) (bool, error) {
-	sameTwice := k.same && strings.Count(pattern, "{") > 1
-	if !sameTwice && isPlainKeyWith(pattern, k.begins, holes) && isPlainText(path) {
+	if k.isPlainWith(pattern, holes) && isPlainText(path) {
 		return (&plainKey{name: k.begins, cuts: k.cuts, names: names}).match(path, pattern), nil
 	}
-	e := m.recall(k.name+namesBeside, id)
-	if e == nil {
-		var err error
-		if e, err = k.compile(pattern, holes); err != nil {
-			return false, err
-		}
-		if err := m.keep(e, id); err != nil {
-			return false, err
-		}
-	}
-	if path = names.mark(path); k.same {
-		return e.sameNamesMatch(m, path)
-	}
-	return e.matches(m, path)
+	return k.matchMade(m, names.mark(path), pattern, id, holes)
 }
 
 func (k *keys) anyName(marked string) string {
@@ -198,8 +183,11 @@ func (k *keys) anyName(marked string) string {
 }
 
 // needsMemory is true of a few patterns only: most are plain.
-func (k *keys) needsMemory(pattern string) bool {
-	return !isPlainKey(pattern, k.begins) || k.same && hasNameTwice(pattern)
+func (k *keys) needsMemory(pattern string) bool { return !k.isPlainWith(pattern, nil) }
+
+// isPlainWith reports whether a plainKey does what a pattern with holes means.
+func (k *keys) isPlainWith(pattern string, holes []hole) bool {
+	return isPlainKeyWith(pattern, k.begins, holes) && !(k.same && hasNameTwice(pattern))
 }
 
 // hasNameTwice reports whether a name stands twice in a plain pattern of
@@ -249,15 +237,13 @@ func (k *keys) asRegex(pattern string) (text string, names []string) {
 // paths.
 func (k *keys) compile(pattern string, holes []hole) (*expression, error) {
 	text, names := k.asRegex(holeGroups(pattern, holes))
-	function := k.name
 	var err error
 	if len(holes) > 0 {
-		function += namesBeside
 		if text, err = marked(text, k.cuts); err != nil {
 			return nil, fmt.Errorf("cannot be compiled, %s reads it as a regular expression: %w", k.name, err)
 		}
 	}
-	e, err := newExpression(function, text)
+	e, err := newExpression(k.inCache(holes), text)
 	if err != nil {
 		return nil, fmt.Errorf("cannot be compiled, %s reads it as a regular expression: %w", k.name, err)
 	}
@@ -370,12 +356,7 @@ func segmentEnd(s string, i int) int {
 	return len(s)
 }
 
-// matchPlainKey matches as keyMatch2 does.
-func matchPlainKey(text, pattern string, name byte) bool {
-	return (&plainKey{name: name}).match(text, pattern)
-}
-
-// A plainKey matches plain patterns.
+// A plainKey matches plain patterns as keyMatch2 does.
 type plainKey struct {
 	name byte
 	// Of patterns with holes: cuts says that a path ends before a question mark,

@@ -328,10 +328,6 @@ func standsFor(path string, at int, name string) (end int, ok bool) {
 	return end, path[at:end] == name
 }
 
-// namesBeside tells what a function makes of a pattern with holes from what it
-// makes of the same text elsewhere, in the cache.
-const namesBeside = " of a path"
-
 // isMark reports whether a character is a mark.
 func isMark(r rune) bool { return subjectMark <= r && r <= endMark }
 

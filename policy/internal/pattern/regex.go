@@ -12,15 +12,9 @@ import (
 type regex struct{ traits }
 
 func (r *regex) match(m *Cache, text, pattern string, id uint32) (bool, error) {
-	e := m.recall(r.name, id)
-	if e == nil {
-		var err error
-		if e, err = r.compile(pattern, nil); err != nil {
-			return false, err
-		}
-		if err := m.keep(e, id); err != nil {
-			return false, err
-		}
+	e, err := m.made(r, pattern, id, nil)
+	if err != nil {
+		return false, err
 	}
 	return e.matches(m, text)
 }
@@ -33,15 +27,9 @@ func (r *regex) holes(pattern string, into []hole) []hole {
 }
 
 func (r *regex) matchNames(m *Cache, path, pattern string, id uint32, holes []hole, names one) (bool, error) {
-	e := m.recall(r.name+namesBeside, id)
-	if e == nil {
-		var err error
-		if e, err = r.compile(pattern, holes); err != nil {
-			return false, err
-		}
-		if err := m.keep(e, id); err != nil {
-			return false, err
-		}
+	e, err := m.made(r, pattern, id, holes)
+	if err != nil {
+		return false, err
 	}
 	return e.matches(m, names.mark(path))
 }
@@ -50,15 +38,14 @@ func (*regex) anyName(marked string) string { return replaceMarks(marked, "[^/]+
 
 // compile compiles an expression; one with holes matches marked paths.
 func (r *regex) compile(pattern string, holes []hole) (*expression, error) {
-	function, text := r.name, pattern
+	text := pattern
 	if len(holes) > 0 {
 		var err error
 		if text, err = marked(holeGroups(pattern, holes), false); err != nil {
 			return nil, fmt.Errorf("is not a regular expression: %w", err)
 		}
-		function += namesBeside
 	}
-	e, err := newExpression(function, text)
+	e, err := newExpression(r.inCache(holes), text)
 	if err != nil {
 		return nil, fmt.Errorf("is not a regular expression: %w", err)
 	}
