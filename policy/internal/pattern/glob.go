@@ -44,11 +44,7 @@ func (*glob) holes(pattern string, holes []hole) []hole {
 		case '}':
 			depth--
 		case '[':
-			for i++; i < len(pattern) && pattern[i] != ']'; i++ {
-				if pattern[i] == '\\' {
-					i++
-				}
-			}
+			i = globClassEnd(pattern, i)
 		case '$':
 			if h, ok := holeAt(pattern, i, ""); ok && depth == 0 {
 				holes = append(holes, h)
@@ -56,6 +52,17 @@ func (*glob) holes(pattern string, holes []hole) []hole {
 		}
 	}
 	return holes
+}
+
+// globClassEnd returns where the class of a glob ends that begins at i. A regular
+// expression's is another: there a ] in the first place does not end it.
+func globClassEnd(pattern string, i int) int {
+	for i++; i < len(pattern) && pattern[i] != ']'; i++ {
+		if pattern[i] == '\\' {
+			i++
+		}
+	}
+	return i
 }
 
 // maxTries bounds how many segments of a path are tried for names behind a **.
@@ -273,13 +280,7 @@ func sampleGlob(pattern string) []string {
 		case c == '*' || c == '?':
 			add("x")
 		case c == '[':
-			end := i + 1
-			for end < len(pattern) && pattern[end] != ']' {
-				if pattern[end] == '\\' {
-					end++
-				}
-				end++
-			}
+			end := globClassEnd(pattern, i)
 			texts := []string{"x", "0", "_"}
 			for _, first := range strings.TrimLeft(pattern[i+1:min(end, len(pattern))], `^!\`) {
 				texts = append([]string{string(first)}, texts...)

@@ -342,7 +342,7 @@ func isPlainKeyWith(pattern string, name byte, holes []hole) bool {
 
 // isPlainHoles is isPlainKey for a pattern that may have holes between slashes.
 func isPlainHoles(pattern string, name byte) bool {
-	if !mayHaveHoles(pattern) {
+	if !MayAskNames(pattern) {
 		return isPlainKey(pattern, name)
 	}
 	return isPlainKeyWith(pattern, name, plainHoles(pattern, nil))

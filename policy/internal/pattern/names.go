@@ -113,8 +113,9 @@ func holeAt(pattern string, at int, ends string) (hole, bool) {
 	return h, end == len(pattern) || pattern[end] == '/' || strings.IndexByte(ends, pattern[end]) >= 0
 }
 
-// mayHaveHoles is what most patterns fail, for next to nothing.
-func mayHaveHoles(pattern string) bool { return strings.Contains(pattern, "/$") }
+// MayAskNames is what nearly every pattern fails that does not ask for names, for
+// next to nothing.
+func MayAskNames(pattern string) bool { return strings.Contains(pattern, "/$") }
 
 // plainHoles are those of a pattern in which nothing but slashes divides.
 func plainHoles(pattern string, holes []hole) []hole {
@@ -191,7 +192,7 @@ func fill(pattern string, holes []hole, text func(i int, h hole) string) string 
 // marked returns a pattern with a mark in each hole: it means itself to every
 // function.
 func (f Func) marked(pattern string) (string, bool) {
-	if !mayHaveHoles(pattern) {
+	if !MayAskNames(pattern) {
 		return pattern, false
 	}
 	holes := f.of.holes(pattern, nil)
@@ -200,21 +201,16 @@ func (f Func) marked(pattern string) (string, bool) {
 
 // named returns a pattern with a name like any other in each hole, for what is
 // said of the rest of it.
-func (f Func) named(pattern string) (string, bool) {
-	if !mayHaveHoles(pattern) {
-		return pattern, false
+func (f Func) named(pattern string) string {
+	if !MayAskNames(pattern) {
+		return pattern
 	}
-	holes := f.of.holes(pattern, nil)
-	return fill(pattern, holes, func(int, hole) string { return "name" }), len(holes) > 0
+	return fill(pattern, f.of.holes(pattern, nil), func(int, hole) string { return "name" })
 }
-
-// MayAskNames is what nearly every pattern fails that does not ask for names, for
-// next to nothing.
-func MayAskNames(pattern string) bool { return mayHaveHoles(pattern) }
 
 // AsksNames reports whether $sub and $group stand for names in a pattern.
 func (f Func) AsksNames(pattern string) (subject, group bool) {
-	if !mayHaveHoles(pattern) {
+	if !MayAskNames(pattern) {
 		return false, false
 	}
 	for _, h := range f.of.holes(pattern, nil) {
@@ -227,7 +223,7 @@ func (f Func) AsksNames(pattern string) (subject, group bool) {
 // $group; it is false where a name is missing. It is for paths made of a pattern,
 // and for people: what it returns may mean something else as a pattern.
 func Fill(text, subject, group string) (string, bool) {
-	if !mayHaveHoles(text) {
+	if !MayAskNames(text) {
 		return text, true
 	}
 	holes, ok := plainHoles(text, nil), true
@@ -251,7 +247,7 @@ var (
 // itself.
 func (m *Cache) MatchPath(f Func, path, pattern string, id uint32, names Names) (bool, error) {
 	var holes []hole
-	if mayHaveHoles(pattern) {
+	if MayAskNames(pattern) {
 		if names.room != nil {
 			holes = names.room.holes[:0]
 		}

@@ -241,7 +241,7 @@ func (f Func) CoversEverything(pattern string) bool { return f.of.coversEverythi
 // Problems says what is wrong with a pattern of an object; all includes what is
 // never an error. The pattern compiles.
 func (f Func) Problems(pattern string, all bool) []Problem {
-	named, _ := f.named(pattern)
+	named := f.named(pattern)
 	if f.of.isPlain(named, !all) {
 		return nil
 	}

@@ -21,8 +21,7 @@ func (f Func) variable(pattern string) (Problem, bool) {
 	if !strings.ContainsAny(pattern, "$%~{<(:") {
 		return Problem{}, false
 	}
-	rest, _ := f.named(pattern)
-	for segment := range strings.SplitSeq(rest, "/") {
+	for segment := range strings.SplitSeq(f.named(pattern), "/") {
 		meant := ""
 		if at := dollarName.FindStringIndex(segment); at != nil && (at[0] == 0 || segment[at[0]-1] != '\\') {
 			meant = segment[at[0]:at[1]]
@@ -41,13 +40,13 @@ func (f Func) variable(pattern string) (Problem, bool) {
 				f, finding.Shorten(segment), what, name), true
 		}
 		return tooNarrow("pattern-variable", "%q stands for nobody: write %s as a whole segment to mean %s, or %s",
-			finding.Shorten(segment), name, what, f.of.its().literally(segment)), true
+			finding.Shorten(segment), name, what, literally(segment)), true
 	}
 	return Problem{}, false
 }
 
 // literally says how a segment is written that means itself.
-func (t *traits) literally(segment string) string {
+func literally(segment string) string {
 	if at := strings.IndexByte(segment, '$'); at >= 0 {
 		return fmt.Sprintf(`\%s to mean the characters`, finding.Shorten(segment[at:]))
 	}
