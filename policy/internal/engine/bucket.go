@@ -73,7 +73,7 @@ func longestRun(keys []anchorKey, rows []uint32) bucket {
 // run is longestRun for the rows of a value.
 func (x *valueIndex) run(value table.Symbol) bucket {
 	rows := x.Rows[x.First[value]:x.First[value+1]]
-	if x.keys == nil || len(rows) == 0 {
+	if x.keys == nil {
 		b := bucket{size: len(rows), of: table.NoSymbol}
 		if len(rows) > 0 {
 			b.row = rows[0]

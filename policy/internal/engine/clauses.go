@@ -186,15 +186,12 @@ func (ev *Evaluator) periodWords(p table.Period) string {
 // IsAlways reports whether a term asks a row for a period that has neither beginning
 // nor end.
 func (ev *Evaluator) IsAlways(t *model.Term, row int) bool {
-	columns, ok := model.PeriodOf(t)
-	return ok && slices.Equal([]string{ev.periodText(columns.Begin, row), ev.periodText(columns.End, row)}, []string{table.Open, table.Open})
-}
-
-func (ev *Evaluator) periodText(column, row int) string {
-	if column < 0 {
-		return table.Open
+	if t.Atom == nil || t.Atom.Kind != model.Period {
+		return false
 	}
-	return ev.text(ev.engine.cell(row, column))
+	ev.row = row
+	begin, end := &t.Atom.Operands[0], &t.Atom.Operands[1]
+	return ev.timeOf(begin) == ev.engine.open && ev.timeOf(end) == ev.engine.open
 }
 
 // otherTime says which role, on the way to the one that a row asks for, is not had at
@@ -205,17 +202,9 @@ func (ev *Evaluator) otherTime(a *model.Atom, row int) string {
 	if !known || !graph.HasPeriods() || a.Kind != model.Role || row < 0 {
 		return ""
 	}
-	domain := e.empty
-	switch a.Domain {
-	case model.DomainRequest:
-		domain = ev.domainSymbol(a.Function, ev.Request[a.DomainField], ev.symbol(a.DomainField))
-	case model.DomainPolicy:
-		in := e.cell(row, a.DomainField)
-		domain = ev.domainSymbol(a.Function, ev.text(in), in)
-	}
+	ev.row = row
 	var w table.Walk
-	name := ev.Request[a.Request]
-	graph.Ever().Begin(&w, e.Symbols, ev.symbol(a.Request), ev.groups(a.Function, name), domain, time.Time{})
+	graph.Ever().Begin(&w, e.Symbols, ev.symbol(a.Request), ev.groups(a.Function, ev.Request[a.Request]), ev.domainAsked(a), time.Time{})
 	for at := w.Find(e.cell(row, a.Policy)); at > 0; at = int(w.Reached[at].Parent) {
 		parent := w.Reached[w.Reached[at].Parent].Name
 		var best *table.Edge

@@ -165,12 +165,8 @@ func rowByRow(rs *table.Rows) []table.Symbol {
 // cell returns a field of a row.
 func (e *Engine) cell(row, column int) table.Symbol { return e.cells[row*len(e.Rows.Cols)+column] }
 
-// decide evaluates the policy for one query, with the symbol of its subject: the
-// effect, and the row that decided or -1. An error denies.
-func (e *Engine) decide(q *authz.Query, subject table.Symbol) (allowed bool, row int, err error) {
-	return e.decideWithin(limit{}, q, subject)
-}
-
+// decideWithin evaluates the policy for one query, with the symbol of its subject:
+// the effect, and the row that decided or -1. An error denies.
 func (e *Engine) decideWithin(l limit, q *authz.Query, subject table.Symbol) (allowed bool, row int, err error) {
 	ev, err := e.Begin(q)
 	if err != nil {
@@ -590,20 +586,23 @@ func (ev *Evaluator) atomHolds(a *model.Atom, whole bool) (bool, error) {
 		}
 		return ev.patterns.Match(a.Func, ev.Request[a.Request], text, uint32(value))
 	default: // atomRole
-		name := ev.Request[a.Request]
 		if value == table.NoSymbol {
-			value = ev.engine.empty
+			value = e.empty
 		}
-		domain := ev.engine.empty
-		switch {
-		case a.Domain == model.DomainRequest:
-			domain = ev.domainSymbol(a.Function, ev.Request[a.DomainField], ev.symbol(a.DomainField))
-		case a.Domain == model.DomainPolicy && ev.row >= 0:
-			in := e.cell(ev.row, a.DomainField)
-			domain = ev.domainSymbol(a.Function, e.Symbols.Text(in), in)
-		}
-		return ev.reaches(ev.Walk(a.Function, name, ev.symbol(a.Request), domain), value)
+		return ev.reaches(ev.Walk(a.Function, ev.Request[a.Request], ev.symbol(a.Request), ev.domainAsked(a)), value)
 	}
+}
+
+// domainAsked returns the domain in which an atom asks for a role, in the row.
+func (ev *Evaluator) domainAsked(a *model.Atom) table.Symbol {
+	switch {
+	case a.Domain == model.DomainRequest:
+		return ev.domainSymbol(a.Function, ev.Request[a.DomainField], ev.symbol(a.DomainField))
+	case a.Domain == model.DomainPolicy && ev.row >= 0:
+		in := ev.engine.cell(ev.row, a.DomainField)
+		return ev.domainSymbol(a.Function, ev.engine.Symbols.Text(in), in)
+	}
+	return ev.engine.empty
 }
 
 // timeOf returns a beginning or an end of the row: that in a column, or an open one.

@@ -24,8 +24,7 @@ type anchorIndex struct {
 }
 
 // newAnchorIndex gives each row the one of its pattern's anchors that fewer rows
-// share.
-// Of a pattern of the path they hold the places of $sub and $group.
+// share. Of a pattern of the path they hold the places of $sub and $group.
 func newAnchorIndex(syms *table.Symbols, column []table.Symbol, compares pattern.Func, path bool) *anchorIndex {
 	anchorsOf := compares.Anchors
 	if path {

@@ -122,8 +122,8 @@ func (v *Version) RowAt(line int) int {
 }
 
 // reservedNames are the roles of the policy, all names that are marked as roles,
-// and those that the matcher or a rule asks for, which nobody may have. Those get their symbols here, so that it must
-// come before any index.
+// and those that the matcher or a rule asks for, which nobody may have. Those get
+// their symbols here, so that it must come before any index.
 //
 // A role definition counts where it is asked anything of the subject, in
 // whatever way that is written: g(r.sub, …), g((r.sub), …), g(r.sub + "", …).
