@@ -187,15 +187,6 @@ func (f *Finder) Find(ctx context.Context, oneOf []int, budget *Budget) (found [
 	return found, true, nil
 }
 
-// Matches returns the patterns that a path matches, ascending.
-func (f *Finder) Matches(path string) []int {
-	at := f.first()
-	for _, r := range path {
-		at = f.step(&at, r)
-	}
-	return f.ends(&at)
-}
-
 func pathTo(places []reached, at int) string {
 	var path []rune
 	for ; places[at].from >= 0; at = places[at].from {
