@@ -204,24 +204,24 @@ func (d *delta) findEdges(names []string) {
 			paths[kind] = differ
 		}
 	}
-	var open []uint32
+	var open []int32
 	for e := range subjects {
-		open = append(open, e.name)
+		open = append(open, int32(e.name))
 	}
 	flipped := d.flipped(names)
 	d.freed = len(flipped) > 0
 	if open = append(open, flipped...); len(open) > 0 {
 		d.affected = d.reach(open, "", true)
-		var roles []uint32
+		var roles []int32
 		for e := range subjects {
-			roles = append(roles, e.role)
+			roles = append(roles, int32(e.role))
 		}
 		d.lent = d.reach(roles, "", false)
 	}
 	for kind, differ := range paths {
-		var roles []uint32
+		var roles []int32
 		for e := range differ {
-			roles = append(roles, e.role)
+			roles = append(roles, int32(e.role))
 		}
 		lent := d.reach(roles, kind, false)
 		for _, col := range d.sides[0].pathRoleColumns(kind) {
@@ -285,12 +285,12 @@ func (d *delta) edgesThatDiffer(kind string) map[edge]bool {
 }
 
 // flipped are those of the names that are roles on one side, and may not ask there.
-func (d *delta) flipped(names []string) []uint32 {
-	var out []uint32
+func (d *delta) flipped(names []string) []int32 {
+	var out []int32
 	for _, name := range names {
 		for s, side := range d.sides {
 			if sym, ok := side.version.Table.Symbols.Lookup(name); ok && side.version.IsReserved(sym) {
-				out = append(out, d.numbers[s][sym])
+				out = append(out, int32(d.numbers[s][sym]))
 			}
 		}
 	}
@@ -300,7 +300,7 @@ func (d *delta) flipped(names []string) []uint32 {
 // reach returns the names that lead to some names by the edges of both sides, or,
 // where up is false, those that these lead to; the names themselves are among
 // them. All edges that are asked of subjects count where kind is empty.
-func (d *delta) reach(from []uint32, kind string, up bool) []bool {
+func (d *delta) reach(from []int32, kind string, up bool) []bool {
 	var tails, heads []int32
 	for s, side := range d.sides {
 		for k, list := range side.version.Table.Edges {
@@ -316,23 +316,7 @@ func (d *delta) reach(from []uint32, kind string, up bool) []bool {
 			}
 		}
 	}
-	first, order := table.GroupBy(tails, d.names)
-	reached := make([]bool, d.names)
-	open := slices.Clone(from)
-	for _, name := range open {
-		reached[name] = true
-	}
-	for len(open) > 0 {
-		name := open[len(open)-1]
-		open = open[:len(open)-1]
-		for _, k := range order[first[name]:first[name+1]] {
-			if next := uint32(heads[k]); !reached[next] {
-				reached[next] = true
-				open = append(open, next)
-			}
-		}
-	}
-	return reached
+	return table.Reach(from, tails, heads, d.names)
 }
 
 // isAffected reports whether a principal reaches other names than before, or may

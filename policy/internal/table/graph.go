@@ -127,6 +127,27 @@ func GroupBy(groups []int32, count int) (first, order []int32) {
 	return first, order
 }
 
+// Reach says which of so many names some names lead to, by edges from tails to heads;
+// the names themselves are among them.
+func Reach(names []int32, tails, heads []int32, count int) []bool {
+	first, order := GroupBy(tails, count)
+	reached, open := make([]bool, count), slices.Clone(names)
+	for _, name := range open {
+		reached[name] = true
+	}
+	for len(open) > 0 {
+		name := open[len(open)-1]
+		open = open[:len(open)-1]
+		for _, k := range order[first[name]:first[name+1]] {
+			if next := heads[k]; !reached[next] {
+				reached[next] = true
+				open = append(open, next)
+			}
+		}
+	}
+	return reached
+}
+
 // Longest returns how many roles the longest chain has, that of a group counted
 // with the group itself. Chains that run into a cycle are left out.
 func (g *Graph) Longest(syms *Symbols) int {

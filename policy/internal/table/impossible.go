@@ -72,19 +72,16 @@ func isToldOf(name string) bool {
 
 // deniedNames are the names whose bearers some line denies something, by symbol.
 func (l *loader) deniedNames(col int) []bool {
-	denied := make([]bool, l.out.Symbols.Len())
+	var denied, roles, names []int32
 	for row, s := range l.out.Rows.Cols[col] {
-		denied[s] = denied[s] || l.denies(row)
-	}
-	for more := true; more; {
-		more = false
-		for _, e := range l.out.Edges["g"] {
-			if denied[e.Role] && !denied[e.Name] {
-				denied[e.Name], more = true, true
-			}
+		if l.denies(row) {
+			denied = append(denied, int32(s))
 		}
 	}
-	return denied
+	for _, e := range l.out.Edges["g"] {
+		roles, names = append(roles, int32(e.Role)), append(names, int32(e.Name))
+	}
+	return Reach(denied, roles, names, l.out.Symbols.Len())
 }
 
 // whyNobody says why no identity source may vouch for a name, or returns nil.
