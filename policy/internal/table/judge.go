@@ -131,15 +131,15 @@ func (l *loader) unusedRoles() []roleDoubt {
 			used[s] = true
 		}
 	}
+	doubtful := map[uint32]bool{} // lines of which something is told already
+	for _, d := range l.doubtful {
+		doubtful[d.edge.Line] = true
+	}
 	var unused []roleDoubt
 	for _, kind := range slices.Sorted(maps.Keys(l.model.Roles)) {
 		asked, named := l.model.RolesAsked(kind)
 		if asked && !named {
 			continue // a request may ask for any
-		}
-		doubtful := map[uint32]bool{} // lines of which something is told already
-		for _, d := range l.doubtful {
-			doubtful[d.edge.Line] = true
 		}
 		passedOn := make([]bool, l.out.Symbols.Len())
 		for _, edge := range l.out.Edges[kind] {

@@ -48,21 +48,22 @@ func (l *loader) refuseMeanings() {
 		}
 	}
 	for _, name := range model.Variables() {
-		s, ok := l.out.Symbols.Lookup(name)
-		if !ok || shape.Names < 0 {
-			continue
-		}
-		for row, subject := range rows.Cols[shape.Names] {
-			if subject == s && l.denies(row) {
-				l.Judge(int(rows.Lines[row]), 0, "pattern-variable", "%q is nobody's name, so this denies nothing: it stands for names in patterns of the path alone", name)
-			}
-		}
+		l.refuseNobody(shape, name, "pattern-variable", "it stands for names in patterns of the path alone")
 	}
-	if star, ok := l.out.Symbols.Lookup("*"); ok && shape.Names >= 0 && !slices.Contains(shape.Spared[shape.Names], "*") {
-		for row, s := range rows.Cols[shape.Names] {
-			if s == star && l.denies(row) {
-				l.Judge(int(rows.Lines[row]), 0, "subject-everyone", "%q is nobody's name, so this denies nothing: everybody is %s", "*", authz.GroupAnyone)
-			}
+	if !slices.Contains(shape.Spared[shape.Names], "*") {
+		l.refuseNobody(shape, "*", "subject-everyone", "everybody is "+authz.GroupAnyone)
+	}
+}
+
+// refuseNobody refuses lines that deny something to a name which is nobody's.
+func (l *loader) refuseNobody(shape *model.Outline, name, rule, why string) {
+	nobody, ok := l.out.Symbols.Lookup(name)
+	if !ok || shape.Names < 0 {
+		return
+	}
+	for row, s := range l.out.Rows.Cols[shape.Names] {
+		if s == nobody && l.denies(row) {
+			l.Judge(int(l.out.Rows.Lines[row]), 0, rule, "%q is nobody's name, so this denies nothing: %s", name, why)
 		}
 	}
 }
