@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -98,36 +99,24 @@ const (
 
 const anyPath = "any path"
 
-// compare compares at one moment. It also returns how many steps were left.
-func compare(ctx context.Context, before, after *policy.Store, opts *DiffOptions) (*Diff, int, error) {
+// compare compares at one moment, that of the options. It also returns how many steps
+// were left.
+func compare(ctx context.Context, before, after *policy.Store, opts DiffOptions) (*Diff, int, error) {
 	d := &differ{
+		opts: opts,
 		out: &Diff{Gained: []Change{}, Lost: []Change{}, Untried: []Untried{}}, told: map[changeKey]int{}, classes: map[[sha256.Size]byte][]place{},
 		searches: map[string]*search{}, numbers: map[string]int{}, asked: map[string]bool{}, untold: map[Untried]bool{},
 	}
-	if opts != nil {
-		d.opts = *opts
-	}
-	d.budget.Left = d.opts.Steps
-	if d.opts.Steps == 0 {
-		d.budget.Left = maxSteps
-	}
+	d.budget.Left = cmp.Or(opts.Steps, maxSteps)
 	for i, store := range []*policy.Store{before, after} {
 		a, err := newInquiry(store)
 		if err != nil {
 			return nil, 0, err
 		}
 		defer a.end()
-		d.sides[i] = newLanguages(a)
+		d.sides[i] = newLanguages(a, opts.At)
 	}
 	d.zones = before.Zone().String() != after.Zone().String()
-	if d.opts.At.IsZero() { // one for all, by the clock that serves
-		q := authz.Query{}
-		d.sides[1].version.Engine.FixMoment(&q)
-		d.opts.At = q.At
-	}
-	for _, side := range d.sides {
-		side.at = d.opts.At
-	}
 	if len(d.opts.Actions) == 0 {
 		d.opts.Actions = []string{authz.ActionRead}
 	}
@@ -385,7 +374,7 @@ func (d *differ) matches(s int, q *authz.Query, index *rowIndex) []match {
 	if !d.mayAsk(s, q) {
 		return nil
 	}
-	a.bind(q)
+	a.ev.Bind(q)
 	var out []match
 	var said []byte
 	for _, row := range index.reached(a.ev) {
@@ -706,12 +695,14 @@ func (t *trial) ask(path, from string) {
 // subjects are the names that are compared, made as they are asked.
 type subjects struct {
 	stranger string
+	unnamed  []subject
 	names    []string
 }
 
 func (d *differ) subjects() *subjects {
 	before, after := d.sides[0].version, d.sides[1].version
-	out := &subjects{stranger: strangerTo(before, after), names: before.Names()}
+	stranger := strangerTo(before, after)
+	out := &subjects{stranger: stranger, unnamed: unnamed(stranger), names: before.Names()}
 	listed := make([]bool, before.Table.Symbols.Len())
 	var unknown []string // to the policy; the model names them
 	for _, name := range out.names {
@@ -741,16 +732,13 @@ func (d *differ) subjects() *subjects {
 	return out
 }
 
-func (s *subjects) len() int { return len(s.names) + 2 }
+func (s *subjects) len() int { return len(s.unnamed) + len(s.names) }
 
 func (s *subjects) at(i int) subject {
-	switch i {
-	case 0:
-		return subject{authz.Anonymous, KindAnonymous, authz.AnonymousPrincipal()}
-	case 1:
-		return subject{authz.GroupAuthenticated, KindGroup, authz.Principal{Subject: s.stranger}.WithBuiltinGroups()}
+	if i < len(s.unnamed) {
+		return s.unnamed[i]
 	}
-	return principalOf(s.names[i-2], s.stranger)
+	return principalOf(s.names[i-len(s.unnamed)], s.stranger)
 }
 
 // A rowIndex finds rows that could match for a principal.

@@ -59,7 +59,7 @@ func TestCompareOfManyLinesIsBounded(t *testing.T) {
 		{"a comment in the model", usual, "# all of it\n" + strings.Replace(usual, " == p.act", "  ==\tp.act", 1), "", 0, false},
 	} {
 		begun := time.Now()
-		d, left, err := compare(t.Context(), openScale(t, tt.model, lines, users, roles, ""), openScale(t, tt.otherModel, lines, users, roles, tt.more), &DiffOptions{Actions: authz.Actions()})
+		d, left, err := compare(t.Context(), openScale(t, tt.model, lines, users, roles, ""), openScale(t, tt.otherModel, lines, users, roles, tt.more), DiffOptions{Actions: authz.Actions(), At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}

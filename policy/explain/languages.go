@@ -69,8 +69,9 @@ type holdersOf struct {
 	domain table.Symbol
 }
 
-func newLanguages(a *inquiry) *languages {
-	l := &languages{inquiry: a, kept: map[int32]rowLanguages{}, rules: map[table.Symbol]*model.Part{}, holders: map[holdersOf]map[table.Symbol][]string{}, monotone: true}
+// newLanguages is about what holds at a moment.
+func newLanguages(a *inquiry, at time.Time) *languages {
+	l := &languages{inquiry: a, at: at, kept: map[int32]rowLanguages{}, rules: map[table.Symbol]*model.Part{}, holders: map[holdersOf]map[table.Symbol][]string{}, monotone: true}
 	for _, atom := range a.version.Engine.Model.Atoms {
 		if atom.Asks("obj") || atom.Evaluates {
 			l.hidden = append(l.hidden, atom)

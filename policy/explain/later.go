@@ -34,7 +34,7 @@ func Compare(ctx context.Context, before, after *policy.Store, opts *DiffOptions
 		o = *opts
 	}
 	if !o.At.IsZero() {
-		d, _, err := compare(ctx, before, after, &o)
+		d, _, err := compare(ctx, before, after, o)
 		return d, err
 	}
 	var q authz.Query
@@ -62,7 +62,7 @@ func Compare(ctx context.Context, before, after *policy.Store, opts *DiffOptions
 		}
 	}
 	during(0)
-	d, steps, err := compare(ctx, before, after, &o)
+	d, steps, err := compare(ctx, before, after, o)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func Compare(ctx context.Context, before, after *policy.Store, opts *DiffOptions
 		during(i + 1)
 		o.At, o.Steps = at, max(1, steps)
 		var next *Diff
-		if next, steps, err = compare(ctx, before, after, &o); err != nil {
+		if next, steps, err = compare(ctx, before, after, o); err != nil {
 			return nil, err
 		}
 		m.merge(next, at.In(after.Zone()))

@@ -66,9 +66,8 @@ func (a *inquiry) asksNames() (subject, group bool) {
 				if i > 0 && s == values[i-1] {
 					continue
 				}
-				if asksSubject, asksGroup := f.AsksNames(e.Symbols.Text(s)); asksSubject || asksGroup {
-					subject, group = subject || asksSubject, group || asksGroup
-				}
+				asksSubject, asksGroup := f.AsksNames(e.Symbols.Text(s))
+				subject, group = subject || asksSubject, group || asksGroup
 			}
 		}
 	}

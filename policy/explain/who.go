@@ -135,12 +135,12 @@ func What(ctx context.Context, s *policy.Store, q authz.Query) (*Holdings, error
 		Everything: e.Model.Effect == model.DenyOverride,
 		Ordered:    e.Model.Effect == model.Priority || e.Model.Effect == model.SubjectPriority,
 	}
-	a.bind(&q)
+	a.ev.Bind(&q)
 	for _, reached := range a.reachedRows() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		a.bind(&q)
+		a.ev.Bind(&q)
 		g, ok := Grant{Pattern: "any path", Line: a.line(reached.row)}, false
 		tries := []string{"/x"}
 		switch cl := reached.clause; {
@@ -158,7 +158,7 @@ func What(ctx context.Context, s *policy.Store, q authz.Query) (*Holdings, error
 		}
 		for _, path := range tries {
 			q.Object = path
-			a.bind(&q)
+			a.ev.Bind(&q)
 			if reached.clause != nil {
 				if a.ev.Verdict(reached.clause, reached.row) != engine.Holds {
 					continue
@@ -239,11 +239,6 @@ func newInquiry(s *policy.Store) (*inquiry, error) {
 	return &inquiry{explainer: w, rows: map[int]int{}}, nil
 }
 
-// bind makes the asker's evaluator see a query.
-func (a *inquiry) bind(q *authz.Query) {
-	a.ev.Bind(q)
-}
-
 // ask decides by the serving code, and describes the line that decided.
 func (a *inquiry) ask(q *authz.Query) (authz.Decision, *Line, error) {
 	d, err := a.version.Decide(q)
@@ -252,10 +247,10 @@ func (a *inquiry) ask(q *authz.Query) (authz.Decision, *Line, error) {
 	}
 	row, ok := a.rows[d.Line]
 	if !ok {
-		row = slices.Index(a.version.Table.Rows.Lines, uint32(d.Line))
+		row = a.version.RowAt(d.Line)
 		a.rows[d.Line] = row
 	}
-	a.bind(q)
+	a.ev.Bind(q)
 	line := a.line(row)
 	return d, &line, nil
 }
@@ -270,14 +265,20 @@ type subject struct {
 // credentials, whoever has some, then groups and users.
 func (a *inquiry) principals() []subject {
 	stranger := strangerTo(a.version)
-	list := []subject{
-		{authz.Anonymous, KindAnonymous, authz.AnonymousPrincipal()},
-		{authz.GroupAuthenticated, KindGroup, authz.Principal{Subject: stranger}.WithBuiltinGroups()},
-	}
+	list := unnamed(stranger)
 	for _, name := range a.version.Names() {
 		list = append(list, principalOf(name, stranger))
 	}
 	return list
+}
+
+// unnamed are those whom no policy names: whoever has no credentials, and whoever has
+// some.
+func unnamed(stranger string) []subject {
+	return []subject{
+		{authz.Anonymous, KindAnonymous, authz.AnonymousPrincipal()},
+		{authz.GroupAuthenticated, KindGroup, authz.Principal{Subject: stranger}.WithBuiltinGroups()},
+	}
 }
 
 // principalOf is how a user asks, or a stranger who has a group.
