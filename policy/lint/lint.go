@@ -340,6 +340,8 @@ type linter struct {
 	shape *model.Outline
 	roles *graph
 	held  *graph                      // of the roles that are had at any time
+	uses  []use                       // what subjects returns
+	given []bool                      // what heldNames returns
 	names []bool                      // by symbol: it is a subject, a group or a role
 	kept  map[table.Symbol]bool       // roles whose last line is not to be removed
 	found map[string][]policy.Finding // by rule

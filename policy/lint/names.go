@@ -70,8 +70,11 @@ type use struct {
 // subjects returns the names of subjects, groups and roles, each with its first
 // use in the order of the file.
 func (l *linter) subjects() []use {
+	if l.uses != nil {
+		return l.uses
+	}
 	seen := make([]bool, l.table.Symbols.Len())
-	var uses []use
+	uses := []use{}
 	add := func(name table.Symbol, line uint32, field int) {
 		if !seen[name] {
 			seen[name] = true
@@ -93,6 +96,7 @@ func (l *linter) subjects() []use {
 		add(edge.Role, edge.Line, 2)
 	}
 	slices.SortStableFunc(uses, func(a, b use) int { return int(a.line) - int(b.line) })
+	l.uses = uses
 	return uses
 }
 

@@ -387,9 +387,11 @@ func (g *graph) spread(marked []bool) {
 
 // heldNames are the names that an edge grants, by symbol.
 func (l *linter) heldNames() []bool {
-	held := make([]bool, l.table.Symbols.Len())
-	for _, edge := range l.table.Edges["g"] {
-		held[edge.Role] = true
+	if l.given == nil {
+		l.given = make([]bool, l.table.Symbols.Len())
+		for _, edge := range l.table.Edges["g"] {
+			l.given[edge.Role] = true
+		}
 	}
-	return held
+	return l.given
 }
