@@ -133,14 +133,6 @@ func (s *coverSearch) home(row int) uint64 {
 	return s.key('/', prefix[:strings.LastIndexByte(prefix, '/')+1])
 }
 
-// at returns a field of a row, or 0 where the search goes by no such column.
-func (s *coverSearch) at(col, row int) table.Symbol {
-	if col < 0 {
-		return 0
-	}
-	return s.table.Rows.Cols[col][row]
-}
-
 func (s *coverSearch) build() {
 	s.entries = make([]coverEntry, s.table.Rows.Len())
 	for row := range s.entries {

@@ -416,6 +416,14 @@ func (l *linter) all() []policy.Finding {
 	return out
 }
 
+// at returns a field of a row, or 0 where there is no such column.
+func (l *linter) at(col, row int) table.Symbol {
+	if col < 0 {
+		return 0
+	}
+	return l.table.Rows.Cols[col][row]
+}
+
 // text returns a field of a row.
 func (l *linter) text(col, row int) string { return l.table.Symbols.Text(l.table.Rows.Cols[col][row]) }
 

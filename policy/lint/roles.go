@@ -337,8 +337,9 @@ func (l *linter) lintGrants() {
 			allowed[s] = true
 		}
 	}
-	l.roles.spread(allowed)
-	l.roles.spread(denied)
+	holders, _ := links(l.table.Edges["g"]) // who has a marked name has what it has
+	spread(allowed, holders)
+	spread(denied, holders)
 	for name, ok := range allowed {
 		text := l.table.Symbols.Text(table.Symbol(name))
 		if ok && (strings.HasPrefix(text, "@")) {
@@ -361,12 +362,18 @@ func (l *linter) lintGrants() {
 	}
 }
 
-// spread marks all names that have a marked one, in whatever domain.
-func (g *graph) spread(marked []bool) {
-	holders := map[table.Symbol][]table.Symbol{}
-	for _, l := range g.edges {
-		holders[l.Role] = append(holders[l.Role], l.Name)
+// links returns who holds what, by role and by name, in whatever domain.
+func links(edges []table.Edge) (holders, roles map[table.Symbol][]table.Symbol) {
+	holders, roles = map[table.Symbol][]table.Symbol{}, map[table.Symbol][]table.Symbol{}
+	for _, e := range edges {
+		holders[e.Role] = append(holders[e.Role], e.Name)
+		roles[e.Name] = append(roles[e.Name], e.Role)
 	}
+	return holders, roles
+}
+
+// spread marks all names that links lead to from a marked one.
+func spread(marked []bool, links map[table.Symbol][]table.Symbol) {
 	var queue []table.Symbol
 	for name, ok := range marked {
 		if ok {
@@ -376,10 +383,10 @@ func (g *graph) spread(marked []bool) {
 	for len(queue) > 0 {
 		name := queue[len(queue)-1]
 		queue = queue[:len(queue)-1]
-		for _, holder := range holders[name] {
-			if !marked[holder] {
-				marked[holder] = true
-				queue = append(queue, holder)
+		for _, next := range links[name] {
+			if !marked[next] {
+				marked[next] = true
+				queue = append(queue, next)
 			}
 		}
 	}

@@ -1,7 +1,6 @@
 package lint
 
 import (
-	"bytes"
 	"cmp"
 	"slices"
 	"strings"
@@ -26,9 +25,10 @@ func (l *linter) lintUnmet() {
 	if l.model.Effect != model.AllowAndDeny || l.model.Evaluates || l.shape.Paths < 0 || !l.shape.Single {
 		return
 	}
-	s := &meetSearch{linter: l, obj: l.shape.Paths, budget: unmetBudget, groups: l.heldByGroups()}
-	s.build()
-	s.search()
+	s := &meetSearch{linter: l, obj: l.shape.Paths, budget: unmetBudget}
+	if s.build(); len(s.allows) > 0 && len(s.denies) > 0 { // of no allow another rule tells
+		s.search()
+	}
 }
 
 type meetSearch struct {
@@ -36,13 +36,13 @@ type meetSearch struct {
 	obj    int
 	allows []bounded // sorted by prefix
 	denies []bounded // sorted by subject
-	at     map[string]span
+	spans  map[string]span
 	budget int
 	groups []bool // by symbol: some group of a request may have it
 	// mates are the names that whoever has the subject at hand may have too.
 	mates symbolSet
-	// holders and given are the g lines, from role to name and from name to role.
-	holders, given map[table.Symbol][]table.Symbol
+	// holders and has are the g lines, from role to name and from name to role.
+	holders, has map[table.Symbol][]table.Symbol
 }
 
 // A bounded row is one whose paths begin with a prefix. Below says that they are
@@ -71,46 +71,33 @@ func (s *meetSearch) bound(row int) bounded {
 
 func (s *meetSearch) build() {
 	for row := range s.table.Rows.Len() {
-		if b := s.bound(row); s.allowsRow(row) {
+		if b := s.bound(row); s.linter.allows(row) {
 			s.allows = append(s.allows, b)
 		} else {
 			s.denies = append(s.denies, b)
 		}
 	}
-	if len(s.denies) == 0 {
+	if len(s.allows) == 0 || len(s.denies) == 0 {
 		return
 	}
 	slices.SortFunc(s.allows, func(a, b bounded) int { return cmp.Or(strings.Compare(a.prefix, b.prefix), cmp.Compare(a.row, b.row)) })
 	slices.SortStableFunc(s.denies, func(a, b bounded) int { return cmp.Compare(s.subject(a.row), s.subject(b.row)) })
-	s.at = map[string]span{}
+	s.spans = map[string]span{}
 	begin := 0
 	for i := range s.allows {
 		if i+1 == len(s.allows) || s.allows[i+1].prefix != s.allows[i].prefix {
-			s.at[s.allows[i].prefix] = span{int32(begin), int32(i + 1)}
+			s.spans[s.allows[i].prefix] = span{int32(begin), int32(i + 1)}
 			begin = i + 1
 		}
 	}
-	s.holders, s.given = map[table.Symbol][]table.Symbol{}, map[table.Symbol][]table.Symbol{}
-	for _, e := range s.table.Edges["g"] {
-		s.given[e.Name] = append(s.given[e.Name], e.Role)
-		s.holders[e.Role] = append(s.holders[e.Role], e.Name)
-	}
+	s.holders, s.has = links(s.table.Edges["g"])
+	s.groups = s.heldByGroups()
 }
-
-func (s *meetSearch) allowsRow(row int) bool { return s.linter.allows(row) }
 
 // subject returns the subject of a row, or 0 where the lines have none.
-func (s *meetSearch) subject(row int32) table.Symbol {
-	if s.shape.Names < 0 {
-		return 0
-	}
-	return s.table.Rows.Cols[s.shape.Names][row]
-}
+func (s *meetSearch) subject(row int32) table.Symbol { return s.at(s.shape.Names, int(row)) }
 
 func (s *meetSearch) search() {
-	if len(s.allows) == 0 {
-		return // another rule tells of it
-	}
 	granted := make([]bool, s.table.Symbols.Len())
 	byGroup := false // some allow is for a group, or for everybody
 	for _, a := range s.allows {
@@ -152,7 +139,7 @@ func (s *meetSearch) enter(subject table.Symbol) {
 	if !s.shape.Role {
 		return
 	}
-	for _, links := range []map[table.Symbol][]table.Symbol{s.holders, s.given} { // who has it, and what else they have
+	for _, links := range []map[table.Symbol][]table.Symbol{s.holders, s.has} { // who has it, and what else they have
 		for i := 0; i < len(s.mates.list); i++ {
 			for _, name := range links[s.mates.list[i]] {
 				s.mates.add(name)
@@ -163,38 +150,19 @@ func (s *meetSearch) enter(subject table.Symbol) {
 }
 
 // heldByGroups are the names that a group of a request may have, by symbol.
-func (l *linter) heldByGroups() []bool {
-	held := make([]bool, l.table.Symbols.Len())
-	var queue []table.Symbol
-	mark := func(s table.Symbol) {
-		if !held[s] {
-			held[s] = true
-			queue = append(queue, s)
-		}
+func (s *meetSearch) heldByGroups() []bool {
+	held := make([]bool, s.table.Symbols.Len())
+	for _, u := range s.subjects() {
+		held[u.name] = strings.HasPrefix(s.table.Symbols.Text(u.name), "@")
 	}
-	roles := map[table.Symbol][]table.Symbol{}
-	for _, e := range l.table.Edges["g"] {
-		roles[e.Name] = append(roles[e.Name], e.Role)
-	}
-	for _, u := range l.subjects() {
-		if strings.HasPrefix(l.table.Symbols.Text(u.name), "@") {
-			mark(u.name)
-		}
-	}
-	if l.shape.Names >= 0 {
-		for _, text := range l.shape.Spared[l.shape.Names] { // such a value is for everybody
-			if s, ok := l.table.Symbols.Lookup(text); ok {
-				mark(s)
+	if s.shape.Names >= 0 {
+		for _, text := range s.shape.Spared[s.shape.Names] { // such a value is for everybody
+			if name, ok := s.table.Symbols.Lookup(text); ok {
+				held[name] = true
 			}
 		}
 	}
-	for len(queue) > 0 {
-		name := queue[len(queue)-1]
-		queue = queue[:len(queue)-1]
-		for _, role := range roles[name] {
-			mark(role)
-		}
-	}
+	spread(held, s.has)
 	return held
 }
 
@@ -211,7 +179,7 @@ func (s *meetSearch) meets(d bounded) bool {
 		return false
 	}
 	for n := range len(d.prefix) { // shorter prefixes
-		if at, ok := s.at[d.prefix[:n]]; ok && try(s.allows[at.begin:at.end]) {
+		if at, ok := s.spans[d.prefix[:n]]; ok && try(s.allows[at.begin:at.end]) {
 			return true
 		}
 	}
@@ -250,28 +218,29 @@ func (s *meetSearch) samePath(a, d string) bool {
 	}
 	f := s.shape.Func
 	x, y := f.Anchors(a), f.Anchors(d)
-	for other, one := range map[string]pattern.Anchors{d: x, a: y} {
-		if one.Exact && strings.IndexByte(one.Prefix, pattern.AnyRune) < 0 {
-			ok, err := f.Match(one.Prefix, other)
+	for _, c := range []struct {
+		one   pattern.Anchors
+		other string
+	}{{x, d}, {y, a}} {
+		if c.one.Exact && strings.IndexByte(c.one.Prefix, pattern.AnyRune) < 0 {
+			ok, err := f.Match(c.one.Prefix, c.other)
 			return ok || err != nil
 		}
 	}
-	if !ends(x.Suffix, y.Suffix) && !ends(y.Suffix, x.Suffix) {
+	if !sameEnd(x.Suffix, y.Suffix) {
 		return false
 	}
 	return f.StarDepth() != pattern.OneLevel || !oneDepth(a) || !oneDepth(d) || strings.Count(a, "/") == strings.Count(d, "/")
 }
 
-// ends reports whether a text might end with a suffix of anchors.
-func ends(text, suffix string) bool {
-	if i := bytes.LastIndexByte([]byte(suffix), pattern.AnyRune); i >= 0 {
-		suffix = suffix[i+1:]
-	}
-	if i := strings.LastIndexByte(text, pattern.AnyRune); i >= 0 {
-		text = text[i+1:]
-	}
-	return strings.HasSuffix(text, suffix) || strings.HasSuffix(suffix, text)
+// sameEnd reports whether one text might end with two suffixes of anchors.
+func sameEnd(a, b string) bool {
+	a, b = afterAny(a), afterAny(b)
+	return strings.HasSuffix(a, b) || strings.HasSuffix(b, a)
 }
+
+// afterAny returns what stands behind the last character that may be any.
+func afterAny(suffix string) string { return suffix[strings.LastIndexByte(suffix, pattern.AnyRune)+1:] }
 
 // oneDepth reports whether all paths of a glob have as many slashes as it has.
 func oneDepth(glob string) bool {
