@@ -2,6 +2,8 @@ package lint
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -9,18 +11,17 @@ import (
 	"securefiles/authz"
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/table"
+
+	"golang.org/x/text/unicode/norm"
 )
 
-// lintCharacters looks for what cannot be seen and for what looks like something
-// else, each text once.
+// lintCharacters looks for what cannot be seen, for what looks like something else,
+// and for texts that are not in composed form, each text once.
 func (l *linter) lintCharacters() {
-	told := make([]bool, l.table.Symbols.Len())
-	look := func(s table.Symbol, line uint32, field int, name bool) {
-		if told[s] {
-			return
+	l.eachText(func(text string, line uint32, field int, name bool) {
+		if !norm.NFC.IsNormalString(text) {
+			l.warn(line, field, "unicode-form", "%q holds a letter and an accent as two characters, which is another text than with one: write it composed (NFC)", finding.Shorten(text))
 		}
-		told[s] = true
-		text := l.table.Symbols.Text(s)
 		if strings.IndexFunc(text, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
 			return
 		}
@@ -33,13 +34,25 @@ func (l *linter) lintCharacters() {
 		if why := confusable(text, name); why != "" {
 			l.warn(line, field, "confusable", "%q %s", finding.Shorten(text), why)
 		}
+	})
+}
+
+// eachText calls f for each text of the policy, where it stands first: column by
+// column, then in the g lines. Name says that it stands where a subject does.
+func (l *linter) eachText(f func(text string, line uint32, field int, name bool)) {
+	told := make([]bool, l.table.Symbols.Len())
+	look := func(s table.Symbol, line uint32, field int, name bool) {
+		if !told[s] {
+			told[s] = true
+			f(l.table.Symbols.Text(s), line, field, name)
+		}
 	}
 	for col, values := range l.table.Rows.Cols {
 		for row, s := range values {
 			look(s, l.table.Rows.Lines[row], col+1, col == l.shape.Names)
 		}
 	}
-	for _, kind := range []string{"g", "g2", "g3"} {
+	for _, kind := range slices.Sorted(maps.Keys(l.table.Edges)) {
 		for _, e := range l.table.Edges[kind] {
 			look(e.Name, e.Line, 1, kind == "g")
 			look(e.Role, e.Line, 2, kind == "g")

@@ -11,8 +11,6 @@ import (
 	"securefiles/policy"
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/table"
-
-	"golang.org/x/text/unicode/norm"
 )
 
 // lintActions looks for actions that no request has.
@@ -169,10 +167,8 @@ const (
 	minSimilar        = 5 // shorter names differ by a letter easily
 )
 
-// lintNames looks for names that differ by next to nothing, and for texts that
-// are not in composed form.
+// lintNames looks for names that differ by next to nothing.
 func (l *linter) lintNames() {
-	l.lintForms()
 	uses := l.subjects()
 	first := make(map[string]use, len(uses))
 	for _, u := range uses {
@@ -185,31 +181,6 @@ func (l *linter) lintNames() {
 		first[fold] = u
 	}
 	l.misspeltRoles(uses)
-}
-
-// lintForms looks for texts that are not in composed form.
-func (l *linter) lintForms() {
-	told := make([]bool, l.table.Symbols.Len())
-	check := func(s table.Symbol, line uint32, field int) {
-		if told[s] {
-			return
-		}
-		told[s] = true
-		if text := l.table.Symbols.Text(s); !norm.NFC.IsNormalString(text) {
-			l.warn(line, field, "unicode-form", "%q holds a letter and an accent as two characters, which is another text than with one: write it composed (NFC)", finding.Shorten(text))
-		}
-	}
-	for col, values := range l.table.Rows.Cols {
-		for row, s := range values {
-			check(s, l.table.Rows.Lines[row], col+1)
-		}
-	}
-	for _, edges := range l.table.Edges {
-		for _, edge := range edges {
-			check(edge.Name, edge.Line, 1)
-			check(edge.Role, edge.Line, 2)
-		}
-	}
 }
 
 // misspeltRoles looks for subjects that nobody holds and that differ from a role
