@@ -62,11 +62,12 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	if cmd.Rules {
 		return cmd.printRules(env.Stdout)
 	}
+	rules := checkRules()
 	for _, id := range cmd.Disable {
-		switch i := slices.IndexFunc(checkRules(), func(r lint.Rule) bool { return r.ID == id }); {
+		switch i := slices.IndexFunc(rules, func(r lint.Rule) bool { return r.ID == id }); {
 		case i < 0:
 			return fmt.Errorf("--disable %s: there is no such rule; securefiles check --rules lists them", id)
-		case checkRules()[i].Severity == policy.SeverityError:
+		case rules[i].Severity == policy.SeverityError:
 			return fmt.Errorf("--disable %s: what it finds is an error, which cannot be disabled", id)
 		}
 	}
@@ -129,11 +130,7 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 		findings = append(findings, policy.Finding{File: file, Severity: severity, Rule: rule, Message: message})
 	}
 	for _, shared := range p.Sources.SharedNames() {
-		var at *config.Error
-		if errors.As(p.Config.At(fmt.Sprintf("identity[%d]", shared.Index), shared.Problem), &at) {
-			add(policy.SeverityWarning, at.File, "shared-names", at.Message)
-			findings[len(findings)-1].Line = at.Line
-		}
+		findings = append(findings, findingAt(p.Config, fmt.Sprintf("identity[%d]", shared.Index), policy.SeverityWarning, "shared-names", shared.Problem))
 	}
 	findings = append(append(findings, p.RootFindings()...), headerFindings(p.Config)...)
 	broken := map[*identity.Source]error{}
@@ -190,6 +187,16 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 	return findings, nil
 }
 
+// findingAt is about a value of the configuration, where that stands in its file.
+func findingAt(c *config.Config, path string, severity policy.Severity, rule, message string) policy.Finding {
+	f := policy.Finding{File: c.File, Severity: severity, Rule: rule, Message: message}
+	var at *config.Error
+	if errors.As(c.At(path, message), &at) {
+		f.File, f.Line, f.Message = at.File, at.Line, at.Message
+	}
+	return f
+}
+
 // headerFindings tell of headers that carry a caller, and that nginx never fills.
 func headerFindings(c *config.Config) []policy.Finding {
 	var findings []policy.Finding
@@ -200,10 +207,8 @@ func headerFindings(c *config.Config) []policy.Finding {
 			if id.Header == "" || h.header == "" || h.value != "" {
 				continue
 			}
-			var at *config.Error
-			if problem := fmt.Sprintf("without %s, what `securefiles nginx` prints clears %s, so it names nobody: set %[1]s to the variable that holds what nginx has verified", h.variable, h.header); errors.As(c.At(fmt.Sprintf("identity[%d].%s", i, h.key), problem), &at) {
-				findings = append(findings, policy.Finding{File: at.File, Line: at.Line, Severity: policy.SeverityWarning, Rule: "header-unset", Message: at.Message})
-			}
+			findings = append(findings, findingAt(c, fmt.Sprintf("identity[%d].%s", i, h.key), policy.SeverityWarning, "header-unset",
+				fmt.Sprintf("without %s, what `securefiles nginx` prints clears %s, so it names nobody: set %[1]s to the variable that holds what nginx has verified", h.variable, h.header)))
 		}
 	}
 	return findings

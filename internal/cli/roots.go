@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"securefiles/internal/config"
 	"securefiles/policy"
 )
 
@@ -22,12 +21,7 @@ func (p *Parts) RootFindings() []policy.Finding {
 			continue
 		}
 		add := func(severity policy.Severity, rule, format string, args ...any) {
-			f := policy.Finding{File: p.Config.File, Severity: severity, Rule: rule, Message: fmt.Sprintf(format, args...)}
-			var at *config.Error
-			if errors.As(p.Config.At(fmt.Sprintf("downloads[%d].root", i), f.Message), &at) {
-				f.File, f.Line, f.Message = at.File, at.Line, at.Message
-			}
-			findings = append(findings, f)
+			findings = append(findings, findingAt(p.Config, fmt.Sprintf("downloads[%d].root", i), severity, rule, fmt.Sprintf(format, args...)))
 		}
 		info, err := os.Stat(d.Root)
 		switch {
