@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	"securefiles/authz"
 	"securefiles/internal/access"
@@ -80,13 +81,25 @@ func (p *Parts) Load(ctx context.Context) error {
 	return p.Policy.Open(ctx)
 }
 
+// A keptSecret is one of the parts' secrets, nil where there is none.
+type keptSecret struct {
+	*secret.Secret
+	key  string // that names its file
+	what string
+}
+
+func (p *Parts) secrets() []keptSecret {
+	return []keptSecret{
+		{p.Secret, "proxy_secret_file", "the proxy secret"},
+		{p.Proof, "proof_secret_file", "the proof's secret"},
+		{p.Token, "admin_token_file", "the admin token"},
+	}
+}
+
 func (p *Parts) loadSecrets(ctx context.Context) error {
 	var problems []error
-	for _, s := range []struct {
-		key    string
-		secret *secret.Secret
-	}{{"proxy_secret_file", p.Secret}, {"proof_secret_file", p.Proof}, {"admin_token_file", p.Token}} {
-		if err := s.secret.Reload(ctx); err != nil {
+	for _, s := range p.secrets() {
+		if err := s.Reload(ctx); err != nil {
 			problem := err.Error()
 			if advice := access.Advice(err); advice != "" {
 				problem += ": " + advice
@@ -97,17 +110,35 @@ func (p *Parts) loadSecrets(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
+// decisive are the files that decisions depend on, each once.
+func (p *Parts) decisive() []string {
+	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model}
+	for _, s := range p.Sources {
+		all = append(all, s.Files...)
+	}
+	for _, s := range p.secrets() {
+		all = append(all, s.Files()...)
+	}
+	seen := map[string]bool{"": true}
+	return slices.DeleteFunc(all, func(file string) bool {
+		again := seen[file]
+		seen[file] = true
+		return again
+	})
+}
+
 // Exposures looks at the files that decisions depend on.
 func (p *Parts) Exposures() []exposure.Exposure {
-	secrets := []exposure.Secret{{What: "the proxy secret", Files: p.Secret.Files()}, {What: "the proof's secret", Files: p.Proof.Files()}, {What: "the admin token", Files: p.Token.Files()}}
-	trusted := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model}
+	var secrets []exposure.Secret
+	for _, s := range p.secrets() {
+		secrets = append(secrets, exposure.Secret{What: s.what, Files: s.Files()})
+	}
 	for _, s := range p.Sources {
 		if s.Secret {
 			secrets = append(secrets, exposure.Secret{What: "the secret that tokens are signed with", Files: s.Files})
 		}
-		trusted = append(trusted, s.Files...)
 	}
-	found := exposure.Find(secrets, trusted...)
+	found := exposure.Find(secrets, p.decisive()...)
 	if network, path := config.Address(p.Config.Listen); network == "unix" {
 		found = append(found, exposure.Socket(path)...)
 	}

@@ -50,24 +50,6 @@ func (p *Parts) RefusedRoots() error {
 	return errors.Join(problems...)
 }
 
-// decisive are the files that decisions depend on, each once.
-func (p *Parts) decisive() []string {
-	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model}
-	for _, s := range p.Sources {
-		all = append(all, s.Files...)
-	}
-	all = append(append(append(all, p.Secret.Files()...), p.Proof.Files()...), p.Token.Files()...)
-	seen := map[string]bool{"": true}
-	var files []string
-	for _, file := range all {
-		if !seen[file] {
-			seen[file] = true
-			files = append(files, file)
-		}
-	}
-	return files
-}
-
 // within reports whether a file is a directory, or below it, by name or where links
 // lead.
 func within(dir, file string) bool {
