@@ -30,10 +30,7 @@ func completions(node *kong.Node, path string) []completion {
 		}
 	}
 	var below []completion
-	for _, child := range node.Children {
-		if child.Hidden {
-			continue
-		}
+	for _, child := range visible(node) {
 		c.commands = append(c.commands, child.Name)
 		below = append(below, completions(child, strings.TrimSpace(path+" "+child.Name))...)
 	}

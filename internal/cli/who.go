@@ -17,7 +17,7 @@ import (
 // maxHolders bounds the names that are printed under one line.
 const maxHolders = 20
 
-// Conditions are what a request has beside subject and path.
+// conditions are what a request has beside subject and path.
 type conditions struct {
 	Action   string `default:"read" enum:"read,list,share" help:"What is asked for: read, list or share."`
 	Download string `placeholder:"NAME" help:"Which download, where there are several."`
@@ -25,6 +25,10 @@ type conditions struct {
 	Host     string `placeholder:"NAME" help:"The host asked, for models that ask for it."`
 	At       string `placeholder:"TIME" help:"The moment that is asked about, instead of now, as explain has it."`
 	JSON     bool   `name:"json" help:"Print as JSON."`
+}
+
+func (c *conditions) ask(subject, path string, groups ...string) explain.Ask {
+	return explain.Ask{Subject: subject, Groups: groups, Path: path, Action: c.Action, Download: c.Download, IP: c.IP, Host: c.Host, At: c.At}
 }
 
 type whoCommand struct {
@@ -42,8 +46,7 @@ func (cmd *whoCommand) Run(ctx context.Context, env Env, all *commands) error {
 	if err != nil {
 		return err
 	}
-	ask := explain.Ask{Subject: authz.Anonymous, Path: cmd.Path, Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host, At: cmd.At}
-	query, err := query(ask, downloads, store.Zone())
+	query, err := query(cmd.ask(authz.Anonymous, cmd.Path), downloads, store.Zone())
 	if err != nil {
 		return err
 	}
@@ -215,7 +218,7 @@ func (cmd *whatCommand) Run(ctx context.Context, env Env, all *commands) error {
 
 // query builds what the service would ask, for no path yet.
 func (cmd *whatCommand) query(downloads *authz.Downloads, zone *time.Location) (authz.Query, error) {
-	ask := explain.Ask{Subject: cmd.Subject, Groups: cmd.Groups, Path: "/x", Action: cmd.Action, Download: cmd.Download, IP: cmd.IP, Host: cmd.Host, At: cmd.At}
+	ask := cmd.ask(cmd.Subject, "/x", cmd.Groups...)
 	name, group := strings.CutPrefix(cmd.Subject, "@")
 	if !group {
 		name, group = strings.CutPrefix(cmd.Subject, authz.RolePrefix)

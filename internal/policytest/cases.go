@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"securefiles/authz"
 	"securefiles/internal/strictyaml"
 )
 
@@ -127,7 +128,7 @@ func (c *Case) UnmarshalYAML(node strictyaml.Node) error {
 	}
 	return errors.Join(
 		oneOf("want", c.Want, "allow", "deny"),
-		oneOf("action", c.Action, "read", "list", "share"),
+		oneOf("action", c.Action, authz.Actions()...),
 		oneOf("reason", c.Reason, "policy", "default-deny", "anonymous", "subject", "path", "unavailable"),
 	)
 }
