@@ -53,7 +53,7 @@ type verificationKey struct {
 var errUnknownKey = badCredentials("no key of the issuer has the token's key id")
 
 // find returns the key for a token that names this key id and algorithm. Every
-// error is a wrong.
+// error is badCredentials.
 func (s *keySet) find(id, algorithm string) (any, error) {
 	key, ok := s.keys[id]
 	if !ok && id == "" {

@@ -275,7 +275,7 @@ func (j *JWT) token(h http.Header) (string, error) {
 	return schemeValue(value, "Bearer")
 }
 
-// verify checks all that a token must be. Its error is a wrong, or says that
+// verify checks all that a token must be. Its error is badCredentials or tooLarge, or says that
 // it could not be told.
 func (j *JWT) verify(ctx context.Context, token string) (verified, uint64, error) {
 	algorithm, id, err := parseTokenHeader(token)
@@ -378,8 +378,8 @@ func parseObject(text []byte) (map[string]any, error) {
 	return object, nil
 }
 
-// accept reads what a token claims whose signature is right. Its error is a
-// wrong, says that the token does not tell the groups, or is
+// accept reads what a token claims whose signature is right. Its error is
+// badCredentials, says that the token does not tell the groups, or is
 // authz.ErrReservedSubject: what a token names that nobody may be.
 func (j *JWT) accept(payload []byte) (verified, error) {
 	claims, err := parseObject(payload)

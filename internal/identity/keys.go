@@ -342,8 +342,8 @@ func (k *Keys) loadSafely(ctx context.Context) (set *keySet, err error) {
 	return k.load(ctx)
 }
 
-// find returns the key for a token, and the generation of its set. A wrong
-// says that there is none; every other error that it could not be told.
+// find returns the key for a token, and the generation of its set. badCredentials
+// say that there is none; every other error that it could not be told.
 func (k *Keys) find(ctx context.Context, id, algorithm string) (any, uint64, error) {
 	set := k.set.Load()
 	if set == nil {
