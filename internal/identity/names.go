@@ -14,14 +14,11 @@ import (
 // ends a prefix, its first.
 var prefixForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,31}:$`)
 
-// rolePrefix marks roles in policies.
-const rolePrefix = "role:"
-
 // ValidPrefix says why the names of a source cannot have a prefix, or returns nil.
 // Empty is none. The message is a predicate.
 func ValidPrefix(prefix string) error {
 	switch {
-	case strings.EqualFold(prefix, rolePrefix):
+	case strings.EqualFold(prefix, authz.RolePrefix):
 		return errors.New("is what roles of a policy begin with: use another, such as \"users:\"")
 	case prefix != "" && !prefixForm.MatchString(prefix):
 		return errors.New("is not a prefix: a letter or digit, then letters, digits and ._- up to 32 in all, and a colon, such as \"forum:\"")
