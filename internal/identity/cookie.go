@@ -2,12 +2,25 @@ package identity
 
 import (
 	"errors"
+	"iter"
 	"maps"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 )
+
+// cookies yields the names and values of a Cookie header.
+func cookies(line string) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for pair := range strings.SplitSeq(line, ";") {
+			name, value, _ := strings.Cut(pair, "=") // without a sign, some readers take it for an empty value
+			if !yield(strings.Trim(name, " \t"), strings.Trim(value, " \t")) {
+				return
+			}
+		}
+	}
+}
 
 // onlyCookie returns the value of a cookie that must come once, or "" where it
 // did not come or is empty. nginx sends one Cookie header, whatever it got
@@ -19,10 +32,9 @@ func onlyCookie(h http.Header, name string) (string, error) {
 		return "", err
 	}
 	value, count := "", 0
-	for pair := range strings.SplitSeq(line, ";") {
-		key, v, _ := strings.Cut(pair, "=") // without a sign, some readers take it for an empty value
-		if strings.Trim(key, " \t") == name {
-			value = strings.Trim(v, " \t")
+	for key, v := range cookies(line) {
+		if key == name {
+			value = v
 			count++
 		}
 	}
@@ -54,15 +66,14 @@ func cookieFamily(h http.Header, base string) (string, error) {
 		return "", err
 	}
 	found := map[string]string{}
-	for pair := range strings.SplitSeq(line, ";") {
-		name, value, _ := strings.Cut(pair, "=")
-		if name = strings.Trim(name, " \t"); !inFamily(base, name) {
+	for name, value := range cookies(line) {
+		if !inFamily(base, name) {
 			continue
 		}
 		if _, again := found[name]; again {
 			return "", errCookieTwice
 		}
-		found[name] = strings.Trim(value, " \t")
+		found[name] = value
 	}
 	var pairs []string
 	for _, name := range slices.Sorted(maps.Keys(found)) {
@@ -82,9 +93,7 @@ func unnamedPart(h http.Header, names []string) (family string, found bool) {
 			continue
 		}
 		base = strings.TrimSuffix(base, partNumber.FindString(base))
-		for pair := range strings.SplitSeq(strings.Join(h["Cookie"], ";"), ";") {
-			key, _, _ := strings.Cut(pair, "=")
-			key = strings.Trim(key, " \t")
+		for key := range cookies(strings.Join(h["Cookie"], ";")) {
 			if base != "" && key != base && inFamily(base, key) && !slices.Contains(names, key) && !slices.Contains(names, base+"*") {
 				return base + "*", true
 			}
