@@ -254,15 +254,12 @@ func (j *JWT) invalid() string {
 
 // token returns the token of a request.
 func (j *JWT) token(h http.Header) (string, error) {
+	read, name := onlyValue, j.opts.Header
 	if j.opts.Cookie != "" {
-		token, err := onlyCookie(h, j.opts.Cookie)
-		if err == nil && token == "" {
-			err = authz.ErrNoCredentials
-		}
-		return token, err
+		read, name = onlyCookie, j.opts.Cookie
 	}
-	if j.opts.Header != "" {
-		token, err := onlyValue(h, j.opts.Header)
+	if name != "" {
+		token, err := read(h, name)
 		if err == nil && token == "" {
 			err = authz.ErrNoCredentials
 		}
