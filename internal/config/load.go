@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"securefiles/internal/loopback"
 	"securefiles/internal/strictyaml"
 )
 
@@ -88,7 +89,7 @@ func (c *Config) warnOfListener() {
 		return
 	}
 	switch {
-	case !isLoopback(host):
+	case !loopback.IsAddress(host):
 		c.warnAt("listen", "nginx asks over the network, in clear text: whoever is between sees cookies and passwords, a proxy secret too, and answers in the service's place")
 	case c.ProofSecretFile == "":
 		c.warnAt("listen", "any user of this machine may take the port while the service is down, and nginx then believes them: listen on a unix socket in a directory of the service's own (unix:/run/securefiles/auth.sock), or set proof_secret_file")

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"securefiles/internal/loopback"
 	"securefiles/internal/strictyaml"
 )
 
@@ -120,7 +121,7 @@ func (v *validator) listener(path, address string, insecure bool, remedy string)
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 		v.add(path, "%q: the port is not a number from 0 to 65535", address)
 	}
-	if isLocalName(host) {
+	if loopback.IsName(host) {
 		v.add(path, "%q can be two addresses, and whoever else listens on the other is asked too: write 127.0.0.1:%s or [::1]:%s", address, port, port)
 		return
 	}
@@ -128,7 +129,7 @@ func (v *validator) listener(path, address string, insecure bool, remedy string)
 		v.add(path, "%q: write the address itself, such as 127.0.0.1: a name can be several", address)
 		return
 	}
-	if !isLoopback(host) && !insecure {
+	if !loopback.IsAddress(host) && !insecure {
 		v.add(path, "%q can be reached from other hosts, which the service would trust as it trusts nginx: use 127.0.0.1 or unix:/path, or set %s", address, remedy)
 	}
 }
@@ -139,11 +140,6 @@ func isAnyPort(address string) bool {
 	_, port, err := net.SplitHostPort(address)
 	n, notNumber := strconv.Atoi(port)
 	return err == nil && notNumber == nil && n == 0
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }
 
 func (v *validator) download(path string, d Download) {
@@ -203,7 +199,7 @@ func (v *validator) nginx(c *Config) {
 			v.add(path, "%q is neither ADDRESS:PORT nor unix:/path", address)
 		case strings.EqualFold(UnixPrefix, host+":"):
 			v.add(path, "%q is a unix socket for nginx: write unix:/path, or the host's address", address)
-		case isLocalName(host):
+		case loopback.IsName(host):
 			v.add(path, "%q can be two addresses, and whoever listens on the other is asked too: write 127.0.0.1:%s or [::1]:%s", address, port, port)
 		case notIP == nil && ip.IsUnspecified():
 			v.add(path, "%q is no address to connect to: write one that nginx reaches", address)
@@ -237,12 +233,6 @@ func (c *Config) Connectable() bool {
 	host, _, err := net.SplitHostPort(address)
 	ip, notIP := netip.ParseAddr(host)
 	return err == nil && notIP == nil && !ip.IsUnspecified() && !isAnyPort(address)
-}
-
-// isLocalName reports whether a host is localhost by name (RFC 6761, section 6.3).
-func isLocalName(host string) bool {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 // distinct refuses downloads that nginx or policy could take for each other.

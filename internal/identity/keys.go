@@ -16,6 +16,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json"
+
+	"securefiles/internal/loopback"
 )
 
 // Limits of asking for keys.
@@ -174,9 +176,9 @@ func (o *KeysOptions) checkURL(p *problems, option, text string) {
 		p.add(option, "holds a user and perhaps a password: keys are public, ask without")
 	case err != nil || u.Host == "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
 		p.add(option, "%q is not a URL to ask for keys: https://HOST/PATH, without fragment; or set jwks_url or jwks_file", text)
-	case u.Scheme == "http" && isLocalName(u.Hostname()):
+	case u.Scheme == "http" && loopback.IsName(u.Hostname()):
 		p.add(option, twoAddresses, text)
-	case u.Scheme == "http" && !o.InsecureHTTP && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !o.InsecureHTTP && !loopback.IsAddress(u.Hostname()):
 		p.add(option, "%q: whoever is between could send keys of their own: use https, or set insecure_http: true", text)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"securefiles/authz"
+	"securefiles/internal/loopback"
 )
 
 // sourceSession names the source in metrics.
@@ -349,9 +350,9 @@ func (s *Session) setURL(p *problems, o SessionOptions) {
 	}
 	switch {
 	case u.Scheme != "http" || o.Socket != "":
-	case isLocalName(u.Hostname()):
+	case loopback.IsName(u.Hostname()):
 		p.add("url", twoAddresses, u.Host)
-	case !isLoopback(u.Hostname()) && !o.InsecureHTTP:
+	case !loopback.IsAddress(u.Hostname()) && !o.InsecureHTTP:
 		p.add("url", "%q shows session cookies to the network between: use https, or set insecure_http: true", u.Host)
 	}
 	if o.CAFile != "" && u.Scheme != "https" {

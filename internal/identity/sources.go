@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -178,19 +177,7 @@ func (p problems) err() error { return errors.Join(p...) }
 // indexed is one of a list of options.
 func indexed(option string, i int) string { return fmt.Sprintf("%s[%d]", option, i) }
 
-// isLoopback reports whether a host of a URL is this machine.
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
-}
-
-// isLocalName reports whether a host is this machine by name (RFC 6761, section
-// 6.3): that can be two addresses, and whoever listens on the other is believed.
-func isLocalName(host string) bool {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	return host == "localhost" || strings.HasSuffix(host, ".localhost")
-}
-
+// twoAddresses is what is wrong with a URL of this machine by name.
 const twoAddresses = "%q can be two addresses, and whoever listens on the other is believed: write 127.0.0.1 or [::1]"
 
 // Sources are tried in order: see Chain.
