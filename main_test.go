@@ -110,7 +110,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/strictyaml": {"securefiles/internal/regular"},
 		"securefiles/internal/secret":     {"securefiles/internal/regular"},
 		"securefiles/internal/server":     {"securefiles/internal/access", "securefiles/internal/watch"},
-		"securefiles/internal/servable":   {"securefiles/pathguard"},
+		"securefiles/internal/servable":   {"securefiles/pathguard", "securefiles/internal/access"},
 		"securefiles/internal/terminal":   nil,
 		"securefiles/internal/watch":      nil,
 	}

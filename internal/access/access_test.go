@@ -16,9 +16,9 @@ func TestPermissionDeniedSaysWhoAndWhatToDo(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(top), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	owner, group := os.Getuid(), os.Getgid()
-	stranger := process{owner + 54321, []int{group + 54321}}
-	member := process{owner + 54321, []int{group + 54321, group}}
+	owner, group := uint32(os.Getuid()), uint32(os.Getgid())
+	stranger := process{owner + 54321, []uint32{group + 54321}}
+	member := process{owner + 54321, []uint32{group + 54321, group}}
 	of := func(p process) string { return "this is " + p.String() + ", and " }
 	whose := userName(owner) + ":" + groupName(group)
 	for _, row := range []struct {

@@ -15,13 +15,13 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"securefiles/internal/access"
 	"securefiles/pathguard"
 )
 
@@ -70,26 +70,9 @@ func NginxUser() (User, error) {
 	return User{}, errors.New("there is no user www-data, nginx or http on this machine: name the one that nginx runs as")
 }
 
-// Permissions, as they stand in the last three bits of a mode.
-const (
-	read   = 4
-	search = 1
-)
-
-// may reports whether the mode of a file lets the user. As the kernel does, it looks at
-// one class: an owner whom the mode refuses is not helped by what others may.
-func (u User) may(info fs.FileInfo, what fs.FileMode) bool {
-	of := info.Sys().(*syscall.Stat_t) // what Lstat and Stat return on Unix
-	mode := info.Mode().Perm()
-	switch {
-	case u.UID == 0:
-		return true
-	case u.UID == of.Uid:
-		mode >>= 6
-	case slices.Contains(u.GIDs, of.Gid):
-		mode >>= 3
-	}
-	return mode&what == what
+// may reports whether the mode of a file lets the user.
+func (u User) may(info fs.FileInfo, right fs.FileMode) bool {
+	return access.May(info, u.UID, u.GIDs, right)
 }
 
 // Options say how nginx is set up. The zero value follows no links and keeps no problem.
@@ -134,7 +117,7 @@ func Walk(ctx context.Context, root string, opts *Options) (*Report, error) {
 	switch {
 	case problem == "" && !info.IsDir():
 		problem = "the root is not a directory"
-	case problem == "" && !opts.User.may(info, search):
+	case problem == "" && !opts.User.may(info, access.Search):
 		problem = w.refuses("may not enter the root", info)
 	}
 	if problem != "" {
@@ -234,7 +217,7 @@ func (w *walker) entry(name, below string) error {
 	if info.IsDir() {
 		if reason == "" {
 			w.acl(name)
-			if w.opts.User.may(info, search) {
+			if w.opts.User.may(info, access.Search) {
 				if link {
 					w.linked = append(w.linked, linked{name, below + "/", info})
 					return nil
@@ -256,7 +239,7 @@ func (w *walker) entry(name, below string) error {
 		reason = kind(info.Mode()) + ", not a regular file"
 	default:
 		w.acl(name)
-		if !w.opts.User.may(info, read) {
+		if !w.opts.User.may(info, access.Read) {
 			reason = w.refuses("may not read it", info)
 		}
 	}
@@ -283,8 +266,7 @@ func (w *walker) acl(name string) {
 
 // refuses says what the user may not.
 func (w *walker) refuses(what string, info fs.FileInfo) string {
-	of := info.Sys().(*syscall.Stat_t)
-	return fmt.Sprintf("%s %s: %v, owner %s, group %s", w.opts.User.Name, what, info.Mode(), owner(of.Uid), group(of.Gid))
+	return fmt.Sprintf("%s %s: %v, owner %s, group %s", w.opts.User.Name, what, info.Mode(), access.Owner(info), access.Group(info))
 }
 
 // count returns how many files there are below a directory that is not served from.
@@ -319,7 +301,7 @@ func (w *walker) reach(path string) (fs.FileInfo, string) {
 			return nil, fmt.Sprintf("%s is not a directory", at)
 		}
 		w.acl(at)
-		if !w.opts.User.may(info, search) {
+		if !w.opts.User.may(info, access.Search) {
 			return nil, fmt.Sprintf("%s is out of reach: %s", path, w.refuses("may not enter "+at, info))
 		}
 		if next == ".." {
@@ -377,20 +359,4 @@ func kind(mode fs.FileMode) string {
 		return "a socket"
 	}
 	return "a device"
-}
-
-func owner(id uint32) string {
-	text := strconv.FormatUint(uint64(id), 10)
-	if u, err := user.LookupId(text); err == nil {
-		return u.Username
-	}
-	return text
-}
-
-func group(id uint32) string {
-	text := strconv.FormatUint(uint64(id), 10)
-	if g, err := user.LookupGroupId(text); err == nil {
-		return g.Name
-	}
-	return text
 }
