@@ -13,8 +13,6 @@ package main
 
 import (
 	"context"
-	"crypto/md5"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,8 +20,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 	_ "time/tzdata" // a machine may have none
@@ -251,7 +247,7 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 		opts.Secret = p.Secret.Is
 	}
 	if p.Proof != nil {
-		opts.Prove = prover(p.Proof, nginx.Vouched(p.Vouching()))
+		opts.Prove = nginx.Prover(p.Vouching(), p.Proof.Text)
 	}
 	opts.Snippet = snippetOf(p)
 	front, err := frontend.NewAuthRequest(guard, opts)
@@ -292,21 +288,6 @@ func snippetOf(p *cli.Parts) string {
 		return ""
 	}
 	return digest
-}
-
-// prover proves answers to nginx, whose secure_link module makes the same digest. The
-// headers are those that nginx vouches for.
-func prover(s *secret.Secret, headers []string) func(r *http.Request, status int, reason, page, login, location string) string {
-	headers = append([]string{"X-Request-ID", "X-Original-URI", "X-Real-IP"}, headers...)
-	return func(r *http.Request, status int, reason, page, login, location string) string {
-		var asked []string
-		for _, name := range headers {
-			asked = append(asked, strings.Join(r.Header.Values(name), ","))
-		}
-		asked = slices.Insert(asked, 3, r.Host)
-		digest := md5.Sum([]byte(nginx.ProofText(asked, strconv.Itoa(status), reason, page, login, location, s.Text())))
-		return base64.RawURLEncoding.EncodeToString(digest[:])
-	}
 }
 
 // routes is what nginx reaches: one route, no shortcut.

@@ -14,7 +14,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"embed"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -98,7 +97,6 @@ var (
 	originForm   = regexp.MustCompile(`^https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]+)?$`)
 	// accessForm is a path and a format, and what else access_log takes, or off.
 	accessForm = regexp.MustCompile(`^(?:off|(?:/|syslog:)[^\x00-\x1f"'\\;{}#$]*)$`)
-	secretForm = regexp.MustCompile(`^[A-Za-z0-9_+/=-]{32,}$`)
 )
 
 // validate returns an error that names the first value nginx could misread.
@@ -231,19 +229,6 @@ func (v view) PagesOf(statuses ...int) []page {
 	return slices.DeleteFunc(slices.Clone(v.Pages), func(p page) bool { return !slices.Contains(statuses, p.Status) })
 }
 
-func (v view) vouched() []Header {
-	return slices.DeleteFunc(slices.Clone(v.Headers), func(h Header) bool { return strings.HasPrefix(h.Value, "$http_") })
-}
-
-// Asked is what an answer is proved to, as a quoted literal.
-func (v view) Asked() string {
-	asked := []string{"$request_id", "$request_uri", "$remote_addr", "$host"}
-	for _, h := range v.vouched() {
-		asked = append(asked, strings.Trim(h.Value, `"`))
-	}
-	return literalLines(strings.Join(asked, "\n"))
-}
-
 // Refusing is a view with the status for an answer that is not proved.
 func (v view) Refusing(status int) any {
 	return struct {
@@ -346,39 +331,6 @@ func WriteServer(w io.Writer, c Config) error {
 	}
 	_, err = io.WriteString(w, p.Server)
 	return err
-}
-
-// WriteProof prints the file that the server half includes where Proof is set. It
-// holds the secret: write it where only root and nginx read.
-func WriteProof(w io.Writer, secret string) error {
-	if !secretForm.MatchString(secret) {
-		return errors.New("nginx configuration: the secret cannot be written as a literal: make one of at least 32 letters and digits with `openssl rand -hex 32`")
-	}
-	text := ProofText([]string{"$securefiles_asked"}, "$securefiles_last_status", "$securefiles_reason", "$securefiles_page", "$securefiles_login_url", "$securefiles_location", secret)
-	_, err := fmt.Fprintf(w, "secure_link_md5 \"%s\";\n", literalLines(text))
-	return err
-}
-
-// ProofText is what a proof is the digest of: what was asked, the answer, and the
-// secret. Each is a line, which no header can hold, so no two have one text. What was
-// asked are the request's id, target, client's address and host, and the values of
-// the headers that [Vouched] names: whoever hands on a question with others in their
-// place gets an answer that proves nothing.
-func ProofText(asked []string, status, reason, page, login, location, secret string) string {
-	return strings.Join(append(slices.Clone(asked), status, reason, page, login, location, secret), "\n")
-}
-
-// literalLines writes lines as a quoted literal of nginx has them.
-func literalLines(text string) string { return strings.ReplaceAll(text, "\n", `\n`) }
-
-// Vouched are the headers by which nginx says who asks, or that it clears; not what a
-// client sent under their names.
-func Vouched(identity []Header) []string {
-	var names []string
-	for _, h := range newView(Config{Identity: identity}).vouched() {
-		names = append(names, h.Name)
-	}
-	return names
 }
 
 // WriteComplete prints a whole nginx.conf, both halves included, that runs
