@@ -259,12 +259,7 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	reload := server.NewReloaders(reloaders(p, counters, log), &server.ReloadOptions{Logger: log})
 	countReloads(counters, reload)
 	asked := adminOptions(p, counters, reload, version)
-	asked.Snippet, asked.OtherSnippet = opts.Snippet, func() (string, time.Time) {
-		if other := front.OtherSnippet(); other != nil {
-			return other.Digest, other.At
-		}
-		return "", time.Time{}
-	}
+	asked.Snippet, asked.OtherSnippet = opts.Snippet, front.OtherSnippet
 	operators := admin.New(asked)
 	return server.Run(ctx, routes(front, counters), operators, &server.Options{
 		Listen: address(p.Config.Listen), Admin: address(p.Config.Admin), PeerUIDs: p.Config.ListenPeerUIDs,

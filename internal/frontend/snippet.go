@@ -16,16 +16,16 @@ const snippetPause = 10 * time.Minute
 // replaced: where two servers of nginx ask, they take turns.
 const snippetGone = time.Minute
 
-// An OtherSnippet is the digest of a configuration of the web server's that is not the
+// An otherSnippet is the digest of a configuration of the web server's that is not the
 // one that belongs to the service's own, and when somebody last asked by it.
-type OtherSnippet struct {
-	Digest string
-	At     time.Time
+type otherSnippet struct {
+	digest string
+	at     time.Time
 }
 
 // A snippetWatch notes by which snippet questions come.
 type snippetWatch struct {
-	other atomic.Pointer[OtherSnippet] // nil while there is none
+	other atomic.Pointer[otherSnippet] // nil while there is none
 
 	mu     sync.Mutex
 	logged time.Time
@@ -42,14 +42,14 @@ func (a *AuthRequest) lookAtSnippet(r *http.Request, now time.Time) {
 	}
 	w := &a.snippet
 	if values[0] == a.opts.Snippet && len(values) == 1 {
-		if last := w.other.Load(); last != nil && now.Sub(last.At) >= snippetGone && w.other.CompareAndSwap(last, nil) {
+		if last := w.other.Load(); last != nil && now.Sub(last.at) >= snippetGone && w.other.CompareAndSwap(last, nil) {
 			a.journal.log.Info("nginx asks by the snippet of this configuration again", "snippet", a.opts.Snippet)
 		}
 		return
 	}
-	other := &OtherSnippet{Digest: "malformed", At: now}
+	other := &otherSnippet{"malformed", now}
 	if digestForm.MatchString(values[0]) {
-		other.Digest = values[0]
+		other.digest = values[0]
 	}
 	first := w.other.Swap(other) == nil
 	w.mu.Lock()
@@ -60,10 +60,15 @@ func (a *AuthRequest) lookAtSnippet(r *http.Request, now time.Time) {
 	w.mu.Unlock()
 	if tell {
 		a.journal.log.Warn("nginx asks by a snippet that was printed for another configuration, or by another version: print both halves again with `securefiles nginx`, and reload nginx",
-			"snippet", other.Digest, "own", a.opts.Snippet)
+			"snippet", other.digest, "own", a.opts.Snippet)
 	}
 }
 
-// OtherSnippet returns by which other snippet than its own the web server asks; nil
-// for none.
-func (a *AuthRequest) OtherSnippet() *OtherSnippet { return a.snippet.other.Load() }
+// OtherSnippet returns by which other snippet than its own the web server asks, and when
+// it last did; an empty digest is none.
+func (a *AuthRequest) OtherSnippet() (digest string, at time.Time) {
+	if other := a.snippet.other.Load(); other != nil {
+		return other.digest, other.at
+	}
+	return "", time.Time{}
+}
