@@ -37,6 +37,7 @@ type Exposure struct {
 // and stand there twice; what cannot be looked at is told of by whoever reads it.
 func Find(secrets []Secret, trusted ...string) []Exposure {
 	var found []Exposure
+	trusted = slices.Clone(trusted) // it is added to, and sorted
 	for _, s := range secrets {
 		for _, file := range s.Files {
 			if mode, ok := modeOf(file); ok && mode&0o004 != 0 {
@@ -45,7 +46,6 @@ func Find(secrets []Secret, trusted ...string) []Exposure {
 		}
 		trusted = append(trusted, s.Files...)
 	}
-	trusted = slices.Clone(trusted)
 	slices.Sort(trusted)
 	seen := map[string]bool{}
 	for _, file := range slices.Compact(trusted) {
