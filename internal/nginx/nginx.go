@@ -50,8 +50,9 @@ type Config struct {
 	Pages map[int]string
 }
 
-// PageStatuses are the statuses that may have a page of the site's own.
-func PageStatuses() []int { return []int{401, 403, 404, 410, 429, 503} }
+// pageStatuses are the statuses that may have a page of the site's own. They stand in
+// package config too, which tells where in the file another one is.
+func pageStatuses() []int { return []int{401, 403, 404, 410, 429, 503} }
 
 // Download is one guarded URL prefix.
 type Download struct {
@@ -124,7 +125,7 @@ func (c Config) validate() error {
 		}
 	}
 	for status, file := range c.Pages {
-		if !slices.Contains(PageStatuses(), status) {
+		if !slices.Contains(pageStatuses(), status) {
 			return fmt.Errorf("nginx configuration: there is no page for status %d", status)
 		}
 		if err := check(rootForm, "error page", file); err != nil {
