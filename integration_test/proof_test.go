@@ -46,11 +46,7 @@ func TestAProcessThatTakesThePortOfTheServiceIsNotBelieved(t *testing.T) {
 				p.extra = "proof_secret_file: proof\n"
 				p.before = func(s *site) {
 					s.write("proof", secret+"\n")
-					out, err := s.command(binary, "nginx", "--proof", "--config", "securefiles.yaml").Output()
-					if err != nil {
-						t.Fatal(err)
-					}
-					s.write("securefiles-proof.conf", string(out))
+					s.printProof()
 				}
 			}
 			p.extra += "downloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}]\n"
@@ -104,6 +100,16 @@ func TestAProcessThatTakesThePortOfTheServiceIsNotBelieved(t *testing.T) {
 	}
 }
 
+// printProof writes nginx's file of the proof's secret.
+func (s *site) printProof() {
+	s.t.Helper()
+	out, err := s.command(binary, "nginx", "--proof", "--config", "securefiles.yaml").Output()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.write("securefiles-proof.conf", string(out))
+}
+
 const secondSecret = "fedcba9876543210fedcba9876543210"
 
 // provedAfterANewSecret changes the secret on both sides.
@@ -113,11 +119,7 @@ func (s *site) provedAfterANewSecret(t *testing.T) {
 	s.eventually("answers by the new secret are not believed by the old", func() bool {
 		return s.get("alice", "/downloads/project/plan.txt").status == 503
 	})
-	out, err := s.command(binary, "nginx", "--proof", "--config", "securefiles.yaml").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.write("securefiles-proof.conf", string(out))
+	s.printProof()
 	if err := s.nginx.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -138,11 +140,7 @@ func TestAProofIsOfTheQuestionThatNginxPut(t *testing.T) {
 		extra:    "proof_secret_file: proof\ndownloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}]\n",
 		before: func(s *site) {
 			s.write("proof", strings.Repeat("p", 32)+"\n")
-			out, err := s.command(binary, "nginx", "--proof", "--config", "securefiles.yaml").Output()
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.write("securefiles-proof.conf", string(out))
+			s.printProof()
 		},
 		edit: func(s *site, conf string) string {
 			between := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
