@@ -954,10 +954,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		return func(k *keyTest) string { return fmt.Sprint("prints it: ", snippet(line)(k) != "") }
 	}
 	accepted := func(k *keyTest) string {
-		c, err := config.Load(k.file, nil)
-		if err == nil {
-			_, err = open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
-		}
+		_, err := k.open()
 		return fmt.Sprint("error ", err)
 	}
 	jwt := func(more string) string {
@@ -1103,11 +1100,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"identity[].jwt.refresh", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/keys}}]", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/keys, refresh: 1m}}]", func(k *keyTest) string {
 			var times int64
 			synctest.Test(k.t, func(t *testing.T) {
-				c, err := config.Load(k.file, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				p, err := open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
+				p, err := k.open()
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -1126,11 +1119,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			var times int64
 			token := k.token(`{}`)
 			synctest.Test(k.t, func(t *testing.T) {
-				c, err := config.Load(k.file, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				p, err := open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
+				p, err := k.open()
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -1315,6 +1304,15 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 	}
 	writeFile(t, k.file, yaml+"\n")
 	return k
+}
+
+// open makes the parts of its configuration.
+func (k *keyTest) open() (*cli.Parts, error) {
+	c, err := config.Load(k.file, nil)
+	if err != nil {
+		return nil, err
+	}
+	return open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
 }
 
 func starterModel(t *testing.T) string {
