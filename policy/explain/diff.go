@@ -104,7 +104,7 @@ const anyPath = "any path"
 func compare(ctx context.Context, before, after *policy.Store, opts DiffOptions) (*Diff, int, error) {
 	d := &differ{
 		opts: opts,
-		out: &Diff{Gained: []Change{}, Lost: []Change{}, Untried: []Untried{}}, told: map[changeKey]int{}, classes: map[[sha256.Size]byte][]place{},
+		out:  &Diff{Gained: []Change{}, Lost: []Change{}, Untried: []Untried{}}, told: map[changeKey]int{}, classes: map[[sha256.Size]byte][]place{},
 		searches: map[string]*search{}, numbers: map[string]int{}, asked: map[string]bool{}, untold: map[Untried]bool{},
 	}
 	d.budget.Left = cmp.Or(opts.Steps, maxSteps)
