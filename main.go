@@ -32,6 +32,7 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/frontend"
 	"securefiles/internal/identity"
+	"securefiles/internal/link"
 	"securefiles/internal/metrics"
 	"securefiles/internal/nginx"
 	"securefiles/internal/secret"
@@ -71,6 +72,14 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 	}
 	if p.Sources, err = sources(c, log); err != nil {
 		problems = append(problems, err)
+	}
+	if file := c.Links.KeysFile; file != "" {
+		if p.Keys, err = link.NewKeys(file); err == nil {
+			p.Links, err = link.New(p.Keys, &link.Options{MaxTTL: time.Duration(c.Links.MaxTTL)})
+		}
+		if err != nil {
+			problems = append(problems, c.At("links", err.Error()))
+		}
 	}
 	p.Policy.Files = policy.Files{Model: c.Policy.Model, Policy: c.Policy.File}
 	p.Policy.Options = policy.Options{
@@ -227,7 +236,7 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	warn(p, log)
 
 	version := cli.Version()
-	counters := metrics.New(version.Version, version.Commit, p.Downloads.Names(), p.Sources.Names(), func() metrics.Policy {
+	counters := metrics.New(version.Version, version.Commit, p.Downloads.Names(), identityNames(p), func() metrics.Policy {
 		s := p.Policy.Status()
 		return metrics.Policy{Lines: s.Lines, Generation: s.Generation, LoadedAt: s.LoadedAt, Stale: s.Stale, Indexed: s.Indexed, UnindexedMax: s.LargestBucket}
 	})
@@ -238,7 +247,11 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	guard, err := authz.New(p.Downloads, p.Sources.Chain(), shadow, &authz.Options{Challenge: p.Sources.Challenge(), Login: p.Login})
+	deciding := &authz.Options{Challenge: p.Sources.Challenge(), Login: p.Login}
+	if p.Links != nil {
+		deciding.Links = p.Links
+	}
+	guard, err := authz.New(p.Downloads, p.Sources.Chain(), shadow, deciding)
 	if err != nil {
 		return err
 	}
@@ -269,6 +282,15 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 		Beside:  []func(context.Context) error{func(ctx context.Context) error { return shadow.Run(ctx, reporter(counters, log)) }},
 		Version: version.Version, Logger: log,
 	})
+}
+
+// identityNames are the names that attempts to find out who asks are counted under.
+func identityNames(p *cli.Parts) []string {
+	names := p.Sources.Names()
+	if p.Links != nil {
+		names = append(names, authz.SourceLink)
+	}
+	return names
 }
 
 // snippetOf is the digest of the nginx configuration that belongs to the parts; empty
@@ -346,6 +368,12 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 				state := source.State()
 				return server.Loaded{Generation: state.Generation, Err: state.Err, Attrs: sourceAttrs(source.Name, state)}
 			},
+		})
+	}
+	if p.Keys != nil {
+		rows = append(rows, server.Reloader{
+			Name: "link keys", Files: p.Keys.Files(), Reload: p.Keys.Reload,
+			State: func() server.Loaded { return server.Loaded{Generation: p.Keys.Generation()} },
 		})
 	}
 	for _, s := range []struct {

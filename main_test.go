@@ -44,6 +44,7 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/frontend"
 	"securefiles/internal/identity"
+	"securefiles/internal/link"
 	"securefiles/internal/metrics"
 	"securefiles/internal/server"
 	"securefiles/policy"
@@ -94,7 +95,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// What the configuration is made into stands in main; the command line asks for it.
 		"securefiles/internal/cli": {
 			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
-			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/terminal",
+			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/link", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/terminal",
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain"},
@@ -103,6 +104,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/exposure":   nil,
 		"securefiles/internal/frontend":   {"securefiles/authz", "securefiles/pathguard"},
 		"securefiles/internal/identity":   {"securefiles/authz", "securefiles/internal/loopback", "securefiles/internal/regular"},
+		"securefiles/internal/link":       {"securefiles/authz", "securefiles/internal/regular", "securefiles/pathguard"},
 		"securefiles/internal/loopback":   nil,
 		"securefiles/internal/metrics":    {"securefiles/authz"},
 		"securefiles/internal/nginx":      nil,
@@ -140,11 +142,11 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/casbin/govaluate": {models, engines},
 		"github.com/prometheus/":      {"securefiles/internal/metrics"},
 		"github.com/tg123/":           {"securefiles/internal/identity"},
-		"github.com/go-jose/":         {"securefiles/internal/identity"},
+		"github.com/go-jose/":         {"securefiles/internal/identity", "securefiles/internal/link"},
 		"github.com/goccy/":           {"securefiles/internal/strictyaml"},
 		"github.com/alecthomas/kong":  {"securefiles/internal/cli"},
 		"github.com/go-chi/":          {"securefiles", "securefiles/internal/admin"},
-		"github.com/maypok86/":        {"securefiles/internal/identity"},
+		"github.com/maypok86/":        {"securefiles/internal/identity", "securefiles/internal/link"},
 		"github.com/coreos/":          {"securefiles/internal/server"},
 		"golang.org/x/net":            {"securefiles/internal/server"},
 	} {
@@ -751,7 +753,7 @@ func TestEveryFileIsLoadedAgain(t *testing.T) {
 		"policy.csv": "p, alice, /a, read, allow\n", "model.conf": string(model), "users": bobsHash,
 		"keys":  `{"keys":[{"kty":"oct","k":"` + strings.Repeat("A", 43) + `"}]}`,
 		"ca":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
-		"token": testToken, "secret": testToken, "proof": testToken,
+		"token": testToken, "secret": testToken, "proof": testToken, "links": linkKeys,
 	} {
 		want = append(want, writeFile(t, filepath.Join(dir, name), text))
 	}
@@ -759,6 +761,7 @@ func TestEveryFileIsLoadedAgain(t *testing.T) {
 proxy_secret_file: secret
 proof_secret_file: proof
 admin_token_file: token
+links: {keys_file: links}
 identity:
   - htpasswd: users
   - jwt: {issuer: here, audience: [downloads], jwks_file: keys, algorithms: [HS256]}
@@ -966,6 +969,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			return k.start().ask("/downloads/a/f", "Authorization: Bearer "+k.token(claims))
 		}
 	}
+	linked := func(k *keyTest) string { return k.start().ask(k.link()) }
 	session := func(more string) string { return "identity: [{session: {url: %A, cookies: [id]" + more + "}}]" }
 	certificate := func(subject string) string { return "identity: [{certificate: {" + subject + "}}]" }
 	withCertificate := func(k *keyTest) string {
@@ -1082,6 +1086,13 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			return fmt.Sprint("remembered: ", least(basicBob) < least(wrong)/4)
 		}, [2]string{"remembered: true", "remembered: false"}},
 
+		{"links.keys_file", "", "links: {keys_file: link-keys.json}", linked, [2]string{"401 anonymous", "204"}},
+		{"links.max_ttl", "links: {keys_file: link-keys.json}", "links: {keys_file: link-keys.json, max_ttl: 1h}", linked, [2]string{"204", "403 signature"}},
+		{"links.site", "links: {keys_file: link-keys.json}", "links: {keys_file: link-keys.json, site: 'https://files.example.org'}", func(k *keyTest) string {
+			var out bytes.Buffer
+			cli.Main(k.t.Context(), []string{"link", "create", "/a/f", "--as", "alice", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
+			return "\n" + out.String()
+		}, [2]string{"\n/downloads/a/f?link=", "\nhttps://files.example.org/downloads/a/f?link="}},
 		{"identity[].jwt.issuer", jwt(""), strings.Replace(jwt(""), "app", "other", 1), bearer(`{"iss": "app"}`), [2]string{"204", "401 credentials"}},
 		{"identity[].jwt.jwks_url", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/none}}]", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/keys}}]", bearer(`{}`), [2]string{"503 unavailable", "204"}},
 		{"identity[].jwt.jwks_file", jwt(""), strings.Replace(jwt(""), "keys.json", "other.json", 1), bearer(`{}`), [2]string{"204", "401 credentials"}},
@@ -1279,12 +1290,12 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 	}
 	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{2}, ed25519.SeedSize))
 	for name, text := range map[string]string{
-		"policy.csv": "p, @anyone, /public/**, read, allow\np, @authenticated, /a/**, read, allow\np, bob, /b/**, read, allow\np, @staff, /staff/**, read, allow\n" +
+		"policy.csv": "p, @anyone, /public/**, read, allow\np, @authenticated, /a/**, read, allow\np, bob, /b/**, read, allow\np, alice, /a/**, share, allow\np, @staff, /staff/**, read, allow\n" +
 			"p, @anyone, /zoned/**, read, allow, " + time.Now().UTC().Add(-time.Hour).Format(time.DateTime) + ", _\n" + deep,
 		"other.csv": "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
 		"exact.conf": strings.Replace(starterModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
-		"keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken,
+		"link-keys.json": linkKeys, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken,
 		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})),
 	} {
 		writeFile(t, filepath.Join(dir, name), text)
@@ -1323,6 +1334,27 @@ func starterModel(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// linkKeys is a file of one key.
+const linkKeys = `{"keys":[{"kty":"oct","kid":"k","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}`
+
+// link returns a link of alice's to /a/f that lasts for two hours.
+func (k *keyTest) link() string {
+	k.t.Helper()
+	keys, err := link.NewKeys(filepath.Join(k.dir, "link-keys.json"))
+	if err == nil {
+		err = keys.Reload(k.t.Context())
+	}
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	now := time.Now()
+	token, err := keys.Sign("", &link.Claims{ID: "l", Subject: "alice", Download: "main", Path: "/a/f", Issued: now, Expires: now.Add(2 * time.Hour)})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return "/downloads/a/f?link=" + token
 }
 
 func jwksOf(key ed25519.PrivateKey) string {

@@ -32,6 +32,9 @@ const (
 	GroupAnyone = "@anyone"
 	// GroupAuthenticated is a group of every request with a verified subject.
 	GroupAuthenticated = "@authenticated"
+	// GroupLink is a group of every request that a link was used for, beside the
+	// maker's: `p, @link, /internal/**, read, deny` keeps links out of a tree.
+	GroupLink = "@link"
 	// RolePrefix begins names that only a line of a policy can give: no subject
 	// and no group may begin with it.
 	RolePrefix = "role:"
@@ -47,6 +50,8 @@ type Principal struct {
 	// Source names the identity source that vouched, from a closed list; it
 	// becomes a metric label.
 	Source string
+	// Scope bounds what a link opens; nil means no bound.
+	Scope *Scope
 }
 
 // IsAnonymous reports whether the principal carries no verified identity.

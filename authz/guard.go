@@ -17,17 +17,19 @@ type Options struct {
 	// Login is the page that a browser is sent to, instead of being refused,
 	// when it brings no credentials or wrong ones; nil means none.
 	Login *LoginPage
+	// Links finds out who made the link that a target carries; nil knows none. Its
+	// principals have a Scope, and its errors may be a *LinkError.
+	Links Authenticator
 }
 
 // A Guard decides questions. It is safe for concurrent use.
 type Guard struct {
 	downloads *Downloads
-	// candidates are who may ask with a request: each is tried until one is
-	// allowed, and where none is, the last one's outcome stands.
-	candidates []Authenticator
-	policy     Decider
-	login      *LoginPage
-	challenge  string
+	identity  Authenticator
+	links     Authenticator // nil where there are none
+	policy    Decider
+	login     *LoginPage
+	challenge string
 }
 
 // New returns a Guard for the downloads.
@@ -38,7 +40,7 @@ func New(downloads *Downloads, identity Authenticator, policy Decider, opts *Opt
 	if opts == nil {
 		opts = &Options{}
 	}
-	return &Guard{downloads: downloads, candidates: []Authenticator{identity}, policy: policy, login: opts.Login, challenge: opts.Challenge}, nil
+	return &Guard{downloads: downloads, identity: identity, links: opts.Links, policy: policy, login: opts.Login, challenge: opts.Challenge}, nil
 }
 
 // Check decides one question, top to bottom; every early return denies.
@@ -58,10 +60,14 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 		}
 		return Refuse(q, ReasonPath, err)
 	}
-	for _, candidate := range g.candidates {
-		if out = g.decide(ctx, q, candidate); out.Allowed() {
-			return out
+	// Who may ask: the caller, and else whoever made the link.
+	if out = g.decideFor(ctx, q, g.identity, nil); !out.Allowed() && g.links != nil {
+		if linked := g.decideFor(ctx, q, g.links, out); linked != nil {
+			out = linked
 		}
+	}
+	if out.Allowed() {
+		return out
 	}
 	return g.offerLogin(out)
 }
@@ -70,14 +76,27 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 // download in another way, and that is ReasonPath.
 var errElsewhere = errors.New("the request's own target ($request_uri) is below the URL of no download: is there a rewrite, or another location, that leads to this one? Guard the URL that people ask for")
 
-// decide takes the steps from a candidate to an outcome.
-func (g *Guard) decide(ctx context.Context, q *Question, candidate Authenticator) *Outcome {
+// decideFor takes the steps from a candidate to an outcome. The caller's own outcome is
+// there for a link, which may be for a caller who is known; nil comes back where there
+// is no link.
+func (g *Guard) decideFor(ctx context.Context, q *Question, candidate Authenticator, own *Outcome) *Outcome {
 	p, err := Identify(ctx, candidate, q)
 	if err != nil {
 		return refuseCredentials(q, p.Source, err)
 	}
+	if own != nil {
+		if p.IsAnonymous() {
+			return nil
+		}
+		if out := p.Scope.refuse(q, p, own); out != nil {
+			return out
+		}
+	}
 	decision, err := g.policy.Decide(ctx, q.Query(p))
 	out := &Outcome{Question: q, Principal: p, Source: p.Source, Decision: decision, Reason: ReasonOf(p, decision, err), Err: err}
+	if p.Scope != nil {
+		out.Link = p.Scope.ID
+	}
 	switch {
 	case err != nil:
 		out.Decision.Effect = Deny // whatever was said beside an error does not count
@@ -147,7 +166,10 @@ func refuseCredentials(q *Question, source string, err error) *Outcome {
 	out.Source = source
 	var bad *CredentialsError
 	var down *UnavailableError
+	var link *LinkError
 	switch {
+	case errors.As(err, &link):
+		out.Source, out.Reason, out.Link = SourceLink, link.Reason, link.ID
 	case errors.As(err, &bad):
 		out.Source, out.Challenge, out.Reason = bad.Source, bad.Challenge, ReasonCredentials
 	case errors.As(err, &down):

@@ -221,45 +221,6 @@ func TestOutcomeNamesTheSourceThatDecided(t *testing.T) {
 	}
 }
 
-// Each who may ask goes the same way. One who is allowed is enough; where nobody
-// is, the last one's answer stands.
-func TestCandidatesAreTriedUntilOneIsAllowed(t *testing.T) {
-	onlyAlice := fakePolicy(func(q Query) (Decision, error) {
-		if q.Principal.Subject == "alice" {
-			return Decision{Effect: Allow, Generation: 1, File: "p.csv", Line: 1}, nil
-		}
-		return Decision{Generation: 1}, nil
-	})
-	bad := fakeIdentity(func(*Question) (Principal, error) {
-		return Principal{}, &CredentialsError{Source: "fake", Problem: "wrong"}
-	})
-	panics := fakeIdentity(func(*Question) (Principal, error) { panic("asked") })
-	for _, row := range []struct {
-		name       string
-		candidates []Authenticator
-		reason     Reason
-		subject    string
-		allowed    bool
-	}{
-		{"the first is allowed", []Authenticator{known("alice"), panics}, ReasonPolicy, "alice", true},
-		{"wrong credentials do not end it", []Authenticator{bad, known("alice")}, ReasonPolicy, "alice", true},
-		{"nor does one whom policy refuses", []Authenticator{known("bob"), known("alice")}, ReasonPolicy, "alice", true},
-		{"the last one's answer stands", []Authenticator{bad, known("bob")}, ReasonDefaultDeny, "bob", false},
-		{"wrong credentials of the last", []Authenticator{known("bob"), bad}, ReasonCredentials, "", false},
-		{"each must have a name that it may have", []Authenticator{bad, known("@staff")}, ReasonSubject, "", false},
-		{"nor one that marks a role", []Authenticator{bad, known("role:editor")}, ReasonSubject, "", false},
-		{"nor a group that does", []Authenticator{bad, known("alice", "@role:editor")}, ReasonSubject, "", false},
-		{"nobody", nil, ReasonUnavailable, "", false},
-	} {
-		g := newTestGuard(t, anonymous, onlyAlice, nil)
-		g.candidates = row.candidates
-		out := g.Check(t.Context(), question("/downloads/a"))
-		if out.Reason != row.reason || out.Principal.Subject != row.subject || out.Allowed() != row.allowed {
-			t.Errorf("%s: %s %q, want %s %q (%v)", row.name, out.Reason, out.Principal.Subject, row.reason, row.subject, out.Err)
-		}
-	}
-}
-
 func TestOutcomeNeedsEveryPieceToAllow(t *testing.T) { // S10
 	path, err := pathguard.New("/a.txt")
 	if err != nil {

@@ -31,10 +31,15 @@ func ValidSubject(subject string) error {
 // yet, or returns nil. What holds for a subject holds for a group, but it may be
 // called `anonymous`, and is none of the built-in groups.
 func ValidGroup(name string) error {
-	if group := "@" + name; group == GroupAnyone || group == GroupAuthenticated {
+	if IsBuiltinGroup("@" + name) {
 		return errors.New("is one that the service gives out itself")
 	}
 	return validName(name)
+}
+
+// IsBuiltinGroup reports whether the service itself gives out the group.
+func IsBuiltinGroup(group string) bool {
+	return group == GroupAnyone || group == GroupAuthenticated || group == GroupLink
 }
 
 // validName checks what subjects and groups have in common.
@@ -101,7 +106,10 @@ func AnonymousPrincipal() Principal {
 // WithBuiltinGroups returns the principal of a verified subject with the groups
 // that every such principal has.
 func (p Principal) WithBuiltinGroups() Principal {
-	groups := make([]string, 0, len(p.Groups)+2)
+	groups := make([]string, 0, len(p.Groups)+3)
 	p.Groups = append(append(groups, p.Groups...), GroupAnyone, GroupAuthenticated)
+	if p.Scope != nil {
+		p.Groups = append(p.Groups, GroupLink)
+	}
 	return p
 }

@@ -29,6 +29,22 @@ const (
 	ReasonRequest Reason = "request"
 	// ReasonAborted: whoever asked went away before the answer.
 	ReasonAborted Reason = "aborted"
+	// ReasonSignature: a link that nobody made for this, as it stands.
+	ReasonSignature Reason = "signature"
+	// ReasonNotYet: a link whose time has not come, and ReasonExpired one whose time
+	// is over.
+	ReasonNotYet  Reason = "not-yet"
+	ReasonExpired Reason = "expired"
+	// ReasonUsedUp: a link that has been used as often as it may be.
+	ReasonUsedUp Reason = "used-up"
+	// ReasonRevoked: a link that was taken back.
+	ReasonRevoked Reason = "revoked"
+	// ReasonRecipient: a link for somebody else.
+	ReasonRecipient Reason = "recipient"
+	// ReasonNetwork: a link that is not for this address.
+	ReasonNetwork Reason = "network"
+	// ReasonConfirm: a link that a person must confirm on a page first.
+	ReasonConfirm Reason = "confirm"
 	// ReasonUnavailable: no answer could be worked out.
 	ReasonUnavailable Reason = "unavailable"
 )
@@ -38,7 +54,9 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		ReasonPolicy, ReasonDefaultDeny, ReasonAnonymous, ReasonCredentials, ReasonSubject,
-		ReasonPath, ReasonMethod, ReasonRequest, ReasonAborted, ReasonUnavailable,
+		ReasonPath, ReasonMethod, ReasonRequest, ReasonAborted,
+		ReasonSignature, ReasonNotYet, ReasonExpired, ReasonUsedUp, ReasonRevoked, ReasonRecipient, ReasonNetwork, ReasonConfirm,
+		ReasonUnavailable,
 	}
 }
 
@@ -63,6 +81,9 @@ type Outcome struct {
 	// Login is where a browser is sent to log in; empty means that it is
 	// refused. It counts for ReasonAnonymous and ReasonCredentials alone.
 	Login string
+	// Link is the id of the link that the request came with, as far as one could be
+	// made out.
+	Link string
 	// Page is the page that goes with a denial; empty means none. What is
 	// allowed is a file, and has no page.
 	Page Page

@@ -141,6 +141,9 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 		}
 		broken[files.Source] = files.Err
 	}
+	if err := p.loadKeys(ctx); err != nil {
+		add(policy.SeverityError, p.Config.Links.KeysFile, "link-keys", err.Error())
+	}
 	for _, e := range p.Exposures() {
 		add(policy.SeverityWarning, e.File, e.Rule, e.Message)
 	}
@@ -257,6 +260,7 @@ func checkRules() []lint.Rule {
 		lint.Rule{ID: "config", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a configuration that works and is unsafe", Remedy: "Do what the message says."},
 		lint.Rule{ID: "listen", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a place of the service that others may take", Remedy: "Listen on a unix socket in a directory of the service's own."},
 		lint.Rule{ID: "environment", Severity: policy.SeverityWarning, Ignorable: true, Summary: "an environment variable that names no key", Remedy: "Correct its name, or rename whatever else sets it."},
+		lint.Rule{ID: "link-keys", Severity: policy.SeverityError, Summary: "keys of links that cannot be read", Remedy: "Make some with `securefiles link key new`, and let the service read them."},
 		lint.Rule{ID: "header-unset", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a header of a source that nginx never fills", Remedy: "Set nginx_value, or nginx_groups_value."},
 		lint.Rule{ID: "root", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a root that is not on this machine", Remedy: "Make the directory, or correct the path."},
 		lint.Rule{ID: "root-holds", Severity: policy.SeverityError, Summary: "a root that is no directory, or holds what decisions depend on", Remedy: "Name a directory that holds the downloads alone."},

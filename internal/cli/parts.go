@@ -11,6 +11,7 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/exposure"
 	"securefiles/internal/identity"
+	"securefiles/internal/link"
 	"securefiles/internal/nginx"
 	"securefiles/internal/secret"
 	"securefiles/policy"
@@ -25,6 +26,8 @@ type Parts struct {
 	Downloads *authz.Downloads
 	Login     *authz.LoginPage // nil where there is none
 	Sources   identity.Sources
+	Keys      *link.Keys // what links are signed with; nil where there are none
+	Links     *link.Links
 	Policy    Policy
 	Token     *secret.Secret // of the admin listener; nil where none is configured
 }
@@ -73,12 +76,22 @@ func (p *Parts) Vouching() []nginx.Header {
 	return headers
 }
 
-// Load reads what decisions depend on: sources and policy.
+// Load reads what decisions depend on: sources, keys of links and policy.
 func (p *Parts) Load(ctx context.Context) error {
 	if err := p.Sources.Load(ctx); err != nil {
 		return err
 	}
+	if err := p.loadKeys(ctx); err != nil {
+		return err
+	}
 	return p.Policy.Open(ctx)
+}
+
+func (p *Parts) loadKeys(ctx context.Context) error {
+	if p.Keys == nil {
+		return nil
+	}
+	return p.Keys.Reload(ctx)
 }
 
 // A keptSecret is one of the parts' secrets, nil where there is none.
@@ -112,7 +125,7 @@ func (p *Parts) loadSecrets(ctx context.Context) error {
 
 // decisive are the files that decisions depend on, each once.
 func (p *Parts) decisive() []string {
-	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model}
+	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model, p.Config.Links.KeysFile}
 	for _, s := range p.Sources {
 		all = append(all, s.Files...)
 	}
@@ -137,6 +150,9 @@ func (p *Parts) Exposures() []exposure.Exposure {
 		if s.Secret {
 			secrets = append(secrets, exposure.Secret{What: "the secret that tokens are signed with", Files: s.Files})
 		}
+	}
+	if p.Keys != nil {
+		secrets = append(secrets, exposure.Secret{What: "what links are signed with", Files: p.Keys.Files()})
 	}
 	found := exposure.Find(secrets, p.decisive()...)
 	if network, path := config.Address(p.Config.Listen); network == "unix" {

@@ -46,7 +46,7 @@ identity:
 			{Session: &Session{URL: "http://127.0.0.1/", Cookies: []string{"b"}, SubjectHeader: "X-User", Remember: Duration(2 * time.Second)}},
 			{Certificate: &Certificate{}},
 		},
-		Log: Log{Format: "text", Level: "info"}, File: file,
+		Links: Links{MaxTTL: Duration(168 * time.Hour)}, Log: Log{Format: "text", Level: "info"}, File: file,
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -57,6 +57,7 @@ type Config struct {
 	Downloads []Download `yaml:"downloads"`
 	Policy    Policy     `yaml:"policy"`
 	Identity  []Identity `yaml:"identity"`
+	Links     Links      `yaml:"links"`
 	Log       Log        `yaml:"log"`
 
 	// File is the file that was read; empty for the embedded defaults.
@@ -206,6 +207,17 @@ type JWT struct {
 	Timeout  Duration `yaml:"timeout"`
 }
 
+// Links are links to files, for people without an account. Without keys there are none.
+type Links struct {
+	// KeysFile is a JWK set (RFC 7517): what links are signed with.
+	KeysFile string `yaml:"keys_file" path:"file"`
+	// MaxTTL is how long a link may last.
+	MaxTTL Duration `yaml:"max_ttl"`
+	// Site is where people find the downloads, `https://files.example.org`: what the
+	// links that are made begin with.
+	Site string `yaml:"site"`
+}
+
 // Log says how the service logs to standard error.
 type Log struct {
 	// Format is text or json.
@@ -260,6 +272,9 @@ func (c *Config) fill() {
 	}
 	if c.Policy.DecisionTimeout == 0 {
 		c.Policy.DecisionTimeout = Duration(200 * time.Millisecond)
+	}
+	if c.Links.MaxTTL == 0 {
+		c.Links.MaxTTL = Duration(7 * 24 * time.Hour)
 	}
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = Duration(10 * time.Second)

@@ -72,6 +72,10 @@ func (c *Config) validate(doc *strictyaml.Document) error {
 		v.add("policy.role_depth", "%d is out of range: 1 to 100 roles", c.Policy.RoleDepth)
 	}
 	v.within("policy.decision_timeout", c.Policy.DecisionTimeout, time.Millisecond, 1500*time.Millisecond) // nginx waits 2 s
+	v.within("links.max_ttl", c.Links.MaxTTL, time.Minute, 366*24*time.Hour)
+	if c.Links.Site != "" {
+		v.match("links.site", c.Links.Site, originPattern, "is not where a site is, such as https://files.example.org: scheme and host, nothing more")
+	}
 	for i, id := range c.Identity {
 		v.identity(indexed("identity", i), id)
 	}

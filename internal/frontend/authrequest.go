@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"securefiles/authz"
@@ -252,8 +253,11 @@ func statusOf(out *authz.Outcome) int {
 			return http.StatusFound
 		}
 		return http.StatusUnauthorized
-	case authz.ReasonSubject, authz.ReasonMethod:
+	case authz.ReasonSubject, authz.ReasonMethod,
+		authz.ReasonSignature, authz.ReasonNotYet, authz.ReasonRecipient, authz.ReasonNetwork, authz.ReasonConfirm:
 		return http.StatusForbidden
+	case authz.ReasonExpired, authz.ReasonUsedUp, authz.ReasonRevoked:
+		return http.StatusGone
 	case authz.ReasonPath:
 		return http.StatusBadRequest
 	case authz.ReasonRequest:
@@ -296,10 +300,15 @@ func write(h http.Header, out *authz.Outcome, status int) {
 	case http.StatusNoContent:
 		d, path := out.Question.Download, out.Question.Path
 		set(headerLocation, path.Location(d.Internal))
-		set(headerDisposition, pathguard.Disposition(d.Disposition, path.Base()))
+		name, rate := path.Base(), "0"
+		if s := out.Principal.Scope; s != nil {
+			name = cmp.Or(s.Filename, name)
+			rate = strconv.FormatInt(s.Rate, 10)
+		}
+		set(headerDisposition, pathguard.Disposition(d.Disposition, name))
 		set(headerCacheControl, d.CacheControl)
 		set(headerCSP, contentSecurityPolicy(d, path.Base()))
-		set(headerLimitRate, "0")
+		set(headerLimitRate, rate)
 	case http.StatusFound:
 		set("Location", out.Login)
 	case http.StatusUnauthorized:

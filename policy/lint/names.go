@@ -112,7 +112,7 @@ func (l *linter) lintSubjects() {
 		}
 		plain := strings.TrimPrefix(name, "@")
 		switch fold := strings.ToLower(plain); {
-		case name == authz.GroupAnyone || name == authz.GroupAuthenticated:
+		case authz.IsBuiltinGroup(name):
 		case fold == "*" || fold == "anyone" || fold == "everyone" || fold == "everybody":
 			l.warn(u.line, u.field, "subject-everyone", "%q is a name like any other: everybody is %s", finding.Shorten(name), authz.GroupAnyone)
 		case fold == authz.Anonymous && name == plain && (name != authz.Anonymous || l.opensTo(u)):
@@ -261,7 +261,7 @@ func (l *linter) lintUsers() {
 	for _, u := range l.subjects() {
 		name := l.table.Symbols.Text(u.name)
 		switch {
-		case name == authz.GroupAnyone || name == authz.GroupAuthenticated || held[u.name] || known[name]:
+		case authz.IsBuiltinGroup(name) || held[u.name] || known[name]:
 		case strings.HasPrefix(name, "@"):
 			l.warn(u.line, u.field, "subject-unknown", "no identity source of the configuration names groups, so nobody is in %q", finding.Shorten(name))
 		default:

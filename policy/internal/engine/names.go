@@ -24,7 +24,7 @@ func namesOf(q *authz.Query, groups []string) pattern.Names {
 	}
 	for _, g := range q.Principal.Groups {
 		name, isGroup := strings.CutPrefix(g, "@")
-		if isGroup && g != authz.GroupAnyone && g != authz.GroupAuthenticated && pattern.CanStand(name) {
+		if isGroup && !authz.IsBuiltinGroup(g) && pattern.CanStand(name) {
 			names.Groups = append(names.Groups, name)
 		}
 	}

@@ -88,7 +88,7 @@ func (l *loader) deniedNames(col int) []bool {
 func whyNobody(name string) error {
 	group, isGroup := strings.CutPrefix(name, "@")
 	switch {
-	case name == authz.Anonymous || name == authz.GroupAnyone || name == authz.GroupAuthenticated || strings.HasPrefix(name, authz.RolePrefix):
+	case name == authz.Anonymous || authz.IsBuiltinGroup(name) || strings.HasPrefix(name, authz.RolePrefix):
 		return nil // the service gives them, or a line
 	case isGroup:
 		return authz.ValidGroup(group)

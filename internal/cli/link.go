@@ -1,0 +1,407 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"securefiles/authz"
+	"securefiles/internal/link"
+	"securefiles/internal/terminal"
+	"securefiles/pathguard"
+)
+
+// defaultTTL is how long a link lasts where nobody says.
+const defaultTTL = 24 * time.Hour
+
+type linkCommand struct {
+	Create linkCreateCommand `cmd:"" help:"Make a link to a file, or to all below a directory."`
+	Show   linkShowCommand   `cmd:"" help:"Say what a link opens, and whether it would open now."`
+	Key    linkKeyCommand    `cmd:"" help:"Make keys that links are signed with."`
+}
+
+type linkCreateCommand struct {
+	Path      string   `arg:"" help:"The file, as explain has it; with a final slash, all that is below."`
+	As        string   `placeholder:"SUBJECT" help:"Who makes it: the link opens what this subject may read, as long as it may (default: you)."`
+	Group     []string `placeholder:"NAME" sep:"none" help:"A group of the maker's from an identity source, where the policy needs it; repeatable."`
+	TTL       string   `name:"ttl" placeholder:"SPAN" help:"How long it lasts: 90m, 24h, 7d (default: 24h)."`
+	NotBefore string   `placeholder:"TIME" help:"From when it opens: RFC 3339."`
+	Recipient string   `placeholder:"SUBJECT" help:"For this subject alone, who must be logged in."`
+	Network   []string `placeholder:"CIDR" help:"From this network alone, 192.0.2.0/24; repeatable."`
+	Filename  string   `placeholder:"NAME" help:"What the file is saved as."`
+	Rate      string   `placeholder:"BYTES" help:"Bytes a second at most, of each request: 2MiB."`
+	Download  string   `placeholder:"NAME" help:"Which download, where there are several."`
+	KeyID     string   `placeholder:"ID" help:"The key to sign with (default: the last of the file)."`
+	JSON      bool     `name:"json" help:"Print as JSON."`
+}
+
+// Help shows an example.
+func (linkCreateCommand) Help() string {
+	return "The maker needs the action share for the path, and read for what the link is to open. A link ends at its time, with its key, and as soon as policy takes from the maker what it opens.\n\nExamples:\n  securefiles link create /reports/q3.pdf --as alice --ttl 7d\n  securefiles link create /releases/ --as alice --network 192.0.2.0/24\n  securefiles link create /reports/q3.pdf --as alice --recipient bob"
+}
+
+// madeLink is what is printed of a link.
+type madeLink struct {
+	URL     string    `json:"url"`
+	ID      string    `json:"id"`
+	Maker   string    `json:"maker"`
+	Path    string    `json:"path"`
+	Expires time.Time `json:"expires"`
+}
+
+func (cmd *linkCreateCommand) Run(ctx context.Context, env Env, all *commands) error {
+	p, err := all.openLinks(ctx, env)
+	if err != nil {
+		return err
+	}
+	claims, download, path, err := cmd.claims(p)
+	if err != nil {
+		return err
+	}
+	for _, action := range []string{authz.ActionShare, authz.ActionRead} {
+		if err := mayMake(ctx, p, claims, path, action); err != nil {
+			return err
+		}
+	}
+	token, err := p.Keys.Sign(cmd.KeyID, claims)
+	if err != nil {
+		return err
+	}
+	made := madeLink{ID: claims.ID, Maker: claims.Subject, Path: claims.Path, Expires: claims.Expires}
+	made.URL = p.Config.Links.Site + path.URL(download.URL) + "?" + link.Parameter + "=" + token
+	if cmd.JSON {
+		return terminal.WriteJSON(env.Stdout, made)
+	}
+	if claims.Path != path.String() {
+		fmt.Fprintf(env.Stderr, "for each file below %s: its URL, and this behind it\n", claims.Path)
+		made.URL = "?" + link.Parameter + "=" + token
+	}
+	fmt.Fprintln(env.Stdout, made.URL)
+	fmt.Fprintf(env.Stderr, "link %s of %s, until %s\n", made.ID, made.Maker, made.Expires.Format(time.RFC3339))
+	return nil
+}
+
+// claims are what the command line says of the link. Of a directory, the path is one
+// of a file that might be below.
+func (cmd *linkCreateCommand) claims(p *Parts) (*link.Claims, *authz.Download, pathguard.Path, error) {
+	fail := func(err error) (*link.Claims, *authz.Download, pathguard.Path, error) {
+		return nil, nil, pathguard.Path{}, err
+	}
+	asked, isDirectory := cmd.Path, strings.HasSuffix(cmd.Path, "/")
+	if isDirectory {
+		asked += "file"
+	}
+	download, path, err := p.Downloads.Ask(cmd.Download, asked)
+	if err != nil {
+		return fail(err)
+	}
+	id := make([]byte, 12)
+	if _, err := rand.Read(id); err != nil {
+		return fail(fmt.Errorf("make an id: %w", err))
+	}
+	now := time.Now().Truncate(time.Second)
+	c := &link.Claims{
+		ID: base64.RawURLEncoding.EncodeToString(id), Subject: cmd.As, Download: download.Name, Path: path.String(),
+		Issued: now, Recipient: cmd.Recipient, Filename: cmd.Filename,
+	}
+	if isDirectory {
+		c.Path = strings.TrimSuffix(c.Path, "file")
+	}
+	if c.Subject == "" {
+		me, err := user.Current()
+		if err != nil {
+			return fail(fmt.Errorf("find out who you are: %w: say it with --as", err))
+		}
+		c.Subject = me.Username
+	}
+	for _, g := range cmd.Group {
+		c.Groups = append(c.Groups, strings.TrimPrefix(g, "@"))
+	}
+	ttl := defaultTTL
+	if cmd.TTL != "" {
+		if ttl, err = parseSpan(cmd.TTL); err != nil {
+			return fail(fmt.Errorf("--ttl: %w", err))
+		}
+	}
+	if most := time.Duration(p.Config.Links.MaxTTL); ttl > most {
+		return fail(fmt.Errorf("--ttl %s: a link lasts at most %s (links.max_ttl)", cmd.TTL, most))
+	}
+	c.Expires = now.Add(ttl)
+	if cmd.NotBefore != "" {
+		if c.NotBefore, err = time.Parse(time.RFC3339, cmd.NotBefore); err != nil {
+			return fail(fmt.Errorf("--not-before %s: write it like %s", cmd.NotBefore, now.Format(time.RFC3339)))
+		}
+	}
+	for _, text := range cmd.Network {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fail(fmt.Errorf("--network %s: write a network such as 192.0.2.0/24 or 2001:db8::/32", text))
+		}
+		c.Networks = append(c.Networks, network.Masked())
+	}
+	if cmd.Rate != "" {
+		rate, err := humanize.ParseBytes(cmd.Rate)
+		if err != nil || rate == 0 || rate > 1<<40 {
+			return fail(fmt.Errorf("--rate %s: write bytes a second, such as 500kB or 2MiB", cmd.Rate))
+		}
+		c.Rate = int64(rate)
+	}
+	if err := c.Valid(); err != nil {
+		return fail(fmt.Errorf("a link like this cannot be: %w", err))
+	}
+	return c, download, path, nil
+}
+
+// mayMake asks policy whether the maker may do what making the link needs.
+func mayMake(ctx context.Context, p *Parts, c *link.Claims, path pathguard.Path, action string) error {
+	maker, err := authz.NewPrincipal(c.Subject, c.Groups)
+	if err != nil {
+		return err
+	}
+	decision, err := p.Policy.Decide(ctx, authz.Query{Principal: maker, Object: path.String(), Action: action, Domain: c.Download})
+	if err != nil {
+		return fmt.Errorf("ask the policy: %w", err)
+	}
+	if decision.Effect != authz.Allow {
+		return fmt.Errorf("%s may not %s %s (%s): `securefiles explain %s %s --action %s` says why; --as names another maker",
+			c.Subject, action, c.Path, decision, strconv.Quote(c.Subject), strconv.Quote(path.String()), action)
+	}
+	return nil
+}
+
+type linkShowCommand struct {
+	URL  string `arg:"" help:"The link, or its token; - reads it from standard input, where nobody else sees it."`
+	IP   string `name:"ip" placeholder:"ADDR" help:"From where it is opened."`
+	As   string `placeholder:"SUBJECT" help:"Who opens it, for links that are for somebody."`
+	JSON bool   `name:"json" help:"Print as JSON."`
+}
+
+// Help shows an example.
+func (linkShowCommand) Help() string {
+	return "Verifies the link and asks, by the code that serves, whether it would open now. Exits 0 if it would, else 1.\n\nExamples:\n  securefiles link show 'https://files.example.org/downloads/q3.pdf?link=eyJ…'\n  xclip -o | securefiles link show -"
+}
+
+// shownLink is what is printed of a link.
+type shownLink struct {
+	ID        string    `json:"id"`
+	Maker     string    `json:"maker"`
+	Groups    []string  `json:"groups,omitempty"`
+	Download  string    `json:"download"`
+	Path      string    `json:"path"`
+	Issued    time.Time `json:"issued"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	Expires   time.Time `json:"expires"`
+	Recipient string    `json:"recipient,omitempty"`
+	Networks  []string  `json:"networks,omitempty"`
+	Filename  string    `json:"filename,omitempty"`
+	Rate      int64     `json:"rate,omitempty"`
+	Opens     bool      `json:"opens"`
+	Reason    string    `json:"reason"`
+	Decision  string    `json:"decision,omitempty"`
+	Problem   string    `json:"problem,omitempty"`
+}
+
+func (cmd *linkShowCommand) Run(ctx context.Context, env Env, all *commands) error {
+	p, err := all.openLinks(ctx, env)
+	if err != nil {
+		return err
+	}
+	text := cmd.URL
+	if text == "-" {
+		read, err := io.ReadAll(io.LimitReader(os.Stdin, 16<<10))
+		if err != nil {
+			return fmt.Errorf("read the link: %w", err)
+		}
+		text = strings.TrimSpace(string(read))
+	}
+	token, err := link.Token(text)
+	if errors.Is(err, authz.ErrNoCredentials) {
+		token, err = text, nil
+	}
+	if err != nil {
+		return err
+	}
+	claims, err := p.Links.Read(token)
+	if err != nil {
+		return fmt.Errorf("%w (or it was changed on its way: mailers break long lines)", err)
+	}
+	download, err := p.Downloads.Named(claims.Download)
+	if err != nil || claims.Download == "" {
+		return fmt.Errorf("the link is for a download that this configuration does not have: %w", err)
+	}
+	target := text
+	if !strings.Contains(text, "?") {
+		path, err := pathguard.New(strings.TrimSuffix(claims.Path, "/") + map[bool]string{true: "/file"}[strings.HasSuffix(claims.Path, "/")])
+		if err != nil {
+			return err
+		}
+		target = path.URL(download.URL) + "?" + link.Parameter + "=" + token
+	} else if _, rest, ok := strings.Cut(text, "://"); ok {
+		_, rest, _ = strings.Cut(rest, "/")
+		target = "/" + rest
+	}
+	out, err := cmd.ask(ctx, p, target)
+	if err != nil {
+		return err
+	}
+	s := shownLink{
+		ID: claims.ID, Maker: claims.Subject, Groups: claims.Groups, Download: claims.Download, Path: claims.Path,
+		Issued: claims.Issued, NotBefore: claims.NotBefore, Expires: claims.Expires, Recipient: claims.Recipient,
+		Filename: claims.Filename, Rate: claims.Rate, Opens: out.Allowed(), Reason: string(out.Reason),
+	}
+	for _, n := range claims.Networks {
+		s.Networks = append(s.Networks, n.String())
+	}
+	if out.Decision.Generation != 0 {
+		s.Decision = out.Decision.String()
+	}
+	if out.Err != nil {
+		s.Problem = out.Err.Error()
+	}
+	if cmd.JSON {
+		err = terminal.WriteJSON(env.Stdout, s)
+	} else {
+		s.render(env)
+	}
+	if err == nil && !s.Opens {
+		return errNo
+	}
+	return err
+}
+
+// ask puts the question as the service is asked.
+func (cmd *linkShowCommand) ask(ctx context.Context, p *Parts, target string) (*authz.Outcome, error) {
+	guard, err := authz.New(p.Downloads, someone(cmd.As), p.Policy.Store, &authz.Options{Links: p.Links})
+	if err != nil {
+		return nil, err
+	}
+	q := &authz.Question{Method: "GET", Target: target, Action: authz.ActionRead, Time: time.Now()}
+	if cmd.IP != "" {
+		if q.IP, err = netip.ParseAddr(cmd.IP); err != nil {
+			return nil, fmt.Errorf("--ip %s: it is no address", cmd.IP)
+		}
+	}
+	return guard.Check(ctx, q), nil
+}
+
+func (s *shownLink) render(env Env) {
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(env.Stdout, "%-11s %s\n", name+":", terminal.Printable(value))
+		}
+	}
+	row("link", s.ID)
+	row("maker", s.Maker)
+	row("groups", strings.Join(s.Groups, ", "))
+	row("opens", s.Download+" "+s.Path)
+	if !s.NotBefore.IsZero() {
+		row("from", s.NotBefore.Format(time.RFC3339))
+	}
+	row("until", s.Expires.Format(time.RFC3339))
+	row("recipient", s.Recipient)
+	row("networks", strings.Join(s.Networks, ", "))
+	row("saved as", s.Filename)
+	if s.Rate > 0 {
+		row("rate", humanize.IBytes(uint64(s.Rate))+"/s")
+	}
+	answer := "yes"
+	if !s.Opens {
+		answer = "no: " + s.Reason
+		if s.Problem != "" {
+			answer += ": " + s.Problem
+		}
+	}
+	if s.Decision != "" {
+		answer += " (" + s.Decision + ")"
+	}
+	row("now", answer)
+}
+
+// someone is a caller who is known, or nobody.
+type someone string
+
+func (s someone) Authenticate(context.Context, *authz.Question) (authz.Principal, error) {
+	if s == "" {
+		return authz.Principal{}, authz.ErrNoCredentials
+	}
+	return authz.Principal{Subject: string(s), Source: "command line"}, nil
+}
+
+type linkKeyCommand struct {
+	New linkKeyNewCommand `cmd:"" help:"Add a key to the file of keys, which is made if it does not exist."`
+}
+
+type linkKeyNewCommand struct {
+	File      string `placeholder:"FILE" help:"The file of keys (default: links.keys_file of the configuration)."`
+	Algorithm string `default:"HS256" enum:"HS256,EdDSA" help:"HS256: a secret. EdDSA: a pair, of which whoever verifies needs the public half alone."`
+}
+
+// Help shows an example.
+func (linkKeyNewCommand) Help() string {
+	return "The newest key of the file signs; each one verifies until it is taken out, which ends its links. The running service reads the file again by itself.\n\nExamples:\n  securefiles link key new\n  securefiles link key new --file /etc/securefiles/link-keys.json --algorithm EdDSA"
+}
+
+func (cmd *linkKeyNewCommand) Run(env Env, all *commands) error {
+	file := cmd.File
+	if file == "" {
+		c, err := all.load(env)
+		if err != nil {
+			return err
+		}
+		if file = c.Links.KeysFile; file == "" {
+			return errors.New("links.keys_file is not set: set it, or name a file with --file")
+		}
+	}
+	id, err := link.AddKey(file, cmd.Algorithm, time.Now())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(env.Stdout, "added key %s to %s\n", id, file)
+	return nil
+}
+
+// openLinks makes the parts of a configuration, and reads policy and keys.
+func (c *commands) openLinks(ctx context.Context, env Env) (*Parts, error) {
+	conf, err := c.loadServed(env)
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.open(conf, env, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	if p.Links == nil {
+		return nil, errors.New("links.keys_file is not set, so there are no links: set it in the configuration, and make a key with `securefiles link key new`")
+	}
+	if err := p.loadKeys(ctx); err != nil {
+		return nil, err
+	}
+	return p, p.Policy.Open(ctx)
+}
+
+// parseSpan reads a span of time as people write it: 90m, 24h, 7d.
+func parseSpan(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err == nil && n > 0 {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	span, err := time.ParseDuration(text)
+	if err != nil || span <= 0 {
+		return 0, fmt.Errorf("%q is no span of time: write it like 90m, 24h or 7d", text)
+	}
+	return span, nil
+}
