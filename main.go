@@ -32,11 +32,13 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/frontend"
 	"securefiles/internal/identity"
+	"securefiles/internal/limit"
 	"securefiles/internal/link"
 	"securefiles/internal/metrics"
 	"securefiles/internal/nginx"
 	"securefiles/internal/secret"
 	"securefiles/internal/server"
+	"securefiles/internal/state"
 	"securefiles/pathguard"
 	"securefiles/policy"
 	"securefiles/policy/shadow"
@@ -81,6 +83,17 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 			problems = append(problems, c.At("links", err.Error()))
 		}
 	}
+	if len(c.Limits) > 0 && p.Downloads != nil {
+		if p.Limits, err = limits(c.Limits, p.Downloads.Names()); err != nil {
+			for _, one := range identity.Split(err) {
+				var option *limit.OptionError
+				if errors.As(one, &option) {
+					one = c.At(fmt.Sprintf("limits[%d].%s", option.Index, option.Option), option.Problem)
+				}
+				problems = append(problems, one)
+			}
+		}
+	}
 	p.Policy.Files = policy.Files{Model: c.Policy.Model, Policy: c.Policy.File}
 	p.Policy.Options = policy.Options{
 		AllowShrink: c.Policy.AllowShrink, RoleDepth: c.Policy.RoleDepth, RequireDomain: len(c.Downloads) > 1,
@@ -118,6 +131,18 @@ func downloads(list []config.Download) (*authz.Downloads, error) {
 		})
 	}
 	return authz.NewDownloads(made...)
+}
+
+// limits makes the limits, over what this process counts.
+func limits(list []config.Limit, downloads []string) (*limit.Limits, error) {
+	made := make([]limit.Limit, len(list))
+	for i, l := range list {
+		made[i] = limit.Limit{
+			Name: l.Name, Of: l.Of, Per: l.Per, Requests: l.Requests, Downloads: l.Downloads, Bytes: l.Bytes, Rate: l.Rate,
+			IPv6: l.IPv6, Observe: l.Mode == "observe",
+		}
+	}
+	return limit.New(made, downloads, state.NewMemory(nil))
 }
 
 // sources makes the sources of identity, in their order.
@@ -250,6 +275,12 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 	deciding := &authz.Options{Challenge: p.Sources.Challenge(), Login: p.Login}
 	if p.Links != nil {
 		deciding.Links = p.Links
+	}
+	if p.Limits != nil {
+		deciding.Early, deciding.Limits = p.Limits.Early(), p.Limits.Late()
+		for _, c := range p.Limits.Counts() {
+			counters.Limit(c.Limit, string(c.Result), c.Read)
+		}
 	}
 	guard, err := authz.New(p.Downloads, p.Sources.Chain(), shadow, deciding)
 	if err != nil {

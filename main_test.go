@@ -95,7 +95,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// What the configuration is made into stands in main; the command line asks for it.
 		"securefiles/internal/cli": {
 			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
-			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/link", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/terminal",
+			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/terminal",
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain"},
@@ -104,6 +104,8 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/exposure":   nil,
 		"securefiles/internal/frontend":   {"securefiles/authz", "securefiles/pathguard"},
 		"securefiles/internal/identity":   {"securefiles/authz", "securefiles/internal/loopback", "securefiles/internal/regular"},
+		"securefiles/internal/limit":      {"securefiles/authz", "securefiles/internal/state"},
+		"securefiles/internal/state":      nil,
 		"securefiles/internal/link":       {"securefiles/authz", "securefiles/internal/regular", "securefiles/pathguard"},
 		"securefiles/internal/loopback":   nil,
 		"securefiles/internal/metrics":    {"securefiles/authz"},
@@ -969,6 +971,19 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			return k.start().ask("/downloads/a/f", "Authorization: Bearer "+k.token(claims))
 		}
 	}
+	limited := func(what string) string {
+		if !strings.Contains(what, "name:") {
+			what = "name: l, " + what
+		}
+		return "identity: [{header: X-Remote-User}]\nlimits: [{" + what + "}]"
+	}
+	reported := func(what string) string {
+		return limited(what) + "\nnginx: {delivery_log: /var/log/nginx/delivery.log, access_log: 'off'}"
+	}
+	twice := func(k *keyTest) string {
+		k.start().ask("/downloads/public/f.txt", "X-Request-Id: 1")
+		return k.ask("/downloads/public/f.txt", "X-Request-Id: 2")
+	}
 	linked := func(k *keyTest) string { return k.start().ask(k.link()) }
 	session := func(more string) string { return "identity: [{session: {url: %A, cookies: [id]" + more + "}}]" }
 	certificate := func(subject string) string { return "identity: [{certificate: {" + subject + "}}]" }
@@ -1093,6 +1108,25 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			cli.Main(k.t.Context(), []string{"link", "create", "/a/f", "--as", "alice", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
 			return "\n" + out.String()
 		}, [2]string{"\n/downloads/a/f?link=", "\nhttps://files.example.org/downloads/a/f?link="}},
+		{"limits[].name", limited("per: address, requests: 1/1h"), limited("name: other, per: address, requests: 1/1h"), func(k *keyTest) string {
+			k.start().ask("/downloads/public/f.txt")
+			return k.admin(http.MethodGet, "/metrics")
+		}, [2]string{`limit="l"`, `limit="other"`}},
+		{"limits[].of", limited("of: [bob], per: address, requests: 1/1h"), limited("of: ['download:main'], per: address, requests: 1/1h"), twice, [2]string{"204", "429 rate"}},
+		{"limits[].per", limited("per: address, requests: 1/1h"), limited("per: subject, requests: 1/1h"), func(k *keyTest) string {
+			k.start()
+			k.ask("/downloads/public/f.txt", "X-Remote-User: alice", "X-Real-IP: 192.0.2.1")
+			return k.ask("/downloads/public/f.txt", "X-Remote-User: bob", "X-Real-IP: 192.0.2.1")
+		}, [2]string{"429 rate", "204"}},
+		{"limits[].requests", limited("per: address, requests: 2/1h"), limited("per: address, requests: 1/1h"), twice, [2]string{"204", "429 rate"}},
+		{"limits[].downloads", reported("per: address, downloads: 2"), reported("per: address, downloads: 1"), twice, [2]string{"204", "429 busy"}},
+		{"limits[].bytes", reported("per: address, bytes: 3MiB/1h"), reported("per: address, bytes: 1MiB/1h"), twice, [2]string{"204", "429 quota"}},
+		{"limits[].rate", limited("per: address, rate: 2kB/s"), limited("per: address, rate: 1kB/s"), public, [2]string{"Limit-Rate=2000", "Limit-Rate=1000"}},
+		{"limits[].mode", limited("per: address, requests: 1/1h"), limited("per: address, requests: 1/1h, mode: observe"), twice, [2]string{"429 rate", "204"}},
+		{"limits[].ipv6", limited("per: address, requests: 1/1h"), limited("per: address, requests: 1/1h, ipv6: 128"), func(k *keyTest) string {
+			k.start().ask("/downloads/public/f.txt", "X-Real-IP: 2001:db8::1")
+			return k.ask("/downloads/public/f.txt", "X-Real-IP: 2001:db8::2")
+		}, [2]string{"429 rate", "204"}},
 		{"identity[].jwt.issuer", jwt(""), strings.Replace(jwt(""), "app", "other", 1), bearer(`{"iss": "app"}`), [2]string{"204", "401 credentials"}},
 		{"identity[].jwt.jwks_url", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/none}}]", "identity: [{jwt: {issuer: app, audience: [files], jwks_url: %A/keys}}]", bearer(`{}`), [2]string{"503 unavailable", "204"}},
 		{"identity[].jwt.jwks_file", jwt(""), strings.Replace(jwt(""), "keys.json", "other.json", 1), bearer(`{}`), [2]string{"204", "401 credentials"}},
@@ -1522,7 +1556,7 @@ func (k *keyTest) ask(target string, lines ...string) string {
 	defer resp.Body.Close() //nolint:errcheck // it has none
 	out := fmt.Sprintf("%d %s", resp.StatusCode, resp.Header.Get("X-Securefiles-Reason"))
 	for _, name := range []string{"Location", "WWW-Authenticate", "X-Securefiles-Location", "X-Securefiles-User", "X-Securefiles-Disposition", "X-Securefiles-Cache-Control", "X-Securefiles-Csp",
-		"Referrer-Policy", "X-Securefiles-Proof"} {
+		"Referrer-Policy", "X-Securefiles-Proof", "X-Securefiles-Limit-Rate"} {
 		if value := resp.Header.Get(name); value != "" {
 			out += " " + name + "=" + value
 		}

@@ -20,6 +20,9 @@ type Options struct {
 	// Links finds out who made the link that a target carries; nil knows none. Its
 	// principals have a Scope, and its errors may be a *LinkError.
 	Links Authenticator
+	// Early is asked before anybody is, about what costs a password or a policy nothing
+	// yet; Limits once policy has allowed. Nil bounds nothing.
+	Early, Limits Limiter
 }
 
 // A Guard decides questions. It is safe for concurrent use.
@@ -28,6 +31,8 @@ type Guard struct {
 	identity  Authenticator
 	links     Authenticator // nil where there are none
 	policy    Decider
+	early     Limiter // nil where there is none, as limits
+	limits    Limiter
 	login     *LoginPage
 	challenge string
 }
@@ -40,7 +45,7 @@ func New(downloads *Downloads, identity Authenticator, policy Decider, opts *Opt
 	if opts == nil {
 		opts = &Options{}
 	}
-	return &Guard{downloads: downloads, identity: identity, links: opts.Links, policy: policy, login: opts.Login, challenge: opts.Challenge}, nil
+	return &Guard{downloads: downloads, identity: identity, links: opts.Links, early: opts.Early, limits: opts.Limits, policy: policy, login: opts.Login, challenge: opts.Challenge}, nil
 }
 
 // Check decides one question, top to bottom; every early return denies.
@@ -59,6 +64,11 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 			return Refuse(q, ReasonRequest, errElsewhere)
 		}
 		return Refuse(q, ReasonPath, err)
+	}
+	if g.early != nil {
+		if out = limited(ctx, g.early, &Outcome{Question: q}); out.Err != nil {
+			return out
+		}
 	}
 	// Who may ask: the caller, and else whoever made the link.
 	if out = g.decideFor(ctx, q, g.identity, nil); !out.Allowed() && g.links != nil {
@@ -102,6 +112,22 @@ func (g *Guard) decideFor(ctx context.Context, q *Question, candidate Authentica
 		out.Decision.Effect = Deny // whatever was said beside an error does not count
 	case out.Reason == ReasonAnonymous:
 		out.Challenge = g.challenge
+	case out.Allowed() && g.limits != nil:
+		return limited(ctx, g.limits, out)
+	}
+	return out
+}
+
+// limited takes what an outcome costs. Beside an error it is allowed no more.
+func limited(ctx context.Context, limiter Limiter, out *Outcome) *Outcome {
+	err := limiter.Limit(ctx, out)
+	if err == nil {
+		return out
+	}
+	out.Err, out.Decision.Effect, out.Reason = err, Deny, ReasonUnavailable
+	var over *LimitError
+	if errors.As(err, &over) {
+		out.Reason, out.Retry = over.Reason, over.Retry
 	}
 	return out
 }

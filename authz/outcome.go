@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"strconv"
 	"time"
 )
@@ -45,6 +46,11 @@ const (
 	ReasonNetwork Reason = "network"
 	// ReasonConfirm: a link that a person must confirm on a page first.
 	ReasonConfirm Reason = "confirm"
+	// ReasonRate: more requests than a limit permits, ReasonBusy more downloads at a time,
+	// and ReasonQuota more bytes.
+	ReasonRate  Reason = "rate"
+	ReasonBusy  Reason = "busy"
+	ReasonQuota Reason = "quota"
 	// ReasonUnavailable: no answer could be worked out.
 	ReasonUnavailable Reason = "unavailable"
 )
@@ -56,6 +62,7 @@ func Reasons() []Reason {
 		ReasonPolicy, ReasonDefaultDeny, ReasonAnonymous, ReasonCredentials, ReasonSubject,
 		ReasonPath, ReasonMethod, ReasonRequest, ReasonAborted,
 		ReasonSignature, ReasonNotYet, ReasonExpired, ReasonUsedUp, ReasonRevoked, ReasonRecipient, ReasonNetwork, ReasonConfirm,
+		ReasonRate, ReasonBusy, ReasonQuota,
 		ReasonUnavailable,
 	}
 }
@@ -87,6 +94,15 @@ type Outcome struct {
 	// Page is the page that goes with a denial; empty means none. What is
 	// allowed is a file, and has no page.
 	Page Page
+	// Rate bounds the bytes a second of what is allowed; zero means no bound.
+	Rate int64
+	// Retry is when a request that a limit refused can come again; zero where nobody knows.
+	Retry time.Duration
+	// Quotas are what is left of the limits that apply.
+	Quotas []Quota
+	// Release gives back what limits have taken, if the answer is no allow in the end; nil
+	// where there is nothing to give back.
+	Release func(context.Context)
 	// Err is for the operator: it never reaches the client.
 	Err error
 }

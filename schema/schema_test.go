@@ -90,6 +90,9 @@ func enum(values ...any) map[string]any { return map[string]any{"enum": values} 
 // What the types do not tell. A key that is gone fails the test.
 var (
 	configSchema = map[string]map[string]any{
+		"limits":                         {"description": "how much anybody takes"},
+		"limits[].per":                   enum("subject", "group", "address", "download", "link"),
+		"limits[].mode":                  enum("enforce", "observe"),
 		"downloads":                      {"description": "the guarded URL prefixes"},
 		"identity":                       {"description": "who asks: sources that are tried in order; the first that finds credentials decides"},
 		"downloads[].disposition":        enum("attachment", "inline"),

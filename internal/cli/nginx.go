@@ -72,6 +72,6 @@ func (p *Parts) Snippet() (nginx.Config, error) {
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks, Embed: d.Embed, Origins: d.CORSOrigins, Compress: d.Compress,
 		})
 	}
-	snippet.Identity = p.Vouching()
+	snippet.Identity, snippet.Limits = p.Vouching(), p.Limits != nil
 	return snippet, nil
 }

@@ -11,6 +11,7 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/exposure"
 	"securefiles/internal/identity"
+	"securefiles/internal/limit"
 	"securefiles/internal/link"
 	"securefiles/internal/nginx"
 	"securefiles/internal/secret"
@@ -28,6 +29,7 @@ type Parts struct {
 	Sources   identity.Sources
 	Keys      *link.Keys // what links are signed with; nil where there are none
 	Links     *link.Links
+	Limits    *limit.Limits // nil where there are none
 	Policy    Policy
 	Token     *secret.Secret // of the admin listener; nil where none is configured
 }

@@ -58,6 +58,7 @@ type Config struct {
 	Policy    Policy     `yaml:"policy"`
 	Identity  []Identity `yaml:"identity"`
 	Links     Links      `yaml:"links"`
+	Limits    []Limit    `yaml:"limits"`
 	Log       Log        `yaml:"log"`
 
 	// File is the file that was read; empty for the embedded defaults.
@@ -218,6 +219,23 @@ type Links struct {
 	Site string `yaml:"site"`
 }
 
+// Limit bounds what anybody takes; what its values mean, package limit says.
+type Limit struct {
+	Name string   `yaml:"name"`
+	Of   []string `yaml:"of"`
+	Per  string   `yaml:"per"`
+	// Requests, Bytes and Rate are amounts: `100/1m`, `10GiB/24h`, `2MiB/s`. Downloads
+	// is how many at a time.
+	Requests  string `yaml:"requests"`
+	Downloads int    `yaml:"downloads"`
+	Bytes     string `yaml:"bytes"`
+	Rate      string `yaml:"rate"`
+	// Mode is enforce or observe.
+	Mode string `yaml:"mode"`
+	// IPv6 is how many bits of an IPv6 address tell one client from another.
+	IPv6 int `yaml:"ipv6"`
+}
+
 // Log says how the service logs to standard error.
 type Log struct {
 	// Format is text or json.
@@ -284,6 +302,9 @@ func (c *Config) fill() {
 	}
 	if len(c.Downloads) == 0 {
 		c.Downloads = []Download{{Name: "main", URL: "/downloads/", Internal: "/protected/", Root: "/var/www/securefiles"}}
+	}
+	for i := range c.Limits {
+		def(&c.Limits[i].Mode, "enforce")
 	}
 	for i := range c.Downloads {
 		d := &c.Downloads[i]

@@ -72,6 +72,12 @@ func (c *Config) validate(doc *strictyaml.Document) error {
 		v.add("policy.role_depth", "%d is out of range: 1 to 100 roles", c.Policy.RoleDepth)
 	}
 	v.within("policy.decision_timeout", c.Policy.DecisionTimeout, time.Millisecond, 1500*time.Millisecond) // nginx waits 2 s
+	for i, limit := range c.Limits {
+		v.oneOf(indexed("limits", i)+".mode", limit.Mode, "enforce", "observe")
+		if (limit.Bytes != "" || limit.Downloads != 0) && c.Nginx.DeliveryLog == "" {
+			v.add(indexed("limits", i), "bytes and downloads at a time are known by what nginx reports: set nginx.delivery_log")
+		}
+	}
 	v.within("links.max_ttl", c.Links.MaxTTL, time.Minute, 366*24*time.Hour)
 	if c.Links.Site != "" {
 		v.match("links.site", c.Links.Site, originPattern, "is not where a site is, such as https://files.example.org: scheme and host, nothing more")

@@ -50,6 +50,9 @@ const (
 	headerPage         = "X-Securefiles-Page"
 	headerProof        = "X-Securefiles-Proof"
 	headerReferrer     = "Referrer-Policy"
+
+	headerRateLimit       = "Ratelimit"
+	headerRateLimitPolicy = "Ratelimit-Policy"
 )
 
 // retryAfter is what a client is told to wait when the service could not
@@ -256,6 +259,8 @@ func statusOf(out *authz.Outcome) int {
 	case authz.ReasonSubject, authz.ReasonMethod,
 		authz.ReasonSignature, authz.ReasonNotYet, authz.ReasonRecipient, authz.ReasonNetwork, authz.ReasonConfirm:
 		return http.StatusForbidden
+	case authz.ReasonRate, authz.ReasonBusy, authz.ReasonQuota:
+		return http.StatusTooManyRequests
 	case authz.ReasonExpired, authz.ReasonUsedUp, authz.ReasonRevoked:
 		return http.StatusGone
 	case authz.ReasonPath:
@@ -275,7 +280,7 @@ func statusOf(out *authz.Outcome) int {
 // so they are set without net/http's own canonicalisation, and all values come
 // from one array.
 func write(h http.Header, out *authz.Outcome, status int) {
-	values := make([]string, 0, 9)
+	values := make([]string, 0, 11)
 	set := func(name, value string) {
 		n := len(values)
 		values = append(values, value)
@@ -300,22 +305,31 @@ func write(h http.Header, out *authz.Outcome, status int) {
 	case http.StatusNoContent:
 		d, path := out.Question.Download, out.Question.Path
 		set(headerLocation, path.Location(d.Internal))
-		name, rate := path.Base(), "0"
+		name, rate := path.Base(), out.Rate
 		if s := out.Principal.Scope; s != nil {
 			name = cmp.Or(s.Filename, name)
-			rate = strconv.FormatInt(s.Rate, 10)
+			if s.Rate > 0 && (rate == 0 || s.Rate < rate) {
+				rate = s.Rate
+			}
 		}
 		set(headerDisposition, pathguard.Disposition(d.Disposition, name))
 		set(headerCacheControl, d.CacheControl)
 		set(headerCSP, contentSecurityPolicy(d, path.Base()))
-		set(headerLimitRate, rate)
+		set(headerLimitRate, strconv.FormatInt(rate, 10))
 	case http.StatusFound:
 		set("Location", out.Login)
 	case http.StatusUnauthorized:
 		if out.Challenge != "" {
 			set("Www-Authenticate", out.Challenge)
 		}
+	case http.StatusTooManyRequests:
+		set("Retry-After", strconv.FormatInt(max(1, int64((out.Retry+time.Second-1)/time.Second)), 10))
 	case http.StatusServiceUnavailable:
 		set("Retry-After", retryAfter)
+	}
+	if len(out.Quotas) > 0 {
+		left, policy := rateLimit(out.Quotas)
+		set(headerRateLimit, left)
+		set(headerRateLimitPolicy, policy)
 	}
 }

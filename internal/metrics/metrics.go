@@ -91,6 +91,14 @@ func (m *Metrics) Func(kind Kind, name, help, label, value string, read func() f
 	}
 }
 
+// Limit adds the series of a limit and what came of it.
+func (m *Metrics) Limit(name, result string, read func() uint64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "securefiles_limits_total", Help: "Requests that were asked about, by limit and what came of it (taken, refused, observed: it would have been refused).",
+		ConstLabels: prometheus.Labels{"limit": name, "result": result},
+	}, func() float64 { return float64(read()) }))
+}
+
 // New registers the collectors. The downloads and identity sources are the
 // names that requests will be counted under; policy is asked at each scrape.
 func New(version, commit string, downloads, sources []string, policy func() Policy) *Metrics {

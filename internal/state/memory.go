@@ -1,0 +1,270 @@
+package state
+
+import (
+	"context"
+	"hash/maphash"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds of a Memory.
+const (
+	shards = 64
+	// defaultMaxKeys is how many keys are told apart: some 150 MB.
+	defaultMaxKeys = 1 << 20
+	// sharedKeys is how many are shared by what comes beyond, in each shard.
+	sharedKeys = 64
+	// maxReserved is how many requests can be under way, and wait to be settled.
+	maxReserved = 1 << 20
+	// retryWindow is how long a request that has nothing to settle is known, so that a web
+	// server that asks again takes nothing twice.
+	retryWindow = 10 * time.Second
+	// sweepEach is after how many new keys a shard looks for those that are over.
+	sweepEach = 1024
+)
+
+// MemoryOptions are what a Memory can do without.
+type MemoryOptions struct {
+	// MaxKeys is how many keys are told apart; zero means about a million. More share
+	// theirs with others, by their hash: they get less than their limit, never more.
+	MaxKeys int
+	// Lease is how long a request may wait to be settled: then its places are free, and
+	// its bytes are taken as they were reserved. Zero means an hour.
+	Lease time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// A Memory counts in this process, and forgets when that ends. It is safe for
+// concurrent use.
+type Memory struct {
+	opts    MemoryOptions
+	seed    maphash.Seed
+	counts  [shards]shard
+	taken   [shards]ledger
+	nobodys atomic.Uint64 // requests without an id
+}
+
+// A shard holds the counts of some keys.
+type shard struct {
+	mu     sync.Mutex
+	counts map[string]*count
+	fresh  int // keys since the last sweep
+}
+
+// A count is what one key counts.
+type count struct {
+	tat    time.Time            // of Rate and Bytes
+	places map[string]time.Time // of Places: request, end of its lease
+}
+
+func (c *count) isOver(now time.Time) bool { return !c.tat.After(now) && len(c.places) == 0 }
+
+// A ledger holds what some requests have taken, until they are settled.
+type ledger struct {
+	mu    sync.Mutex
+	taken map[string]*reservation
+	swept time.Time
+}
+
+// A reservation is what one request has taken.
+type reservation struct {
+	charges []Charge
+	quotas  []Quota
+	until   time.Time
+}
+
+// NewMemory returns a Memory that has counted nothing.
+func NewMemory(opts *MemoryOptions) *Memory {
+	m := &Memory{seed: maphash.MakeSeed()}
+	if opts != nil {
+		m.opts = *opts
+	}
+	if m.opts.MaxKeys == 0 {
+		m.opts.MaxKeys = defaultMaxKeys
+	}
+	if m.opts.Lease == 0 {
+		m.opts.Lease = time.Hour
+	}
+	if m.opts.Now == nil {
+		m.opts.Now = time.Now
+	}
+	for i := range m.counts {
+		m.counts[i].counts = map[string]*count{}
+		m.taken[i].taken = map[string]*reservation{}
+	}
+	return m
+}
+
+// Reserve takes the charges of a request, all of them or none: none where the quota of one
+// says that it is Over and the charge does not only observe. What is Over is not taken. The quotas stand in the order
+// of the charges. A request whose id has taken its charges already gets the same answer,
+// and takes nothing. An empty id is nobody's: what it takes is never settled.
+func (m *Memory) Reserve(_ context.Context, id string, charges []Charge) ([]Quota, error) {
+	now := m.opts.Now()
+	book := &m.taken[m.shardOf(id)]
+	book.mu.Lock()
+	defer book.mu.Unlock()
+	if r, ok := book.taken[id]; ok && id != "" {
+		return r.quotas, nil
+	}
+	r := &reservation{charges: charges, quotas: make([]Quota, 0, len(charges)), until: now.Add(retryWindow)}
+	if slices.ContainsFunc(charges, func(c Charge) bool { return c.Kind != Rate }) {
+		r.until = now.Add(m.opts.Lease)
+	}
+	owner := id
+	if id == "" {
+		owner = "\x00" + strconv.FormatUint(m.nobodys.Add(1), 10)
+	}
+	for _, c := range charges {
+		q := m.take(owner, c, now)
+		r.quotas = append(r.quotas, q)
+		if q.Over && !c.Observe {
+			m.settle(owner, r, -1, now)
+			for len(r.quotas) < len(charges) {
+				r.quotas = append(r.quotas, Quota{})
+			}
+			return r.quotas, nil
+		}
+	}
+	if book.sweep(now); id != "" && len(book.taken) < maxReserved/shards {
+		book.taken[id] = r
+	}
+	return r.quotas, nil
+}
+
+// Settle says that a request has ended, and how many bytes it took: its places are free,
+// and bytes are corrected. A request that is not known has been settled already, or its
+// lease is over.
+func (m *Memory) Settle(_ context.Context, id string, bytes int64) error {
+	m.end(id, bytes)
+	return nil
+}
+
+// Release gives back all that a request has taken.
+func (m *Memory) Release(_ context.Context, id string) error {
+	m.end(id, -1)
+	return nil
+}
+
+// end settles a request; less than no bytes give everything back.
+func (m *Memory) end(id string, bytes int64) {
+	book := &m.taken[m.shardOf(id)]
+	book.mu.Lock()
+	r := book.taken[id]
+	delete(book.taken, id)
+	book.mu.Unlock()
+	if r != nil {
+		m.settle(id, r, bytes, m.opts.Now())
+	}
+}
+
+// settle gives back what a request has taken, and does not take.
+func (m *Memory) settle(id string, r *reservation, bytes int64, now time.Time) {
+	for i, q := range r.quotas {
+		c := r.charges[i]
+		switch {
+		case q.Over: // nothing was taken
+		case c.Kind == Bytes && bytes >= 0:
+			m.giveBack(id, c, c.Cost-bytes, now)
+		case c.Kind == Places || bytes < 0:
+			m.giveBack(id, c, c.Cost, now)
+		}
+	}
+}
+
+// take takes one charge, if it is to be had.
+func (m *Memory) take(id string, c Charge, now time.Time) Quota {
+	s, one := m.find(c.Key, now)
+	defer s.mu.Unlock()
+	if c.Kind == Places {
+		for other, until := range one.places {
+			if !until.After(now) {
+				delete(one.places, other)
+			}
+		}
+		q := Quota{Remaining: max(0, c.Limit-int64(len(one.places)))}
+		if q.Over = q.Remaining == 0; q.Over {
+			return q
+		}
+		if one.places == nil {
+			one.places = map[string]time.Time{}
+		}
+		one.places[id] = now.Add(m.opts.Lease)
+		q.Remaining = max(0, q.Remaining-1)
+		return q
+	}
+	tat, q := gcra(one.tat, now, c.Limit, c.Period, c.Cost)
+	one.tat = tat
+	return q
+}
+
+// giveBack gives back some of a charge; less than nothing takes more.
+func (m *Memory) giveBack(id string, c Charge, cost int64, now time.Time) {
+	s, one := m.find(c.Key, now)
+	defer s.mu.Unlock()
+	if c.Kind == Places {
+		delete(one.places, id)
+		return
+	}
+	if one.tat.Before(now) {
+		one.tat = now
+	}
+	one.tat = one.tat.Add(-time.Duration(float64(c.Period) / float64(c.Limit) * float64(cost)))
+}
+
+// find returns what a key counts, and its shard, which is locked.
+func (m *Memory) find(key string, now time.Time) (*shard, *count) {
+	s := &m.counts[m.shardOf(key)]
+	s.mu.Lock()
+	one, ok := s.counts[key]
+	if ok {
+		return s, one
+	}
+	most := max(1, m.opts.MaxKeys/shards)
+	if s.fresh++; s.fresh >= min(sweepEach, most) {
+		s.sweep(now)
+	}
+	if len(s.counts) >= most { // their number bounds those that are shared too
+		key = "\x00" + strconv.FormatUint(maphash.String(m.seed, key)/shards%sharedKeys, 10)
+		if one, ok = s.counts[key]; ok {
+			return s, one
+		}
+	}
+	one = &count{}
+	s.counts[key] = one
+	return s, one
+}
+
+// sweep forgets keys that count nothing any more.
+func (s *shard) sweep(now time.Time) {
+	s.fresh = 0
+	for key, one := range s.counts {
+		for id, until := range one.places {
+			if !until.After(now) {
+				delete(one.places, id)
+			}
+		}
+		if one.isOver(now) {
+			delete(s.counts, key)
+		}
+	}
+}
+
+// sweep forgets requests whose lease is over, now and then.
+func (l *ledger) sweep(now time.Time) {
+	if now.Sub(l.swept) < time.Minute && len(l.taken) < maxReserved/shards {
+		return
+	}
+	l.swept = now
+	for id, r := range l.taken {
+		if !r.until.After(now) {
+			delete(l.taken, id)
+		}
+	}
+}
+
+func (m *Memory) shardOf(key string) uint64 { return maphash.String(m.seed, key) % shards }

@@ -1,0 +1,77 @@
+// Package state keeps what limits and links count.
+//
+// A [Memory] counts in this process. What it counts by is a key that a limit makes; what
+// is counted is one of four kinds, each with a rule of its own: see [Kind]. All charges
+// of one request are taken together or not at all, and twice the same request takes them
+// once.
+//
+// state does not protect what several processes count from each other.
+package state
+
+import (
+	"time"
+)
+
+// A Kind says how something is counted.
+type Kind uint8
+
+// The kinds.
+const (
+	// Rate counts requests by the generic cell rate algorithm: as many at once as the
+	// limit, and then one each Period/Limit.
+	Rate Kind = iota
+	// Bytes counts bytes in the same way. What a request will take is not known before it
+	// ends: its Cost is reserved, and Settle corrects it.
+	Bytes
+	// Places counts what is going on at a time. A place is free again when its request is
+	// settled or released, or its lease has ended.
+	Places
+)
+
+// A Charge is what a request takes of one limit.
+type Charge struct {
+	Kind Kind
+	// Key names what is counted.
+	Key string
+	// Limit is how many requests or bytes there may be in a Period, or places at a time.
+	Limit  int64
+	Period time.Duration
+	// Cost is what the request takes: 1, or bytes.
+	Cost int64
+	// Observe says that the charge refuses nothing; it is taken all the same.
+	Observe bool
+}
+
+// A Quota is what is left of a charge after a request.
+type Quota struct {
+	// Over says that the charge was not to be had.
+	Over bool
+	// Remaining is what is left now, and Reset when all will be.
+	Remaining int64
+	Reset     time.Duration
+	// Retry is when the charge could be had; zero where it was, and where nobody knows.
+	Retry time.Duration
+}
+
+// gcra is the generic cell rate algorithm: a bucket that holds limit, and fills evenly in
+// a period. The time at which it will be full again is all that it is (tat); the zero
+// time is a full one. It returns that time after the cost is taken, and what is left.
+//
+// A cost over what the bucket can ever hold is had where the bucket is full: whoever asks
+// for a file that is larger than the limit waits until nothing else was taken, and then
+// for longer.
+func gcra(tat, now time.Time, limit int64, period time.Duration, cost int64) (time.Time, Quota) {
+	if tat.Before(now) {
+		tat = now
+	}
+	each := float64(period) / float64(limit)
+	after := tat.Add(time.Duration(each * float64(cost)))
+	q := Quota{Over: after.Sub(now) > period && tat.After(now)}
+	if q.Over {
+		q.Retry = min(after.Sub(now)-period, tat.Sub(now))
+		after = tat
+	}
+	q.Reset = after.Sub(now)
+	q.Remaining = max(0, int64(float64(period-q.Reset)/each+1e-6))
+	return after, q
+}
