@@ -133,7 +133,7 @@ func downloads(list []config.Download) (*authz.Downloads, error) {
 	return authz.NewDownloads(made...)
 }
 
-// limits makes the limits, over what this process counts.
+// limits makes the limits.
 func limits(list []config.Limit, downloads []string) (*limit.Limits, error) {
 	made := make([]limit.Limit, len(list))
 	for i, l := range list {
@@ -142,7 +142,7 @@ func limits(list []config.Limit, downloads []string) (*limit.Limits, error) {
 			IPv6: l.IPv6, Observe: l.Mode == "observe",
 		}
 	}
-	return limit.New(made, downloads, state.NewMemory(nil))
+	return limit.New(made, downloads)
 }
 
 // sources makes the sources of identity, in their order.
@@ -277,7 +277,8 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 		deciding.Links = p.Links
 	}
 	if p.Limits != nil {
-		deciding.Early, deciding.Limits = p.Limits.Early(), p.Limits.Late()
+		counted := state.NewMemory(nil)
+		deciding.Early, deciding.Limits = p.Limits.Early(counted), p.Limits.Late(counted)
 		for _, c := range p.Limits.Counts() {
 			counters.Limit(c.Limit, string(c.Result), c.Read)
 		}

@@ -145,6 +145,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/prometheus/":      {"securefiles/internal/metrics"},
 		"github.com/tg123/":           {"securefiles/internal/identity"},
 		"github.com/go-jose/":         {"securefiles/internal/identity", "securefiles/internal/link"},
+		"go.etcd.io/bbolt":            {"securefiles/internal/state"},
 		"github.com/goccy/":           {"securefiles/internal/strictyaml"},
 		"github.com/alecthomas/kong":  {"securefiles/internal/cli"},
 		"github.com/go-chi/":          {"securefiles", "securefiles/internal/admin"},

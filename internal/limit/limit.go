@@ -102,10 +102,7 @@ const (
 func Results() []Result { return []Result{Taken, Refused, Observed} }
 
 // Limits are the list, ready to be asked. They are safe for concurrent use.
-type Limits struct {
-	store Store
-	list  []*rule
-}
+type Limits struct{ list []*rule }
 
 // A rule is a Limit that was understood.
 type rule struct {
@@ -128,11 +125,8 @@ type rule struct {
 }
 
 // New returns an error that joins an *OptionError for each option that cannot be.
-func New(list []Limit, downloads []string, store Store) (*Limits, error) {
-	if store == nil {
-		return nil, errors.New("limits need a store")
-	}
-	l := &Limits{store: store}
+func New(list []Limit, downloads []string) (*Limits, error) {
+	l := &Limits{}
 	var problems []error
 	if len(list) > maxLimits {
 		problems = append(problems, &OptionError{maxLimits, "name", fmt.Sprintf("there are more than %d limits", maxLimits)})
@@ -272,19 +266,23 @@ func (l *Limits) Counts() []Count {
 	return counts
 }
 
-// Early bounds requests before anybody is asked who they are; it is nil where there is
-// nothing to ask.
-func (l *Limits) Early() authz.Limiter {
+// Early bounds requests before anybody is asked who they are, by what the store has
+// counted; it is nil where there is nothing to ask.
+func (l *Limits) Early(store Store) authz.Limiter {
 	if !slices.ContainsFunc(l.list, func(r *rule) bool { return r.early && r.requests > 0 }) {
 		return nil
 	}
-	return early{l}
+	return early{l, store}
 }
 
-// Late bounds what policy has allowed.
-func (l *Limits) Late() authz.Limiter { return late{l} }
+// Late bounds what policy has allowed, by what the store has counted. What the web server
+// delivers, the store is told.
+func (l *Limits) Late(store Store) authz.Limiter { return late{l, store} }
 
-type early struct{ *Limits }
+type early struct {
+	*Limits
+	store Store
+}
 
 func (l early) Limit(ctx context.Context, out *authz.Outcome) error {
 	var taken []taking
@@ -298,10 +296,13 @@ func (l early) Limit(ctx context.Context, out *authz.Outcome) error {
 	if id != "" {
 		id = "early:" + id
 	}
-	return l.reserve(ctx, id, out, taken)
+	return reserve(ctx, l.store, id, out, taken)
 }
 
-type late struct{ *Limits }
+type late struct {
+	*Limits
+	store Store
+}
 
 func (l late) Limit(ctx context.Context, out *authz.Outcome) error {
 	q := out.Question
@@ -331,7 +332,7 @@ func (l late) Limit(ctx context.Context, out *authz.Outcome) error {
 			}
 		}
 	}
-	return l.reserve(ctx, q.ID, out, taken)
+	return reserve(ctx, l.store, q.ID, out, taken)
 }
 
 // A taking is one charge of a limit, and what it is called where there is nothing left.
@@ -342,7 +343,7 @@ type taking struct {
 }
 
 // reserve takes all, and notes what is left.
-func (l *Limits) reserve(ctx context.Context, id string, out *authz.Outcome, taken []taking) error {
+func reserve(ctx context.Context, store Store, id string, out *authz.Outcome, taken []taking) error {
 	if len(taken) == 0 {
 		return nil
 	}
@@ -350,7 +351,7 @@ func (l *Limits) reserve(ctx context.Context, id string, out *authz.Outcome, tak
 	for i, t := range taken {
 		charges[i] = t.charge
 	}
-	quotas, err := l.store.Reserve(ctx, id, charges)
+	quotas, err := store.Reserve(ctx, id, charges)
 	if err != nil {
 		return fmt.Errorf("ask the limits: %w", err)
 	}
@@ -378,14 +379,9 @@ func (l *Limits) reserve(ctx context.Context, id string, out *authz.Outcome, tak
 		}
 	}
 	if id != "" {
-		out.Release = func(ctx context.Context) { _ = l.store.Release(ctx, id) } // its lease ends by itself
+		out.Release = func(ctx context.Context) { _ = store.Release(ctx, id) } // its lease ends by itself
 	}
 	return nil
-}
-
-// Delivered says what came of a request that was allowed.
-func (l *Limits) Delivered(ctx context.Context, request string, bytes int64) error {
-	return l.store.Settle(ctx, request, bytes)
 }
 
 // applies reports whether the limit is of whom an outcome is about.

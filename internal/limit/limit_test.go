@@ -19,8 +19,9 @@ var noon = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 type bench struct {
 	t *testing.T
 	*Limits
-	now time.Time
-	n   int
+	store *state.Memory
+	now   time.Time
+	n     int
 }
 
 func newBench(t *testing.T, list ...Limit) *bench {
@@ -31,9 +32,9 @@ func newBench(t *testing.T, list ...Limit) *bench {
 			list[i].Name = fmt.Sprintf("l%d", i)
 		}
 	}
-	store := state.NewMemory(&state.MemoryOptions{Now: func() time.Time { return b.now }})
+	b.store = state.NewMemory(&state.MemoryOptions{Now: func() time.Time { return b.now }})
 	var err error
-	b.Limits, err = New(list, []string{"main", "other"}, store)
+	b.Limits, err = New(list, []string{"main", "other"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,17 +129,17 @@ func TestWhoSharesALimit(t *testing.T) {
 		b := newBench(t, row.limit)
 		for range 3 {
 			row.one.Question.ID = ""
-			if got := b.ask(b.Late(), row.one); got != "ok" {
+			if got := b.ask(b.Limits.Late(b.store), row.one); got != "ok" {
 				t.Errorf("%s: %s", row.name, got)
 			}
 		}
 		row.one.Question.ID = ""
-		if got := b.ask(b.Late(), row.one); got != "rate l0" {
+		if got := b.ask(b.Limits.Late(b.store), row.one); got != "rate l0" {
 			t.Errorf("%s: nothing was taken: %s", row.name, got)
 		}
 		want := map[bool]string{true: "rate l0", false: "ok"}[row.shared]
 		row.another.Question.ID = ""
-		if got := b.ask(b.Late(), row.another); got != want {
+		if got := b.ask(b.Limits.Late(b.store), row.another); got != want {
 			t.Errorf("%s: %s, want %s", row.name, got, want)
 		}
 	}
@@ -160,8 +161,8 @@ func TestWhatIsAskedEarly(t *testing.T) {
 	} {
 		row.limit.Requests = "2/1m"
 		b := newBench(t, row.limit)
-		if (b.Early() != nil) != row.early {
-			t.Errorf("%+v: early %t", row.limit, b.Early() != nil)
+		if (b.Limits.Early(b.store) != nil) != row.early {
+			t.Errorf("%+v: early %t", row.limit, b.Limits.Early(b.store) != nil)
 		}
 		if !row.early {
 			continue
@@ -169,14 +170,14 @@ func TestWhatIsAskedEarly(t *testing.T) {
 		first := by("")
 		for _, want := range []string{"ok", "ok", "rate l0"} {
 			first.Question.ID = ""
-			if got := b.ask(b.Early(), first); got != want {
+			if got := b.ask(b.Limits.Early(b.store), first); got != want {
 				t.Errorf("%+v: %s, want %s", row.limit, got, want)
 			}
 		}
-		if got := b.ask(b.Late(), by("alice")); got != "ok" {
+		if got := b.ask(b.Limits.Late(b.store), by("alice")); got != "ok" {
 			t.Errorf("%+v is asked twice: %s", row.limit, got)
 		}
-		if got := b.ask(b.Early(), of("other", by(""))); got != map[bool]string{true: "rate l0", false: "ok"}[len(row.limit.Of) == 0] {
+		if got := b.ask(b.Limits.Early(b.store), of("other", by(""))); got != map[bool]string{true: "rate l0", false: "ok"}[len(row.limit.Of) == 0] {
 			t.Errorf("%+v, another download: %s", row.limit, got)
 		}
 	}
@@ -185,22 +186,22 @@ func TestWhatIsAskedEarly(t *testing.T) {
 func TestDownloadsAtATime(t *testing.T) {
 	b := newBench(t, Limit{Per: PerSubject, Downloads: 2})
 	first, second, third := by("alice"), by("alice"), by("alice")
-	if b.ask(b.Late(), first) != "ok" || b.ask(b.Late(), second) != "ok" || b.ask(b.Late(), third) != "busy l0" {
+	if b.ask(b.Limits.Late(b.store), first) != "ok" || b.ask(b.Limits.Late(b.store), second) != "ok" || b.ask(b.Limits.Late(b.store), third) != "busy l0" {
 		t.Error("not two at a time")
 	}
 	head := by("alice")
 	head.Question.Method = "HEAD"
-	if got := b.ask(b.Late(), head); got != "ok" {
+	if got := b.ask(b.Limits.Late(b.store), head); got != "ok" {
 		t.Errorf("HEAD is no download: %s", got)
 	}
-	if err := b.Delivered(t.Context(), first.Question.ID, 10); err != nil {
+	if err := b.store.Settle(t.Context(), first.Question.ID, 10); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.ask(b.Late(), third); got != "ok" {
+	if got := b.ask(b.Limits.Late(b.store), third); got != "ok" {
 		t.Errorf("after one was delivered: %s", got)
 	}
 	third.Release(t.Context())
-	if got := b.ask(b.Late(), by("alice")); got != "ok" {
+	if got := b.ask(b.Limits.Late(b.store), by("alice")); got != "ok" {
 		t.Errorf("after one was given back: %s", got)
 	}
 }
@@ -213,19 +214,19 @@ func TestBytes(t *testing.T) {
 		return out
 	}
 	big := ranged("bytes=0-8388607")
-	if b.ask(b.Late(), big) != "ok" || b.ask(b.Late(), ranged("bytes=0-8388607")) != "quota l0" {
+	if b.ask(b.Limits.Late(b.store), big) != "ok" || b.ask(b.Limits.Late(b.store), ranged("bytes=0-8388607")) != "quota l0" {
 		t.Error("8 MiB twice out of 10")
 	}
-	if err := b.Delivered(t.Context(), big.Question.ID, 1<<20); err != nil { // the rest was not sent
+	if err := b.store.Settle(t.Context(), big.Question.ID, 1<<20); err != nil { // the rest was not sent
 		t.Fatal(err)
 	}
-	if got := b.ask(b.Late(), ranged("bytes=0-8388607")); got != "ok" {
+	if got := b.ask(b.Limits.Late(b.store), ranged("bytes=0-8388607")); got != "ok" {
 		t.Errorf("after it was aborted: %s", got)
 	}
-	if got := b.ask(b.Late(), by("alice")); got != "ok" {
+	if got := b.ask(b.Limits.Late(b.store), by("alice")); got != "ok" {
 		t.Errorf("of what is not known, a little is reserved: %s", got)
 	}
-	if got := b.ask(b.Late(), by("alice")); got != "quota l0" {
+	if got := b.ask(b.Limits.Late(b.store), by("alice")); got != "quota l0" {
 		t.Errorf("and that counts: %s", got)
 	}
 }
@@ -265,20 +266,20 @@ func TestTheStrictestWins(t *testing.T) {
 		Limit{Per: PerSubject, Rate: "1kB/s", Observe: true},
 	)
 	out := by("alice")
-	if got := b.ask(b.Late(), out); got != "ok" || out.Rate != 2<<20 {
+	if got := b.ask(b.Limits.Late(b.store), out); got != "ok" || out.Rate != 2<<20 {
 		t.Errorf("%s, %d", got, out.Rate)
 	}
 	out = by("zoe", "@guests")
-	if got := b.ask(b.Late(), out); got != "ok" || out.Rate != 500_000 || len(out.Quotas) != 2 || out.Quotas[1].Remaining != 0 {
+	if got := b.ask(b.Limits.Late(b.store), out); got != "ok" || out.Rate != 500_000 || len(out.Quotas) != 2 || out.Quotas[1].Remaining != 0 {
 		t.Errorf("%s, %d, %+v", got, out.Rate, out.Quotas)
 	}
 	for range 200 {
-		if got := b.ask(b.Late(), by("zoe", "@guests")); got != "rate l1" {
+		if got := b.ask(b.Limits.Late(b.store), by("zoe", "@guests")); got != "rate l1" {
 			t.Fatalf("zoe: %s", got)
 		}
 	}
 	out = by("zoe")
-	if got := b.ask(b.Late(), out); got != "ok" || out.Quotas[0].Remaining != 98 {
+	if got := b.ask(b.Limits.Late(b.store), out); got != "ok" || out.Quotas[0].Remaining != 98 {
 		t.Errorf("what was refused took of another limit: %s, %+v", got, out.Quotas)
 	}
 }
@@ -286,7 +287,7 @@ func TestTheStrictestWins(t *testing.T) {
 func TestObservedLimitsRefuseNothing(t *testing.T) {
 	b := newBench(t, Limit{Per: PerSubject, Requests: "1/1m", Observe: true})
 	for range 3 {
-		if got := b.ask(b.Late(), by("alice")); got != "ok" {
+		if got := b.ask(b.Limits.Late(b.store), by("alice")); got != "ok" {
 			t.Error(got)
 		}
 	}
@@ -301,12 +302,12 @@ func TestObservedLimitsRefuseNothing(t *testing.T) {
 
 // A store that cannot tell is no allow.
 func TestStoreThatFailsIsUnavailable(t *testing.T) {
-	l, err := New([]Limit{{Name: "a", Per: PerSubject, Requests: "1/1m"}}, nil, failing{})
+	l, err := New([]Limit{{Name: "a", Per: PerSubject, Requests: "1/1m"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var over *authz.LimitError
-	if err := l.Late().Limit(t.Context(), by("alice")); err == nil || errors.As(err, &over) {
+	if err := l.Late(failing{}).Limit(t.Context(), by("alice")); err == nil || errors.As(err, &over) {
 		t.Errorf("%v", err)
 	}
 }
@@ -343,15 +344,15 @@ func TestBadLimits(t *testing.T) {
 	} {
 		l := good
 		change(&l)
-		if _, err := New([]Limit{l}, []string{"main"}, failing{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := New([]Limit{l}, []string{"main"}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	if _, err := New([]Limit{good, good}, nil, failing{}); err == nil || !strings.Contains(err.Error(), `limits[1].name: "a" is the name of another`) {
+	if _, err := New([]Limit{good, good}, nil); err == nil || !strings.Contains(err.Error(), `limits[1].name: "a" is the name of another`) {
 		t.Errorf("%v", err)
 	}
 	good.Requests, good.Bytes = "100/1d", "1GB/30d"
-	if _, err := New([]Limit{good}, nil, failing{}); err != nil {
+	if _, err := New([]Limit{good}, nil); err != nil {
 		t.Error(err)
 	}
 }

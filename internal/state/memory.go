@@ -53,11 +53,14 @@ type shard struct {
 	mu     sync.Mutex
 	counts map[string]*count
 	fresh  int // keys since the last sweep
+	swept  time.Time
 }
 
 // A count is what one key counts.
 type count struct {
 	tat    time.Time            // of Rate and Bytes
+	kept   bool                 // it is of Bytes, and a Disk keeps it
+	dirty  bool                 // and has not written it yet
 	places map[string]time.Time // of Places: request, end of its lease
 }
 
@@ -198,7 +201,7 @@ func (m *Memory) take(id string, c Charge, now time.Time) Quota {
 		return q
 	}
 	tat, q := gcra(one.tat, now, c.Limit, c.Period, c.Cost)
-	one.tat = tat
+	one.tat, one.kept, one.dirty = tat, c.Kind == Bytes, one.dirty || c.Kind == Bytes && !q.Over
 	return q
 }
 
@@ -213,6 +216,7 @@ func (m *Memory) giveBack(id string, c Charge, cost int64, now time.Time) {
 	if one.tat.Before(now) {
 		one.tat = now
 	}
+	one.dirty = one.dirty || one.kept
 	one.tat = one.tat.Add(-time.Duration(float64(c.Period) / float64(c.Limit) * float64(cost)))
 }
 
@@ -225,7 +229,7 @@ func (m *Memory) find(key string, now time.Time) (*shard, *count) {
 		return s, one
 	}
 	most := max(1, m.opts.MaxKeys/shards)
-	if s.fresh++; s.fresh >= min(sweepEach, most) {
+	if s.fresh++; s.fresh >= sweepEach || len(s.counts) >= most && now.Sub(s.swept) >= time.Second {
 		s.sweep(now)
 	}
 	if len(s.counts) >= most { // their number bounds those that are shared too
@@ -239,9 +243,25 @@ func (m *Memory) find(key string, now time.Time) (*shard, *count) {
 	return s, one
 }
 
+// changed returns the byte counts that have changed since it was called last.
+func (m *Memory) changed() map[string]time.Time {
+	changed := map[string]time.Time{}
+	for i := range m.counts {
+		s := &m.counts[i]
+		s.mu.Lock()
+		for key, one := range s.counts {
+			if one.dirty {
+				changed[key], one.dirty = one.tat, false
+			}
+		}
+		s.mu.Unlock()
+	}
+	return changed
+}
+
 // sweep forgets keys that count nothing any more.
 func (s *shard) sweep(now time.Time) {
-	s.fresh = 0
+	s.fresh, s.swept = 0, now
 	for key, one := range s.counts {
 		for id, until := range one.places {
 			if !until.After(now) {

@@ -1,0 +1,367 @@
+package state
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// Bounds of a Disk.
+const (
+	// formatVersion is of what is kept; another one is not opened.
+	formatVersion = "1"
+	// flushEach is how often byte counts are written.
+	flushEach = time.Second
+	// maxRevocations and maxCounted bound what is kept of links.
+	maxRevocations = 100_000
+	maxCounted     = 1_000_000
+)
+
+var (
+	bucketMeta    = []byte("meta")
+	bucketBytes   = []byte("bytes")
+	bucketUses    = []byte("uses")
+	bucketRevoked = []byte("revoked")
+	keyFormat     = []byte("format")
+	keySecret     = []byte("secret")
+)
+
+// A Disk counts like a [Memory], and keeps in a file what must outlast the process: uses
+// and revocations of links before they are answered, byte counts within a second. One
+// process has the file at a time. It is safe for concurrent use.
+type Disk struct {
+	*Memory
+	db   *bbolt.DB
+	opts MemoryOptions
+
+	secret []byte
+
+	mu      sync.Mutex
+	uses    map[string]*Uses
+	asked   map[string]string // requests that are under way: of which link
+	ids     map[string]*Revocation
+	revoked []*Revocation // all others
+}
+
+// OpenDisk opens a file, and makes it with mode 0600 if it does not exist. Another process
+// that has it open is an error, after a second.
+func OpenDisk(file string, opts *MemoryOptions) (*Disk, error) {
+	d := &Disk{Memory: NewMemory(opts), uses: map[string]*Uses{}, asked: map[string]string{}, ids: map[string]*Revocation{}}
+	d.opts = d.Memory.opts
+	var err error
+	d.db, err = bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("open the state: %s is open in another process: an instance needs a file of its own, and several that count together need one Redis", file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the state: %s: %w", file, err)
+	}
+	d.db.MaxBatchDelay = time.Millisecond
+	if err := d.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the state: %s: %w", file, err), d.db.Close())
+	}
+	return d, nil
+}
+
+// load reads what is kept, and makes what is missing.
+func (d *Disk) load() error {
+	now := d.opts.Now()
+	return d.db.Update(func(tx *bbolt.Tx) error {
+		meta, err := tx.CreateBucketIfNotExists(bucketMeta)
+		if err != nil {
+			return err
+		}
+		if v := meta.Get(keyFormat); v == nil {
+			if err := meta.Put(keyFormat, []byte(formatVersion)); err != nil {
+				return err
+			}
+		} else if string(v) != formatVersion {
+			return fmt.Errorf("it is of format %q, and this version reads %s: use the version that wrote it, or move the file away, which forgets what was counted and revoked", v, formatVersion)
+		}
+		d.secret = append(d.secret, meta.Get(keySecret)...)
+		if len(d.secret) == 0 {
+			d.secret = make([]byte, 32)
+			if _, err := rand.Read(d.secret); err != nil {
+				return err
+			}
+			if err := meta.Put(keySecret, d.secret); err != nil {
+				return err
+			}
+		}
+		each := func(name []byte, read func(key, value []byte) (keep bool, err error)) error {
+			b, err := tx.CreateBucketIfNotExists(name)
+			if err != nil {
+				return err
+			}
+			var over [][]byte
+			err = b.ForEach(func(k, v []byte) error {
+				keep, err := read(k, v)
+				if err != nil {
+					return fmt.Errorf("%s %q: %w", name, k, err)
+				}
+				if !keep {
+					over = append(over, append([]byte(nil), k...))
+				}
+				return nil
+			})
+			for _, k := range over {
+				err = errors.Join(err, b.Delete(k))
+			}
+			return err
+		}
+		return errors.Join(
+			each(bucketUses, func(k, v []byte) (bool, error) {
+				u := &Uses{}
+				if err := json.Unmarshal(v, u); err != nil {
+					return true, err
+				}
+				if !u.Until.After(now) {
+					return false, nil
+				}
+				d.uses[string(k)] = u
+				for _, one := range u.List {
+					d.asked[one.Request] = string(k)
+				}
+				return true, nil
+			}),
+			each(bucketRevoked, func(_, v []byte) (bool, error) {
+				r := &Revocation{}
+				if err := json.Unmarshal(v, r); err != nil {
+					return true, err
+				}
+				if !r.Until.After(now) {
+					return false, nil
+				}
+				d.note(r)
+				return true, nil
+			}),
+			each(bucketBytes, func(k, v []byte) (bool, error) {
+				var tat time.Time
+				if err := tat.UnmarshalBinary(v); err != nil {
+					return true, err
+				}
+				if !tat.After(now) {
+					return false, nil
+				}
+				s, one := d.find(string(k), now)
+				one.tat, one.kept = tat, true
+				s.mu.Unlock()
+				return true, nil
+			}),
+		)
+	})
+}
+
+// note adds a revocation to those that are asked.
+func (d *Disk) note(r *Revocation) {
+	if r.ID != "" {
+		d.ids[r.ID] = r
+	} else {
+		d.revoked = append(d.revoked, r)
+	}
+}
+
+// Secret is a secret of the file's own, for what the service signs for itself.
+func (d *Disk) Secret() []byte { return d.secret }
+
+// Use counts a use of a link before it is answered: it is on the disk when Use returns. It
+// reports whether the link is good for it, and how many uses are left.
+func (d *Disk) Use(_ context.Context, use Use) (ok bool, left int, err error) {
+	now := d.opts.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock() // of one link one use after the other; those of others wait as long as a write takes
+	u := d.uses[use.Link]
+	if u == nil {
+		u = &Uses{Until: use.Until}
+	}
+	before := u.clone()
+	ok, changed, left := u.take(use, now)
+	if !changed {
+		return ok, left, nil
+	}
+	if d.uses[use.Link] == nil && len(d.uses) >= maxCounted {
+		return false, 0, errors.New("the state holds as many counted links as it can")
+	}
+	if err := d.put(bucketUses, use.Link, u); err != nil {
+		u.List = before.List
+		return false, 0, fmt.Errorf("keep a use: %w", err)
+	}
+	d.uses[use.Link] = u
+	d.asked[use.Request] = use.Link
+	return ok, left, nil
+}
+
+func (u *Uses) clone() *Uses {
+	c := &Uses{Until: u.Until}
+	for _, one := range u.List {
+		copied := *one
+		c.List = append(c.List, &copied)
+	}
+	return c
+}
+
+// Short says that a request was not answered with all that it asked for: its client may
+// try again.
+func (d *Disk) Short(_ context.Context, request string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	link, ok := d.asked[request]
+	if !ok || !d.uses[link].short(request) {
+		return nil
+	}
+	if err := d.put(bucketUses, link, d.uses[link]); err != nil {
+		return fmt.Errorf("keep a use: %w", err)
+	}
+	return nil
+}
+
+// Revoke ends links: it is on the disk when Revoke returns.
+func (d *Disk) Revoke(_ context.Context, r Revocation) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.ids)+len(d.revoked) >= maxRevocations {
+		return errors.New("revoke: the state holds as many revocations as it can: end a key instead, or wait until some are over")
+	}
+	key := r.ID
+	if key == "" {
+		key = fmt.Sprintf("\x00%d", d.opts.Now().UnixNano())
+	}
+	if err := d.put(bucketRevoked, key, r); err != nil {
+		return fmt.Errorf("revoke: %w", err)
+	}
+	d.note(&r)
+	return nil
+}
+
+// IsRevoked reports whether a link was ended.
+func (d *Disk) IsRevoked(_ context.Context, l LinkFact) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.ids[l.ID]; r != nil {
+		return true, nil
+	}
+	for _, r := range d.revoked {
+		if r.ends(l) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (d *Disk) put(bucket []byte, key string, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return d.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put([]byte(key), text) })
+}
+
+// Run writes byte counts each second, and forgets what is over each minute, until the
+// context ends.
+func (d *Disk) Run(ctx context.Context) error {
+	tick := time.NewTicker(flushEach)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := d.flush(); err != nil {
+			return fmt.Errorf("keep byte counts: %w", err)
+		}
+		if n%60 == 0 {
+			if err := d.forget(); err != nil {
+				return fmt.Errorf("forget what is over: %w", err)
+			}
+		}
+	}
+}
+
+// Close writes what is not written yet, and closes the file.
+func (d *Disk) Close() error { return errors.Join(d.flush(), d.db.Close()) }
+
+// flush writes the byte counts that have changed.
+func (d *Disk) flush() error {
+	changed := d.changed()
+	if len(changed) == 0 {
+		return nil
+	}
+	return d.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketBytes)
+		for key, tat := range changed {
+			text, err := tat.MarshalBinary()
+			if err == nil {
+				err = b.Put([]byte(key), text)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// forget drops what is over, from the file too.
+func (d *Disk) forget() error {
+	now := d.opts.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.db.Update(func(tx *bbolt.Tx) error {
+		for link, u := range d.uses {
+			if u.Until.After(now) {
+				continue
+			}
+			for _, one := range u.List {
+				delete(d.asked, one.Request)
+			}
+			delete(d.uses, link)
+			if err := tx.Bucket(bucketUses).Delete([]byte(link)); err != nil {
+				return err
+			}
+		}
+		for id, r := range d.ids {
+			if !r.Until.After(now) {
+				delete(d.ids, id)
+			}
+		}
+		kept := d.revoked[:0]
+		for _, r := range d.revoked {
+			if r.Until.After(now) {
+				kept = append(kept, r)
+			}
+		}
+		d.revoked = kept
+		return errors.Join(
+			dropOver(tx.Bucket(bucketRevoked), func(v []byte) bool {
+				var r Revocation
+				return json.Unmarshal(v, &r) == nil && !r.Until.After(now)
+			}),
+			dropOver(tx.Bucket(bucketBytes), func(v []byte) bool {
+				var tat time.Time
+				return tat.UnmarshalBinary(v) == nil && !tat.After(now)
+			}),
+		)
+	})
+}
+
+func dropOver(b *bbolt.Bucket, isOver func([]byte) bool) error {
+	var over [][]byte
+	err := b.ForEach(func(k, v []byte) error {
+		if isOver(v) {
+			over = append(over, append([]byte(nil), k...))
+		}
+		return nil
+	})
+	for _, k := range over {
+		err = errors.Join(err, b.Delete(k))
+	}
+	return err
+}
