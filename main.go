@@ -19,7 +19,9 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 	_ "time/tzdata" // a machine may have none
@@ -27,6 +29,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"securefiles/authz"
+	"securefiles/internal/access"
 	"securefiles/internal/admin"
 	"securefiles/internal/cli"
 	"securefiles/internal/config"
@@ -248,72 +251,112 @@ func source(id config.Identity, earlier identity.Sources, log *slog.Logger) (mad
 const maxConcurrent = 1024
 
 // serve loads the parts, puts them together and runs the service until the context
-// ends.
-func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
+// ends. When the configuration has changed, the parts that it is made into then take
+// their place as a whole.
+func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logger) error {
 	server.LimitMemory(log)
-	if err := p.Load(ctx); err != nil {
+	s := &service{reopen: reopen, version: cli.Version(), counted: state.NewMemory(nil), log: log}
+	if err := s.load(ctx, p, nil, false); err != nil {
+		return err
+	}
+	s.counters = metrics.New(s.version.Version, s.version.Commit, nil, nil, s.policy)
+	first, err := s.put(p)
+	if err != nil {
+		return err
+	}
+	s.begin(p, nil)
+	s.generations = server.NewGenerations(first, s.configuration(p.Config.File), s.next, &server.ReloadOptions{Logger: log})
+	countReloads(s.counters, s.generations.State, func() bool { return len(s.current.Load().Config.Restart) > 0 })
+	return server.Run(ctx, s.generations.Nginx(), s.generations.Admin(), &server.Options{
+		Listen: address(p.Config.Listen), Admin: address(p.Config.Admin), PeerUIDs: p.Config.ListenPeerUIDs,
+		ListenInsecure: p.Config.ListenInsecure || p.Secret != nil, AdminInsecure: p.Config.AdminInsecure, Proved: p.Proof != nil,
+		Delay: time.Duration(p.Config.ShutdownDelay), Timeout: time.Duration(p.Config.ShutdownTimeout),
+		Reload: s.generations, HungUp: func() { warnOfExposures(s.current.Load(), log) }, Stopping: func() { s.stopping.Store(true) },
+		Version: s.version.Version, Logger: log,
+	})
+}
+
+// A service is what there is once, while configurations come and go.
+type service struct {
+	reopen      cli.Reopen
+	version     cli.Build
+	log         *slog.Logger
+	counters    *metrics.Metrics
+	counted     *state.Memory // what limits have counted
+	generations *server.Generations
+	stopping    atomic.Bool
+
+	current  atomic.Pointer[cli.Parts] // those that serve
+	count    atomic.Uint64             // of all that have
+	refused  atomic.Pointer[cli.Parts] // that could not take their place, as far as they could be made; else nil
+	snippets []snippet                 // of nginx that belonged to them, the last one last
+}
+
+// A snippet is an nginx configuration that belonged to some parts.
+type snippet struct {
+	digest string
+	config nginx.Config
+	prove  func(question *http.Request, status int, reason, page, login, location string) string
+}
+
+// load loads parts that are to serve in the place of the running ones, or as the
+// first.
+func (s *service) load(ctx context.Context, p, running *cli.Parts, confirmed bool) error {
+	if running == nil {
+		if err := p.Load(ctx); err != nil {
+			return err
+		}
+	} else if err := p.LoadSources(ctx); err != nil {
+		return err
+	} else if err := s.follow(ctx, &p.Policy, &running.Policy, confirmed); err != nil {
 		return err
 	}
 	if err := p.RefusedRoots(); err != nil {
 		return err
 	}
 	p.Sources.Ask(ctx)
-	warn(p, log)
+	return nil
+}
 
-	version := cli.Version()
-	counters := metrics.New(version.Version, version.Commit, p.Downloads.Names(), identityNames(p), func() metrics.Policy {
-		s := p.Policy.Status()
-		return metrics.Policy{Lines: s.Lines, Generation: s.Generation, LoadedAt: s.LoadedAt, Stale: s.Stale, Indexed: s.Indexed, UnindexedMax: s.LargestBucket}
-	})
-	countSources(counters, p.Sources)
-
-	// A request: the front end, the guard, and whom it asks.
+// put puts parts together: a request's way is the front end, the guard, and whom it
+// asks. Around it is what is loaded again, and what operators ask.
+func (s *service) put(p *cli.Parts) (*server.Generation, error) {
 	shadow, err := shadow.New(p.Policy.Store, p.Config.Policy.ShadowShare)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	deciding := &authz.Options{Challenge: p.Sources.Challenge(), Login: p.Login}
 	if p.Links != nil {
 		deciding.Links = p.Links
 	}
 	if p.Limits != nil {
-		counted := state.NewMemory(nil)
-		deciding.Early, deciding.Limits = p.Limits.Early(counted), p.Limits.Late(counted)
-		for _, c := range p.Limits.Counts() {
-			counters.Limit(c.Limit, string(c.Result), c.Read)
-		}
+		deciding.Early, deciding.Limits = p.Limits.Early(s.counted), p.Limits.Late(s.counted)
 	}
 	guard, err := authz.New(p.Downloads, p.Sources.Chain(), shadow, deciding)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: counters.Observe, Logger: log}
+	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: s.counters.Observe, Logger: s.log}
 	if p.Secret != nil {
 		opts.Secret = p.Secret.Is
 	}
 	if p.Proof != nil {
 		opts.Prove = nginx.Prover(p.Vouching(), p.Proof.Text)
 	}
-	opts.Snippet = snippetOf(p)
+	printed := snippetOf(p)
+	printed.prove, opts.Snippet, opts.Earlier = opts.Prove, printed.digest, s.earlier(printed)
 	front, err := frontend.NewAuthRequest(guard, opts)
 	if err != nil {
-		return err
+		return nil, err
 	}
-
-	// What is around it: what is loaded again, health, the listeners.
-	reload := server.NewReloaders(reloaders(p, counters, log), &server.ReloadOptions{Logger: log})
-	countReloads(counters, reload)
-	asked := adminOptions(p, counters, reload, version)
-	asked.Snippet, asked.OtherSnippet = opts.Snippet, front.OtherSnippet
-	operators := admin.New(asked)
-	return server.Run(ctx, routes(front, counters), operators, &server.Options{
-		Listen: address(p.Config.Listen), Admin: address(p.Config.Admin), PeerUIDs: p.Config.ListenPeerUIDs,
-		ListenInsecure: p.Config.ListenInsecure || p.Secret != nil, AdminInsecure: p.Config.AdminInsecure, Proved: p.Proof != nil,
-		Delay: time.Duration(p.Config.ShutdownDelay), Timeout: time.Duration(p.Config.ShutdownTimeout),
-		Reload: reload, HungUp: func() { warnOfExposures(p, log) }, Stopping: operators.Stopping,
-		Beside:  []func(context.Context) error{func(ctx context.Context) error { return shadow.Run(ctx, reporter(counters, log)) }},
-		Version: version.Version, Logger: log,
-	})
+	asked := adminOptions(p, s.counters, func() []server.ReloadState { return s.generations.State() }, s.version)
+	asked.Snippet, asked.OtherSnippet, asked.Stopping = opts.Snippet, front.OtherSnippet, s.stopping.Load
+	s.snippets = append(s.snippets, printed)
+	return &server.Generation{
+		Nginx: routes(front, s.counters), Admin: admin.New(asked),
+		Reload: server.NewReloaders(reloaders(p, s.counters, s.log), &server.ReloadOptions{Logger: s.log}),
+		Beside: func(ctx context.Context) error { return shadow.Run(ctx, reporter(s.counters, s.log)) },
+	}, nil
 }
 
 // identityNames are the names that attempts to find out who asks are counted under.
@@ -325,18 +368,117 @@ func identityNames(p *cli.Parts) []string {
 	return names
 }
 
-// snippetOf is the digest of the nginx configuration that belongs to the parts; empty
-// where none can be printed, so that nginx asks by one that somebody wrote.
-func snippetOf(p *cli.Parts) string {
+// begin is called when parts are about to serve, with the sources that nobody asks any
+// more then.
+func (s *service) begin(p *cli.Parts, gone identity.Sources) {
+	p.Begin()
+	p.Sources.Share(maxConcurrent)
+	gone.End()
+	s.counters.Expect(p.Downloads.Names(), identityNames(p))
+	ended := seriesOf(gone, nil)
+	if running := s.current.Load(); running != nil {
+		ended = seriesOf(gone, running.Limits)
+	}
+	s.counters.Replace(seriesOf(p.Sources, p.Limits), ended)
+	s.current.Store(p)
+	s.refused.Store(nil)
+	s.count.Add(1)
+	warn(p, s.log)
+}
+
+// next makes the generation after the running one, if the configuration has changed.
+func (s *service) next(ctx context.Context, confirmed bool) (*server.Generation, error) {
+	running := s.current.Load()
+	p, err := s.reopen(ctx, running)
+	s.refused.Store(p)
+	if err != nil || p == nil {
+		return nil, err
+	}
+	gone := p.Sources.Follow(running.Sources)
+	if err := s.load(ctx, p, running, confirmed); err != nil {
+		return nil, err
+	}
+	generation, err := s.put(p)
+	if err != nil {
+		return nil, err
+	}
+	s.begin(p, gone)
+	s.tell(running)
+	return generation, nil
+}
+
+// configuration is what is loaded again where next makes something of it. What it was
+// refused for may be mended in another file.
+func (s *service) configuration(file string) server.Reloader {
+	row := server.Reloader{
+		Name: "configuration", State: func() server.Loaded { return server.Loaded{Generation: s.count.Load()} },
+		Also: func() []string {
+			if p := s.refused.Load(); p != nil {
+				return p.Decisive()
+			}
+			return nil
+		},
+	}
+	if file != "" {
+		row.Files = []string{file}
+	}
+	return row
+}
+
+// follow opens a policy in the place of the running one, and counts it.
+func (s *service) follow(ctx context.Context, p, running *cli.Policy, confirmed bool) error {
+	begin := time.Now()
+	err := p.Follow(ctx, running, confirmed)
+	if err != nil || p.Status().Generation != running.Status().Generation {
+		s.counters.ObserveReload(err, time.Since(begin))
+	}
+	return err
+}
+
+// policy is what the metrics tell of the policy.
+func (s *service) policy() metrics.Policy {
+	now := s.current.Load().Policy.Status()
+	return metrics.Policy{Lines: now.Lines, Generation: now.Generation, LoadedAt: now.LoadedAt, Stale: now.Stale, Indexed: now.Indexed, UnindexedMax: now.LargestBucket}
+}
+
+// maxEarlier is how many snippets are told apart that nginx may not have got past.
+const maxEarlier = 16
+
+// earlier are the snippets that belonged to parts before those of this one.
+func (s *service) earlier(own snippet) map[string]frontend.Earlier {
+	s.snippets = slices.DeleteFunc(s.snippets, func(old snippet) bool { return old.digest == "" || old.digest == own.digest })
+	s.snippets = s.snippets[max(0, len(s.snippets)-maxEarlier):]
+	all := map[string]frontend.Earlier{}
+	for _, old := range s.snippets {
+		all[old.digest] = frontend.Earlier{Prove: old.prove, Unfit: func(d *authz.Download) error { return own.config.Unfit(old.config, d.Name) }}
+	}
+	return all
+}
+
+// tell tells what is left to do after a change of the configuration.
+func (s *service) tell(before *cli.Parts) {
+	now := s.current.Load()
+	for _, r := range now.Config.Restart {
+		s.log.Warn("the service goes on with what it was started with: restart it", "key", r.Key, "at", r.Place, "remedy", "systemctl restart securefiles")
+	}
+	if was, is := snippetOf(before).digest, snippetOf(now).digest; was != is && is != "" {
+		s.log.Warn("nginx has the snippet of the configuration before: print both halves again with `securefiles nginx`, and reload nginx", "snippet", was, "own", is,
+			"remedy", "securefiles nginx --http > /etc/nginx/conf.d/securefiles.conf && securefiles nginx > /etc/nginx/snippets/securefiles.conf && nginx -t && nginx -s reload")
+	}
+}
+
+// snippetOf is the nginx configuration that belongs to the parts; without a digest where
+// none can be printed, so that nginx asks by one that somebody wrote.
+func snippetOf(p *cli.Parts) snippet {
 	c, err := p.Snippet()
 	if err != nil {
-		return ""
+		return snippet{config: c}
 	}
 	digest, err := nginx.Digest(c)
 	if err != nil {
-		return ""
+		return snippet{config: c}
 	}
-	return digest
+	return snippet{digest: digest, config: c}
 }
 
 // routes is what nginx reaches: one route, no shortcut.
@@ -354,16 +496,21 @@ func address(listen string) server.Address {
 	return server.Address{Network: network, Address: address}
 }
 
-func adminOptions(p *cli.Parts, counters *metrics.Metrics, reload *server.Reloaders, version cli.Build) admin.Options {
+func adminOptions(p *cli.Parts, counters *metrics.Metrics, state func() []server.ReloadState, version cli.Build) admin.Options {
 	opts := admin.Options{
 		Metrics: counters.Handler(), Version: version, Policy: p.Policy.Store, Downloads: p.Downloads,
 		Loaded: func() []admin.Loaded {
 			var all []admin.Loaded
-			for _, s := range reload.State() {
-				all = append(all, admin.Loaded{Name: s.Name, Generation: s.Generation, At: s.LoadedAt, Stale: s.Stale, Err: s.Err})
+			for _, s := range state() {
+				one := admin.Loaded{Name: s.Name, Generation: s.Generation, At: s.LoadedAt, Stale: s.Stale, Err: s.Err}
+				if advice := access.Advice(s.Err); advice != "" {
+					one.Err = fmt.Errorf("%w: %s", s.Err, advice)
+				}
+				all = append(all, one)
 			}
 			return all
 		},
+		Configuration: absolute(p.Config.File),
 		Whoami: func(ctx context.Context, request []byte) (any, error) {
 			q, err := identity.ParseRequest(request)
 			if err != nil {
@@ -373,10 +520,21 @@ func adminOptions(p *cli.Parts, counters *metrics.Metrics, reload *server.Reload
 			return p.Sources.Whoami(ctx, q, p.Policy.Store), nil
 		},
 	}
+	for _, r := range p.Config.Restart {
+		opts.Restart = append(opts.Restart, admin.Restart{Key: r.Key, Place: r.Place})
+	}
 	if p.Token != nil {
 		opts.Token = p.Token.Is
 	}
 	return opts
+}
+
+// absolute is a file as everybody on this machine finds it.
+func absolute(file string) string {
+	if path, err := filepath.Abs(file); err == nil && file != "" {
+		return path
+	}
+	return file
 }
 
 // reloaders are what is loaded again while the service runs: all that decisions
@@ -435,31 +593,51 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 	return rows
 }
 
-// countSources adds the sources' own series to the metrics.
-func countSources(m *metrics.Metrics, sources identity.Sources) {
+// seriesOf are the series of metrics that sources and limits have of their own.
+func seriesOf(sources identity.Sources, limits *limit.Limits) []metrics.Series {
+	var all []metrics.Series
 	for _, s := range sources {
 		for _, row := range s.Metrics {
-			m.Func(metrics.Kind(row.Counter), row.Name, row.Help, row.Label, row.Value, row.Read)
+			one := metrics.Series{Kind: metrics.Kind(row.Counter), Name: row.Name, Help: row.Help, Read: row.Read}
+			if row.Label != "" {
+				one.Labels = map[string]string{row.Label: row.Value}
+			}
+			all = append(all, one)
 		}
 	}
+	if limits == nil {
+		return all
+	}
+	for _, c := range limits.Counts() {
+		all = append(all, metrics.Series{
+			Kind: metrics.Counter, Name: "securefiles_limits_total", Help: "Requests that were asked about, by limit and what came of it (taken, refused, observed: it would have been refused).",
+			Labels: map[string]string{"limit": c.Limit, "result": string(c.Result)}, Read: func() float64 { return float64(c.Read()) },
+		})
+	}
+	return all
 }
 
-// countReloads adds the rows' own series to the metrics.
-func countReloads(m *metrics.Metrics, r *server.Reloaders) {
-	for i, row := range r.State() {
-		read := func(value func(server.ReloadState) float64) func() float64 {
-			return func() float64 { return value(r.State()[i]) }
+// countReloads adds to the metrics what is loaded again.
+func countReloads(m *metrics.Metrics, state func() []server.ReloadState, restart func() bool) {
+	truth := func(b bool) float64 {
+		if b {
+			return 1
 		}
-		m.Func(metrics.Gauge, "securefiles_reload_stale", "1 while what was loaded last is served though there is something newer, or nothing any more, by what it is.",
-			"name", row.Name, read(func(s server.ReloadState) float64 {
-				if s.Stale {
-					return 1
-				}
-				return 0
-			}))
-		m.Func(metrics.Gauge, "securefiles_reload_generation", "Versions loaded since the service began, by what they are of.",
-			"name", row.Name, read(func(s server.ReloadState) float64 { return float64(s.Generation) }))
+		return 0
 	}
+	m.Func(metrics.Gauge, "securefiles_restart_needed", "1 while the configuration was edited in a way that counts after a restart.", "", "", func() float64 { return truth(restart()) })
+	m.Gauges("securefiles_reload_stale", "1 while what was loaded last is served though there is something newer, or nothing any more, by what it is.", "name",
+		func(yield func(string, float64)) {
+			for _, s := range state() {
+				yield(s.Name, truth(s.Stale))
+			}
+		})
+	m.Gauges("securefiles_reload_generation", "Versions loaded since the service began, by what they are of.", "name",
+		func(yield func(string, float64)) {
+			for _, s := range state() {
+				yield(s.Name, float64(s.Generation))
+			}
+		})
 }
 
 // counted counts the versions of the policy that are tried.

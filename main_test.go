@@ -583,8 +583,8 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	countSources(counters, p.Sources)
-	countReloads(counters, server.NewReloaders([]server.Reloader{{Name: "policy"}}, nil))
+	counters.Replace(seriesOf(p.Sources, p.Limits), nil)
+	countReloads(counters, server.NewReloaders([]server.Reloader{{Name: "policy"}}, nil).State, func() bool { return false })
 	w := httptest.NewRecorder()
 	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	problems, err := promlint.New(bytes.NewReader(w.Body.Bytes())).Lint() // names as Prometheus has them
@@ -855,7 +855,7 @@ func TestAdminTokenIsReadAgain(t *testing.T) {
 		t.Fatal("nothing loads the token again")
 	}
 	reload := rows[row].Reload
-	operators := admin.New(adminOptions(p, counters, server.NewReloaders(rows, nil), cli.Build{}))
+	operators := admin.New(adminOptions(p, counters, server.NewReloaders(rows, nil).State, cli.Build{}))
 	opens := func(text string) bool {
 		r := httptest.NewRequest(http.MethodPost, "/whoami", strings.NewReader("X-Remote-User: alice"))
 		r.Header.Set("Authorization", "Bearer "+text)

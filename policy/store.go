@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -110,6 +111,7 @@ type Store struct {
 	refusal atomic.Pointer[refusal] // nil while the newest version is served
 
 	loading sync.Mutex // one reload at a time
+	anew    bool       // what is served was made by another store, of other options
 	trail   *trail     // of the version that is served
 	whole   *trail     // of the one that it is the beginning of; else its own
 }
@@ -123,6 +125,14 @@ type refusal struct {
 // Open loads a policy. The error is a *LoadError where a version was read and
 // refused.
 func Open(ctx context.Context, source Source, opts *Options) (*Store, error) {
+	s := newStore(source, opts)
+	if err := s.Reload(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func newStore(source Source, opts *Options) *Store {
 	s := &Store{source: source}
 	if opts != nil {
 		s.opts = *opts
@@ -133,10 +143,31 @@ func Open(ctx context.Context, source Source, opts *Options) (*Store, error) {
 	if s.opts.DecisionTimeout == 0 {
 		s.opts.DecisionTimeout = DefaultDecisionTimeout
 	}
-	if err := s.Reload(ctx); err != nil {
+	return s
+}
+
+// Follow opens a policy that is to take the place of this one's, from another source
+// or with other options. It is the next version of it: generations are counted on, and
+// what it has lost is told by what is served here. Where nothing differs it is the same
+// version. Confirmed is what ReloadConfirmed is. This store goes on as it is; whoever
+// reloads it meanwhile makes two versions of one generation.
+func (s *Store) Follow(ctx context.Context, source Source, opts *Options, confirmed bool) (*Store, error) {
+	next := newStore(source, opts)
+	s.loading.Lock()
+	next.trail, next.whole = s.trail, s.whole
+	next.current.Store(s.current.Load())
+	s.loading.Unlock()
+	next.anew = !reflect.DeepEqual(s.source, source) || !s.opts.means(&next.opts)
+	if err := next.reload(ctx, confirmed); err != nil {
 		return nil, err
 	}
-	return s, nil
+	return next, nil
+}
+
+// means reports whether a text means the same under other options.
+func (o *Options) means(other *Options) bool {
+	zone := func(o *Options) string { return cmp.Or(o.Zone, time.UTC).String() }
+	return o.RoleDepth == other.RoleDepth && o.RequireDomain == other.RequireDomain && o.DecisionTimeout == other.DecisionTimeout && zone(o) == zone(other)
 }
 
 // Decide asks the policy. A subject that is empty, begins with @ or role: or is called
@@ -200,6 +231,7 @@ func (s *Store) reload(ctx context.Context, confirmed bool) error {
 		next.LoadedAt, next.Took = s.opts.Now(), took
 		s.current.Store(next)
 	}
+	s.anew = false
 	s.trail = trail // the same text may be in another file now
 	if next.Kept == nil {
 		s.whole = trail
@@ -253,7 +285,7 @@ func (s *Store) version(ctx context.Context, text *Text, old *engine.Version, co
 	trail.finish()
 	left, isCut := trail.cutOf(s.whole)
 	isCut = isCut && !confirmed
-	if old != nil && old.Digest == sum && isCut == (old.Kept != nil) {
+	if old != nil && !s.anew && old.Digest == sum && isCut == (old.Kept != nil) {
 		return old, trail, nil
 	}
 	if err := s.checkSize(text.PolicyName, t, m, old); err != nil {

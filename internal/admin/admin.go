@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -31,11 +30,18 @@ type Options struct {
 	// among it.
 	Policy *policy.Store
 	Loaded func() []Loaded
+	// Configuration is the file that the service was made of, and Restart the keys in it
+	// whose values it has not, because it was started with others.
+	Configuration string
+	Restart       []Restart
 	// Snippet is the digest of the nginx configuration that belongs to the service's
 	// own, and OtherSnippet one by which nginx asks instead, with the time of the
 	// last question; empty for none. Nil means that nobody looks.
 	Snippet      string
 	OtherSnippet func() (digest string, at time.Time)
+	// Stopping reports that the end has begun, which turns /readyz off; nil means that
+	// nobody says so.
+	Stopping func() bool
 	// Token reports whether a text is the admin token; nil means that there is
 	// none, and no route that needs it.
 	Token func(text string) bool
@@ -44,6 +50,13 @@ type Options struct {
 	// Whoami asks the identity sources about a request that somebody wrote down:
 	// whole, or its header lines. Its error is the asker's fault.
 	Whoami WhoamiFunc
+}
+
+// A Restart is a key of the configuration that counts after a restart, and where it
+// stands.
+type Restart struct {
+	Key   string `json:"key"`
+	Place string `json:"place"`
 }
 
 // Loaded is something that decisions depend on.
@@ -60,8 +73,7 @@ type Loaded struct {
 // An Admin answers the admin listener.
 type Admin struct {
 	http.Handler
-	opts     Options
-	stopping atomic.Bool
+	opts Options
 }
 
 // New returns the handler of the admin listener.
@@ -83,9 +95,6 @@ func New(opts Options) *Admin {
 	return a
 }
 
-// Stopping turns /readyz off.
-func (a *Admin) Stopping() { a.stopping.Store(true) }
-
 // readiness is what /readyz answers. What is refused is named but does not make
 // the service unready: the last good version serves.
 type readiness struct {
@@ -97,9 +106,16 @@ type readiness struct {
 		Stale      bool   `json:"stale"`
 		Error      string `json:"error,omitempty"`
 	} `json:"policy"`
-	Loaded []loaded `json:"loaded"`
+	Loaded        []loaded       `json:"loaded"`
+	Configuration *configuration `json:"configuration,omitempty"`
 	// Nginx is there while nginx asks by another configuration's snippet.
 	Nginx *otherSnippet `json:"nginx,omitempty"`
+}
+
+type configuration struct {
+	File    string    `json:"file"`
+	Restart []Restart `json:"restart,omitempty"`
+	Error   string    `json:"error,omitempty"`
 }
 
 type otherSnippet struct {
@@ -131,13 +147,19 @@ func (a *Admin) ready(w http.ResponseWriter, _ *http.Request) {
 		}
 		answer.Loaded = append(answer.Loaded, one)
 	}
+	if a.opts.Configuration != "" {
+		answer.Configuration = &configuration{File: a.opts.Configuration, Restart: a.opts.Restart}
+		if len(a.opts.Restart) > 0 {
+			answer.Configuration.Error = "the service goes on with what it was started with: restart it"
+		}
+	}
 	if a.opts.OtherSnippet != nil {
 		if digest, at := a.opts.OtherSnippet(); digest != "" {
 			answer.Nginx = &otherSnippet{digest, a.opts.Snippet, at.UTC().Truncate(time.Second), "nginx asks by a snippet of another configuration: print both halves again, and reload nginx"}
 		}
 	}
 	code := http.StatusOK
-	if a.stopping.Load() {
+	if a.opts.Stopping != nil && a.opts.Stopping() {
 		answer.Ready, answer.Reason, code = false, "stopping", http.StatusServiceUnavailable
 	}
 	respond(w, code, answer)

@@ -99,6 +99,9 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	if err := cmd.print(env.Stdout, findings); err != nil {
 		return err
 	}
+	for _, key := range waitingForRestart(ctx, c) {
+		fmt.Fprintf(env.Stderr, "%s: the running service was started with another %s: restart it\n", c.File, key)
+	}
 	if len(findings) == 0 && cmd.Format == "text" {
 		fmt.Fprintf(env.Stderr, "%s: no findings in configuration, model, policy and users\n", cmp.Or(c.File, "built-in configuration"))
 	}

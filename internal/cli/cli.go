@@ -56,8 +56,13 @@ type Program struct {
 	Open func(c *config.Config, lookup func(string) (string, bool), log *slog.Logger) (*Parts, error)
 	// Serve loads the parts and runs the service until the context ends. Their
 	// secrets have been read.
-	Serve func(ctx context.Context, p *Parts, log *slog.Logger) error
+	Serve func(ctx context.Context, p *Parts, reopen Reopen, log *slog.Logger) error
 }
+
+// A Reopen makes parts of what the configuration says now, with their secrets read, that
+// can take the place of those that are running; nil where it says what it said. They
+// may be there beside an error, as far as they could be made.
+type Reopen func(ctx context.Context, running *Parts) (*Parts, error)
 
 // commands is the command line.
 type commands struct {

@@ -32,6 +32,9 @@ type Parts struct {
 	Limits    *limit.Limits // nil where there are none
 	Policy    Policy
 	Token     *secret.Secret // of the admin listener; nil where none is configured
+	// Begin is called when they are about to serve: it has the log say what they are
+	// configured to.
+	Begin func()
 }
 
 // A Policy is where the policy is, and once it is open the store that serves it.
@@ -44,6 +47,13 @@ type Policy struct {
 // Open opens the store.
 func (p *Policy) Open(ctx context.Context) (err error) {
 	p.Store, err = policy.Open(ctx, p.Files, &p.Options)
+	return err
+}
+
+// Follow opens the store that is to take the place of another one's: see
+// policy.Store.Follow.
+func (p *Policy) Follow(ctx context.Context, earlier *Policy, confirmed bool) (err error) {
+	p.Store, err = earlier.Store.Follow(ctx, p.Files, &p.Options, confirmed)
 	return err
 }
 
@@ -80,13 +90,18 @@ func (p *Parts) Vouching() []nginx.Header {
 
 // Load reads what decisions depend on: sources, keys of links and policy.
 func (p *Parts) Load(ctx context.Context) error {
-	if err := p.Sources.Load(ctx); err != nil {
-		return err
-	}
-	if err := p.loadKeys(ctx); err != nil {
+	if err := p.LoadSources(ctx); err != nil {
 		return err
 	}
 	return p.Policy.Open(ctx)
+}
+
+// LoadSources is Load without the policy.
+func (p *Parts) LoadSources(ctx context.Context) error {
+	if err := p.Sources.Load(ctx); err != nil {
+		return err
+	}
+	return p.loadKeys(ctx)
 }
 
 func (p *Parts) loadKeys(ctx context.Context) error {
@@ -125,8 +140,8 @@ func (p *Parts) loadSecrets(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
-// decisive are the files that decisions depend on, each once.
-func (p *Parts) decisive() []string {
+// Decisive are the files that decisions depend on, each once.
+func (p *Parts) Decisive() []string {
 	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model, p.Config.Links.KeysFile}
 	for _, s := range p.Sources {
 		all = append(all, s.Files...)
@@ -156,7 +171,7 @@ func (p *Parts) Exposures() []exposure.Exposure {
 	if p.Keys != nil {
 		secrets = append(secrets, exposure.Secret{What: "what links are signed with", Files: p.Keys.Files()})
 	}
-	found := exposure.Find(secrets, p.decisive()...)
+	found := exposure.Find(secrets, p.Decisive()...)
 	if network, path := config.Address(p.Config.Listen); network == "unix" {
 		found = append(found, exposure.Socket(path)...)
 	}

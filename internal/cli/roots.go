@@ -30,7 +30,7 @@ func (p *Parts) RootFindings() []policy.Finding {
 		case err == nil && !info.IsDir():
 			add(policy.SeverityError, "root-holds", "%s is no directory: name the directory that holds the files", d.Root)
 		}
-		for _, file := range p.decisive() {
+		for _, file := range p.Decisive() {
 			if within(d.Root, file) {
 				add(policy.SeverityError, "root-holds", "%s holds %s, which nginx would serve like any other file in it: name a directory that holds the downloads alone, or move the file", d.Root, file)
 			}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -37,7 +38,7 @@ func (cmd *whoamiCommand) Run(ctx context.Context, env Env, all *commands) error
 	if err != nil {
 		return err
 	}
-	log := newLogger(env.Stderr, config.Log{Format: c.Log.Format, Level: "error"})
+	log := newLogger(env.Stderr, config.Log{Format: c.Log.Format, Level: "error"}, new(slog.LevelVar))
 	p, err := all.open(c, env, log)
 	if err != nil {
 		return err

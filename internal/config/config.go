@@ -13,36 +13,38 @@
 package config
 
 import (
+	"crypto/sha256"
 	"time"
 
 	"securefiles/internal/strictyaml"
 )
 
 // Config is the whole configuration. A relative path in a field of path file
-// starts from the configuration's directory.
+// starts from the configuration's directory. A field that needs a restart counts when
+// the service starts; all others count once the file has changed.
 type Config struct {
 	// Listen is where nginx asks: `127.0.0.1:9180`, or `unix:/path` (mode 0660).
-	Listen string `yaml:"listen"`
+	Listen string `yaml:"listen" restart:"yes"`
 	// ListenInsecure permits a Listen address that other hosts can reach.
-	ListenInsecure bool `yaml:"listen_insecure"`
+	ListenInsecure bool `yaml:"listen_insecure" restart:"yes"`
 	// ListenPeerUIDs, on a unix socket, are the users whose processes may
 	// connect (SO_PEERCRED); empty means whoever the socket's mode lets in.
-	ListenPeerUIDs []int `yaml:"listen_peer_uids"`
+	ListenPeerUIDs []int `yaml:"listen_peer_uids" restart:"yes"`
 	// ProxySecretFile holds a secret of at least 32 bytes that nginx sends as
 	// X-Securefiles-Proxy-Secret; requests without it are refused.
 	ProxySecretFile string `yaml:"proxy_secret_file" path:"file"`
 	// Admin is where metrics and health are served.
-	Admin string `yaml:"admin"`
+	Admin string `yaml:"admin" restart:"yes"`
 	// AdminInsecure permits an Admin address that other hosts can reach.
-	AdminInsecure bool `yaml:"admin_insecure"`
+	AdminInsecure bool `yaml:"admin_insecure" restart:"yes"`
 	// AdminTokenFile holds a token of at least 32 bytes that opens /explain
 	// and /whoami on the admin listener; without one they do not exist.
 	AdminTokenFile string `yaml:"admin_token_file" path:"file"`
 	// ShutdownTimeout is how long requests in progress may take to end.
-	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
+	ShutdownTimeout Duration `yaml:"shutdown_timeout" restart:"yes"`
 	// ShutdownDelay is how long requests are still accepted after /readyz
 	// has turned 503, so that whoever polls it can look away first.
-	ShutdownDelay Duration `yaml:"shutdown_delay"`
+	ShutdownDelay Duration `yaml:"shutdown_delay" restart:"yes"`
 
 	// LoginURL is the page that browsers are sent to instead of 401: a path
 	// of this site, or https://HOST/PATH; `{next}` in its query stands for the
@@ -66,8 +68,12 @@ type Config struct {
 	// Warnings are for the operator; none stops the service. What comes from the
 	// environment has no line.
 	Warnings []Warning `yaml:"-"`
+	// Restart are the keys whose values in the file the running service has not, as
+	// Continue found.
+	Restart []Restart `yaml:"-"`
 
-	doc *strictyaml.Document // where values stand
+	doc *strictyaml.Document `yaml:"-"` // where values stand
+	sum [sha256.Size]byte    `yaml:"-"` // of its text
 }
 
 // A Warning is about a value that works and is unsafe, or about a variable that names
@@ -239,7 +245,7 @@ type Limit struct {
 // Log says how the service logs to standard error.
 type Log struct {
 	// Format is text or json.
-	Format string `yaml:"format"`
+	Format string `yaml:"format" restart:"yes"`
 	// Level is debug, info, warn or error.
 	Level string `yaml:"level"`
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -46,7 +47,7 @@ func Load(file string, environ []string) (*Config, error) {
 	if err := c.validate(doc); err != nil {
 		return nil, err
 	}
-	c.doc = doc
+	c.doc, c.sum = doc, sha256.Sum256(text)
 	if listens || doc.Overridden["listen"] != "" { // of the default, serve tells when it listens
 		c.warnOfListener()
 	}

@@ -75,6 +75,9 @@ type Options struct {
 	// [AuthRequest.OtherSnippet]; of one without any, as of a configuration that
 	// somebody wrote by hand, nobody. Empty means that none is asked for.
 	Snippet string
+	// Earlier are configurations of the web server that belonged to the service's own
+	// before, by their digest: until it has the new one, it asks by one of them.
+	Earlier map[string]Earlier
 	// MaxConcurrent bounds the questions that are answered at a time; more are
 	// refused. Zero means no bound.
 	MaxConcurrent int
@@ -88,6 +91,15 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+}
+
+// Earlier is a configuration of the web server that belonged to the service's own before.
+type Earlier struct {
+	// Prove is Options.Prove as that configuration checks it.
+	Prove func(question *http.Request, status int, reason, page, login, location string) string
+	// Unfit returns why nothing of a download is given out by a web server that still has
+	// that configuration, or nil.
+	Unfit func(*authz.Download) error
 }
 
 // An AuthRequest answers nginx's auth_request. It is safe for concurrent use.
@@ -141,6 +153,11 @@ func (a *AuthRequest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := a.guard.Check(r.Context(), q)
+	if earlier, asked := a.earlier(r); asked && out.Download() != nil {
+		if err := earlier.Unfit(out.Download()); err != nil {
+			out = authz.Refuse(q, authz.ReasonUnavailable, err)
+		}
+	}
 	if a.isAborted(r.Context(), out) {
 		out.Reason = authz.ReasonAborted
 	}
@@ -226,8 +243,12 @@ func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, out *authz.O
 	status := statusOf(out)
 	h := w.Header()
 	write(h, out, status)
-	if a.opts.Prove != nil {
-		h.Set(headerProof, a.opts.Prove(r, status, string(out.Reason), h.Get(headerPage), h.Get("Location"), h.Get(headerLocation)))
+	prove := a.opts.Prove
+	if earlier, asked := a.earlier(r); asked {
+		prove = earlier.Prove
+	}
+	if prove != nil {
+		h.Set(headerProof, prove(r, status, string(out.Reason), h.Get(headerPage), h.Get("Location"), h.Get(headerLocation)))
 	}
 	w.WriteHeader(status)
 	now := a.opts.Now()

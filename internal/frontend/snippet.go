@@ -64,6 +64,16 @@ func (a *AuthRequest) lookAtSnippet(r *http.Request, now time.Time) {
 	}
 }
 
+// earlier returns the configuration that the web server asks by, if that is one of the
+// service's own from before.
+func (a *AuthRequest) earlier(r *http.Request) (earlier Earlier, asked bool) {
+	if len(a.opts.Earlier) == 0 || len(r.Header[headerSnippet]) != 1 {
+		return Earlier{}, false
+	}
+	earlier, asked = a.opts.Earlier[r.Header[headerSnippet][0]]
+	return earlier, asked
+}
+
 // OtherSnippet returns by which other snippet than its own the web server asks, and when
 // it last did; an empty digest is none.
 func (a *AuthRequest) OtherSnippet() (digest string, at time.Time) {

@@ -117,7 +117,12 @@ func NewBasicSource(file string, opts *BasicOptions) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	type options struct {
+		file, challenge string
+		remember        time.Duration
+	}
 	return &Source{
+		options:       options{b.file, b.challenge, b.remember},
 		Authenticator: b, Name: sourceBasic, Place: "Authorization: Basic, users of " + file, Reads: []string{"Authorization: Basic"},
 		waiting: maxLogins, resize: b.waiters.resize, setPatience: b.setPatience,
 		Authority: "the file " + file, Challenge: b.challenge, Files: []string{file}, Holds: "users", Rule: "htpasswd",

@@ -169,6 +169,8 @@ func NewSessionSource(o SessionOptions) (*Source, error) {
 		waiting: maxSessionsWaiting, resize: s.waiters.resize,
 		Authority: "the application at " + strings.TrimSpace(s.origin+" "+o.Socket),
 	}
+	o.OnBreaker, o.Now = nil, nil
+	out.options, out.end = o, s.end
 	for _, name := range s.cookies {
 		out.Reads = append(out.Reads, "Cookie: "+name)
 	}
@@ -210,6 +212,13 @@ func (s *Session) Reload(context.Context) error {
 		last.CloseIdleConnections()
 	}
 	return nil
+}
+
+// end closes the connections that no call uses.
+func (s *Session) end() {
+	if client := s.client.Load(); client != nil {
+		client.CloseIdleConnections()
+	}
 }
 
 // authorities are those that a client trusts; nil is those of the system.

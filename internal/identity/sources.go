@@ -65,6 +65,11 @@ type Source struct {
 	Metrics []Metric
 
 	keys *Keys // of a source of tokens, for others of the same issuer
+	// options are what it was made of, where it remembers callers: of two with the same
+	// one, the later may go on as the earlier. End closes what it holds open. Both may
+	// be nil.
+	options any
+	end     func()
 	// waiting is how many requests may wait for it, which resize changes; nil where
 	// none waits.
 	waiting int
@@ -222,8 +227,8 @@ func (s Sources) Share(places int) {
 		if source.setPatience != nil {
 			source.setPatience(s.Patience())
 		}
-		if most := places * 3 / 4; total > most && source.resize != nil {
-			source.resize(max(1, source.waiting*most/total))
+		if source.resize != nil {
+			source.resize(max(1, min(source.waiting, source.waiting*(places*3/4)/max(1, total))))
 		}
 	}
 }
@@ -278,11 +283,11 @@ func (e *LoadError) Error() string { return fmt.Sprintf("identity from %s: %v", 
 // Unwrap returns the cause.
 func (e *LoadError) Unwrap() error { return e.Err }
 
-// Ask asks for what does not come from files, before the first request does.
-// Whoever cannot be asked now is asked again by Run: see State.
+// Ask asks for what does not come from files and was never loaded, before the first
+// request does. Whoever cannot be asked now is asked again by Run: see State.
 func (s Sources) Ask(ctx context.Context) {
 	for _, source := range s {
-		if len(source.Files) == 0 && source.Reload != nil {
+		if len(source.Files) == 0 && source.Reload != nil && source.State().Generation == 0 {
 			_ = source.Reload(ctx) // kept in the state
 		}
 	}

@@ -1,13 +1,16 @@
 // Package metrics counts what the service does, for Prometheus.
 //
-// Every label takes its values from a closed list that is known at start;
+// Every label takes its values from a closed list that the configuration makes;
 // nothing that a client sends becomes a label. It is the only package that
 // imports the Prometheus client.
 package metrics
 
 import (
+	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,15 +48,22 @@ type Metrics struct {
 	inFlight  prometheus.Gauge
 	shadow    *prometheus.CounterVec
 	mismatch  prometheus.Counter
-	rows      map[[3]string]*row
+	rows      map[string]*row // by name and labels
 }
 
 // A row is a series that others read; those of one name and label are added up.
-type row struct{ reads []func() float64 }
+type row struct {
+	mu         sync.Mutex
+	always     []func() float64
+	generation []func() float64 // those that Replace has put there
+	past       float64          // what a counter counted before
+}
 
 func (r *row) sum() float64 {
-	total := 0.0
-	for _, read := range r.reads {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	total := r.past
+	for _, read := range slices.Concat(r.always, r.generation) {
 		total += read()
 	}
 	return total
@@ -73,30 +83,80 @@ const (
 // value that are there already is added up with it. Series are added before the
 // first scrape.
 func (m *Metrics) Func(kind Kind, name, help, label, value string, read func() float64) {
-	key := [3]string{name, label, value}
-	if r, ok := m.rows[key]; ok {
-		r.reads = append(r.reads, read)
-		return
-	}
-	r := &row{reads: []func() float64{read}}
-	m.rows[key] = r
-	var labels prometheus.Labels
+	one := Series{Kind: kind, Name: name, Help: help}
 	if label != "" {
-		labels = prometheus.Labels{label: value}
+		one.Labels = map[string]string{label: value}
 	}
-	if kind == Counter {
-		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, r.sum))
-	} else {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, r.sum))
+	r := m.row(one)
+	r.always = append(r.always, read)
+}
+
+// A Series is what Func adds.
+type Series struct {
+	Kind       Kind
+	Name, Help string
+	Labels     map[string]string
+	Read       func() float64
+}
+
+// Replace adds series as Func does, in the place of those that it added before: what
+// the counters of the ended ones, which nothing counts any more, came to stays counted.
+// It must not be called twice at a time.
+func (m *Metrics) Replace(series, ended []Series) {
+	reads := map[*row][]func() float64{}
+	for _, s := range series {
+		r := m.row(s)
+		reads[r] = append(reads[r], s.Read)
+	}
+	past := map[*row]float64{}
+	for _, s := range ended {
+		if s.Kind == Counter {
+			past[m.row(s)] += s.Read()
+		}
+	}
+	for _, r := range m.rows {
+		r.mu.Lock()
+		r.generation, r.past = reads[r], r.past+past[r]
+		r.mu.Unlock()
 	}
 }
 
-// Limit adds the series of a limit and what came of it.
-func (m *Metrics) Limit(name, result string, read func() uint64) {
-	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "securefiles_limits_total", Help: "Requests that were asked about, by limit and what came of it (taken, refused, observed: it would have been refused).",
-		ConstLabels: prometheus.Labels{"limit": name, "result": result},
-	}, func() float64 { return float64(read()) }))
+// row returns the row of a series, which may be new.
+func (m *Metrics) row(s Series) *row {
+	key := fmt.Sprint(s.Name, s.Labels) // in the order of its keys
+	if r, ok := m.rows[key]; ok {
+		return r
+	}
+	r := &row{}
+	m.rows[key] = r
+	labels := prometheus.Labels(s.Labels)
+	if s.Kind == Counter {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: s.Name, Help: s.Help, ConstLabels: labels}, r.sum))
+	} else {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: s.Name, Help: s.Help, ConstLabels: labels}, r.sum))
+	}
+	return r
+}
+
+// Gauges adds gauges of one name, that come and go: read yields their label's value,
+// of a closed list, and theirs, at each scrape.
+func (m *Metrics) Gauges(name, help, label string, read func(yield func(label string, value float64))) {
+	m.registry.MustRegister(&gauges{prometheus.NewDesc(name, help, []string{label}, nil), read})
+}
+
+type gauges struct {
+	desc *prometheus.Desc
+	read func(yield func(label string, value float64))
+}
+
+// Describe is prometheus.Collector's.
+func (g *gauges) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }
+
+// Collect is prometheus.Collector's.
+func (g *gauges) Collect(ch chan<- prometheus.Metric) {
+	g.read(func(label string, value float64) {
+		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, value, label)
+	})
 }
 
 // New registers the collectors. The downloads and identity sources are the
@@ -104,7 +164,7 @@ func (m *Metrics) Limit(name, result string, read func() uint64) {
 func New(version, commit string, downloads, sources []string, policy func() Policy) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
-		rows:     map[[3]string]*row{},
+		rows:     map[string]*row{},
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "securefiles_decisions_total",
 			Help: "Decisions, by download, decision (allow or deny) and reason.",
@@ -149,7 +209,7 @@ func New(version, commit string, downloads, sources []string, policy func() Poli
 	m.registry.MustRegister(m.decisions, m.durations, m.identity, m.reloads, m.reload, m.inFlight, m.shadow, m.mismatch, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registerPolicy(policy)
-	m.seed(downloads, sources)
+	m.Expect(downloads, sources)
 	return m
 }
 
@@ -177,9 +237,10 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// seed makes the series exist before the first event, so that rates and alerts
-// see the first one.
-func (m *Metrics) seed(downloads, sources []string) {
+// Expect has the series exist of requests that will be counted under the names of
+// downloads and identity sources, before the first one, so that rates and alerts see
+// it. What was counted under others stays.
+func (m *Metrics) Expect(downloads, sources []string) {
 	for _, d := range append([]string{noDownload}, downloads...) {
 		m.durations.WithLabelValues(d)
 		m.decisions.WithLabelValues(d, "allow", string(authz.ReasonPolicy))

@@ -92,6 +92,54 @@ func TestRowsAreReadAtEachScrapeAndAddedUp(t *testing.T) {
 	}
 }
 
+// What a counter counted stays counted when others take its place, and a gauge that
+// nobody reads any more is nothing.
+func TestSeriesOfOneGenerationTakeThePlaceOfThoseBefore(t *testing.T) {
+	m := newTestMetrics()
+	const name = "securefiles_session_calls_total"
+	calls := func(n float64) Series {
+		return Series{Counter, name, "Calls.", map[string]string{"result": "known"}, func() float64 { return n }}
+	}
+	open := Series{Gauge, "securefiles_session_breaker_open", "Left alone.", nil, func() float64 { return 1 }}
+	m.Func(Counter, name, "Calls.", "result", "known", func() float64 { return 1000 })
+	m.Replace([]Series{calls(1), calls(20), open}, nil)
+	has := func(want string) {
+		t.Helper()
+		if body, _ := scrape(t, m, ""); !strings.Contains(body, "\n"+want+"\n") {
+			t.Errorf("missing: %s", want)
+		}
+	}
+	has(name + `{result="known"} 1021`)
+	has("securefiles_session_breaker_open 1")
+	m.Replace([]Series{calls(20), calls(300)}, []Series{calls(1), open}) // the second goes on
+	has(name + `{result="known"} 1321`)
+	has("securefiles_session_breaker_open 0")
+	m.Replace(nil, []Series{calls(20), calls(300)})
+	has(name + `{result="known"} 1321`)
+	m.Expect([]string{"more"}, []string{"jwt"})
+	has(`securefiles_decisions_total{decision="allow",download="more",reason="policy"} 0`)
+	has(`securefiles_identity_total{result="refused",source="jwt"} 0`)
+}
+
+// Gauges are there while they are read.
+func TestGaugesComeAndGo(t *testing.T) {
+	m := newTestMetrics()
+	names := []string{"policy", "users"}
+	m.Gauges("securefiles_reload_stale", "Stale.", "name", func(yield func(string, float64)) {
+		for i, name := range names {
+			yield(name, float64(i))
+		}
+	})
+	body, _ := scrape(t, m, "")
+	if !strings.Contains(body, `securefiles_reload_stale{name="users"} 1`) {
+		t.Error(body)
+	}
+	names = names[:1]
+	if body, _ := scrape(t, m, ""); strings.Contains(body, "users") || !strings.Contains(body, `securefiles_reload_stale{name="policy"} 0`) {
+		t.Error(body)
+	}
+}
+
 func TestOpenMetricsOnRequest(t *testing.T) {
 	body, contentType := scrape(t, newTestMetrics(), "application/openmetrics-text; version=1.0.0")
 	if !strings.HasPrefix(contentType, "application/openmetrics-text") || !strings.HasSuffix(body, "# EOF\n") {

@@ -315,6 +315,32 @@ func Digest(c Config) (string, error) {
 	return p.Digest, err
 }
 
+// Unfit returns why a service with this configuration must give nothing of a download
+// to a web server that still has an earlier one: because that fills a header with
+// something else by which the service now knows callers, or looks for the files
+// elsewhere.
+func (c Config) Unfit(earlier Config, download string) error {
+	was := newView(earlier)
+	for _, h := range newView(c).Headers {
+		if strings.HasPrefix(h.Value, "$http_") {
+			continue // nobody is believed by it
+		}
+		for _, old := range was.Headers {
+			if strings.EqualFold(old.Name, h.Name) && old.Value != h.Value && old.Value != `""` {
+				return fmt.Errorf("nginx still sends %s as %s, by which the service knew no caller: print both halves again with `securefiles nginx`, and reload nginx", old.Name, old.Value)
+			}
+		}
+	}
+	for _, d := range c.Downloads {
+		for _, old := range earlier.Downloads {
+			if d.Name == download && old.Internal == d.Internal && path.Clean(old.Root) != path.Clean(d.Root) {
+				return fmt.Errorf("nginx still serves %s from %s: print both halves again with `securefiles nginx`, and reload nginx", d.Internal, old.Root)
+			}
+		}
+	}
+	return nil
+}
+
 // WriteHTTP prints what belongs into http { }: the upstream, maps, and the
 // formats of the logs.
 func WriteHTTP(w io.Writer, c Config) error {

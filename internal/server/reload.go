@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -38,6 +39,9 @@ type Reloader struct {
 	Name string
 	// Files are watched: Reload is called once they have changed and are whole.
 	Files []string
+	// Also returns files that are watched beside them, after each attempt anew; it may
+	// be nil.
+	Also func() []string
 	// Reload loads what is there now. After an error, what was loaded last goes
 	// on serving, unless Meanwhile says otherwise.
 	Reload func(context.Context) error
@@ -91,9 +95,10 @@ type ReloadOptions struct {
 // Reloaders are what is loaded again while the service runs. They are safe for
 // concurrent use.
 type Reloaders struct {
-	rows []*row
-	log  *slog.Logger
-	now  func() time.Time
+	rows  []*row
+	log   *slog.Logger
+	now   func() time.Time
+	ended chan struct{} // closed once nothing is loaded any more
 }
 
 // A row is a Reloader and what became of it.
@@ -104,8 +109,10 @@ type row struct {
 
 	watched atomic.Bool
 	asked   chan func(writing bool) // by whoever watches
+	also    chan struct{}           // that there are other files to watch
 
 	mu         sync.Mutex
+	before     uint64 // versions of the row whose place it has taken
 	generation uint64
 	loadedAt   time.Time
 	err        error         // of the last attempt
@@ -117,7 +124,7 @@ type row struct {
 // NewReloaders takes rows that have been loaded once. Of rows with the same name
 // the second is NAME-2, and so on.
 func NewReloaders(rows []Reloader, opts *ReloadOptions) *Reloaders {
-	r := &Reloaders{log: slog.New(slog.DiscardHandler), now: time.Now}
+	r := &Reloaders{log: slog.New(slog.DiscardHandler), now: time.Now, ended: make(chan struct{})}
 	if opts != nil && opts.Logger != nil {
 		r.log = opts.Logger
 	}
@@ -126,7 +133,7 @@ func NewReloaders(rows []Reloader, opts *ReloadOptions) *Reloaders {
 	}
 	seen := map[string]int{}
 	for _, given := range rows {
-		one := &row{Reloader: given, asked: make(chan func(bool))}
+		one := &row{Reloader: given, asked: make(chan func(bool)), also: make(chan struct{}, 1)}
 		if seen[given.Name]++; seen[given.Name] > 1 {
 			one.Name = fmt.Sprintf("%s-%d", given.Name, seen[given.Name])
 		}
@@ -152,7 +159,7 @@ func (r *Reloaders) State() []ReloadState {
 	var all []ReloadState
 	for _, row := range r.rows {
 		row.mu.Lock()
-		s := ReloadState{Name: row.Name, Generation: row.generation, LoadedAt: row.loadedAt, Err: row.err}
+		s := ReloadState{Name: row.Name, Generation: row.count(), LoadedAt: row.loadedAt, Err: row.err}
 		if s.Err == nil {
 			s.Err = row.waiting
 		}
@@ -175,7 +182,9 @@ func (r *Reloaders) Run(ctx context.Context) error {
 		if len(row.Files) > 0 {
 			group.Go(func() error {
 				row.watched.Store(true)
-				r.watch(ctx, row).Run(ctx)
+				for ctx.Err() == nil {
+					r.watchRow(ctx, row)
+				}
 				return nil
 			})
 		}
@@ -183,10 +192,47 @@ func (r *Reloaders) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// watchRow watches the files of a row until there are others to watch.
+func (r *Reloaders) watchRow(ctx context.Context, row *row) {
+	files := row.files()
+	watching, cancel := context.WithCancel(ctx)
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer cancel()
+	others.Go(func() {
+		for {
+			select {
+			case <-watching.Done():
+				return
+			case <-row.also:
+				if !slices.Equal(row.files(), files) {
+					cancel()
+				}
+			}
+		}
+	})
+	r.watch(ctx, row, files).Run(watching)
+}
+
+// count is how many versions were loaded. The caller holds mu.
+func (row *row) count() uint64 {
+	if row.generation == 0 {
+		return 0
+	}
+	return row.before + row.generation
+}
+
+func (row *row) files() []string {
+	if row.Also == nil {
+		return row.Files
+	}
+	return slices.Concat(row.Files, row.Also())
+}
+
 // watch says what is to be done about the files of a row.
-func (r *Reloaders) watch(ctx context.Context, row *row) *watch.Watch {
+func (r *Reloaders) watch(ctx context.Context, row *row, files []string) *watch.Watch {
 	return &watch.Watch{
-		Files:   row.Files,
+		Files:   files,
 		Changed: func() { r.load(ctx, row, row.Reload, false) },
 		Idle:    func() { r.again(ctx, row) },
 		Waiting: func(file string) { r.wait(row, file) },
@@ -200,7 +246,7 @@ func (r *Reloaders) watch(ctx context.Context, row *row) *watch.Watch {
 // after their writer has been told of.
 func (r *Reloaders) All(ctx context.Context) {
 	for _, row := range r.rows {
-		if row.isWritten(ctx) {
+		if r.isWritten(ctx, row) {
 			r.log.Info(row.Name + " is being written: it is loaded once its writer has closed it")
 			continue
 		}
@@ -209,7 +255,7 @@ func (r *Reloaders) All(ctx context.Context) {
 }
 
 // isWritten asks whoever watches the row's files whether somebody writes to one.
-func (row *row) isWritten(ctx context.Context) bool {
+func (r *Reloaders) isWritten(ctx context.Context, row *row) bool {
 	if !row.watched.Load() {
 		return false
 	}
@@ -217,9 +263,10 @@ func (row *row) isWritten(ctx context.Context) bool {
 	select {
 	case row.asked <- func(writing bool) { answer <- writing }:
 		return <-answer
+	case <-r.ended:
 	case <-ctx.Done():
-		return false // and nothing is loaded any more
 	}
+	return false // and nothing is loaded any more
 }
 
 // again loads a row whose last attempt failed for a reason that may have passed.
@@ -236,12 +283,53 @@ func (r *Reloaders) again(ctx context.Context, row *row) {
 func (r *Reloaders) load(ctx context.Context, row *row, load func(context.Context) error, asked bool) {
 	row.turn.Lock()
 	defer row.turn.Unlock()
+	select {
+	case <-r.ended:
+		return
+	default:
+	}
 	err := load(ctx)
 	if ctx.Err() != nil {
 		return // the end of the service is no fault of the file
 	}
 	r.note(row, err, asked)
+	if row.Also != nil {
+		select {
+		case row.also <- struct{}{}:
+		default: // whoever watches has yet to look
+		}
+	}
 }
+
+// hold keeps everything from being loaded until release is called.
+func (r *Reloaders) hold() (release func()) {
+	for _, row := range r.rows {
+		row.turn.Lock()
+	}
+	return func() {
+		for _, row := range r.rows {
+			row.turn.Unlock()
+		}
+	}
+}
+
+// follow counts the versions on of the rows that these take the place of.
+func (r *Reloaders) follow(earlier *Reloaders) {
+	was := map[string]uint64{}
+	for _, s := range earlier.State() {
+		was[s.Name] = s.Generation
+	}
+	for _, row := range r.rows {
+		row.mu.Lock()
+		if last := was[row.Name]; row.generation < last { // it begins anew, which is a version
+			row.before = last
+		}
+		row.mu.Unlock()
+	}
+}
+
+// end has nothing be loaded any more. Whoever calls it holds.
+func (r *Reloaders) end() { close(r.ended) }
 
 // note keeps how an attempt ended, and tells of it: of a version, and of an error
 // that is not the last one again, unless somebody asked.
@@ -264,7 +352,7 @@ func (r *Reloaders) note(row *row, err error, asked bool) {
 	}
 	row.pause = nextPause(row.pause, err)
 	row.retry = r.now().Add(row.pause)
-	generation, pause := row.generation, row.pause
+	generation, pause := row.count(), row.pause
 	row.mu.Unlock()
 
 	switch {

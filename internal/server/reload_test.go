@@ -269,7 +269,7 @@ func TestEndOfTheServiceIsNoFault(t *testing.T) {
 // A change that waits for its writer is not silent.
 func TestFileThatIsBeingWrittenIsVisible(t *testing.T) {
 	l := newLoader(nil)
-	l.reloaders.watch(t.Context(), l.row()).Waiting("/etc/users")
+	l.reloaders.watch(t.Context(), l.row(), l.row().Files).Waiting("/etc/users")
 	if got := l.logged(); !slices.Equal(got, []string{"users waits for its writer, the last good version goes on serving"}) {
 		t.Errorf("logged %q", got)
 	}

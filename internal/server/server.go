@@ -54,8 +54,11 @@ type Options struct {
 	// Delay is how long requests go on being answered once readiness is off,
 	// Timeout how long those in progress may take to end.
 	Delay, Timeout time.Duration
-	// Reload is what SIGHUP and changes of files load again.
-	Reload *Reloaders
+	// Reload is what SIGHUP and changes of files load again: Reloaders, or Generations.
+	Reload interface {
+		Run(context.Context) error
+		All(context.Context)
+	}
 	// HungUp is called after each SIGHUP, Stopping when the end begins. Both may
 	// be nil.
 	HungUp, Stopping func()
