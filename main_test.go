@@ -1601,3 +1601,89 @@ func TestWarningsOfAPolicyAreLogged(t *testing.T) {
 		}
 	}
 }
+
+// A request is answered by one configuration as a whole, however often they change: who
+// one of them knows, and the other lets in, gets nothing.
+func TestNoRequestMixesConfigurations(t *testing.T) {
+	const one, other = "policy: {file: one.csv}\nidentity: [{header: X-One}]\n", "policy: {file: other.csv}\nidentity: [{header: X-Other}]\n"
+	k := newKeyTest(t, one)
+	writeFile(t, filepath.Join(k.dir, "one.csv"), "p, alice, /a/**, read, allow\n")
+	writeFile(t, filepath.Join(k.dir, "other.csv"), "p, bob, /b/**, read, allow\n")
+	rest, err := os.ReadFile(k.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.start()
+	defer k.stop()
+	end := make(chan struct{})
+	var askers sync.WaitGroup
+	var allowed [2]atomic.Int64
+	for range 4 {
+		askers.Go(func() {
+			for {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				for _, mixed := range []string{k.ask("/downloads/b/x", "X-One: bob"), k.ask("/downloads/a/x", "X-Other: alice")} {
+					if !strings.HasPrefix(mixed, "404") && !strings.HasPrefix(mixed, "401") {
+						t.Errorf("a mix of both: %s", mixed)
+					}
+				}
+				for i, pure := range []string{k.ask("/downloads/a/x", "X-One: alice"), k.ask("/downloads/b/x", "X-Other: bob")} {
+					if strings.HasPrefix(pure, "204") {
+						allowed[i].Add(1)
+					} else if !strings.HasPrefix(pure, "401") {
+						t.Errorf("neither: %s", pure)
+					}
+				}
+			}
+		})
+	}
+	for i := range 20 {
+		text := strings.Replace(string(rest), one, other, 1-i%2)
+		if err := os.Rename(writeFile(t, k.file+".new", text), k.file); err != nil {
+			t.Fatal(err)
+		}
+		want, before := fmt.Sprintf(`{"name":"configuration","generation":%d,`, i+2), [2]int64{allowed[0].Load(), allowed[1].Load()}
+		for deadline := time.Now().Add(time.Minute); !strings.Contains(k.admin(http.MethodGet, "/readyz"), want) || allowed[1-i%2].Load() == before[1-i%2]; {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s never came, or lets nobody in: %s\n%s", want, k.admin(http.MethodGet, "/readyz"), k.log)
+			}
+		}
+	}
+	close(end)
+	askers.Wait()
+}
+
+// The log's level is what the configuration says now, and the admin token too.
+func TestLevelAndTokenFollowTheConfiguration(t *testing.T) {
+	k := newKeyTest(t, "identity: [{header: X-User}]\nlog: {level: error}\n")
+	k.start()
+	defer k.stop()
+	k.ask("/downloads/public/x")
+	if log := k.log.String(); log != "" {
+		t.Errorf("at level error: %s", log)
+	}
+	if got := k.admin(http.MethodPost, "/whoami"); !strings.HasPrefix(got, "404") {
+		t.Errorf("without a token: %s", got)
+	}
+	text, err := os.ReadFile(k.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := strings.Replace(string(text), "level: error", "level: debug", 1) + "admin_token_file: secret\n"
+	if err := os.Rename(writeFile(t, k.file+".new", next), k.file); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); !strings.HasPrefix(k.admin(http.MethodPost, "/whoami"), "401"); {
+		if time.Now().After(deadline) {
+			t.Fatalf("there is no token: %s", k.log)
+		}
+	}
+	k.ask("/downloads/public/x")
+	if log := k.log.String(); !strings.Contains(log, "level=DEBUG msg=decision") {
+		t.Errorf("at level debug: %s", log)
+	}
+}
