@@ -289,3 +289,18 @@ func TestFilesOfARefusalAreWatched(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Whoever asks a generation that has just ended, and whose watchers are gone, does not
+// wait for them.
+func TestNobodyWaitsForTheWatchersOfTheGenerationBefore(t *testing.T) {
+	loads := 0
+	r := NewReloaders([]Reloader{{Name: "users", Files: []string{"/nonexistent"}, Reload: func(context.Context) error { loads++; return nil }}}, nil)
+	r.rows[0].watched.Store(true)
+	r.end()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	r.All(ctx)
+	if ctx.Err() != nil || loads != 0 {
+		t.Errorf("%v, %d loads", ctx.Err(), loads)
+	}
+}
