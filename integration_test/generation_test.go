@@ -248,6 +248,28 @@ func TestChangedIdentityForgets(t *testing.T) {
 	s.status("alice", plan1, 200)
 }
 
+// What was taken of a limit stays taken when the configuration changes, and other bounds
+// count at once.
+func TestLimitsGoOnWhenTheConfigurationChanges(t *testing.T) {
+	t.Parallel()
+	limits := func(requests int) string {
+		return fmt.Sprintf("%slimits: [{name: guests, of: [anonymous], per: subject, requests: %d/1h}]\n", oneDownload, requests)
+	}
+	s := startConfigured(t, alicesPolicy, limits(2))
+	s.status("", welcome, 200)
+	s.status("", welcome, 200)
+	s.status("", welcome, 429)
+	s.reconfigure(limits(2) + "login_url: /login\n")
+	s.status("", welcome, 429)
+	if got := s.metric(`securefiles_limits_total{limit="guests",result="refused"}`); got != "2" {
+		t.Errorf("refused: %s", got)
+	}
+	s.reconfigure(strings.Replace(limits(2), "guests", "others", 1))
+	s.status("", welcome, 200) // another limit
+	s.reconfigure(oneDownload)
+	s.status("", welcome, 200)
+}
+
 // A key that needs a restart is told where somebody looks, until it says what the service
 // was started with; the rest of the edit counts.
 func TestEditThatNeedsARestartIsTold(t *testing.T) {
