@@ -106,7 +106,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/identity":   {"securefiles/authz", "securefiles/internal/loopback", "securefiles/internal/regular"},
 		"securefiles/internal/limit":      {"securefiles/authz", "securefiles/internal/state"},
 		"securefiles/internal/state":      nil,
-		"securefiles/internal/link":       {"securefiles/authz", "securefiles/internal/regular", "securefiles/pathguard"},
+		"securefiles/internal/link":       {"securefiles/authz", "securefiles/internal/regular", "securefiles/internal/state", "securefiles/pathguard"},
 		"securefiles/internal/loopback":   nil,
 		"securefiles/internal/metrics":    {"securefiles/authz"},
 		"securefiles/internal/nginx":      nil,

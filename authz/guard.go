@@ -129,6 +129,10 @@ func limited(ctx context.Context, limiter Limiter, out *Outcome) *Outcome {
 	if errors.As(err, &over) {
 		out.Reason, out.Retry = over.Reason, over.Retry
 	}
+	var link *LinkError
+	if errors.As(err, &link) {
+		out.Reason, out.Page = link.Reason, link.Page
+	}
 	return out
 }
 
@@ -195,7 +199,7 @@ func refuseCredentials(q *Question, source string, err error) *Outcome {
 	var link *LinkError
 	switch {
 	case errors.As(err, &link):
-		out.Source, out.Reason, out.Link = SourceLink, link.Reason, link.ID
+		out.Source, out.Reason, out.Link, out.Page = SourceLink, link.Reason, link.ID, link.Page
 	case errors.As(err, &bad):
 		out.Source, out.Challenge, out.Reason = bad.Source, bad.Challenge, ReasonCredentials
 	case errors.As(err, &down):

@@ -8,10 +8,53 @@ import (
 
 // A Limiter bounds what anybody takes.
 type Limiter interface {
-	// Limit takes what an outcome costs, and notes in it what is left. Its error is a
-	// *LimitError where there is nothing left, and nothing was taken; any other says that
-	// it could not be told: the request ends with 503.
+	// Limit takes what an outcome costs, and notes in it what is left, and how what was
+	// taken is given back. Its error is a *LimitError where there is nothing left, or a
+	// *LinkError where a link is not to be used like this, and nothing was taken; any other
+	// says that it could not be told: the request ends with 503.
 	Limit(context.Context, *Outcome) error
+}
+
+// AllLimits asks limiters one after the other. Where one refuses, what those before it took
+// is given back. Nil ones are left out; none at all is nil.
+func AllLimits(limiters ...Limiter) Limiter {
+	var all allLimits
+	for _, l := range limiters {
+		if l != nil {
+			all = append(all, l)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all
+}
+
+type allLimits []Limiter
+
+func (all allLimits) Limit(ctx context.Context, out *Outcome) error {
+	var taken []func(context.Context)
+	release := func(ctx context.Context) {
+		for _, one := range taken {
+			one(ctx)
+		}
+	}
+	for _, l := range all {
+		out.Release = nil
+		if err := l.Limit(ctx, out); err != nil {
+			release(ctx)
+			out.Release = nil
+			return err
+		}
+		if out.Release != nil {
+			taken = append(taken, out.Release)
+		}
+	}
+	out.Release = nil
+	if len(taken) > 0 {
+		out.Release = release
+	}
+	return nil
 }
 
 // A LimitError says that a limit is reached: the request ends with 429.

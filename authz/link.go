@@ -42,6 +42,8 @@ type LinkError struct {
 	Reason Reason
 	// ID is the link's own, where its signature was good.
 	ID string
+	// Page is what is shown with it; empty means nothing.
+	Page Page
 	// Problem is for the operator's log: it quotes nothing of the link.
 	Problem string
 }

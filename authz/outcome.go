@@ -71,6 +71,15 @@ func Reasons() []Reason {
 // list that the web server's snippet knows.
 type Page string
 
+// The pages.
+const (
+	// PageLink asks a person to confirm that a link is to be used, PagePassword for its
+	// password, and PageEnded says that a link has ended.
+	PageLink     Page = "link"
+	PagePassword Page = "password"
+	PageEnded    Page = "ended"
+)
+
 // An Outcome is all that came of one question: enough to answer it, to count it
 // and to keep a record of it. The zero Outcome is a denial without a reason.
 type Outcome struct {

@@ -21,6 +21,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"securefiles/authz"
+	"securefiles/internal/state"
 )
 
 // Parameter is the query parameter that holds the token.
@@ -43,9 +44,9 @@ type Options struct {
 	// MaxTTL is the longest that a link may last, from `iat` to `exp`; zero means
 	// DefaultMaxTTL.
 	MaxTTL time.Duration
-	// Ended says why a link that is good in itself was ended, if it was: its error is a
-	// *authz.LinkError, or says that it could not be told. Nil ends none.
-	Ended func(context.Context, *Claims) error
+	// Store keeps which links were ended, and what counted ones were used for. Nil ends
+	// none, and a link that is counted or has a password opens nothing.
+	Store Store
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -141,15 +142,22 @@ func (l *Links) check(ctx context.Context, c *Claims) error {
 	now := l.opts.Now()
 	switch {
 	case !now.Before(c.Expires):
-		return &authz.LinkError{Reason: authz.ReasonExpired, ID: c.ID, Problem: "it has expired"}
+		return &authz.LinkError{Reason: authz.ReasonExpired, ID: c.ID, Page: authz.PageEnded, Problem: "it has expired"}
 	case now.Before(c.NotBefore):
 		return &authz.LinkError{Reason: authz.ReasonNotYet, ID: c.ID, Problem: "its time has not come"}
 	case c.Issued.After(now.Add(skew)):
 		return &authz.LinkError{Reason: authz.ReasonNotYet, ID: c.ID, Problem: "it was made in the future: is the clock of whoever makes links ahead?"}
-	case l.opts.Ended == nil:
+	case l.opts.Store == nil:
 		return nil
 	}
-	return l.opts.Ended(ctx, c)
+	revoked, err := l.opts.Store.IsRevoked(ctx, state.LinkFact{ID: c.ID, Subject: c.Subject, Download: c.Download, Path: c.Path, Key: c.Key, Issued: c.Issued})
+	if err != nil {
+		return &authz.UnavailableError{Source: authz.SourceLink, Err: fmt.Errorf("ask whether the link was ended: %w", err)}
+	}
+	if revoked {
+		return &authz.LinkError{Reason: authz.ReasonRevoked, ID: c.ID, Page: authz.PageEnded, Problem: "it was revoked"}
+	}
+	return nil
 }
 
 // refused says that a token is no link.

@@ -45,6 +45,8 @@ type Claims struct {
 	Rate int64
 	// Password (`password`) says that the link's page asks for one.
 	Password bool
+	// Key is the id of the key that signed it, where it was verified.
+	Key string
 }
 
 // claims are Claims in JSON. Nothing else may be in a token, and nothing twice.
@@ -137,6 +139,7 @@ func (s *keySet) verify(token string) (*Claims, error) {
 	if err != nil {
 		return nil, refused("", "%v", err)
 	}
+	made.Key = head.KeyID
 	return made, nil
 }
 
