@@ -78,6 +78,8 @@ type Options struct {
 	// Earlier are configurations of the web server that belonged to the service's own
 	// before, by their digest: until it has the new one, it asks by one of them.
 	Earlier map[string]Earlier
+	// Pages are the service's own; nil means that there are none.
+	Pages Pages
 	// MaxConcurrent bounds the questions that are answered at a time; more are
 	// refused. Zero means no bound.
 	MaxConcurrent int
@@ -202,10 +204,8 @@ func (e *misuseError) Error() string { return e.problem }
 func (a *AuthRequest) read(q *authz.Question, r *http.Request) error {
 	q.Host, q.Action, q.Header = r.Host, authz.ActionRead, r.Header
 	q.ID, q.Range = r.Header.Get(headerID), r.Header.Get(headerRange)
-	if a.opts.Secret != nil {
-		if values := r.Header[headerSecret]; len(values) != 1 || !a.opts.Secret(values[0]) {
-			return &misuseError{http.StatusForbidden, "the proxy secret is missing or wrong: set X-Securefiles-Proxy-Secret in nginx to what proxy_secret_file holds"}
-		}
+	if !a.knows(r) {
+		return &misuseError{http.StatusForbidden, "the proxy secret is missing or wrong: set X-Securefiles-Proxy-Secret in nginx to what proxy_secret_file holds"}
 	}
 	a.lookAtSnippet(r, q.Time)
 	var err error
@@ -224,6 +224,12 @@ func (a *AuthRequest) read(q *authz.Question, r *http.Request) error {
 		return errors.New("X-Real-IP came more than once: set it to $remote_addr in nginx")
 	}
 	return nil
+}
+
+// knows reports whether whoever asks has the secret, if there is one.
+func (a *AuthRequest) knows(r *http.Request) bool {
+	values := r.Header[headerSecret]
+	return a.opts.Secret == nil || len(values) == 1 && a.opts.Secret(values[0])
 }
 
 // single returns the one value of a header.
