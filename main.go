@@ -28,6 +28,7 @@ import (
 
 	"securefiles/authz"
 	"securefiles/internal/admin"
+	"securefiles/internal/audit"
 	"securefiles/internal/cli"
 	"securefiles/internal/config"
 	"securefiles/internal/frontend"
@@ -249,7 +250,7 @@ const maxConcurrent = 1024
 
 // serve loads the parts, puts them together and runs the service until the context
 // ends.
-func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
+func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) (err error) {
 	server.LimitMemory(log)
 	if err := p.Load(ctx); err != nil {
 		return err
@@ -294,6 +295,15 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 		opts.Prove = nginx.Prover(p.Vouching(), p.Proof.Text)
 	}
 	opts.Snippet = snippetOf(p)
+	trail, err := openTrail(p.Config, log)
+	if err != nil {
+		return err
+	}
+	if trail != nil {
+		defer func() { err = errors.Join(err, trail.Close()) }()
+		opts.Record = trail.Record
+		countAudit(counters, trail.State)
+	}
 	front, err := frontend.NewAuthRequest(guard, opts)
 	if err != nil {
 		return err
@@ -309,7 +319,7 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) error {
 		Listen: address(p.Config.Listen), Admin: address(p.Config.Admin), PeerUIDs: p.Config.ListenPeerUIDs,
 		ListenInsecure: p.Config.ListenInsecure || p.Secret != nil, AdminInsecure: p.Config.AdminInsecure, Proved: p.Proof != nil,
 		Delay: time.Duration(p.Config.ShutdownDelay), Timeout: time.Duration(p.Config.ShutdownTimeout),
-		Reload: reload, HungUp: func() { warnOfExposures(p, log) }, Stopping: operators.Stopping,
+		Reload: reload, HungUp: func() { warnOfExposures(p, log) }, Stopping: operators.Stopping, Reopen: trail.Reopen,
 		Beside:  []func(context.Context) error{func(ctx context.Context) error { return shadow.Run(ctx, reporter(counters, log)) }},
 		Version: version.Version, Logger: log,
 	})
@@ -322,6 +332,18 @@ func identityNames(p *cli.Parts) []string {
 		names = append(names, authz.SourceLink)
 	}
 	return names
+}
+
+// openTrail opens the record of decisions and deliveries; nil where none is kept.
+func openTrail(c *config.Config, log *slog.Logger) (*audit.Trail, error) {
+	if c.Audit.File == "" {
+		return nil, nil
+	}
+	trail, err := audit.Open(c.Audit.File, &audit.Options{WriterOptions: audit.WriterOptions{Sync: c.Audit.Durability == "fsync"}, Logger: log})
+	if err != nil {
+		return nil, c.At("audit.file", err.Error())
+	}
+	return trail, nil
 }
 
 // snippetOf is the digest of the nginx configuration that belongs to the parts; empty
@@ -441,6 +463,22 @@ func countSources(m *metrics.Metrics, sources identity.Sources) {
 			m.Func(metrics.Kind(row.Counter), row.Name, row.Help, row.Label, row.Value, row.Read)
 		}
 	}
+}
+
+// countAudit adds the series of the audit trail to the metrics.
+func countAudit(m *metrics.Metrics, state func() audit.State) {
+	for _, kind := range audit.Types() {
+		m.Func(metrics.Counter, "securefiles_audit_records_total", "Records that were written, by type (decision, delivery, checkpoint).", "type", kind,
+			func() float64 { return float64(state().Records[kind]) })
+	}
+	m.Func(metrics.Counter, "securefiles_audit_write_failures_total", "Records that could not be written; each such decision was answered with 503.", "", "",
+		func() float64 { return float64(state().Failures) })
+	m.Func(metrics.Gauge, "securefiles_audit_failing", "1 while records cannot be written, and everything is answered with 503.", "", "", func() float64 {
+		if state().Failing {
+			return 1
+		}
+		return 0
+	})
 }
 
 // countReloads adds the rows' own series to the metrics.

@@ -40,6 +40,7 @@ import (
 
 	"securefiles/authz"
 	"securefiles/internal/admin"
+	"securefiles/internal/audit"
 	"securefiles/internal/cli"
 	"securefiles/internal/config"
 	"securefiles/internal/frontend"
@@ -331,6 +332,8 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"the peer of a socket", "listen: unix:/s\nlisten_peer_uids: [33]", ""},
 		{"no time at all", "shutdown_delay: 0s", `"0s" is not a positive duration such as 10s or 1m30s`},
 		{"hardly any time", "shutdown_delay: 1ns", ""},
+		{"records without a file", "audit: {durability: write}", "audit: there is no file"},
+		{"records kept in another way", "audit: {file: a, durability: always}", `audit.durability: "always" is not one of write, fsync`},
 		{"an unknown format of the log", "log: {format: xml}", `log.format: "xml" is not one of text, json`},
 
 		// The policy.
@@ -584,6 +587,7 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	}
 	countSources(counters, p.Sources)
 	countReloads(counters, server.NewReloaders([]server.Reloader{{Name: "policy"}}, nil))
+	countAudit(counters, func() audit.State { return audit.State{} })
 	w := httptest.NewRecorder()
 	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	problems, err := promlint.New(bytes.NewReader(w.Body.Bytes())).Lint() // names as Prometheus has them
@@ -622,7 +626,7 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	if len(exists) < 10 {
 		t.Fatalf("found %d metrics", len(exists))
 	}
-	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build|reload)[a-z_]*[a-z]")
+	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build|reload|audit)[a-z_]*[a-z]")
 	delete(texts, "CHANGELOG.md") // which names what was
 	for file, text := range texts {
 		for _, name := range named.FindAllString(text, -1) {
@@ -1065,6 +1069,12 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"policy.role_depth", header, header + "\npolicy: {role_depth: 12}", askFor("/downloads/deep/f", "X-User: deep"), [2]string{"404", "204"}},
 		{"policy.decision_timeout", "policy: {model: names.conf, file: names.csv, decision_timeout: 1500ms}", "policy: {model: names.conf, file: names.csv, decision_timeout: 1ms}",
 			askFor("/downloads/a/b/c"), [2]string{"401", "503 unavailable"}},
+		{"audit.file", "", "audit: {file: audit.jsonl}", func(k *keyTest) string {
+			k.start().ask("/downloads/public/f")
+			records, _ := os.ReadFile(filepath.Join(k.dir, "audit.jsonl")) // there may be none
+			return fmt.Sprint("recorded: ", strings.Contains(string(records), `"path":"/public/f"`))
+		}, [2]string{"recorded: false", "recorded: true"}},
+		{"audit.durability", "audit: {file: stdout}", "audit: {file: stdout, durability: fsync}", accepted, [2]string{"error <nil>", "fsync needs a file"}},
 		{"policy.shadow_share", "", "policy: {shadow_share: 1}", func(k *keyTest) string {
 			k.start()
 			for deadline := time.Now().Add(10 * time.Second); ; {

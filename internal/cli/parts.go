@@ -142,6 +142,15 @@ func (p *Parts) decisive() []string {
 	})
 }
 
+// kept are the files of the audit trail.
+func (p *Parts) kept() []string {
+	var all []string
+	if file := p.Config.Audit.File; file != "" && file != config.AuditStdout {
+		all = append(all, file)
+	}
+	return all
+}
+
 // Exposures looks at the files that decisions depend on.
 func (p *Parts) Exposures() []exposure.Exposure {
 	var secrets []exposure.Secret

@@ -60,6 +60,7 @@ type Config struct {
 	Links     Links      `yaml:"links"`
 	Limits    []Limit    `yaml:"limits"`
 	Log       Log        `yaml:"log"`
+	Audit     Audit      `yaml:"audit"`
 
 	// File is the file that was read; empty for the embedded defaults.
 	File string `yaml:"-"`
@@ -244,6 +245,18 @@ type Log struct {
 	Level string `yaml:"level"`
 }
 
+// AuditStdout is the value of Audit.File that is standard output.
+const AuditStdout = "stdout"
+
+// Audit says where the record of decisions and deliveries is kept. Without a File
+// there is none.
+type Audit struct {
+	// File is a path, or AuditStdout.
+	File string `yaml:"file" path:"file or stdout"`
+	// Durability is write, or fsync: what an answer waits for.
+	Durability string `yaml:"durability"`
+}
+
 // A Duration is a time.Duration written as `10s` or `1m30s`.
 type Duration time.Duration
 
@@ -285,6 +298,9 @@ func (c *Config) fill() {
 	def(&c.Log.Format, "text")
 	def(&c.Log.Level, "info")
 	def(&c.Policy.File, "policy.csv")
+	if c.Audit.File != "" {
+		def(&c.Audit.Durability, "write")
+	}
 	if c.Policy.RoleDepth == 0 {
 		c.Policy.RoleDepth = 10
 	}

@@ -83,8 +83,9 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 			}},
 			{Certificate: &Certificate{Subject: "uri", Groups: "ou"}},
 		},
-		Log:  Log{Format: "json", Level: "debug"},
-		File: "testdata/valid-full.yaml",
+		Log:   Log{Format: "json", Level: "debug"},
+		Audit: Audit{File: "testdata/audit.jsonl", Durability: "fsync"},
+		File:  "testdata/valid-full.yaml",
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Errorf("configuration differs (-want +got):\n%s", diff)
