@@ -100,7 +100,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain"},
-		"securefiles/internal/audit":      {"securefiles/authz"},
+		"securefiles/internal/audit":      {"securefiles/authz", "securefiles/internal/regular"},
 		"securefiles/internal/config":     {"securefiles/internal/loopback", "securefiles/internal/strictyaml"},
 		"securefiles/internal/exposure":   nil,
 		"securefiles/internal/frontend":   {"securefiles/authz", "securefiles/pathguard"},
