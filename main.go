@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"os/signal"
@@ -295,14 +296,15 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) (err error) {
 		opts.Prove = nginx.Prover(p.Vouching(), p.Proof.Text)
 	}
 	opts.Snippet = snippetOf(p)
-	trail, err := openTrail(p.Config, log)
+	trail, err := openTrail(p.Config, counters, log)
 	if err != nil {
 		return err
 	}
+	beside := []func(context.Context) error{func(ctx context.Context) error { return shadow.Run(ctx, reporter(counters, log)) }}
 	if trail != nil {
 		defer func() { err = errors.Join(err, trail.Close()) }()
 		opts.Record = trail.Record
-		countAudit(counters, trail.State)
+		beside = append(beside, trail.Run)
 	}
 	front, err := frontend.NewAuthRequest(guard, opts)
 	if err != nil {
@@ -320,8 +322,7 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) (err error) {
 		ListenInsecure: p.Config.ListenInsecure || p.Secret != nil, AdminInsecure: p.Config.AdminInsecure, Proved: p.Proof != nil,
 		Delay: time.Duration(p.Config.ShutdownDelay), Timeout: time.Duration(p.Config.ShutdownTimeout),
 		Reload: reload, HungUp: func() { warnOfExposures(p, log) }, Stopping: operators.Stopping, Reopen: trail.Reopen,
-		Beside:  []func(context.Context) error{func(ctx context.Context) error { return shadow.Run(ctx, reporter(counters, log)) }},
-		Version: version.Version, Logger: log,
+		Beside: beside, Version: version.Version, Logger: log,
 	})
 }
 
@@ -335,13 +336,23 @@ func identityNames(p *cli.Parts) []string {
 }
 
 // openTrail opens the record of decisions and deliveries; nil where none is kept.
-func openTrail(c *config.Config, log *slog.Logger) (*audit.Trail, error) {
+func openTrail(c *config.Config, counters *metrics.Metrics, log *slog.Logger) (*audit.Trail, error) {
 	if c.Audit.File == "" {
 		return nil, nil
 	}
-	trail, err := audit.Open(c.Audit.File, &audit.Options{WriterOptions: audit.WriterOptions{Sync: c.Audit.Durability == "fsync"}, Logger: log})
+	trail, err := audit.Open(c.Audit.File, &audit.Options{
+		WriterOptions: audit.WriterOptions{Sync: c.Audit.Durability == "fsync"},
+		DeliveryLog:   c.Nginx.DeliveryLog, Wait: time.Duration(c.Audit.Wait), Logger: log,
+		Delivered: func(r *audit.Record) {
+			counters.ObserveDelivery(r.Download, r.Delivery, r.Bytes, time.Duration(r.Duration*float64(time.Second)))
+		},
+	})
 	if err != nil {
 		return nil, c.At("audit.file", err.Error())
+	}
+	countAudit(counters, trail.State)
+	if nginx := trail.Nginx(); nginx != nil {
+		countFollower(counters, "nginx", nginx)
 	}
 	return trail, nil
 }
@@ -473,11 +484,30 @@ func countAudit(m *metrics.Metrics, state func() audit.State) {
 	}
 	m.Func(metrics.Counter, "securefiles_audit_write_failures_total", "Records that could not be written; each such decision was answered with 503.", "", "",
 		func() float64 { return float64(state().Failures) })
+	m.Func(metrics.Gauge, "securefiles_audit_awaited", "Allowed requests of which nginx has not told what it delivered.", "", "", func() float64 { return float64(state().Awaited) })
+	m.Func(metrics.Counter, "securefiles_audit_overflows_total", "Allowed requests that were given up as unknown, because too many were awaited.", "", "",
+		func() float64 { return float64(state().Overflowed) })
+	m.Func(metrics.Counter, "securefiles_audit_delivery_lines_refused_total", "Lines of nginx's delivery log that are no delivery.", "", "", func() float64 { return float64(state().Refused) })
 	m.Func(metrics.Gauge, "securefiles_audit_failing", "1 while records cannot be written, and everything is answered with 503.", "", "", func() float64 {
 		if state().Failing {
 			return 1
 		}
 		return 0
+	})
+}
+
+// countFollower adds the series of who follows a file.
+func countFollower(m *metrics.Metrics, name string, f *audit.Follower) {
+	m.Func(metrics.Gauge, "securefiles_audit_lag_bytes", "Bytes that are written and not yet taken further, by follower (nginx, syslog, postgres).", "follower", name, func() float64 {
+		lag, err := f.Lag()
+		if err != nil {
+			return math.NaN()
+		}
+		return float64(lag)
+	})
+	m.Func(metrics.Counter, "securefiles_audit_passed_over_total", "Lines that were too long, files that were truncated or could not be read, by follower.", "follower", name, func() float64 {
+		s := f.Stats()
+		return float64(s.TooLong + s.Truncated + s.Unread)
 	})
 }
 

@@ -577,6 +577,7 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	counters := metrics.New("", "", nil, nil, func() metrics.Policy { return metrics.Policy{} })
 	counters.Observe(&authz.Outcome{}, 0)
+	counters.ObserveDelivery("main", "complete", 1, 0)
 	c, err := config.Load("internal/config/testdata/valid-full.yaml", nil) // a source of each kind
 	if err != nil {
 		t.Fatal(err)
@@ -588,6 +589,11 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	countSources(counters, p.Sources)
 	countReloads(counters, server.NewReloaders([]server.Reloader{{Name: "policy"}}, nil))
 	countAudit(counters, func() audit.State { return audit.State{} })
+	follower, err := audit.NewFollower(filepath.Join(t.TempDir(), "log"), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	countFollower(counters, "nginx", follower)
 	w := httptest.NewRecorder()
 	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	problems, err := promlint.New(bytes.NewReader(w.Body.Bytes())).Lint() // names as Prometheus has them
@@ -626,7 +632,7 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	if len(exists) < 10 {
 		t.Fatalf("found %d metrics", len(exists))
 	}
-	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build|reload|audit)[a-z_]*[a-z]")
+	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build|reload|audit|deliveries|delivered|delivery_duration)[a-z_]*[a-z]")
 	delete(texts, "CHANGELOG.md") // which names what was
 	for file, text := range texts {
 		for _, name := range named.FindAllString(text, -1) {
@@ -1075,6 +1081,21 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			return fmt.Sprint("recorded: ", strings.Contains(string(records), `"path":"/public/f"`))
 		}, [2]string{"recorded: false", "recorded: true"}},
 		{"audit.durability", "audit: {file: stdout}", "audit: {file: stdout, durability: fsync}", accepted, [2]string{"error <nil>", "fsync needs a file"}},
+		{"audit.wait", "audit: {file: audit.jsonl}\nnginx: {delivery_log: %D/delivery.log, access_log: off}", "audit: {file: audit.jsonl, wait: 1s}\nnginx: {delivery_log: %D/delivery.log, access_log: off}", func(k *keyTest) string {
+			k.start().ask("/downloads/public/f", "X-Request-ID: 5f")
+			deadline := time.Now().Add(1500 * time.Millisecond)
+			if strings.HasPrefix(k.want, "unknown: true") {
+				deadline = deadline.Add(time.Minute)
+			}
+			for {
+				records, _ := os.ReadFile(filepath.Join(k.dir, "audit.jsonl")) // there may be none yet
+				unknown := strings.Contains(string(records), `"delivery":"unknown"`)
+				if unknown || time.Now().After(deadline) {
+					return fmt.Sprint("unknown: ", unknown)
+				}
+				time.Sleep(10 * time.Millisecond) // between looks
+			}
+		}, [2]string{"unknown: false", "unknown: true"}},
 		{"policy.shadow_share", "", "policy: {shadow_share: 1}", func(k *keyTest) string {
 			k.start()
 			for deadline := time.Now().Add(10 * time.Second); ; {

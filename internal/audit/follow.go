@@ -70,6 +70,9 @@ type FollowerOptions struct {
 	Poll time.Duration
 	// MaxLine is the longest line in bytes, 1 MiB if zero.
 	MaxLine int
+	// AtEnd has a follower without a state begin behind what is there, and not with the
+	// oldest line that is left.
+	AtEnd bool
 	// Log is told what is lost; nobody if nil.
 	Log *slog.Logger
 }
@@ -148,7 +151,7 @@ const (
 
 // NewFollower follows the file at path, which need not be there yet, from where the
 // state file says, or from the oldest line that is left if there is no state. The
-// state is a file of the follower's own.
+// state is a file of the follower's own; an empty name keeps none.
 func NewFollower(path, state string, opts *FollowerOptions) (*Follower, error) {
 	if opts == nil {
 		opts = &FollowerOptions{}
@@ -161,7 +164,7 @@ func NewFollower(path, state string, opts *FollowerOptions) (*Follower, error) {
 	}
 	text, err := regular.Read(state, 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil
+		return f, f.begun()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read how far %s was followed: %w", path, err)
@@ -175,6 +178,24 @@ func NewFollower(path, state string, opts *FollowerOptions) (*Follower, error) {
 		file.delivered, file.seen, file.done = file.Offset, file.Offset, file.Done
 	}
 	return f, nil
+}
+
+// begun passes over what is there, where the follower is to begin at the end.
+func (f *Follower) begun() error {
+	if !f.opts.AtEnd {
+		return nil
+	}
+	files, err := f.scan()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) { // it may come to be read
+		return fmt.Errorf("follow %s: %w", f.path, err)
+	}
+	for _, file := range files {
+		file.Offset, file.delivered, file.seen, file.done = file.size, file.size, file.size, compressed(file.name)
+	}
+	if err := f.save(); err != nil { // what comes before the first Commit is not to be passed over after a restart
+		return fmt.Errorf("store how far %s was followed: %w", f.path, err)
+	}
+	return nil
 }
 
 // Next returns the next line without its line feed, and the position behind it;
@@ -626,6 +647,9 @@ func (f *Follower) Commit(pos Position) error {
 }
 
 func (f *Follower) save() (err error) {
+	if f.state == "" {
+		return nil
+	}
 	stored := followState{Version: 1}
 	for _, file := range f.files {
 		file.Done = file.done && file.Offset == file.delivered

@@ -160,6 +160,21 @@ func (w *Writer) Close() error {
 	return err
 }
 
+// position returns the file and how much is in it.
+func (w *Writer) position() (device, inode uint64, size int64, err error) {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	if w.file == nil {
+		return 0, 0, 0, os.ErrClosed
+	}
+	info, err := w.file.Stat()
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	id := idOf(info)
+	return id.device, id.inode, info.Size(), nil
+}
+
 var lines = sync.Pool{New: func() any { return new([]byte) }}
 
 // Write appends a record. Once it returns without an error the record is in the

@@ -255,6 +255,9 @@ type Audit struct {
 	File string `yaml:"file" path:"file or stdout"`
 	// Durability is write, or fsync: what an answer waits for.
 	Durability string `yaml:"durability"`
+	// Wait is how long nginx may take to tell, in Nginx.DeliveryLog, what came of an
+	// allowed request.
+	Wait Duration `yaml:"wait"`
 }
 
 // A Duration is a time.Duration written as `10s` or `1m30s`.
@@ -300,6 +303,9 @@ func (c *Config) fill() {
 	def(&c.Policy.File, "policy.csv")
 	if c.Audit.File != "" {
 		def(&c.Audit.Durability, "write")
+		if c.Audit.Wait == 0 {
+			c.Audit.Wait = Duration(24 * time.Hour)
+		}
 	}
 	if c.Policy.RoleDepth == 0 {
 		c.Policy.RoleDepth = 10

@@ -84,7 +84,7 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 			{Certificate: &Certificate{Subject: "uri", Groups: "ou"}},
 		},
 		Log:   Log{Format: "json", Level: "debug"},
-		Audit: Audit{File: "testdata/audit.jsonl", Durability: "fsync"},
+		Audit: Audit{File: "testdata/audit.jsonl", Durability: "fsync", Wait: Duration(time.Hour)},
 		File:  "testdata/valid-full.yaml",
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {

@@ -247,6 +247,7 @@ func (v *validator) audit(a Audit) {
 	if a.File == AuditStdout && a.Durability == "fsync" {
 		v.add("audit.durability", "nobody knows when what goes to standard output is on a disk: fsync needs a file")
 	}
+	v.within("audit.wait", a.Wait, time.Second, 30*24*time.Hour)
 }
 
 // Connectable reports whether Listen is where nginx can find the service.
