@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"securefiles/internal/audit"
 )
@@ -214,5 +216,245 @@ func TestAuditFileIsRotatedUnderLoad(t *testing.T) {
 	}
 	if n != l.answers {
 		t.Errorf("%d answers, %d records", l.answers, n)
+	}
+}
+
+// deliveredPlan is a site whose service follows nginx's own log.
+func deliveredPlan(more string, files map[string]string) plan {
+	return plan{policy: alicesPolicy, printed: true, files: files,
+		extra: "audit: {file: audit.jsonl" + more + "}\nnginx: {delivery_log: LOGS/deliveries.log, access_log: 'off'}\ndownloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}]\n",
+		before: func(s *site) {
+			s.edit("securefiles.yaml", "LOGS", filepath.Join(s.dir, "logs"))
+			if err := os.MkdirAll(filepath.Join(s.dir, "logs"), 0o755); err != nil {
+				s.t.Fatal(err)
+			}
+		}}
+}
+
+// delivered waits for the delivery of each request, and returns them by it.
+func (s *site) delivered(ids ...string) map[string]*audit.Record {
+	s.t.Helper()
+	found := map[string]*audit.Record{}
+	defer func() {
+		for _, id := range ids {
+			if found[id] == nil {
+				s.t.Logf("%q has no delivery", id)
+			}
+		}
+	}()
+	s.eventually("each delivery is recorded", func() bool {
+		clear(found)
+		all, _ := s.records("audit.jsonl")
+		for _, r := range all {
+			if r.Type != audit.TypeDelivery {
+				continue
+			}
+			if found[r.Request] != nil {
+				s.t.Fatalf("the delivery of %s is recorded twice", r.Request)
+			}
+			found[r.Request] = r
+		}
+		for _, id := range ids {
+			if found[id] == nil {
+				return false
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// What really came of it, through nginx, stands in the record.
+func TestAuditDeliveriesAreWhatNginxDelivered(t *testing.T) {
+	t.Parallel()
+	const size = 20 << 20
+	big := strings.Repeat("0123456789abcdef", size/16)
+	http2 := freeAddress(t)
+	p := deliveredPlan("", map[string]string{"project/big.bin": big, "project/plan.txt": "0123456789", "project/empty.txt": ""})
+	p.edit = func(s *site, conf string) string {
+		return strings.Replace(conf, "listen "+s.web+";", "listen "+s.web+";\nlisten "+http2+" http2;", 1)
+	}
+	s := start(t, p)
+	const small, large = "/downloads/project/plan.txt", "/downloads/project/big.bin"
+	// ask begins a request, and returns its id and its body.
+	ask := func(client *http.Client, address, method, path string, header ...string) (string, *http.Response) {
+		t.Helper()
+		r, err := http.NewRequest(method, "http://"+address+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("alice", "alice")
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Header.Get("X-Request-Id"), resp
+	}
+	drain := func(resp *http.Response) {
+		t.Helper()
+		_, err := io.Copy(io.Discard, resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	want := map[string]audit.Record{}
+	whole := func(id string, r audit.Record) { want[id] = r }
+
+	kept := newClient() // one connection
+	for range 3 {
+		id, resp := ask(kept, s.web, "GET", small)
+		drain(resp)
+		whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Bytes: 10, Length: 10, Size: 10, Protocol: "1.1"})
+	}
+	id, resp := ask(kept, s.web, "GET", large)
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Bytes: size, Length: size, Size: size, Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "GET", "/downloads/project/empty.txt")
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "HEAD", large)
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Length: size, Size: size, Protocol: "1.1"})
+	etag := resp.Header.Get("Etag")
+	id, resp = ask(kept, s.web, "GET", large, "If-None-Match", etag)
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 304, Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "GET", large, "Range", "bytes=100-199")
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 206, Bytes: 100, Length: 100, Size: size, Range: fmt.Sprintf("bytes 100-199/%d", size), Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "GET", large, "Range", "bytes=0-9,100-109")
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 206, Bytes: resp.ContentLength, Length: resp.ContentLength, Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "GET", small, "Range", "bytes=100-")
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.None, Status: 416, Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "GET", "/downloads/project/none.txt")
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.None, Status: 404, Protocol: "1.1"})
+
+	// A client that takes its time gets all of it, and nginx is reloaded meanwhile.
+	id, resp = ask(newClient(), s.web, "GET", large)
+	before := workers(t, s.nginx.Process.Pid)
+	if err := s.nginx.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("nginx has new workers", func() bool {
+		return slices.ContainsFunc(workers(t, s.nginx.Process.Pid), func(pid int) bool { return !slices.Contains(before, pid) })
+	})
+	for {
+		_, err := io.CopyN(io.Discard, resp.Body, 1<<20)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond) // a slow client
+	}
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Bytes: size, Length: size, Size: size, Protocol: "1.1"})
+
+	two := newClient()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	two.Transport = &http.Transport{Protocols: protocols, DisableCompression: true}
+	id, resp = ask(two, http2, "GET", large)
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Bytes: size, Length: size, Size: size, Protocol: "2"})
+
+	// Those who hang up.
+	aborted := map[string]bool{}
+	for _, c := range []struct {
+		client  *http.Client
+		address string
+		header  []string
+	}{{newClient(), s.web, nil}, {two, http2, nil}, {newClient(), s.web, []string{"Range", "bytes=1000-"}}} {
+		id, resp := ask(c.client, c.address, "GET", large, c.header...)
+		if _, err := io.CopyN(io.Discard, resp.Body, 100_000); err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		aborted[id] = true
+	}
+	// And one who was refused has no delivery.
+	refused := s.get("bob", small).header.Get("X-Request-Id")
+
+	var ids []string
+	for id := range want {
+		ids = append(ids, id)
+	}
+	for id := range aborted {
+		ids = append(ids, id)
+	}
+	got := s.delivered(ids...)
+	if len(got) != len(ids) || got[refused] != nil {
+		t.Errorf("%d deliveries of %d", len(got), len(ids))
+	}
+	for id, w := range want {
+		g := got[id]
+		if g.Delivery != w.Delivery || g.Status != w.Status || g.Bytes != w.Bytes || g.Length != w.Length || g.Size != w.Size || g.Range != w.Range || g.Protocol != w.Protocol ||
+			g.Subject != "alice" || g.Client != "127.0.0.1" || g.Decision != "" {
+			t.Errorf("got  %+v\nwant %+v", *g, w)
+		}
+	}
+	for id := range aborted {
+		if g := got[id]; g.Delivery != audit.Aborted || g.Bytes < 100_000 || g.Bytes >= g.Length || g.Size != size {
+			t.Errorf("hung up: %+v", *g)
+		}
+	}
+	if got, want := s.metric(`securefiles_deliveries_total{delivery="aborted",download="main"}`), "3"; got != want {
+		t.Errorf("%s were aborted", got)
+	}
+	s.eventually("nothing is awaited any more", func() bool { return s.metric("securefiles_audit_awaited") == "0" })
+}
+
+// workers are the processes whose parent is another.
+func workers(t *testing.T, parent int) (pids []int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range strings.Fields(string(text)) {
+		var pid int
+		if _, err := fmt.Sscan(field, &pid); err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// Of what a killed worker was sending nginx tells nothing: it is unknown in the end.
+func TestAuditDeliveryOfAKilledWorkerIsUnknown(t *testing.T) {
+	t.Parallel()
+	p := deliveredPlan(", wait: 2s", map[string]string{"project/big.bin": strings.Repeat("x", 20<<20)})
+	s := start(t, p)
+	r, err := http.NewRequest("GET", "http://"+s.web+"/downloads/project/big.bin", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth("alice", "alice")
+	resp, err := newClient().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range workers(t, s.nginx.Process.Pid) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err == nil {
+		t.Error("the file came whole")
+	}
+	id := resp.Header.Get("X-Request-Id")
+	if g := s.delivered(id)[id]; g.Delivery != audit.Unknown || g.Bytes != 0 || g.Subject != "alice" {
+		t.Errorf("%+v", g)
 	}
 }
