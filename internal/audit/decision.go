@@ -17,6 +17,7 @@ const (
 	maxAgent   = 256
 	maxOrigin  = 272 // a host's name has 253
 	maxRange   = 128
+	maxLink    = 128
 )
 
 // Decision returns the record of an outcome that is answered with a status at a time,
@@ -35,6 +36,10 @@ func Decision(out *authz.Outcome, status int, at time.Time, took time.Duration) 
 	}
 	if d := out.Decision; d.Line > 0 {
 		r.Line = d.File + ":" + strconv.Itoa(d.Line)
+	}
+	r.Link = clip(out.Link, maxLink)
+	if r.Link != "" && out.Source == authz.SourceLink {
+		r.Maker = out.Principal.Subject
 	}
 	q := out.Question
 	if q == nil {

@@ -57,6 +57,12 @@ func TestDecisionHoldsWhatWasDecidedAndWhy(t *testing.T) {
 			authz.Outcome{Reason: authz.ReasonCredentials, Source: "htpasswd", Err: &authz.CredentialsError{Source: "htpasswd", Problem: "wrong"}}, 401,
 			func(r *Record) { r.Source, r.Decision, r.Reason = "htpasswd", "deny", "credentials" },
 		},
+		"a link's": {
+			authz.Outcome{Reason: authz.ReasonPolicy, Principal: alice, Source: authz.SourceLink, Link: "jti", Decision: authz.Decision{Effect: authz.Allow, Generation: 3, File: "policy.csv", Line: 17}}, 204,
+			func(r *Record) {
+				r.Subject, r.Groups, r.Source, r.Decision, r.Reason, r.Line, r.Generation, r.Link, r.Maker = "alice", alice.Groups, "link", "allow", "policy", "policy.csv:17", 3, "jti", "alice"
+			},
+		},
 		"an allow beside an error": {
 			authz.Outcome{Reason: authz.ReasonPolicy, Principal: alice, Decision: authz.Decision{Effect: authz.Allow, Generation: 3, File: "policy.csv", Line: 17}, Err: errors.New("CANARY")}, 503,
 			func(r *Record) {

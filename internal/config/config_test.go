@@ -83,6 +83,7 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 			}},
 			{Certificate: &Certificate{Subject: "uri", Groups: "ou"}},
 		},
+		Links: Links{MaxTTL: Duration(168 * time.Hour)},
 		Log:   Log{Format: "json", Level: "debug"},
 		Audit: Audit{File: "testdata/audit.jsonl", Durability: "fsync", Wait: Duration(time.Hour)},
 		File:  "testdata/valid-full.yaml",
