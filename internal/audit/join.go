@@ -132,7 +132,7 @@ func (j *joiner) run(ctx context.Context) error {
 	defer tick.Stop()
 	var done *Position // all before it is recorded
 	var pause time.Duration
-	for saved := j.now(); ; {
+	for saved := time.Now(); ; {
 		records, pos, err := j.read()
 		if pos != nil {
 			done = pos
@@ -145,9 +145,9 @@ func (j *joiner) run(ctx context.Context) error {
 			return nil // what is in the files says what was not
 		}
 		ending := ctx.Err() != nil
-		if now := j.now(); ending || now.Sub(saved) >= pause {
+		if now := time.Now(); ending || now.Sub(saved) >= pause {
 			j.tell(j.save(done))
-			done, saved = nil, j.now()
+			done, saved = nil, time.Now()
 			pause = max(saveEvery, 20*saved.Sub(now))
 		}
 		switch {
