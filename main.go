@@ -296,7 +296,7 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) (err error) {
 		opts.Prove = nginx.Prover(p.Vouching(), p.Proof.Text)
 	}
 	opts.Snippet = snippetOf(p)
-	trail, err := openTrail(p.Config, counters, log)
+	trail, err := openTrail(ctx, p, counters, log)
 	if err != nil {
 		return err
 	}
@@ -336,7 +336,8 @@ func identityNames(p *cli.Parts) []string {
 }
 
 // openTrail opens the record of decisions and deliveries; nil where none is kept.
-func openTrail(c *config.Config, counters *metrics.Metrics, log *slog.Logger) (*audit.Trail, error) {
+func openTrail(ctx context.Context, p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) (*audit.Trail, error) {
+	c := p.Config
 	if c.Audit.File == "" {
 		return nil, nil
 	}
@@ -345,6 +346,11 @@ func openTrail(c *config.Config, counters *metrics.Metrics, log *slog.Logger) (*
 		DeliveryLog:   c.Nginx.DeliveryLog, Wait: time.Duration(c.Audit.Wait), Logger: log,
 		Delivered: func(r *audit.Record) {
 			counters.ObserveDelivery(r.Download, r.Delivery, r.Bytes, time.Duration(r.Duration*float64(time.Second)))
+			if p.Limits != nil && r.Delivery != audit.Unknown { // whose lease ends by itself
+				if err := p.Limits.Delivered(ctx, r.Request, r.Bytes); err != nil {
+					log.Warn("limits do not learn what was delivered: what was reserved counts", "request_id", r.Request, "error", err)
+				}
+			}
 		},
 	})
 	if err != nil {

@@ -230,6 +230,9 @@ func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, out *authz.O
 	status := statusOf(out)
 	if a.opts.Record != nil {
 		if err := a.opts.Record(r.Context(), out, status, a.opts.Now().Sub(out.Question.Time)); err != nil {
+			if out.Release != nil {
+				out.Release(r.Context())
+			}
 			out = unrecorded(out, err)
 			status = statusOf(out)
 		}

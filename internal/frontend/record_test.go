@@ -63,6 +63,26 @@ func TestEachOutcomeIsRecordedBeforeItsAnswerLeaves(t *testing.T) {
 	}
 }
 
+// What limits have taken for an answer that is no allow in the end is given back.
+func TestWithoutARecordLimitsTakeNothing(t *testing.T) {
+	released := 0
+	for _, failure := range []error{nil, errors.New("no space left on device")} {
+		front := newTestFront(t, testDownload(), known("alice"), allowAll, &authz.Options{Limits: takes(func() { released++ })},
+			&Options{Record: func(context.Context, *authz.Outcome, int, time.Duration) error { return failure }})
+		front.ServeHTTP(httptest.NewRecorder(), nginxAsks("/downloads/a/b.txt"))
+		if want := map[bool]int{true: 0, false: 1}[failure == nil]; released != want {
+			t.Errorf("after %v: given back %d times", failure, released)
+		}
+	}
+}
+
+type takes func()
+
+func (t takes) Limit(_ context.Context, out *authz.Outcome) error {
+	out.Release = func(context.Context) { t() }
+	return nil
+}
+
 func TestWithoutARecordNothingIsAllowed(t *testing.T) {
 	failure := errors.New("no space left on device")
 	for name, policy := range map[string]authz.Decider{"an allow": allowAll, "a deny": denyAll} {
