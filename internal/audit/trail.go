@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"securefiles/authz"
@@ -34,7 +35,8 @@ type Options struct {
 // concurrent use.
 type Trail struct {
 	writer *Writer
-	joiner *joiner // nil where nginx does not tell
+	joiner *joiner       // nil where nginx does not tell
+	every  time.Duration // between checkpoints; 0 for none
 	log    *slog.Logger
 	now    func() time.Time
 }
@@ -55,7 +57,20 @@ func Open(name string, opts *Options) (*Trail, error) {
 		t.now = time.Now
 	}
 	var err error
-	if t.writer, err = OpenWriter(name, &opts.WriterOptions); err != nil {
+	writing := opts.WriterOptions
+	writing.Now = t.now
+	if opts.Chain != nil {
+		chain := *opts.Chain
+		chain.Signed = func(h Head) {
+			t.log.Info("audit checkpoint", "head", h.String())
+			if opts.Chain.Signed != nil {
+				opts.Chain.Signed(h)
+			}
+		}
+		writing.Chain = &chain
+		t.every = cmp.Or(chain.Every, time.Minute)
+	}
+	if t.writer, err = OpenWriter(name, &writing); err != nil {
 		return nil, err
 	}
 	if opts.DeliveryLog == "" {
@@ -98,13 +113,35 @@ func (t *Trail) Record(_ context.Context, out *authz.Outcome, status int, took t
 	return err
 }
 
-// Run records what nginx delivers until the context ends.
+// Run records what nginx delivers, and signs the head of the chain, until the context
+// ends.
 func (t *Trail) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	defer group.Wait()
+	if t.every > 0 {
+		group.Go(func() { t.sign(ctx) })
+	}
 	if t.joiner == nil {
 		<-ctx.Done()
 		return nil
 	}
 	return t.joiner.run(ctx)
+}
+
+// sign writes checkpoints. One that cannot be written is in the state, and due again.
+func (t *Trail) sign(ctx context.Context) {
+	tick := time.NewTicker(t.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := t.writer.Checkpoint(); err != nil {
+				t.log.Error("the head of the audit trail's chain is not signed now, and is later", "error", err)
+			}
+		}
+	}
 }
 
 // Reopen opens the file anew once it was rotated. A nil trail has none.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Stdout is the name that stands for standard output in the place of a file.
@@ -31,6 +32,10 @@ type WriterOptions struct {
 	// Transform changes a copy of each record before it is written; nil changes
 	// nothing.
 	Transform Transform
+	// Chain has the records chained by hash; nil does not.
+	Chain *ChainOptions
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
 }
 
 // A Transform changes what is written of a record.
@@ -45,15 +50,17 @@ type Writer struct {
 	name      string
 	sync      bool
 	transform Transform
+	now       func() time.Time
 
 	mu   sync.Mutex
 	next *batch // of those who wait for their turn; nil where nobody does
 
-	turn sync.Mutex // one write at a time; it guards what follows
-	out  io.Writer
-	file *os.File // nil where the output is standard output
-	torn bool     // what was written last ends within a line
-	text []byte
+	turn  sync.Mutex // one write at a time; it guards what follows
+	out   io.Writer
+	file  *os.File // nil where the output is standard output
+	torn  bool     // what was written last ends within a line
+	text  []byte
+	chain *chain // nil for none
 
 	written  [3]atomic.Uint64 // of each type
 	failures atomic.Uint64
@@ -77,7 +84,13 @@ func OpenWriter(name string, opts *WriterOptions) (*Writer, error) {
 	if opts == nil {
 		opts = &WriterOptions{}
 	}
-	w := &Writer{name: name, sync: opts.Sync, transform: opts.Transform}
+	w := &Writer{name: name, sync: opts.Sync, transform: opts.Transform, now: opts.Now}
+	if w.now == nil {
+		w.now = time.Now
+	}
+	if opts.Chain != nil {
+		w.chain = &chain{ChainOptions: *opts.Chain, due: true}
+	}
 	if name == Stdout {
 		if w.out = opts.Output; w.out == nil {
 			w.out = os.Stdout
@@ -87,6 +100,13 @@ func OpenWriter(name string, opts *WriterOptions) (*Writer, error) {
 	}
 	if err := w.open(); err != nil {
 		return nil, err
+	}
+	if w.chain != nil {
+		head, err := lastHead(name)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("find the head of the chain: %w", err), w.Close())
+		}
+		w.chain.head = head
 	}
 	return w, nil
 }
@@ -106,6 +126,9 @@ func (w *Writer) open() error {
 		_ = w.file.Close() // each write has returned
 	}
 	w.file, w.out, w.torn = f, f, torn
+	if w.chain != nil {
+		w.chain.due = true // each file begins with a checkpoint, and can be verified by itself
+	}
 	return nil
 }
 
@@ -148,16 +171,33 @@ func (w *Writer) Reopen() error {
 	return w.open()
 }
 
-// Close closes the file.
+// Close signs the head of the chain, and closes the file.
 func (w *Writer) Close() error {
+	err := w.Checkpoint()
 	w.turn.Lock()
 	defer w.turn.Unlock()
 	if w.file == nil {
 		return nil
 	}
-	err := w.file.Close()
+	err = errors.Join(err, w.file.Close())
 	w.file = nil
 	return err
+}
+
+// Checkpoint writes a checkpoint of the chain, if there are records since the last.
+func (w *Writer) Checkpoint() error {
+	if w.chain == nil {
+		return nil
+	}
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	if w.chain.head.Seq == w.chain.signed || w.file == nil && w.name != Stdout {
+		return nil
+	}
+	w.chain.due = true
+	b := &batch{}
+	w.commit(b)
+	return b.err
 }
 
 // position returns the file and how much is in it.
@@ -241,19 +281,25 @@ func (w *Writer) WriteAll(records ...*Record) (int, error) {
 	return good, nil
 }
 
-// commit writes a batch.
+// commit writes a batch: after a line feed if a line was torn, and after a checkpoint if
+// one is due.
 func (w *Writer) commit(b *batch) {
-	text, first := b.text, 0
-	if w.torn {
-		w.text = append(append(w.text[:0], '\n'), b.text...)
-		text, first = w.text, 1
+	text, err := w.compose(b)
+	n := 0
+	if err == nil {
+		n, err = w.out.Write(text)
 	}
-	n, err := w.out.Write(text)
 	if n > 0 {
 		w.torn = text[n-1] != '\n'
 	}
-	for b.good < len(b.ends) && first+b.ends[b.good] <= n {
+	for b.good < len(b.ends) && b.ends[b.good]-1 <= n { // its line feed may come with the next
 		b.good++
+	}
+	if w.chain != nil {
+		w.written[slices.Index(types, TypeCheckpoint)].Add(w.chain.wrote(n))
+	}
+	if len(b.ends) > 0 && b.good == len(b.ends) {
+		err = nil // but for a line feed
 	}
 	if err == nil && w.sync {
 		if err = w.file.Sync(); err != nil {
@@ -268,6 +314,41 @@ func (w *Writer) commit(b *batch) {
 		w.failures.Add(uint64(len(b.ends) - b.good))
 		b.err = fmt.Errorf("write to the audit file: %w", err)
 	}
+}
+
+// compose returns what is to be written for a batch, and has its ends be those in there.
+func (w *Writer) compose(b *batch) ([]byte, error) {
+	if w.chain == nil && !w.torn {
+		return b.text, nil
+	}
+	out := w.text[:0]
+	if w.torn {
+		out = append(out, '\n')
+	}
+	if w.chain == nil {
+		for i := range b.ends {
+			b.ends[i] += len(out)
+		}
+		out = append(out, b.text...)
+		w.text = out
+		return out, nil
+	}
+	c := w.chain
+	c.next = c.next[:0]
+	if c.due {
+		line, err := c.checkpoint(nil, w.now())
+		if err != nil {
+			return nil, err
+		}
+		out = c.add(out, line, true)
+	}
+	from := 0
+	for i, end := range b.ends {
+		out = c.add(out, b.text[from:end], false)
+		from, b.ends[i] = end, len(out)
+	}
+	w.text = out
+	return out, nil
 }
 
 // WriterState is what became of the records of a writer.
