@@ -341,8 +341,16 @@ func openTrail(ctx context.Context, p *cli.Parts, counters *metrics.Metrics, log
 	if c.Audit.File == "" {
 		return nil, nil
 	}
+	writing := audit.WriterOptions{Sync: c.Audit.Durability == "fsync"}
+	if chain := c.Audit.Chain; chain != nil {
+		signer, _, err := audit.ReadKey(chain.KeyFile)
+		if err != nil {
+			return nil, c.At("audit.chain.key_file", err.Error())
+		}
+		writing.Chain = &audit.ChainOptions{Signer: signer, Every: time.Duration(chain.Every)}
+	}
 	trail, err := audit.Open(c.Audit.File, &audit.Options{
-		WriterOptions: audit.WriterOptions{Sync: c.Audit.Durability == "fsync"},
+		WriterOptions: writing,
 		DeliveryLog:   c.Nginx.DeliveryLog, Wait: time.Duration(c.Audit.Wait), Logger: log,
 		Delivered: func(r *audit.Record) {
 			counters.ObserveDelivery(r.Download, r.Delivery, r.Bytes, time.Duration(r.Duration*float64(time.Second)))

@@ -152,6 +152,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/maypok86/":        {"securefiles/internal/identity", "securefiles/internal/link"},
 		"github.com/coreos/":          {"securefiles/internal/server"},
 		"golang.org/x/net":            {"securefiles/internal/server"},
+		"golang.org/x/mod":            {"securefiles/internal/audit"},
 	} {
 		found := false
 		for name, list := range imports {
@@ -333,6 +334,8 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"no time at all", "shutdown_delay: 0s", `"0s" is not a positive duration such as 10s or 1m30s`},
 		{"hardly any time", "shutdown_delay: 1ns", ""},
 		{"records without a file", "audit: {durability: write}", "audit: there is no file"},
+		{"a chain that nobody signs", "audit: {file: a, chain: {}}", "audit.chain: a chain needs a key_file"},
+		{"a chain on standard output", "audit: {file: stdout, chain: {key_file: a}}", "audit.chain: a chain goes on from the end of its file"},
 		{"records kept in another way", "audit: {file: a, durability: always}", `audit.durability: "always" is not one of write, fsync`},
 		{"an unknown format of the log", "log: {format: xml}", `log.format: "xml" is not one of text, json`},
 
@@ -799,7 +802,8 @@ identity:
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if n := filesOf(reflect.TypeFor[config.Config]()); n != len(want) {
+	// The key of the audit trail's chain is read at the start: another one is another chain.
+	if n := filesOf(reflect.TypeFor[config.Config]()) - 1; n != len(want) {
 		t.Errorf("the configuration names %d files, and %d are in this test: add what is new", n, len(want))
 	}
 }
@@ -1081,6 +1085,25 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			return fmt.Sprint("recorded: ", strings.Contains(string(records), `"path":"/public/f"`))
 		}, [2]string{"recorded: false", "recorded: true"}},
 		{"audit.durability", "audit: {file: stdout}", "audit: {file: stdout, durability: fsync}", accepted, [2]string{"error <nil>", "fsync needs a file"}},
+		{"audit.chain.key_file", "audit: {file: audit.jsonl}", "audit: {file: audit.jsonl, chain: {key_file: audit.key}}", func(k *keyTest) string {
+			k.start().ask("/downloads/public/f")
+			records, _ := os.ReadFile(filepath.Join(k.dir, "audit.jsonl")) // there may be none
+			return fmt.Sprint("chained: ", strings.Contains(string(records), `"seq":2,"hash":"`))
+		}, [2]string{"chained: false", "chained: true"}},
+		{"audit.chain.every", "audit: {file: audit.jsonl, chain: {key_file: audit.key}}", "audit: {file: audit.jsonl, chain: {key_file: audit.key, every: 1s}}", func(k *keyTest) string {
+			k.start().ask("/downloads/public/f")
+			deadline := time.Now().Add(1500 * time.Millisecond)
+			if strings.HasSuffix(k.want, "true") {
+				deadline = deadline.Add(time.Minute)
+			}
+			for {
+				signed := strings.Contains(k.log.String(), `msg="audit checkpoint" head="2:`)
+				if signed || time.Now().After(deadline) {
+					return fmt.Sprint("signed: ", signed)
+				}
+				time.Sleep(10 * time.Millisecond) // between looks
+			}
+		}, [2]string{"signed: false", "signed: true"}},
 		{"audit.wait", "audit: {file: audit.jsonl}\nnginx: {delivery_log: %D/delivery.log, access_log: off}", "audit: {file: audit.jsonl, wait: 1s}\nnginx: {delivery_log: %D/delivery.log, access_log: off}", func(k *keyTest) string {
 			k.start().ask("/downloads/public/f", "X-Request-ID: 5f")
 			deadline := time.Now().Add(1500 * time.Millisecond)
@@ -1360,6 +1383,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 		"other.csv": "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
 		"exact.conf": strings.Replace(starterModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
+		"audit.key":      "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n",
 		"link-keys.json": linkKeys, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken,
 		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})),
 	} {

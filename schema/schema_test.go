@@ -113,6 +113,7 @@ var (
 		"policy.role_depth":              {"minimum": 1, "maximum": 100},
 		"audit":                          {"description": "the record of what was decided and of what was delivered"},
 		"audit.durability":               enum("write", "fsync"),
+		"audit.chain":                    {"description": "records are chained by hash, and their head is signed"},
 	}
 	testSchema = map[string]map[string]any{
 		"":               {"required": []any{"tests"}},

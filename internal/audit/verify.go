@@ -78,6 +78,19 @@ func Verify(ctx context.Context, files []string, opts *VerifyOptions, report fun
 	return v.Verified, nil
 }
 
+// Rotated returns the names of a file and of what it was rotated to, the oldest first.
+func Rotated(name string) ([]string, error) {
+	found, err := (&Follower{path: name}).list()
+	if err != nil {
+		return nil, fmt.Errorf("find what %s was rotated to: %w", name, err)
+	}
+	var names []string
+	for _, l := range found {
+		names = append(names, l.name)
+	}
+	return names, nil
+}
+
 // A verifier follows a chain.
 type verifier struct {
 	Verified

@@ -258,6 +258,16 @@ type Audit struct {
 	// Wait is how long nginx may take to tell, in Nginx.DeliveryLog, what came of an
 	// allowed request.
 	Wait Duration `yaml:"wait"`
+	// Chain chains the records by hash; nil does not.
+	Chain *AuditChain `yaml:"chain"`
+}
+
+// AuditChain is a chain of records, and its signed checkpoints.
+type AuditChain struct {
+	// KeyFile holds the key that signs checkpoints, as `securefiles audit key` makes it.
+	KeyFile string `yaml:"key_file" path:"file"`
+	// Every is how often there is a checkpoint, while there are records.
+	Every Duration `yaml:"every"`
 }
 
 // A Duration is a time.Duration written as `10s` or `1m30s`.
@@ -305,6 +315,9 @@ func (c *Config) fill() {
 		def(&c.Audit.Durability, "write")
 		if c.Audit.Wait == 0 {
 			c.Audit.Wait = Duration(24 * time.Hour)
+		}
+		if chain := c.Audit.Chain; chain != nil && chain.Every == 0 {
+			chain.Every = Duration(time.Minute)
 		}
 	}
 	if c.Policy.RoleDepth == 0 {

@@ -85,7 +85,7 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 		},
 		Links: Links{MaxTTL: Duration(168 * time.Hour)},
 		Log:   Log{Format: "json", Level: "debug"},
-		Audit: Audit{File: "testdata/audit.jsonl", Durability: "fsync", Wait: Duration(time.Hour)},
+		Audit: Audit{File: "testdata/audit.jsonl", Durability: "fsync", Wait: Duration(time.Hour), Chain: &AuditChain{KeyFile: "testdata/audit.key", Every: Duration(10 * time.Second)}},
 		File:  "testdata/valid-full.yaml",
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {

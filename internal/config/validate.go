@@ -248,6 +248,15 @@ func (v *validator) audit(a Audit) {
 		v.add("audit.durability", "nobody knows when what goes to standard output is on a disk: fsync needs a file")
 	}
 	v.within("audit.wait", a.Wait, time.Second, 30*24*time.Hour)
+	if chain := a.Chain; chain != nil {
+		switch {
+		case a.File == AuditStdout:
+			v.add("audit.chain", "a chain goes on from the end of its file: standard output has none to read")
+		case chain.KeyFile == "":
+			v.add("audit.chain", "a chain needs a key_file: `securefiles audit key` makes one")
+		}
+		v.within("audit.chain.every", chain.Every, time.Second, 24*time.Hour)
+	}
 }
 
 // Connectable reports whether Listen is where nginx can find the service.
