@@ -1,15 +1,20 @@
 package integration_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -151,11 +156,11 @@ func TestAuditOnAFullDiskDeniesUntilThereIsRoom(t *testing.T) {
 	if allowed < served+1 || torn > 1 {
 		t.Errorf("%d files were served, %d allows are recorded, %d lines are torn", served+1, allowed, torn)
 	}
-	stop(t, s)
+	stopService(t, s)
 }
 
-// stop ends the service and waits for it.
-func stop(t *testing.T, s *site) {
+// stopService ends the service and waits for it.
+func stopService(t *testing.T, s *site) {
 	t.Helper()
 	if err := s.daemon.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -173,7 +178,7 @@ func TestAuditOnAReadOnlyFileSystem(t *testing.T) {
 	if r := s.get("alice", file); r.status != 200 {
 		t.Fatalf("status %d", r.status)
 	}
-	stop(t, s)
+	stopService(t, s)
 	if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -457,4 +462,140 @@ func TestAuditDeliveryOfAKilledWorkerIsUnknown(t *testing.T) {
 	if g := s.delivered(id)[id]; g.Delivery != audit.Unknown || g.Bytes != 0 || g.Subject != "alice" {
 		t.Errorf("%+v", g)
 	}
+}
+
+// killed is how many times the service is killed; `make chaos-audit` has more.
+func killed(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("SECUREFILES_AUDIT_KILLS")
+	if text == "" {
+		return 6
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// An nginxDelivery is a line of nginx's log of deliveries.
+type nginxDelivery struct {
+	Request string `json:"request_id"`
+	Status  string `json:"status"`
+	Body    int64  `json:"body_bytes"`
+}
+
+func (s *site) nginxDeliveries(names ...string) (all []nginxDelivery) {
+	s.t.Helper()
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(s.dir, name))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			var d nginxDelivery
+			if err := json.Unmarshal([]byte(line), &d); err != nil {
+				s.t.Fatalf("%v: %s", err, line)
+			}
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// Killed at any moment, under as many downloads as there can be: each file that nginx
+// began to send has its decision in the file, each that ended has one delivery, and the
+// chain is whole.
+func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
+	kills := killed(t)
+	p := deliveredPlan(", chain: {key_file: audit.key, every: 1s}", nil)
+	before := p.before
+	p.before = func(s *site) {
+		before(s)
+		key, err := s.command(binary, "audit", "key", "files.example.org").Output()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.write("audit.key", string(key))
+	}
+	s := start(t, p)
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	var served, refused, broken atomic.Int64
+	for range 16 {
+		clients.Go(func() {
+			client := newClient()
+			defer client.CloseIdleConnections()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				switch r, err := s.try(client, "", "/downloads/public/welcome.txt"); {
+				case err != nil:
+					broken.Add(1)
+				case r.status == 200:
+					served.Add(1)
+				case r.status == 503:
+					refused.Add(1)
+				default:
+					broken.Add(1)
+				}
+			}
+		})
+	}
+	began := time.Now()
+	for range kills {
+		from := served.Load()
+		s.eventually("files are served", func() bool { return served.Load() > from+20 })
+		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // at any moment
+		if err := s.daemon.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.daemon.Wait() // it was killed
+		s.startService()
+	}
+	close(stop)
+	clients.Wait()
+	t.Logf("%d files served, %.0f a second, %d refused, service killed %d times", served.Load(), float64(served.Load())/time.Since(began).Seconds(), refused.Load(), kills)
+	if broken.Load() > 0 {
+		t.Errorf("%d answers were neither a file nor 503", broken.Load())
+	}
+
+	all := s.nginxDeliveries("logs/deliveries.log")
+	var sent []string
+	for _, d := range all {
+		if d.Status == "200" {
+			sent = append(sent, d.Request)
+		}
+	}
+	if int64(len(sent)) != served.Load() {
+		t.Errorf("%d files were served, nginx has %d in its log", served.Load(), len(sent))
+	}
+	got := s.delivered(sent...)
+	allowed := map[string]int{}
+	records, torn := s.records("audit.jsonl")
+	for _, r := range records {
+		if r.Type == audit.TypeDecision && r.Decision == "allow" {
+			allowed[r.Request]++
+		}
+	}
+	for _, id := range sent {
+		if allowed[id] == 0 {
+			t.Errorf("%s was sent, and nobody has recorded that it was allowed", id)
+		}
+		if got[id].Delivery != audit.Complete {
+			t.Errorf("%s was sent, and its delivery is %s", id, got[id].Delivery)
+		}
+	}
+	if torn > kills {
+		t.Errorf("%d lines are torn by %d kills", torn, kills)
+	}
+	stopService(t, s)
+	out, err := s.command(binary, "audit", "verify", "--config", "securefiles.yaml").CombinedOutput()
+	if err != nil {
+		t.Errorf("the chain is not whole: %v\n%s", err, out)
+	}
+	t.Logf("%d lines torn; %s", torn, out)
 }

@@ -111,6 +111,9 @@ type verifier struct {
 }
 
 func (v *verifier) file(ctx context.Context, name string) error {
+	if passedOver(name) {
+		return fmt.Errorf("%s: it is compressed, and not by gzip: decompress it", name)
+	}
 	f, err := regular.Open(name)
 	if err != nil {
 		return err
