@@ -26,7 +26,12 @@ const (
 	// TypeDelivery is what came of an allowed request: the web server's account of
 	// it beside whose it was.
 	TypeDelivery = "delivery"
+	// TypeCheckpoint is a signed head of the chain.
+	TypeCheckpoint = "checkpoint"
 )
+
+// Types returns every type, for metrics that must exist before the first record.
+func Types() []string { return []string{TypeDecision, TypeDelivery, TypeCheckpoint} }
 
 // What came of an allowed request.
 const (
@@ -95,12 +100,20 @@ type Record struct {
 	Length   int64  `json:"content_length,omitempty"`
 	Size     int64  `json:"file.size,omitempty"`
 	Protocol string `json:"network.protocol.version,omitempty"` // 1.0, 1.1, 2, 3
+
+	// Note is the signed note of a checkpoint.
+	Note string `json:"note,omitempty"`
+	// Seq counts the records of a chain, from 1, and Hash is the hash of this record
+	// and of the one before it; they are the last members, where there is a chain.
+	Seq  uint64 `json:"seq,omitempty"`
+	Hash string `json:"hash,omitempty"`
 }
 
 // TimeLayout is how times are written: RFC 3339, in UTC, with microseconds.
 const TimeLayout = "2006-01-02T15:04:05.000000Z"
 
-// Append appends the record, without a line feed. It is one line of ASCII whatever
+// Append appends the record, without a line feed and without its place in a chain,
+// which the writer of the file knows. It is one line of ASCII whatever
 // the texts hold: what no terminal should be shown, and no line may hold, is escaped,
 // and what is no UTF-8 is U+FFFD.
 func (r *Record) Append(b []byte) []byte {
@@ -137,8 +150,10 @@ func (r *Record) Append(b []byte) []byte {
 	e.text("policy.line", r.Line)
 	e.count("policy.generation", int64(r.Generation))
 	e.count("http.response.status_code", int64(r.Status))
-	e.key("duration")
-	e.b = appendSeconds(e.b, r.Duration)
+	if r.Type != TypeCheckpoint {
+		e.key("duration")
+		e.b = appendSeconds(e.b, r.Duration)
+	}
 	e.text("delivery", r.Delivery)
 	if r.Type == TypeDelivery {
 		e.int("http.response.body.size", r.Bytes)
@@ -146,6 +161,7 @@ func (r *Record) Append(b []byte) []byte {
 	e.count("content_length", r.Length)
 	e.count("file.size", r.Size)
 	e.text("network.protocol.version", r.Protocol)
+	e.text("note", r.Note)
 	return append(e.b, '}')
 }
 

@@ -77,6 +77,7 @@ type commands struct {
 	Test       testCommand       `cmd:"" help:"Run policy tests, with coverage, for continuous integration."`
 	Diff       diffCommand       `cmd:"" help:"Say who gains and who loses what by a change of policy."`
 	Link       linkCommand       `cmd:"" help:"Make links to files, for people without an account, and look at them."`
+	Audit      auditCommand      `cmd:"" help:"Say whether the record is what was written; make the key that signs it."`
 	Nginx      nginxCommand      `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
 	Init       initCommand       `cmd:"" help:"Write a configuration, policy, policy test and users to start from; never overwrites."`
 	Schema     schemaCommand     `cmd:"" help:"Print a JSON schema for editors."`

@@ -8,6 +8,7 @@ import (
 
 	"securefiles/authz"
 	"securefiles/internal/access"
+	"securefiles/internal/audit"
 	"securefiles/internal/config"
 	"securefiles/internal/exposure"
 	"securefiles/internal/identity"
@@ -128,6 +129,11 @@ func (p *Parts) secrets() []keptSecret {
 
 func (p *Parts) loadSecrets(ctx context.Context) error {
 	var problems []error
+	if chain := p.Config.Audit.Chain; chain != nil {
+		if _, _, err := audit.ReadKey(chain.KeyFile); err != nil {
+			problems = append(problems, p.Config.At("audit.chain.key_file", err.Error()))
+		}
+	}
 	for _, s := range p.secrets() {
 		if err := s.Reload(ctx); err != nil {
 			problem := err.Error()
@@ -157,6 +163,18 @@ func (p *Parts) Decisive() []string {
 	})
 }
 
+// kept are the files of the audit trail.
+func (p *Parts) kept() []string {
+	var all []string
+	if file := p.Config.Audit.File; file != "" && file != config.AuditStdout {
+		all = append(all, file)
+	}
+	if chain := p.Config.Audit.Chain; chain != nil {
+		all = append(all, chain.KeyFile)
+	}
+	return all
+}
+
 // Exposures looks at the files that decisions depend on.
 func (p *Parts) Exposures() []exposure.Exposure {
 	var secrets []exposure.Secret
@@ -170,6 +188,9 @@ func (p *Parts) Exposures() []exposure.Exposure {
 	}
 	if p.Keys != nil {
 		secrets = append(secrets, exposure.Secret{What: "what links are signed with", Files: p.Keys.Files()})
+	}
+	if chain := p.Config.Audit.Chain; chain != nil {
+		secrets = append(secrets, exposure.Secret{What: "the key of the audit trail's chain", Files: []string{chain.KeyFile}})
 	}
 	found := exposure.Find(secrets, p.Decisive()...)
 	if network, path := config.Address(p.Config.Listen); network == "unix" {

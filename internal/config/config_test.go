@@ -83,8 +83,9 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 			}},
 			{Certificate: &Certificate{Subject: "uri", Groups: "ou"}},
 		},
-		Links: Links{MaxTTL: Duration(7 * 24 * time.Hour)},
+		Links: Links{MaxTTL: Duration(168 * time.Hour)},
 		Log:   Log{Format: "json", Level: "debug"},
+		Audit: Audit{File: "testdata/audit.jsonl", Durability: "fsync", Wait: Duration(time.Hour), Chain: &AuditChain{KeyFile: "testdata/audit.key", Every: Duration(10 * time.Second)}},
 		File:  "testdata/valid-full.yaml",
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {

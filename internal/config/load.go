@@ -272,7 +272,7 @@ func resolve(v reflect.Value, dir string) {
 	case reflect.Struct:
 		for i := range v.NumField() {
 			field, value := v.Type().Field(i), v.Field(i)
-			if field.Tag.Get("path") != "file" {
+			if tag := field.Tag.Get("path"); tag == "" || tag == "file or stdout" && value.String() == AuditStdout {
 				resolve(value, dir)
 			} else if path := value.String(); path != "" && !filepath.IsAbs(path) {
 				value.SetString(filepath.Join(dir, path))

@@ -82,6 +82,7 @@ func (c *Config) validate(doc *strictyaml.Document) error {
 	if c.Links.Site != "" {
 		v.match("links.site", c.Links.Site, originPattern, "is not where a site is, such as https://files.example.org: scheme and host, nothing more")
 	}
+	v.audit(c.Audit)
 	for i, id := range c.Identity {
 		v.identity(indexed("identity", i), id)
 	}
@@ -231,6 +232,30 @@ func (v *validator) nginx(c *Config) {
 		if filepath.Clean(file) != file {
 			v.add(path, "%q: write the file without . or .. or doubled slashes", file)
 		}
+	}
+}
+
+// audit checks where records are kept, and how.
+func (v *validator) audit(a Audit) {
+	if a.File == "" {
+		if !reflect.ValueOf(a).IsZero() {
+			v.add("audit", "there is no file, so no records are kept: name one, file: /var/log/securefiles/audit/audit.jsonl, or stdout")
+		}
+		return
+	}
+	v.oneOf("audit.durability", a.Durability, "write", "fsync")
+	if a.File == AuditStdout && a.Durability == "fsync" {
+		v.add("audit.durability", "nobody knows when what goes to standard output is on a disk: fsync needs a file")
+	}
+	v.within("audit.wait", a.Wait, time.Second, 30*24*time.Hour)
+	if chain := a.Chain; chain != nil {
+		switch {
+		case a.File == AuditStdout:
+			v.add("audit.chain", "a chain goes on from the end of its file: standard output has none to read")
+		case chain.KeyFile == "":
+			v.add("audit.chain", "a chain needs a key_file: `securefiles audit key` makes one")
+		}
+		v.within("audit.chain.every", chain.Every, time.Second, 24*time.Hour)
 	}
 }
 
