@@ -6,13 +6,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"securefiles/policy"
 )
 
 // RootFindings look at the directories that nginx serves, as far as they are on this
-// machine: one that is none, one that holds what decisions depend on, which nginx would
+// machine: one that is none, one that holds what decisions depend on, or logs, which nginx would
 // serve to whom the policy lets, and one that is not there, where the file names it.
 func (p *Parts) RootFindings() []policy.Finding {
 	var findings []policy.Finding
@@ -30,7 +31,9 @@ func (p *Parts) RootFindings() []policy.Finding {
 		case err == nil && !info.IsDir():
 			add(policy.SeverityError, "root-holds", "%s is no directory: name the directory that holds the files", d.Root)
 		}
-		for _, file := range p.Decisive() {
+		access, _, _ := strings.Cut(p.Config.Nginx.AccessLog, " ") // off and syslog: are no file, and in no root
+		logs := slices.DeleteFunc([]string{p.Config.Nginx.DeliveryLog, access}, func(file string) bool { return !filepath.IsAbs(file) })
+		for _, file := range append(p.Decisive(), logs...) {
 			if within(d.Root, file) {
 				add(policy.SeverityError, "root-holds", "%s holds %s, which nginx would serve like any other file in it: name a directory that holds the downloads alone, or move the file", d.Root, file)
 			}
