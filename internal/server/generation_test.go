@@ -217,7 +217,7 @@ func TestNothingIsLoadedBesideTheConfiguration(t *testing.T) {
 	var both sync.WaitGroup
 	both.Go(func() { g.All(t.Context()) })
 	<-making
-	both.Go(func() { first.Reload.load(t.Context(), first.Reload.rows[0], row.Reload, false) })
+	both.Go(func() { first.Reload.load(t.Context(), first.Reload.rows[0], row.Reload, true) })
 	close(goOn)
 	both.Wait()
 	if loads.Load() != 0 {
