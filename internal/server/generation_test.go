@@ -217,6 +217,10 @@ func TestNothingIsLoadedBesideTheConfiguration(t *testing.T) {
 	var both sync.WaitGroup
 	both.Go(func() { g.All(t.Context()) })
 	<-making
+	if first.Reload.rows[0].turn.TryLock() {
+		t.Error("a row has its turn while the next generation is made")
+		first.Reload.rows[0].turn.Unlock()
+	}
 	both.Go(func() { first.Reload.load(t.Context(), first.Reload.rows[0], row.Reload, true) })
 	close(goOn)
 	both.Wait()
