@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -105,7 +106,7 @@ func Main(ctx context.Context, args []string, env Env, program Program) int {
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(env.Stderr, "securefiles: %v\nTry '%s --help'.\n", err, commandOf(err))
+		fmt.Fprintf(env.Stderr, "securefiles: %v%s\nTry '%s --help'.\n", err, misplaced(err), commandOf(err))
 		return exitError
 	}
 	err = command.Run(&c)
@@ -132,6 +133,15 @@ func newParser(c *commands, env Env, options ...kong.Option) (*kong.Kong, error)
 		kong.Writers(env.Stdout, env.Stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)...)
+}
+
+// misplaced says of an argument that is a file how it is named.
+func misplaced(err error) string {
+	file, ok := strings.CutPrefix(err.Error(), "unexpected argument ")
+	if ext := filepath.Ext(file); !ok || ext != ".yaml" && ext != ".yml" {
+		return ""
+	}
+	return ": a configuration is named with --config " + file
 }
 
 // commandOf is the command whose help says what is wrong with the command line.
@@ -162,7 +172,13 @@ func (c *commands) load(env Env) (*config.Config, error) {
 			}
 		}
 	}
-	return config.Load(file, env.Environ)
+	conf, err := config.Load(file, env.Environ)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: correct --config, or make one with `securefiles init %s`", err, filepath.Dir(file))
+	} else if info, statErr := os.Stat(file); err != nil && statErr == nil && info.IsDir() {
+		err = fmt.Errorf("%w: --config names the file: %s", err, filepath.Join(file, "securefiles.yaml"))
+	}
+	return conf, err
 }
 
 // loadServed is load for what needs the configuration's policy: the defaults, which no

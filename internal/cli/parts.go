@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"securefiles/authz"
 	"securefiles/internal/access"
@@ -163,9 +165,12 @@ func (p *Parts) Decisive() []string {
 	})
 }
 
-// kept are the files of the audit trail.
+// kept are the files that the service and nginx write: the audit trail, the state, and
+// nginx's logs.
 func (p *Parts) kept() []string {
-	var all []string
+	access, _, _ := strings.Cut(p.Config.Nginx.AccessLog, " ") // off and syslog: are no file, and in no root
+	all := []string{p.Config.Nginx.DeliveryLog, access, p.Config.State.File}
+	all = slices.DeleteFunc(all, func(file string) bool { return !filepath.IsAbs(file) })
 	if file := p.Config.Audit.File; file != "" && file != config.AuditStdout {
 		all = append(all, file)
 	}

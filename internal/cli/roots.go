@@ -6,14 +6,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+		"strings"
 
 	"securefiles/policy"
 )
 
 // RootFindings look at the directories that nginx serves, as far as they are on this
-// machine: one that is none, one that holds what decisions depend on or the record of
-// them, which nginx would serve to whom the policy lets, and one that is not there,
+// machine: one that is none, one that holds what decisions depend on, their record, or
+// logs, which nginx would serve to whom the policy lets, and one that is not there,
 // where the file names it.
 func (p *Parts) RootFindings() []policy.Finding {
 	var findings []policy.Finding
