@@ -107,6 +107,12 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 	if p.Token, err = secret.New("admin token", c.AdminTokenFile, config.AdminTokenVariable, lookup); err != nil {
 		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
 	}
+	if p.AuditKey, err = cli.AuditKey(c); err != nil {
+		problems = append(problems, c.At("audit.privacy.key_file", err.Error()))
+	}
+	if _, err := audit.NewPrivacy(audit.PrivacyOptions{Omit: c.Audit.Privacy.Omit}); err != nil {
+		problems = append(problems, c.At("audit.privacy.omit", err.Error()))
+	}
 	return p, errors.Join(problems...)
 }
 
@@ -296,7 +302,14 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) (err error) {
 		opts.Prove = nginx.Prover(p.Vouching(), p.Proof.Text)
 	}
 	opts.Snippet = snippetOf(p)
-	trail, err := openTrail(ctx, p, counters, log)
+	privacy, keys, err := openPrivacy(p)
+	if err != nil {
+		return err
+	}
+	if keys != nil {
+		defer func() { err = errors.Join(err, keys.Close()) }()
+	}
+	trail, err := openTrail(ctx, p, privacy, counters, log)
 	if err != nil {
 		return err
 	}
@@ -305,6 +318,9 @@ func serve(ctx context.Context, p *cli.Parts, log *slog.Logger) (err error) {
 		defer func() { err = errors.Join(err, trail.Close()) }()
 		opts.Record = trail.Record
 		beside = append(beside, trail.Run)
+		if age := time.Duration(p.Config.Audit.Privacy.Retention); age > 0 {
+			beside = append(beside, audit.Retention{File: p.Config.Audit.File, Age: age, Logger: log}.Run)
+		}
 	}
 	front, err := frontend.NewAuthRequest(guard, opts)
 	if err != nil {
@@ -335,13 +351,34 @@ func identityNames(p *cli.Parts) []string {
 	return names
 }
 
+// openPrivacy makes what changes records before they are written, and opens the keys
+// of subjects where they are erasable.
+func openPrivacy(p *cli.Parts) (*audit.Privacy, *audit.KeyStore, error) {
+	conf := p.Config.Audit
+	opts := audit.PrivacyOptions{Addresses: conf.Privacy.Addresses, Omit: conf.Privacy.Omit}
+	if conf.Privacy.Subjects == "keyed" {
+		opts.Key = p.AuditKey.Text
+	}
+	if conf.File != "" && conf.Privacy.Erasable {
+		var err error
+		if opts.Keys, err = audit.OpenKeyStore(conf.Privacy.Keys, true); err != nil {
+			return nil, nil, p.Config.At("audit.privacy.keys", err.Error())
+		}
+	}
+	privacy, err := audit.NewPrivacy(opts)
+	if err != nil {
+		return nil, nil, p.Config.At("audit.privacy", err.Error())
+	}
+	return privacy, opts.Keys, nil
+}
+
 // openTrail opens the record of decisions and deliveries; nil where none is kept.
-func openTrail(ctx context.Context, p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) (*audit.Trail, error) {
+func openTrail(ctx context.Context, p *cli.Parts, privacy *audit.Privacy, counters *metrics.Metrics, log *slog.Logger) (*audit.Trail, error) {
 	c := p.Config
 	if c.Audit.File == "" {
 		return nil, nil
 	}
-	writing := audit.WriterOptions{Sync: c.Audit.Durability == "fsync"}
+	writing := audit.WriterOptions{Sync: c.Audit.Durability == "fsync", Transform: privacy}
 	if chain := c.Audit.Chain; chain != nil {
 		signer, _, err := audit.ReadKey(chain.KeyFile)
 		if err != nil {
@@ -350,8 +387,8 @@ func openTrail(ctx context.Context, p *cli.Parts, counters *metrics.Metrics, log
 		writing.Chain = &audit.ChainOptions{Signer: signer, Every: time.Duration(chain.Every)}
 	}
 	trail, err := audit.Open(c.Audit.File, &audit.Options{
-		WriterOptions: writing,
-		DeliveryLog:   c.Nginx.DeliveryLog, Wait: time.Duration(c.Audit.Wait), Logger: log,
+		WriterOptions: writing, Restore: privacy.Restore,
+		DeliveryLog: c.Nginx.DeliveryLog, Wait: time.Duration(c.Audit.Wait), Logger: log,
 		Delivered: func(r *audit.Record) {
 			counters.ObserveDelivery(r.Download, r.Delivery, r.Bytes, time.Duration(r.Duration*float64(time.Second)))
 			if p.Limits != nil && r.Delivery != audit.Unknown { // whose lease ends by itself
@@ -457,7 +494,7 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 	for _, s := range []struct {
 		name string
 		*secret.Secret
-	}{{"proxy secret", p.Secret}, {"proof secret", p.Proof}} {
+	}{{"proxy secret", p.Secret}, {"proof secret", p.Proof}, {"audit key", p.AuditKey}} {
 		if files := s.Files(); len(files) > 0 {
 			rows = append(rows, server.Reloader{
 				Name: s.name, Files: files, Reload: s.Reload,

@@ -33,6 +33,7 @@ type Parts struct {
 	Limits    *limit.Limits // nil where there are none
 	Policy    Policy
 	Token     *secret.Secret // of the admin listener; nil where none is configured
+	AuditKey  *secret.Secret // by which subjects are hashed in the record; nil where they are not
 }
 
 // A Policy is where the policy is, and once it is open the store that serves it.
@@ -109,6 +110,7 @@ func (p *Parts) secrets() []keptSecret {
 		{p.Secret, "proxy_secret_file", "the proxy secret"},
 		{p.Proof, "proof_secret_file", "the proof's secret"},
 		{p.Token, "admin_token_file", "the admin token"},
+		{p.AuditKey, "audit.privacy.key_file", "the key of the audit's subjects"},
 	}
 }
 
