@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
@@ -323,7 +324,16 @@ func (p *jsonPrinter) row(r *audit.Row) error {
 	if err != nil {
 		return err
 	}
-	_, _ = p.Write(line)
+	for _, c := range string(line) { // JSON lets through what drives a terminal
+		switch high, low := utf16.EncodeRune(c); {
+		case c < 0x7f:
+			_ = p.WriteByte(byte(c))
+		case high != utf8.RuneError:
+			_, _ = fmt.Fprintf(p, `\u%04x\u%04x`, high, low)
+		default:
+			_, _ = fmt.Fprintf(p, `\u%04x`, c)
+		}
+	}
 	return p.WriteByte('\n')
 }
 
