@@ -110,6 +110,12 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 	if p.Token, err = secret.New("admin token", c.AdminTokenFile, config.AdminTokenVariable, lookup); err != nil {
 		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
 	}
+	if p.AuditKey, err = cli.AuditKey(c); err != nil {
+		problems = append(problems, c.At("audit.privacy.key_file", err.Error()))
+	}
+	if _, err := audit.NewPrivacy(audit.PrivacyOptions{Omit: c.Audit.Privacy.Omit}); err != nil {
+		problems = append(problems, c.At("audit.privacy.omit", err.Error()))
+	}
 	return p, errors.Join(problems...)
 }
 
@@ -266,13 +272,23 @@ func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logge
 		return p.Config.At("state.file", err.Error())
 	}
 	defer func() { err = errors.Join(err, s.store.Close()) }()
-	if s.trail, err = s.openTrail(ctx, p.Config); err != nil {
+	privacy, keys, err := openPrivacy(p)
+	if err != nil {
+		return err
+	}
+	if keys != nil {
+		defer func() { err = errors.Join(err, keys.Close()) }()
+	}
+	if s.trail, err = s.openTrail(ctx, p.Config, privacy); err != nil {
 		return err
 	}
 	beside := []func(context.Context) error{s.store.Run}
 	if s.trail != nil {
 		defer func() { err = errors.Join(err, s.trail.Close()) }()
 		beside = append(beside, s.trail.Run)
+		if age := time.Duration(p.Config.Audit.Privacy.Retention); age > 0 {
+			beside = append(beside, audit.Retention{File: p.Config.Audit.File, Age: age, Logger: log}.Run)
+		}
 	}
 	first, err := s.put(p)
 	if err != nil {
@@ -323,12 +339,33 @@ func openStore(file string) (store, error) {
 	return state.OpenDisk(file, nil)
 }
 
+// openPrivacy makes what changes records before they are written, and opens the keys
+// of subjects where they are erasable.
+func openPrivacy(p *cli.Parts) (*audit.Privacy, *audit.KeyStore, error) {
+	conf := p.Config.Audit
+	opts := audit.PrivacyOptions{Addresses: conf.Privacy.Addresses, Omit: conf.Privacy.Omit}
+	if conf.Privacy.Subjects == "keyed" {
+		opts.Key = p.AuditKey.Text
+	}
+	if conf.File != "" && conf.Privacy.Erasable {
+		var err error
+		if opts.Keys, err = audit.OpenKeyStore(conf.Privacy.Keys, true); err != nil {
+			return nil, nil, p.Config.At("audit.privacy.keys", err.Error())
+		}
+	}
+	privacy, err := audit.NewPrivacy(opts)
+	if err != nil {
+		return nil, nil, p.Config.At("audit.privacy", err.Error())
+	}
+	return privacy, opts.Keys, nil
+}
+
 // openTrail opens the record of decisions and deliveries; nil where none is kept.
-func (s *service) openTrail(ctx context.Context, c *config.Config) (*audit.Trail, error) {
+func (s *service) openTrail(ctx context.Context, c *config.Config, privacy *audit.Privacy) (*audit.Trail, error) {
 	if c.Audit.File == "" {
 		return nil, nil
 	}
-	writing := audit.WriterOptions{Sync: c.Audit.Durability == "fsync"}
+	writing := audit.WriterOptions{Sync: c.Audit.Durability == "fsync", Transform: privacy}
 	if chain := c.Audit.Chain; chain != nil {
 		signer, _, err := audit.ReadKey(chain.KeyFile)
 		if err != nil {
@@ -337,7 +374,8 @@ func (s *service) openTrail(ctx context.Context, c *config.Config) (*audit.Trail
 		writing.Chain = &audit.ChainOptions{Signer: signer, Every: time.Duration(chain.Every)}
 	}
 	trail, err := audit.Open(c.Audit.File, &audit.Options{
-		WriterOptions: writing, DeliveryLog: c.Nginx.DeliveryLog, Wait: time.Duration(c.Audit.Wait), Logger: s.log,
+		WriterOptions: writing, Restore: privacy.Restore,
+		DeliveryLog: c.Nginx.DeliveryLog, Wait: time.Duration(c.Audit.Wait), Logger: s.log,
 		Delivered: func(r *audit.Record) { s.delivered(ctx, r) },
 	})
 	if err != nil {
@@ -656,7 +694,7 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 	for _, s := range []struct {
 		name string
 		*secret.Secret
-	}{{"proxy secret", p.Secret}, {"proof secret", p.Proof}} {
+	}{{"proxy secret", p.Secret}, {"proof secret", p.Proof}, {"audit key", p.AuditKey}} {
 		if files := s.Files(); len(files) > 0 {
 			rows = append(rows, server.Reloader{
 				Name: s.name, Files: files, Reload: s.Reload,

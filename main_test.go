@@ -337,6 +337,14 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"records without a file", "audit: {durability: write}", "audit: there is no file"},
 		{"a chain that nobody signs", "audit: {file: a, chain: {}}", "audit.chain: a chain needs a key_file"},
 		{"a chain on standard output", "audit: {file: stdout, chain: {key_file: a}}", "audit.chain: a chain goes on from the end of its file"},
+		{"erasable records without keys", "audit: {file: a, privacy: {erasable: true}}", "audit.privacy.erasable: the keys of the subjects need a file"},
+		{"erasable records of hashed subjects", "audit: {file: a, privacy: {erasable: true, keys: k, subjects: keyed, key_file: f}}", "audit.privacy.erasable: what is erasable has a random id"},
+		{"erasable records on standard output", "audit: {file: stdout, privacy: {erasable: true, keys: k}}", "audit.privacy.erasable: what keeps standard output"},
+		{"retention of standard output", "audit: {file: stdout, privacy: {retention: 90d}}", "audit.privacy.retention: what keeps standard output"},
+		{"hashes without a secret", "audit: {file: a, privacy: {subjects: keyed}}", "audit.privacy.subjects: the hash needs a secret"},
+		{"a record without paths", "audit: {file: a, privacy: {omit: [path]}}", `audit.privacy.omit: "path" cannot be left out`},
+		{"retention of no time", "audit: {file: a, privacy: {retention: 0d}}", `"0d" is not a positive duration`},
+		{"addresses by half", "audit: {file: a, privacy: {addresses: half}}", `audit.privacy.addresses: "half" is not one of full, short, none`},
 		{"records kept in another way", "audit: {file: a, durability: always}", `audit.durability: "always" is not one of write, fsync`},
 		{"an unknown format of the log", "log: {format: xml}", `log.format: "xml" is not one of text, json`},
 
@@ -769,7 +777,7 @@ func TestEveryFileIsLoadedAgain(t *testing.T) {
 		"policy.csv": "p, alice, /a, read, allow\n", "model.conf": string(model), "users": bobsHash,
 		"keys":  `{"keys":[{"kty":"oct","k":"` + strings.Repeat("A", 43) + `"}]}`,
 		"ca":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
-		"token": testToken, "secret": testToken, "proof": testToken, "links": linkKeys,
+		"token": testToken, "secret": testToken, "proof": testToken, "links": linkKeys, "audit-key": testToken,
 	} {
 		want = append(want, writeFile(t, filepath.Join(dir, name), text))
 	}
@@ -778,6 +786,7 @@ proxy_secret_file: secret
 proof_secret_file: proof
 admin_token_file: token
 links: {keys_file: links}
+audit: {file: audit.jsonl, privacy: {subjects: keyed, key_file: audit-key}}
 identity:
   - htpasswd: users
   - jwt: {issuer: here, audience: [downloads], jwks_file: keys, algorithms: [HS256]}
@@ -1010,6 +1019,26 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		return "downloads: [{name: main, url: /downloads/, internal: /protected/, root: /srv/files" + more + "}]"
 	}
 	public := askFor("/downloads/public/f.txt")
+	recorded := func(privacy string) string {
+		return bob + "\naudit: {file: audit.jsonl, privacy: {" + privacy + "}}"
+	}
+	member := func(name string) func(*keyTest) string { // of the record of what bob asks for
+		return func(k *keyTest) string {
+			k.start().ask("/downloads/b/f", basicBob, "X-Real-IP: 192.0.2.7")
+			text, err := os.ReadFile(filepath.Join(k.dir, "audit.jsonl"))
+			if err != nil {
+				return err.Error()
+			}
+			var r map[string]any
+			if err := json.Unmarshal(text, &r); err != nil {
+				return fmt.Sprintf("%v: %s", err, text)
+			}
+			if r[name] == nil {
+				return "none"
+			}
+			return fmt.Sprint(r[name])
+		}
+	}
 
 	rows := []reach{
 		{"listen", "listen: unix:%D/n.sock", "listen: unix:%D/other.sock", func(k *keyTest) string {
@@ -1105,6 +1134,29 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 				time.Sleep(10 * time.Millisecond) // between looks
 			}
 		}, [2]string{"signed: false", "signed: true"}},
+		{"audit.privacy.addresses", recorded(""), recorded("addresses: none"), member("client.address"), [2]string{"192.0.2.7", "none"}},
+		{"audit.privacy.subjects", recorded("key_file: secret"), recorded("key_file: secret, subjects: keyed"), member("user.id"), [2]string{"bob", "keyed:"}},
+		{"audit.privacy.key_file", recorded("subjects: keyed, key_file: secret"), recorded("subjects: keyed, key_file: other-secret"), member("user.id"),
+			[2]string{audit.Keyed(testToken, "bob"), audit.Keyed(testToken[1:]+"x", "bob")}},
+		{"audit.privacy.omit", recorded(""), recorded("omit: [http.request.method]"), member("http.request.method"), [2]string{"GET", "none"}},
+		{"audit.privacy.erasable", recorded("keys: audit.keys"), recorded("keys: audit.keys, erasable: true"), member("path"), [2]string{"/b/f", "none"}},
+		{"audit.privacy.keys", recorded("erasable: true, keys: a.keys"), recorded("erasable: true, keys: b.keys"), func(k *keyTest) string {
+			member("path")(k)
+			_, err := os.Stat(filepath.Join(k.dir, "b.keys"))
+			return fmt.Sprint("b.keys: ", err == nil)
+		}, [2]string{"b.keys: false", "b.keys: true"}},
+		{"audit.privacy.retention", recorded(""), recorded("retention: 1d"), func(k *keyTest) string {
+			old := writeFile(k.t, filepath.Join(k.dir, "audit.jsonl.1"), "")
+			if err := os.Chtimes(old, time.Unix(0, 0), time.Unix(0, 0)); err != nil {
+				k.t.Fatal(err)
+			}
+			k.start().ask("/downloads/b/f", basicBob)
+			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(old); err != nil || !strings.Contains(k.want, "removed: true") || time.Now().After(deadline) {
+					return fmt.Sprint("removed: ", err != nil)
+				}
+			}
+		}, [2]string{"removed: false", "removed: true"}},
 		{"audit.wait", "audit: {file: audit.jsonl}\nnginx: {delivery_log: %D/delivery.log, access_log: off}", "audit: {file: audit.jsonl, wait: 1s}\nnginx: {delivery_log: %D/delivery.log, access_log: off}", func(k *keyTest) string {
 			k.start().ask("/downloads/public/f", "X-Request-ID: 5f")
 			deadline := time.Now().Add(1500 * time.Millisecond)
@@ -1387,7 +1439,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 		"exact.conf": strings.Replace(starterModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
 		"audit.key":      "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n",
-		"link-keys.json": linkKeys, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken,
+		"link-keys.json": linkKeys, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
 		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})),
 	} {
 		writeFile(t, filepath.Join(dir, name), text)

@@ -25,6 +25,13 @@ import (
 
 var updateSchemas = flag.Bool("update-schemas", false, "write the schemas anew")
 
+func anys(texts []string) (list []any) {
+	for _, t := range texts {
+		list = append(list, t)
+	}
+	return list
+}
+
 // schemaOf makes a schema of a type that is read from YAML. Descriptions are
 // those of the page's table; fixed holds what a type does not tell, by path.
 func schemaOf(t reflect.Type, path string, page map[string]string, fixed map[string]map[string]any) map[string]any {
@@ -37,7 +44,7 @@ func schemaOf(t reflect.Type, path string, page map[string]string, fixed map[str
 	}
 	switch {
 	case t == reflect.TypeFor[config.Duration]():
-		s["type"], s["pattern"] = "string", `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
+		s["type"], s["pattern"] = "string", `^(([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+|[0-9]+d)$`
 	case t == reflect.TypeFor[time.Time]():
 		s["type"], s["format"] = "string", "date-time"
 	case t.Kind() == reflect.Struct:
@@ -114,6 +121,10 @@ var (
 		"audit":                          {"description": "the record of what was decided and of what was delivered"},
 		"audit.durability":               enum("write", "fsync"),
 		"audit.chain":                    {"description": "records are chained by hash, and their head is signed"},
+		"audit.privacy":                  {"description": "what of a person is recorded, and for how long it is kept"},
+		"audit.privacy.addresses":        enum("full", "short", "none"),
+		"audit.privacy.subjects":         enum("plain", "keyed"),
+		"audit.privacy.omit[]":           enum(anys(audit.Omittable())...),
 	}
 	testSchema = map[string]map[string]any{
 		"":               {"required": []any{"tests"}},

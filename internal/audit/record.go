@@ -63,9 +63,12 @@ type Record struct {
 	Action   string `json:"action,omitempty"`
 	// Subject and Groups are the principal; Source is the identity source that found
 	// or refused it.
-	Subject string   `json:"user.id,omitempty"`
-	Groups  []string `json:"user.groups,omitempty"`
-	Source  string   `json:"identity.source,omitempty"`
+	Subject string `json:"user.id,omitempty"`
+	// Sealed holds what of the subject is encrypted, where the record is erasable:
+	// Subject is a random id then.
+	Sealed string   `json:"sealed,omitempty"`
+	Groups []string `json:"user.groups,omitempty"`
+	Source string   `json:"identity.source,omitempty"`
 	// Link is the id of the link that was used, and Maker who made it.
 	Link  string `json:"link.id,omitempty"`
 	Maker string `json:"link.maker,omitempty"`
@@ -107,6 +110,8 @@ type Record struct {
 	// and of the one before it; they are the last members, where there is a chain.
 	Seq  uint64 `json:"seq,omitempty"`
 	Hash string `json:"hash,omitempty"`
+
+	kept bool // it was read again after a restart, as Privacy had made it
 }
 
 // TimeLayout is how times are written: RFC 3339, in UTC, with microseconds.
@@ -129,6 +134,7 @@ func (r *Record) Append(b []byte) []byte {
 	e.text("path", r.Path)
 	e.text("action", r.Action)
 	e.text("user.id", r.Subject)
+	e.text("sealed", r.Sealed)
 	if len(r.Groups) > 0 {
 		e.key("user.groups")
 		for i, g := range r.Groups {
@@ -165,12 +171,22 @@ func (r *Record) Append(b []byte) []byte {
 	return append(e.b, '}')
 }
 
+// A LaterError is about a record whose format is of a later version.
+type LaterError struct{ Version int }
+
+func (e *LaterError) Error() string {
+	return fmt.Sprintf("read an audit record: it is of version %d, this reads version %d", e.Version, Version)
+}
+
 // Parse reads one line, as Append writes it, with or without what later minor
-// changes add.
+// changes add. Of a later version the error is a *LaterError.
 func Parse(line []byte) (*Record, error) {
 	r := &Record{}
 	if err := json.Unmarshal(line, r); err != nil {
 		return nil, fmt.Errorf("read an audit record: %w", err)
+	}
+	if r.Version > Version {
+		return nil, &LaterError{Version: r.Version}
 	}
 	if r.Version != Version || r.Type == "" || r.Time.IsZero() {
 		return nil, fmt.Errorf("read an audit record: it is of version %d, and type %q; this reads version %d", r.Version, r.Type, Version)

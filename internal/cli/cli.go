@@ -78,7 +78,7 @@ type commands struct {
 	Test       testCommand       `cmd:"" help:"Run policy tests, with coverage, for continuous integration."`
 	Diff       diffCommand       `cmd:"" help:"Say who gains and who loses what by a change of policy."`
 	Link       linkCommand       `cmd:"" help:"Make links to files, for people without an account, and look at them."`
-	Audit      auditCommand      `cmd:"" help:"Say whether the record is what was written; make the key that signs it."`
+	Audit      auditCommand      `cmd:"" help:"Say who got which file, when, from where, and how much of it."`
 	Nginx      nginxCommand      `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
 	Init       initCommand       `cmd:"" help:"Write a configuration, policy, policy test and users to start from; never overwrites."`
 	Schema     schemaCommand     `cmd:"" help:"Print a JSON schema for editors."`
@@ -101,6 +101,8 @@ func Main(ctx context.Context, args []string, env Env, program Program) int {
 	switch {
 	case len(args) == 0:
 		args = []string{"--help"}
+	case slices.Equal(args, []string{"audit", "--help"}), slices.Equal(args, []string{"audit", "-h"}):
+		args = []string{"audit", "search", "--help"} // whose name is left out
 	case args[0] == "--version": // as other tools have it
 		args[0] = "version"
 	}

@@ -35,6 +35,7 @@ type Parts struct {
 	Limits    *limit.Limits // nil where there are none
 	Policy    Policy
 	Token     *secret.Secret // of the admin listener; nil where none is configured
+	AuditKey  *secret.Secret // by which subjects are hashed in the record; nil where they are not
 	// Begin is called when they are about to serve: it has the log say what they are
 	// configured to.
 	Begin func()
@@ -126,6 +127,7 @@ func (p *Parts) secrets() []keptSecret {
 		{p.Secret, "proxy_secret_file", "the proxy secret"},
 		{p.Proof, "proof_secret_file", "the proof's secret"},
 		{p.Token, "admin_token_file", "the admin token"},
+		{p.AuditKey, "audit.privacy.key_file", "the key of the audit's subjects"},
 	}
 }
 
@@ -169,7 +171,7 @@ func (p *Parts) Decisive() []string {
 // nginx's logs.
 func (p *Parts) kept() []string {
 	access, _, _ := strings.Cut(p.Config.Nginx.AccessLog, " ") // off and syslog: are no file, and in no root
-	all := []string{p.Config.Nginx.DeliveryLog, access, p.Config.State.File}
+	all := []string{p.Config.Nginx.DeliveryLog, access, p.Config.State.File, p.Config.Audit.Privacy.Keys}
 	all = slices.DeleteFunc(all, func(file string) bool { return !filepath.IsAbs(file) })
 	if file := p.Config.Audit.File; file != "" && file != config.AuditStdout {
 		all = append(all, file)

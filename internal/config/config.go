@@ -274,6 +274,8 @@ type Audit struct {
 	Wait Duration `yaml:"wait"`
 	// Chain chains the records by hash; nil does not.
 	Chain *AuditChain `yaml:"chain"`
+	// Privacy says what of a person is written, and for how long it is kept.
+	Privacy AuditPrivacy `yaml:"privacy"`
 }
 
 // AuditChain is a chain of records, and its signed checkpoints.
@@ -284,7 +286,24 @@ type AuditChain struct {
 	Every Duration `yaml:"every"`
 }
 
-// A Duration is a time.Duration written as `10s` or `1m30s`.
+// AuditPrivacy says what of a person is written, and for how long it is kept.
+type AuditPrivacy struct {
+	// Addresses is full, short or none.
+	Addresses string `yaml:"addresses"`
+	// Subjects is plain, or keyed: replaced by a hash by the secret in KeyFile.
+	Subjects string `yaml:"subjects"`
+	KeyFile  string `yaml:"key_file" path:"file"`
+	// Omit are members of records that are left out.
+	Omit []string `yaml:"omit"`
+	// Erasable seals what tells of a subject by a key of its own in the file Keys, so that
+	// `securefiles audit erase` can destroy it. Keys without it opens what was sealed.
+	Erasable bool   `yaml:"erasable"`
+	Keys     string `yaml:"keys" path:"store"`
+	// Retention is for how long rotated files are kept; zero is for ever.
+	Retention Duration `yaml:"retention"`
+}
+
+// A Duration is a time.Duration written as `10s` or `1m30s`, or in days, `90d`.
 type Duration time.Duration
 
 // UnmarshalYAML parses the text form; its error knows the place.
@@ -327,6 +346,8 @@ func (c *Config) fill() {
 	def(&c.Policy.File, "policy.csv")
 	if c.Audit.File != "" {
 		def(&c.Audit.Durability, "write")
+		def(&c.Audit.Privacy.Addresses, "full")
+		def(&c.Audit.Privacy.Subjects, "plain")
 		if c.Audit.Wait == 0 {
 			c.Audit.Wait = Duration(24 * time.Hour)
 		}

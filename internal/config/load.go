@@ -281,6 +281,11 @@ func set(v reflect.Value, text string) error {
 
 func parseDuration(text string) (Duration, error) {
 	d, err := time.ParseDuration(text)
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 15)
+		d = time.Duration(n) * 24 * time.Hour
+	}
 	if err != nil || d <= 0 {
 		return 0, fmt.Errorf("%q is not a positive duration such as 10s or 1m30s", text)
 	}

@@ -257,6 +257,36 @@ func (v *validator) audit(a Audit) {
 		}
 		v.within("audit.chain.every", chain.Every, time.Second, 24*time.Hour)
 	}
+	v.privacy(a)
+}
+
+// privacy checks what of a person is written. What can be left out stands in package
+// audit.
+func (v *validator) privacy(a Audit) {
+	p := a.Privacy
+	v.oneOf("audit.privacy.addresses", p.Addresses, "full", "short", "none")
+	v.oneOf("audit.privacy.subjects", p.Subjects, "plain", "keyed")
+	v.within("audit.privacy.retention", p.Retention, 24*time.Hour, 100*365*24*time.Hour)
+	if p.Subjects == "keyed" && p.KeyFile == "" {
+		v.add("audit.privacy.subjects", "the hash needs a secret, or whoever has the names has the hashes: set audit.privacy.key_file")
+	}
+	if p.Subjects == "keyed" && p.Erasable {
+		v.add("audit.privacy.erasable", "what is erasable has a random id in the subject's place already: leave audit.privacy.subjects out")
+	}
+	if p.Erasable && p.Keys == "" {
+		v.add("audit.privacy.erasable", "the keys of the subjects need a file: set audit.privacy.keys, on a disk that you back up apart from the record")
+	}
+	if p.Keys != "" && p.Keys == a.File {
+		v.add("audit.privacy.keys", "is the record itself: name another file")
+	}
+	if a.File == AuditStdout {
+		if p.Erasable {
+			v.add("audit.privacy.erasable", "what keeps standard output keeps copies that nobody erases by their keys alone: erasable needs a file")
+		}
+		if p.Retention != 0 {
+			v.add("audit.privacy.retention", "what keeps standard output decides for how long: retention needs a file")
+		}
+	}
 }
 
 // Connectable reports whether Listen is where nginx can find the service.
