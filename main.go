@@ -474,6 +474,9 @@ func (s *service) put(p *cli.Parts) (*server.Generation, error) {
 	}
 	asked := adminOptions(p, s.counters, func() []server.ReloadState { return s.generations.State() }, s.version)
 	asked.Snippet, asked.OtherSnippet, asked.Stopping = opts.Snippet, front.OtherSnippet, s.stopping.Load
+	if kept, ok := s.store.(*state.Disk); ok {
+		asked.Links = kept
+	}
 	s.snippets = append(s.snippets, printed)
 	return &server.Generation{
 		Nginx: routes(front, s.counters), Admin: admin.New(asked),

@@ -3,6 +3,7 @@ package integration_test
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,4 +140,162 @@ func TestLinkOpensNoMoreThanItNames(t *testing.T) {
 
 	s.run(2, "link", "create", "/project/plan.txt", "--as", "bob") // may not share
 	s.run(2, "link", "create", "/project/plan.txt", "--as", "alice", "--ttl", "30d")
+}
+
+// adminToken opens the admin listener of a site that keeps links.
+const linkToken = "0123456789abcdef0123456789abcdef"
+
+// keepingLinks is a site that keeps what links are used for.
+func keepingLinks(t *testing.T) *site {
+	t.Helper()
+	return withLinks(t, plan{printed: true, extra: "state: {file: state.db}\nadmin_token_file: token\n", before: func(s *site) { s.write("token", linkToken) }})
+}
+
+// form sends what a page asks, as a browser does.
+func (s *site) form(client *http.Client, link, password string, edit ...func(*http.Request)) reply {
+	s.t.Helper()
+	body := url.Values{"url": {link}, "password": {password}}.Encode()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://"+s.web+"/_securefiles/link", strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Sec-Fetch-Site", "same-origin")
+	for _, e := range edit {
+		e(req)
+	}
+	r, err := do(client, req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+// cookieOf returns the cookie that an answer sets.
+func cookieOf(r reply) func(*http.Request) {
+	name, _, _ := strings.Cut(r.header.Get("Set-Cookie"), ";")
+	return with("Cookie", name)
+}
+
+// A counted link is a page first, which previews and scanners use nothing up of; whoever
+// confirms it downloads once, in as many requests as it takes.
+func TestCountedLinkIsOneDownload(t *testing.T) {
+	t.Parallel()
+	s := keepingLinks(t)
+	link := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1")
+	for range 3 {
+		r := s.status("", link, 403, with("Accept-Language", "de-DE,de;q=0.9,en;q=0.5"))
+		if !strings.Contains(r.body, `<html lang="de">`) || !strings.Contains(r.body, "plan.txt") || !strings.Contains(r.body, ">1</dd>") {
+			t.Fatalf("the page: %s", r.body)
+		}
+		if r.header.Get("Referrer-Policy") != "no-referrer" || r.header.Get("Cache-Control") != "no-store" || !strings.Contains(r.header.Get("Content-Security-Policy"), "default-src 'none'") {
+			t.Errorf("headers of the page: %v", r.header)
+		}
+	}
+	s.status("", link, 403, with("Range", "bytes=0-32767"), with("Accept", "*/*")) // a preview
+	s.status("", link, 403, func(r *http.Request) { r.Method = "HEAD" })           // a scanner
+	s.status("alice", link, 200)                                                   // by herself
+	if r := s.form(newClient(), link, "", with("Sec-Fetch-Site", "cross-site"), with("Origin", "https://evil.example")); r.status != 403 || r.header.Get("Set-Cookie") != "" {
+		t.Errorf("another site's form: %d %v", r.status, r.header)
+	}
+	if r := s.form(newClient(), "/downloads/project/page.html?"+strings.SplitN(link, "?", 2)[1], ""); r.status != 403 {
+		t.Errorf("for another file: %d", r.status)
+	}
+	if r := s.status("", "/_securefiles/link", 405); r.header.Get("Allow") != "POST" {
+		t.Errorf("GET: %v", r.header)
+	}
+	s.status("", "/_securefiles/page", 404)
+
+	r := s.form(newClient(), link, "")
+	if r.status != 303 || r.header.Get("Location") != link || !strings.Contains(r.header.Get("Set-Cookie"), "HttpOnly") {
+		t.Fatalf("confirmed: %d %v", r.status, r.header)
+	}
+	mine := cookieOf(r)
+	second := cookieOf(s.form(newClient(), link, ""))
+	s.status("", link, 206, mine, with("Range", "bytes=0-3"))
+	s.status("", link, 206, mine, with("Range", "bytes=4-"))
+	s.status("", link, 200, mine)
+	if r := s.status("", link, 410, second); !strings.Contains(r.body, "This link has been used up") || strings.Contains(r.body, "plan.txt") {
+		t.Errorf("a second person: %s", r.body)
+	}
+	s.status("", link, 410)
+	s.status("", link+"&direct=1", 410)
+	if list := s.run(0, "link", "list"); !strings.Contains(list, "1 of 1") {
+		t.Errorf("link list: %s", list)
+	}
+
+	// It stays used when the service is killed.
+	end(s.daemon)
+	s.startService()
+	s.status("", link, 410)
+	s.status("", link, 200, mine)
+}
+
+func TestLinkForPrograms(t *testing.T) {
+	t.Parallel()
+	s := keepingLinks(t)
+	link := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "2") + "&direct=1"
+	s.status("", link, 200, func(r *http.Request) { r.Method = "HEAD" })
+	s.status("", link, 200)
+	s.status("", link, 206, with("Range", "bytes=5-"))
+	s.status("", link, 200)
+	s.status("", link, 410)
+}
+
+func TestLinkWithAPasswordThroughNginx(t *testing.T) {
+	t.Parallel()
+	s := keepingLinks(t)
+	cmd := s.command(binary, "link", "create", "/project/plan.txt", "--as", "alice", "--password", "--config", filepath.Join(s.dir, "securefiles.yaml"))
+	cmd.Stdin = strings.NewReader("correct horse\n")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := strings.TrimSpace(string(out))
+	if r := s.status("", link, 403); !strings.Contains(r.body, `type="password"`) {
+		t.Errorf("the page: %s", r.body)
+	}
+	s.status("", link+"&direct=1", 403)
+	if r := s.form(newClient(), link, "wrong"); r.status != 403 || r.header.Get("Set-Cookie") != "" || !strings.Contains(r.body, "not the password") {
+		t.Errorf("a wrong one: %d %s", r.status, r.body)
+	}
+	r := s.form(newClient(), link, "correct horse")
+	if r.status != 303 {
+		t.Fatalf("the right one: %d %s", r.status, r.body)
+	}
+	s.status("", link, 200, cookieOf(r))
+	s.status("", link, 403)
+	limited := false
+	for range 15 {
+		limited = limited || s.form(newClient(), link, "wrong").status == 429
+	}
+	if !limited {
+		t.Error("as many attempts as one likes")
+	}
+	if strings.Contains(s.log.String(), "correct horse") {
+		t.Error("the log holds the password")
+	}
+}
+
+func TestLinksAreRevoked(t *testing.T) {
+	t.Parallel()
+	s := keepingLinks(t)
+	var made struct{ URL, ID string }
+	if err := json.Unmarshal([]byte(s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--json")), &made); err != nil {
+		t.Fatal(err)
+	}
+	other := s.run(0, "link", "create", "/project/page.html", "--as", "alice")
+	s.status("", made.URL, 200)
+	s.run(0, "link", "revoke", made.ID)
+	if r := s.status("", made.URL, 410); !strings.Contains(r.body, "This link was withdrawn") {
+		t.Errorf("the page: %s", r.body)
+	}
+	s.status("", other, 200)
+	s.run(0, "link", "revoke", "--path", "/project/")
+	s.status("", other, 410)
+	end(s.daemon)
+	s.startService()
+	s.status("", made.URL, 410)
+	s.run(2, "link", "revoke")
+	s.run(2, "link", "revoke", made.ID, "--subject", "alice")
 }

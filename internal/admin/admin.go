@@ -45,6 +45,8 @@ type Options struct {
 	// Token reports whether a text is the admin token; nil means that there is
 	// none, and no route that needs it.
 	Token func(text string) bool
+	// Links keeps links; nil means that nothing does, and that there is no route about them.
+	Links LinkState
 	// Downloads are those that questions are about.
 	Downloads *authz.Downloads
 	// Whoami asks the identity sources about a request that somebody wrote down:
@@ -90,6 +92,11 @@ func New(opts Options) *Admin {
 		// One at a time: an explanation looks at every line.
 		r.With(a.requireToken, middleware.Throttle(1)).Post("/explain", a.explain)
 		r.With(a.requireToken, middleware.Throttle(4)).Post("/whoami", a.whoami)
+		if opts.Links != nil {
+			r.With(a.requireToken).Get("/links", a.links)
+			r.With(a.requireToken).Post("/links", a.made)
+			r.With(a.requireToken).Post("/links/revoke", a.revoke)
+		}
 	}
 	a.Handler = r
 	return a

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -8,17 +9,22 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"golang.org/x/term"
 
 	"securefiles/authz"
 	"securefiles/internal/link"
+	"securefiles/internal/state"
 	"securefiles/internal/terminal"
 	"securefiles/pathguard"
 )
@@ -29,6 +35,8 @@ const defaultTTL = 24 * time.Hour
 type linkCommand struct {
 	Create linkCreateCommand `cmd:"" help:"Make a link to a file, or to all below a directory."`
 	Show   linkShowCommand   `cmd:"" help:"Say what a link opens, and whether it would open now."`
+	List   linkListCommand   `cmd:"" help:"List links that were made here or seen, and have not expired."`
+	Revoke linkRevokeCommand `cmd:"" help:"End links: one, or all of a subject, below a path, or of a key."`
 	Key    linkKeyCommand    `cmd:"" help:"Make keys that links are signed with."`
 }
 
@@ -38,6 +46,8 @@ type linkCreateCommand struct {
 	Group     []string `placeholder:"NAME" sep:"none" help:"A group of the maker's from an identity source, where the policy needs it; repeatable."`
 	TTL       string   `name:"ttl" placeholder:"SPAN" help:"How long it lasts: 90m, 24h, 7d (default: 24h)."`
 	NotBefore string   `placeholder:"TIME" help:"From when it opens: RFC 3339."`
+	Uses      int      `placeholder:"N" help:"For so many downloads; a browser shows a page first."`
+	Password  bool     `help:"Ask for a password here, for whoever opens it to give."`
 	Recipient string   `placeholder:"SUBJECT" help:"For this subject alone, who must be logged in."`
 	Network   []string `placeholder:"CIDR" help:"From this network alone, 192.0.2.0/24; repeatable."`
 	Filename  string   `placeholder:"NAME" help:"What the file is saved as."`
@@ -59,6 +69,8 @@ type madeLink struct {
 	Maker   string    `json:"maker"`
 	Path    string    `json:"path"`
 	Expires time.Time `json:"expires"`
+	// Direct is the URL for programs, of a counted link.
+	Direct string `json:"direct,omitempty"`
 }
 
 func (cmd *linkCreateCommand) Run(ctx context.Context, env Env, all *commands) error {
@@ -79,8 +91,14 @@ func (cmd *linkCreateCommand) Run(ctx context.Context, env Env, all *commands) e
 	if err != nil {
 		return err
 	}
+	if err := cmd.keep(ctx, env, p, claims); err != nil {
+		return err
+	}
 	made := madeLink{ID: claims.ID, Maker: claims.Subject, Path: claims.Path, Expires: claims.Expires}
 	made.URL = p.Config.Links.Site + path.URL(download.URL) + "?" + link.Parameter + "=" + token
+	if claims.Uses > 0 && !claims.Password {
+		made.Direct = made.URL + "&" + link.DirectParameter + "=1"
+	}
 	if cmd.JSON {
 		return terminal.WriteJSON(env.Stdout, made)
 	}
@@ -90,7 +108,52 @@ func (cmd *linkCreateCommand) Run(ctx context.Context, env Env, all *commands) e
 	}
 	fmt.Fprintln(env.Stdout, made.URL)
 	fmt.Fprintf(env.Stderr, "link %s of %s, until %s\n", made.ID, made.Maker, made.Expires.Format(time.RFC3339))
+	if made.Direct != "" {
+		fmt.Fprintln(env.Stderr, "for programs, which see no page: the same with &"+link.DirectParameter+"=1; a mail scanner that is given that one uses it up")
+	}
 	return nil
+}
+
+// keep tells the running service of a link, where something must be kept of it.
+func (cmd *linkCreateCommand) keep(ctx context.Context, env Env, p *Parts, c *link.Claims) error {
+	if c.Uses == 0 && !c.Password {
+		return nil
+	}
+	l := state.Link{
+		ID: c.ID, Subject: c.Subject, Download: c.Download, Path: c.Path, Recipient: c.Recipient, Issued: c.Issued, Expires: c.Expires,
+		Uses: c.Uses, Password: c.Password,
+	}
+	if p.Config.State.File == "" {
+		return errors.New("a link with --uses or --password is kept by the service: set state.file")
+	}
+	if c.Password {
+		password, err := readPassword(env)
+		if err != nil {
+			return err
+		}
+		if l.PasswordHash, err = link.HashPassword(password); err != nil {
+			return err
+		}
+	}
+	return call(ctx, p.Config, env, http.MethodPost, "/links", l, nil)
+}
+
+// readPassword asks for a password on a terminal, or reads a line of standard input.
+func readPassword(env Env) (string, error) {
+	if term.IsTerminal(int(os.Stdin.Fd())) {
+		fmt.Fprint(env.Stderr, "Password of the link: ")
+		text, err := term.ReadPassword(int(os.Stdin.Fd()))
+		fmt.Fprintln(env.Stderr)
+		if err != nil {
+			return "", fmt.Errorf("read the password: %w", err)
+		}
+		return string(text), nil
+	}
+	text, err := bufio.NewReader(io.LimitReader(os.Stdin, 4<<10)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return strings.TrimRight(text, "\r\n"), nil
 }
 
 // claims are what the command line says of the link. Of a directory, the path is one
@@ -114,7 +177,7 @@ func (cmd *linkCreateCommand) claims(p *Parts) (*link.Claims, *authz.Download, p
 	now := time.Now().Truncate(time.Second)
 	c := &link.Claims{
 		ID: base64.RawURLEncoding.EncodeToString(id), Subject: cmd.As, Download: download.Name, Path: path.String(),
-		Issued: now, Recipient: cmd.Recipient, Filename: cmd.Filename,
+		Issued: now, Recipient: cmd.Recipient, Filename: cmd.Filename, Uses: cmd.Uses, Password: cmd.Password,
 	}
 	if isDirectory {
 		c.Path = strings.TrimSuffix(c.Path, "file")
@@ -337,6 +400,106 @@ func (s someone) Authenticate(context.Context, *authz.Question) (authz.Principal
 		return authz.Principal{}, authz.ErrNoCredentials
 	}
 	return authz.Principal{Subject: string(s), Source: "command line"}, nil
+}
+
+type linkListCommand struct {
+	Subject string `placeholder:"SUBJECT" help:"Of this maker alone."`
+	JSON    bool   `name:"json" help:"Print as JSON."`
+}
+
+// Help shows an example.
+func (linkListCommand) Help() string {
+	return "Asks the running service, with the admin token. Exits 1 if there is none.\n\nExample:\n  securefiles link list --subject alice"
+}
+
+func (cmd *linkListCommand) Run(ctx context.Context, env Env, all *commands) error {
+	c, err := all.loadServed(env)
+	if err != nil {
+		return err
+	}
+	var list []state.Link
+	if err := call(ctx, c, env, http.MethodGet, "/links", nil, &list); err != nil {
+		return err
+	}
+	if cmd.Subject != "" {
+		list = slices.DeleteFunc(list, func(l state.Link) bool { return l.Subject != cmd.Subject })
+	}
+	if cmd.JSON {
+		err = terminal.WriteJSON(env.Stdout, list)
+	} else {
+		err = writeLinks(env.Stdout, list)
+	}
+	if err == nil && len(list) == 0 {
+		return errNo
+	}
+	return err
+}
+
+func writeLinks(out io.Writer, list []state.Link) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if len(list) > 0 {
+		fmt.Fprintln(w, "LINK\tMAKER\tOPENS\tUNTIL\tUSES\t")
+	}
+	for _, l := range list {
+		uses, more := "any", ""
+		if l.Uses > 0 {
+			uses = fmt.Sprintf("%d of %d", l.Used, l.Uses)
+		}
+		if l.Revoked {
+			more = "revoked"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.ID, terminal.Printable(l.Subject), terminal.Printable(l.Download+" "+l.Path), l.Expires.Local().Format(time.RFC3339), uses, more)
+	}
+	return w.Flush()
+}
+
+type linkRevokeCommand struct {
+	ID       string `arg:"" optional:"" help:"The link's id, as create and list print it."`
+	Subject  string `placeholder:"SUBJECT" help:"All links that this maker has made until now."`
+	Path     string `placeholder:"PATH" help:"All links until now to a path, or below it."`
+	Key      string `placeholder:"ID" help:"All links until now that were signed with a key."`
+	Download string `placeholder:"NAME" help:"Which download --path is of, where there are several."`
+}
+
+// Help shows an example.
+func (linkRevokeCommand) Help() string {
+	return "Tells the running service, with the admin token: the links end at once, with 410. Needs state.file.\n\nExamples:\n  securefiles link revoke 7KAtvEAmT55GV9Uy\n  securefiles link revoke --subject alice\n  securefiles link revoke --path /project/"
+}
+
+func (cmd *linkRevokeCommand) Run(ctx context.Context, env Env, all *commands) error {
+	p, err := all.openLinks(ctx, env)
+	if err != nil {
+		return err
+	}
+	given := 0
+	for _, one := range []string{cmd.ID, cmd.Subject, cmd.Path, cmd.Key} {
+		if one != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		return errors.New("say which links are to end, in one way: ID, --subject, --path or --key")
+	}
+	now := time.Now()
+	end := state.Revocation{ID: cmd.ID, Subject: cmd.Subject, Key: cmd.Key, Before: now, Until: now.Add(time.Duration(p.Config.Links.MaxTTL))}
+	if cmd.Path != "" {
+		asked, isDirectory := cmd.Path, strings.HasSuffix(cmd.Path, "/")
+		if isDirectory {
+			asked += "file"
+		}
+		download, path, err := p.Downloads.Ask(cmd.Download, asked)
+		if err != nil {
+			return err
+		}
+		if end.Download, end.Path = download.Name, path.String(); isDirectory {
+			end.Path = strings.TrimSuffix(end.Path, "file")
+		}
+	}
+	if err := call(ctx, p.Config, env, http.MethodPost, "/links/revoke", end, nil); err != nil {
+		return err
+	}
+	fmt.Fprintln(env.Stdout, "revoked")
+	return nil
 }
 
 type linkKeyCommand struct {

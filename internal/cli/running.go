@@ -1,13 +1,18 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"securefiles/internal/config"
@@ -20,18 +25,9 @@ const askTime = time.Second
 // keys of the configuration it was started with other values of. Of one that cannot be
 // asked, or is of another configuration, it says nothing.
 func waitingForRestart(ctx context.Context, c *config.Config) []string {
-	network, address := config.Address(c.Admin)
-	if network == "tcp" {
-		host, port, err := net.SplitHostPort(address)
-		ip := net.ParseIP(host)
-		switch {
-		case err != nil || ip == nil && host != "":
-			return nil
-		case host == "" || ip.IsUnspecified():
-			address = net.JoinHostPort("127.0.0.1", port)
-		case !ip.IsLoopback():
-			return nil
-		}
+	transport := adminTransport(c)
+	if transport == nil {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
@@ -39,9 +35,6 @@ func waitingForRestart(ctx context.Context, c *config.Config) []string {
 	if err != nil {
 		return nil
 	}
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, address)
-	}}
 	resp, err := transport.RoundTrip(r)
 	if err != nil {
 		return nil
@@ -68,4 +61,93 @@ func waitingForRestart(ctx context.Context, c *config.Config) []string {
 func isSameFile(a, b string) bool {
 	file, err := filepath.Abs(b)
 	return err == nil && a != "" && b != "" && a == file
+}
+
+// adminTransport reaches the admin listener of the configuration on this machine; nil
+// where that is another one's.
+func adminTransport(c *config.Config) *http.Transport {
+	network, address := config.Address(c.Admin)
+	if network == "tcp" {
+		host, port, err := net.SplitHostPort(address)
+		ip := net.ParseIP(host)
+		switch {
+		case err != nil || ip == nil && host != "":
+			return nil
+		case host == "" || ip.IsUnspecified():
+			address = net.JoinHostPort("127.0.0.1", port)
+		case !ip.IsLoopback():
+			return nil
+		}
+	}
+	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}
+}
+
+// callTime is how long the running service may take to do what it is told.
+const callTime = 10 * time.Second
+
+// call tells the running service of the configuration something, or asks it, with the
+// admin token. What it answers is read into the value, where there is one.
+func call(ctx context.Context, c *config.Config, env Env, method, path string, say, into any) error {
+	token, err := adminToken(c, env)
+	if err != nil {
+		return err
+	}
+	transport := adminTransport(c)
+	if transport == nil {
+		return fmt.Errorf("the admin listener %s is not on this machine: run this where the service runs", c.Admin)
+	}
+	var body bytes.Buffer
+	if say != nil {
+		if err := json.NewEncoder(&body).Encode(say); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, "http://securefiles"+path, &body)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		return fmt.Errorf("ask the running service at %s: %w: is it running?", c.Admin, err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 256<<20))
+	if err != nil {
+		return fmt.Errorf("ask the running service at %s: %w", c.Admin, err)
+	}
+	var problem struct{ Error string }
+	switch {
+	case resp.StatusCode == http.StatusNotFound:
+		return errors.New("the running service keeps no links: set state.file, and admin_token_file, and restart it")
+	case resp.StatusCode != http.StatusOK && json.Unmarshal(text, &problem) == nil && problem.Error != "":
+		return fmt.Errorf("the running service says: %s", problem.Error)
+	case resp.StatusCode != http.StatusOK:
+		return fmt.Errorf("the running service answers %d", resp.StatusCode)
+	case into == nil:
+		return nil
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("read what the running service answers: %w", err)
+	}
+	return nil
+}
+
+// adminToken is what opens the admin listener.
+func adminToken(c *config.Config, env Env) (string, error) {
+	if token, ok := env.Lookup(config.AdminTokenVariable); ok && token != "" {
+		return token, nil
+	}
+	if c.AdminTokenFile == "" {
+		return "", fmt.Errorf("admin_token_file is not set: the running service is told, with its token, what must be kept; make one with `openssl rand -hex 32`, or set %s", config.AdminTokenVariable)
+	}
+	text, err := os.ReadFile(c.AdminTokenFile)
+	if err != nil {
+		return "", fmt.Errorf("read the admin token: %w", err)
+	}
+	return strings.TrimRight(string(text), "\r\n"), nil
 }

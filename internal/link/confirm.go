@@ -31,6 +31,8 @@ const cookieTTL = 24 * time.Hour
 type Store interface {
 	// IsRevoked reports whether a link was ended.
 	IsRevoked(context.Context, state.LinkFact) (bool, error)
+	// Seen notes a link that somebody came with.
+	Seen(state.Link)
 	// Use counts a use before it is answered.
 	Use(context.Context, state.Use) (ok bool, left int, err error)
 	// Secret signs what browsers are given.

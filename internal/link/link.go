@@ -141,6 +141,12 @@ func (l *Links) verify(token string) (*Claims, authz.Principal, error) {
 		principal.Groups = append(principal.Groups, "@"+g)
 	}
 	l.remembered.Set(sum, remembered{claims, principal, set.generation})
+	if l.opts.Store != nil {
+		l.opts.Store.Seen(state.Link{
+			ID: claims.ID, Subject: claims.Subject, Download: claims.Download, Path: claims.Path, Recipient: claims.Recipient, Key: claims.Key,
+			Issued: claims.Issued, Expires: claims.Expires, Uses: claims.Uses, Password: claims.Password,
+		})
+	}
 	return claims, principal, nil
 }
 

@@ -1,0 +1,79 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"securefiles/internal/state"
+)
+
+// LinkState keeps links: those that were made and seen, and which were ended.
+type LinkState interface {
+	Links(context.Context) ([]state.Link, error)
+	Made(context.Context, state.Link) error
+	Revoke(context.Context, state.Revocation) error
+}
+
+// maxLink bounds what is said of a link, in bytes.
+const maxLink = 64 << 10
+
+// links answers GET /links: those that were made here or seen, and have not expired.
+func (a *Admin) links(w http.ResponseWriter, r *http.Request) {
+	list, err := a.opts.Links.Links(r.Context())
+	if err != nil {
+		respond(w, http.StatusServiceUnavailable, problem{err.Error()})
+		return
+	}
+	if list == nil {
+		list = []state.Link{}
+	}
+	respond(w, http.StatusOK, list)
+}
+
+// made answers POST /links: a link that was made, as GET /links tells it, with the hash of
+// its password.
+func (a *Admin) made(w http.ResponseWriter, r *http.Request) {
+	var l state.Link
+	if !take(w, r, &l) {
+		return
+	}
+	if l.ID == "" || l.Expires.IsZero() {
+		respond(w, http.StatusBadRequest, problem{"a link needs an id and an end"})
+		return
+	}
+	if err := a.opts.Links.Made(r.Context(), l); err != nil {
+		respond(w, http.StatusServiceUnavailable, problem{err.Error()})
+		return
+	}
+	respond(w, http.StatusOK, map[string]any{"id": l.ID})
+}
+
+// revoke answers POST /links/revoke: which links are to end.
+func (a *Admin) revoke(w http.ResponseWriter, r *http.Request) {
+	var end state.Revocation
+	if !take(w, r, &end) {
+		return
+	}
+	if end.ID == "" && end.Subject == "" && end.Key == "" && (end.Download == "" || end.Path == "") {
+		respond(w, http.StatusBadRequest, problem{"say which links: an id, a subject, a key, or a download and a path"})
+		return
+	}
+	if err := a.opts.Links.Revoke(r.Context(), end); err != nil {
+		respond(w, http.StatusServiceUnavailable, problem{err.Error()})
+		return
+	}
+	respond(w, http.StatusOK, map[string]any{"revoked": true})
+}
+
+// take reads what a request says, and answers where it cannot be read.
+func take(w http.ResponseWriter, r *http.Request, into any) bool {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxLink))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		respond(w, http.StatusBadRequest, problem{fmt.Sprintf("the body cannot be read: %v", err)})
+		return false
+	}
+	return true
+}
