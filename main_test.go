@@ -96,12 +96,13 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// What the configuration is made into stands in main; the command line asks for it.
 		"securefiles/internal/cli": {
 			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
-			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/terminal",
+			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/terminal",
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain", "securefiles/internal/state"},
 		"securefiles/internal/audit":      {"securefiles/authz", "securefiles/internal/regular"},
 		"securefiles/internal/config":     {"securefiles/internal/loopback", "securefiles/internal/strictyaml"},
+		"securefiles/internal/doctor":     {"securefiles/pathguard", "securefiles/internal/access", "securefiles/internal/servable"},
 		"securefiles/internal/exposure":   nil,
 		"securefiles/internal/frontend":   {"securefiles/authz", "securefiles/pathguard"},
 		"securefiles/internal/identity":   {"securefiles/authz", "securefiles/internal/loopback", "securefiles/internal/regular"},

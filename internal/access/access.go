@@ -43,9 +43,11 @@ func Reading(file string) string {
 	return ""
 }
 
-// The rights to read a file, and to go through a directory.
+// The rights to read a file, to write it or connect to a socket, and to go through a
+// directory.
 const (
 	Read   fs.FileMode = 0o4
+	Write  fs.FileMode = 0o2
 	Search fs.FileMode = 0o1
 )
 

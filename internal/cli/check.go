@@ -83,19 +83,11 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 		return err
 	}
 	progress := newProgress(env, "checking")
-	check := lint.Options{Options: p.Policy.Options, Disable: cmd.Disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
-	check.Downloads, check.Roots = p.Downloads.All(), map[string]string{}
-	for _, d := range c.Downloads {
-		check.Roots[d.Name] = d.Root
-	}
-	findings, err := cmd.configuration(ctx, env, p, &check)
+	findings, err := cmd.findings(ctx, env, p, progress)
 	if err != nil {
 		return err
 	}
-	findings = takeBack(c, findings, cmd.Disable)
-	findings = append(findings, lint.Check(ctx, p.Policy.Files, &check)...)
 	progress.done()
-	adviseOnFiles(findings)
 	if err := cmd.print(env.Stdout, findings); err != nil {
 		return err
 	}
@@ -111,6 +103,24 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 		}
 	}
 	return nil
+}
+
+// findings are all that is wrong with the configuration, and with what it names.
+func (cmd *checkCommand) findings(ctx context.Context, env Env, p *Parts, progress *progress) ([]policy.Finding, error) {
+	c := p.Config
+	check := lint.Options{Options: p.Policy.Options, Disable: cmd.Disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
+	check.Downloads, check.Roots = p.Downloads.All(), map[string]string{}
+	for _, d := range c.Downloads {
+		check.Roots[d.Name] = d.Root
+	}
+	findings, err := cmd.configuration(ctx, env, p, &check)
+	if err != nil {
+		return nil, err
+	}
+	findings = takeBack(c, findings, cmd.Disable)
+	findings = append(findings, lint.Check(ctx, p.Policy.Files, &check)...)
+	adviseOnFiles(findings)
+	return findings, nil
 }
 
 // adviseOnFiles says of files as a whole that may not be read how that is mended.

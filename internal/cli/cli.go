@@ -30,8 +30,12 @@ const (
 	exitError = 2 // the command line or the configuration is wrong
 )
 
-// errNo ends a command that has printed its answer, which is no.
-var errNo = errors.New("no")
+// errNo ends a command that has printed its answer, which is no, and errTold one that has
+// printed what is wrong with the configuration.
+var (
+	errNo   = errors.New("no")
+	errTold = errors.New("told")
+)
 
 // An Env is what a command sees of the world around it.
 type Env struct {
@@ -71,6 +75,7 @@ type commands struct {
 
 	Serve      serveCommand      `cmd:"" help:"Run the service; SIGHUP reads all files again, SIGTERM drains."`
 	Check      checkCommand      `cmd:"" help:"Check configuration, model, policy and users without starting."`
+	Doctor     doctorCommand     `cmd:"" help:"Examine the system that runs, or why somebody does not get a file, and say what to do."`
 	Explain    explainCommand    `cmd:"" help:"Say whether a subject may have a path, and which line decides."`
 	Who        whoCommand        `cmd:"" help:"Say who may have a path, and by which lines."`
 	What       whatCommand       `cmd:"" help:"Say what a subject may have, and by which lines."`
@@ -117,6 +122,8 @@ func Main(ctx context.Context, args []string, env Env, program Program) int {
 		return exitYes
 	case errors.Is(err, errNo):
 		return exitNo
+	case errors.Is(err, errTold):
+		return exitError
 	}
 	for _, line := range strings.Split(err.Error(), "\n") {
 		fmt.Fprintln(env.Stderr, "securefiles:", line)

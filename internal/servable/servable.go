@@ -360,3 +360,59 @@ func kind(mode fs.FileMode) string {
 	}
 	return "a device"
 }
+
+// File says why nginx cannot serve one file, whose path is below the root as policies
+// have it, and what to do; nothing where it can.
+func File(root, path string, opts *Options) string {
+	w := &walker{opts: *opts}
+	info, problem := w.reach(root)
+	for name, rest := filepath.Clean(root), strings.Split(strings.Trim(path, "/"), "/"); ; rest = rest[1:] {
+		switch {
+		case problem != "":
+			return problem
+		case len(rest) > 0 && !info.IsDir():
+			return fmt.Sprintf("%s is not a directory", name)
+		case len(rest) > 0 && !opts.User.may(info, access.Search):
+			return w.refuses("may not enter "+name, info)
+		case len(rest) == 0 && info.IsDir():
+			return fmt.Sprintf("%s is a directory: only files are served, and no listing", name)
+		case len(rest) == 0 && !info.Mode().IsRegular():
+			return fmt.Sprintf("%s is %s, not a regular file", name, kind(info.Mode()))
+		case len(rest) == 0 && !opts.User.may(info, access.Read):
+			return w.refuses("may not read "+name, info)
+		case len(rest) == 0:
+			return ""
+		}
+		name = filepath.Join(name, rest[0])
+		of, err := os.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Sprintf("%s does not exist", name)
+		}
+		if err != nil {
+			return fmt.Sprintf("%s cannot be looked at: %v", name, unwrap(err))
+		}
+		info = of
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if !opts.FollowSymlinks {
+				return fmt.Sprintf("%s is a symbolic link, which nginx does not follow: put the file in its place, or set insecure_follow_symlinks", name)
+			}
+			info, problem = w.reach(name)
+		}
+	}
+}
+
+// Socket says why the user cannot connect to a unix socket, and what to do; nothing where it
+// can. That nobody listens on it is not looked at.
+func Socket(path string, user User) string {
+	w := &walker{opts: Options{User: user}}
+	info, problem := w.reach(path)
+	switch {
+	case problem != "":
+		return problem
+	case info.Mode()&fs.ModeSocket == 0:
+		return fmt.Sprintf("%s is no socket", path)
+	case !user.may(info, access.Write):
+		return w.refuses("may not connect to "+path, info)
+	}
+	return ""
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -224,5 +225,47 @@ func TestAUserThatIsNotThereIsNamed(t *testing.T) {
 	u, err := servable.LookupUser("0")
 	if err != nil || u.UID != 0 || u.Name != "root" {
 		t.Errorf("%+v, %v", u, err)
+	}
+}
+
+func TestOneFile(t *testing.T) {
+	root := plant(t, map[string]os.FileMode{
+		"a.txt": 0o644, "shut.txt": 0o640, "locked/": 0o700, "locked/a.txt": 0o644, "link.txt -> a.txt": 0, "linked -> passed": 0, "passed/": 0o711, "passed/a.txt": 0o604, "dangling -> none": 0,
+	})
+	for path, want := range map[string]string{
+		"/a.txt": "", "passed/a.txt": "", "/shut.txt": "stranger may not read " + root + "/shut.txt: -rw-r-----", "/locked/a.txt": "stranger may not enter " + root + "/locked: drwx------",
+		"/none.txt": root + "/none.txt does not exist", "/none/a.txt": root + "/none does not exist", "/a.txt/b": root + "/a.txt is not a directory", "/passed": root + "/passed is a directory",
+		"/link.txt": root + "/link.txt is a symbolic link", "/linked/a.txt": root + "/linked is a symbolic link", "/dangling": root + "/dangling is a symbolic link",
+	} {
+		if got := servable.File(root, path, &servable.Options{User: stranger}); !strings.HasPrefix(got, want) || (got == "") != (want == "") {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+	for path, want := range map[string]string{"/link.txt": "", "/linked/a.txt": "", "/linked/b.txt": root + "/linked/b.txt does not exist", "/dangling": root + "/none does not exist"} {
+		if got := servable.File(root, path, &servable.Options{User: stranger, FollowSymlinks: true}); !strings.HasPrefix(got, want) || (got == "") != (want == "") {
+			t.Errorf("with links followed, %s: %q, want %q", path, got, want)
+		}
+	}
+	if got := servable.File(filepath.Join(root, "none"), "/a.txt", &servable.Options{User: stranger}); got != filepath.Join(root, "none")+" does not exist" {
+		t.Error(got)
+	}
+}
+
+func TestASocketThatTheUserMayConnectTo(t *testing.T) {
+	root := plant(t, map[string]os.FileMode{"open/": 0o711, "shut/": 0o700, "file": 0o666})
+	for dir, mode := range map[string]os.FileMode{"open": 0o666, "shut": 0o666} {
+		l, err := net.Listen("unix", filepath.Join(root, dir, "s"))
+		must(t, err)
+		t.Cleanup(func() { _ = l.Close() }) // the test is over
+		must(t, os.Chmod(filepath.Join(root, dir, "s"), mode))
+	}
+	for name, want := range map[string]string{"open/s": "", "shut/s": root + "/shut/s is out of reach: stranger may not enter", "file": root + "/file is no socket", "none": root + "/none does not exist"} {
+		if got := servable.Socket(filepath.Join(root, name), stranger); !strings.HasPrefix(got, want) || (got == "") != (want == "") {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	must(t, os.Chmod(filepath.Join(root, "open/s"), 0o664))
+	if got := servable.Socket(filepath.Join(root, "open/s"), stranger); !strings.HasPrefix(got, "stranger may not connect to "+root+"/open/s: Srw-rw-r--") {
+		t.Error(got)
 	}
 }

@@ -1,0 +1,215 @@
+package doctor
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestReleasesThatLackAFix(t *testing.T) {
+	f := fix{since: release{1, 27, 4}, stable: release{1, 26, 3}}
+	for text, want := range map[string]bool{"1.22.1": true, "1.26.2": true, "1.26.3": false, "1.26.10": false, "1.27.3": true, "1.27.4": false, "1.28.0": false, "2.0.0": false} {
+		r, ok := parseRelease(text)
+		if !ok || f.lacks(r) != want {
+			t.Errorf("%s lacks it: %v, want %v", text, f.lacks(r), want)
+		}
+	}
+	for _, text := range []string{"", "1.22", "x1.2.3", "99999999999999999999.1.1"} {
+		if r, ok := parseRelease(text); ok {
+			t.Errorf("%q is %v", text, r)
+		}
+	}
+}
+
+// What matters of a version depends on what the configuration uses.
+func TestVersionIsTakenWithWhatIsUsed(t *testing.T) {
+	told := changes() // of this machine's nginx, where it has one
+	for _, row := range []struct {
+		version, conf string
+		challenges    int
+		want          []string
+	}{
+		{"1.31.4", "http { server { ssl_verify_client on; dav_methods PUT; } }", 2, nil},
+		{"1.16.0", "http { }", 1, []string{"CVE-2019-20372", "control characters"}},
+		{"1.22.1", "http { }", 2, []string{"only the first is told"}},
+		{"1.26.2", "http { server { ssl_verify_client optional; } }", 1, []string{"CVE-2025-23419"}},
+		{"1.26.2", "http { server { ssl_verify_client off; } }", 1, nil},
+		{"1.25.4", "http { server { listen 443 quic; } }", 1, []string{"CVE-2024-31079"}},
+		{"1.28.2", "http { server { location /x/ { dav_methods PUT; } } }", 1, []string{"CVE-2026-27654"}},
+		{"1.30.0", "http { server { rewrite ^/(.*)/(.*)$ /$2?a=$1 last; } }", 1, []string{"CVE-2026-42945", "CVE-2026-9256"}},
+		{"1.30.0", "http { server { rewrite ^/x$ /y last; } }", 1, nil},
+	} {
+		n := &nginx{}
+		n.read(fileMark + "/etc/nginx/nginx.conf:\n" + row.conf)
+		n.master, n.version = &master{}, row.version
+		p := &patient{System: &System{Challenges: row.challenges}, nginx: n}
+		var want []string
+		for _, w := range row.want {
+			if !strings.HasPrefix(w, "CVE") || !strings.Contains(told, w) {
+				want = append(want, w)
+			}
+		}
+		got := p.version(t.Context())
+		if len(got) != len(want) {
+			t.Errorf("%s with %s: %v, want %q", row.version, row.conf, got, want)
+			continue
+		}
+		for i := range want {
+			if !strings.Contains(got[i].Problem, want[i]) || got[i].Severity != Warning {
+				t.Errorf("%s with %s: %v, want %q", row.version, row.conf, got[i], want[i])
+			}
+		}
+	}
+}
+
+func TestTypesThatNginxMayRead(t *testing.T) {
+	for label, want := range map[string]bool{
+		"system_u:object_r:httpd_sys_content_t:s0": true, "system_u:object_r:public_content_t:s0": true, "unconfined_u:object_r:user_home_t:s0": false,
+		"system_u:object_r:var_t:s0:c1,c2": false, "unlabeled": true, "": true,
+	} {
+		if got := isServed(contextType(label)); got != want {
+			t.Errorf("%s: %v", label, got)
+		}
+	}
+}
+
+func TestWhereToConnectToWhatListenNames(t *testing.T) {
+	for text, want := range map[string]Address{
+		"80": {"tcp", "127.0.0.1:80"}, "*:8080": {"tcp", "127.0.0.1:8080"}, "0.0.0.0:81": {"tcp", "127.0.0.1:81"}, "192.0.2.1": {"tcp", "192.0.2.1:80"},
+		"[::]:443": {"tcp", "[::1]:443"}, "[2001:db8::1]": {"tcp", "[2001:db8::1]:80"}, "localhost:82": {"tcp", "localhost:82"}, "unix:/run/nginx.sock": {"unix", "/run/nginx.sock"},
+	} {
+		if got := listenAddress(text); got != want {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestOptionsThatNginxWasStartedWith(t *testing.T) {
+	for title, want := range map[string][]string{
+		"": nil, "-g daemon on; master_process on;": {"-g", "daemon on; master_process on;"},
+		"-p /srv/x -e logs/error.log -c /srv/x/nginx.conf -g daemon off;": {"-p", "/srv/x", "-e", "logs/error.log", "-c", "/srv/x/nginx.conf", "-g", "daemon off;"},
+		"-g daemon off; -c /a": {"-g", "daemon off;", "-c", "/a"}, "-t -s reload": nil, "-c": nil,
+	} {
+		if got := startedWith(strings.Fields(title)); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %q, want %q", title, got, want)
+		}
+	}
+}
+
+func TestADirectoryThatIsNotMounted(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []struct{ root, mounts, table, want string }{
+		{"/srv/files", "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n", "/dev/sdb1 /srv ext4 defaults 0 2\n", "/srv is not mounted"},
+		{"/srv/files", "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:17 / /srv rw - ext4 /dev/sdb1 rw\n", "/dev/sdb1 /srv ext4 defaults 0 2\n", ""},
+		{"/srv/files", "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n", "# /dev/sdb1 /srv ext4 defaults 0 2\nnone none swap sw 0 0\n/dev/sdb1 /srv/other ext4 defaults 0 2\n", ""},
+		{"/srv/my files/a", "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n", "/dev/sdb1 /srv/my\\040files ext4 defaults 0 2\n", "/srv/my files is not mounted"},
+		{"/srv/files", "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:40 / /srv/files rw - fuse.sshfs host:/ rw,user_id=1000\n", "", "without allow_other"},
+		{"/srv/files", "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:40 / /srv/files rw - fuse.sshfs host:/ rw,user_id=1000,allow_other\n", "", ""},
+	} {
+		write("proc/self/mountinfo", row.mounts)
+		write("fstab", row.table)
+		p := &patient{System: &System{}, opts: Options{Proc: filepath.Join(dir, "proc"), Mounts: filepath.Join(dir, "fstab")}}
+		got := p.mounted(Download{Name: "main", Root: row.root})
+		if (len(got) == 0) != (row.want == "") || len(got) > 0 && !strings.Contains(got[0].Problem, row.want) {
+			t.Errorf("%s: %v, want %q", row.root, got, row.want)
+		}
+	}
+}
+
+// Modules that few builds have: their directives are read, not run.
+func TestDirectivesOfOtherModules(t *testing.T) {
+	for directives, want := range map[string]string{
+		"brotli on;": "compresses or rewrites files", "brotli off;": "", "zstd on;": "compresses or rewrites files", "more_set_headers 'X: y';": "may change the headers",
+		"body_filter_by_lua_block { x = 1; }": "may change the bytes", "access_by_lua_file a.lua;": "may answer in the place of the service", "lua_code_cache on;": "",
+		"allow 10.0.0.0/8; deny all;": "", "charset utf-8; source_charset utf-8;": "", "post_action off;": "",
+	} {
+		r := Examine(t.Context(), &System{
+			Listen: Address{"unix", "/nonexistent/sock"}, Admin: Address{"unix", "/nonexistent/admin"},
+			Downloads: []Download{{Name: "main", URL: "/downloads/", Internal: "/protected/"}},
+		}, &Options{Dump: fileMark + "/etc/nginx/nginx.conf:\nhttp { server { listen 80; " + directives + " location ^~ /downloads/ { } } }\n"})
+		var got string
+		for _, f := range r.Findings {
+			if f.Examination == "directives" {
+				got += f.Problem
+			}
+		}
+		if want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", directives, got, want)
+		}
+	}
+}
+
+// Anybody can call a process nginx: what root runs of theirs it runs as them.
+func TestWhatBelongsToAnotherUserRunsAsThem(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to be somebody else")
+	}
+	out, said, err := proc("/proc").ask(t.Context(), &master{pid: os.Getpid(), binary: "/usr/bin/id", uid: 65534, gid: 65533})
+	if err != nil || !strings.HasPrefix(out, "uid=65534") || !strings.Contains(out, "gid=65533") || strings.Contains(out, "(root)") {
+		t.Errorf("%q, %q, %v", out, said, err)
+	}
+}
+
+func TestMastersOfRootComeFirst(t *testing.T) {
+	dir := t.TempDir()
+	process := func(pid, title, status string) {
+		t.Helper()
+		for name, text := range map[string]string{"cmdline": title, "status": status, "stat": pid + " (nginx) S"} {
+			file := filepath.Join(dir, pid, name)
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	process("10", "nginx: master process ./nginx -c x", "Uid:\t1000\t1000\t1000\t1000\nGid:\t1000\t1000\t1000\t1000\nPPid:\t1\n")
+	process("20", "nginx: master process /usr/sbin/nginx -g daemon on; master_process on;", "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nPPid:\t1\n")
+	process("21", "nginx: worker process", "Uid:\t33\t33\t33\t33\nGid:\t33\t33\t33\t33\nPPid:\t20\nGroups:\t33 999\n")
+	process("22", "nginx: worker process is shutting down", "Uid:\t33\t33\t33\t33\nGid:\t33\t33\t33\t33\nPPid:\t20\nGroups:\t33\n")
+	process("30", "vi nginx: master process", "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nPPid:\t1\n")
+	masters, err := proc(dir).masters()
+	if err != nil || len(masters) != 2 || masters[0].pid != 20 || masters[1].pid != 10 {
+		t.Fatalf("%+v, %v", masters, err)
+	}
+	m := masters[0]
+	if m.binary != "/usr/sbin/nginx" || !reflect.DeepEqual(m.args, []string{"-g", "daemon on; master_process on;"}) || len(m.workers) != 1 || m.workers[0].user.UID != 33 || !reflect.DeepEqual(m.workers[0].user.GIDs, []uint32{33, 33, 999}) {
+		t.Errorf("%+v", m)
+	}
+}
+
+// A path of a container's is another file here: root does not run it.
+func TestNginxInAContainerIsNotRun(t *testing.T) {
+	dir := t.TempDir()
+	for pid, root := range map[string]string{"10": dir, "20": "/"} {
+		if err := os.MkdirAll(filepath.Join(dir, pid), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(root, filepath.Join(dir, pid, "root")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := &patient{System: &System{}, proc: proc(dir)}
+	for pid, want := range map[int]string{10: "runs in a container", 20: "cannot be read: it holds no line"} {
+		n := p.look(t.Context(), &master{pid: pid, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), binary: "/bin/echo"})
+		if !strings.Contains(n.problem, want) {
+			t.Errorf("%d: %q, want %q", pid, n.problem, want)
+		}
+	}
+	p.nginx = p.look(t.Context(), &master{pid: 10})
+	if f := p.process(t.Context()); len(f) != 1 || f[0].Severity != Unseen || !strings.Contains(f[0].Remedy, "--nginx-dump") {
+		t.Errorf("%v", f)
+	}
+}
