@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -169,22 +170,28 @@ func nothingIsLeft(t *testing.T, tmp string) {
 	}
 }
 
-// The README's way to a guarded file, with directories of the test's in place
+// The README's way to a guarded file, from source, with directories of the test's in place
 // of the system's: nginx accepts what it makes, and serves the file.
 func TestReadmeSetUp(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
+	blocks := func(file, section string, languages ...string) (texts []string) {
+		page, err := os.ReadFile("../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, text, _ := strings.Cut(string(page), "## "+section+"\n")
+		text, _, _ = strings.Cut(text, "\n## ")
+		var found []string
+		for _, block := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
+			found, texts = append(found, block[1]), append(texts, block[2])
+		}
+		if !slices.Equal(found, languages) {
+			t.Fatalf("%s, %q has other blocks: %q", file, section, texts)
+		}
+		return texts
 	}
-	_, section, ok := strings.Cut(string(readme), "## Guard your own files\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	blocks := regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(section, -1)
-	// The first installs a package: packaging/test.sh does. Without one, the fourth comes first.
-	if !ok || len(blocks) != 5 || blocks[2][1] != "nginx" {
-		t.Fatalf("the README has other blocks: %q", blocks)
-	}
-	configure, include, install, start := blocks[1][2], blocks[2][2], blocks[3][2], blocks[4][2]
+	own, source := blocks("README.md", "Guard your own files", "sh", "nginx"), blocks("docs/install.md", "From source", "sh", "sh", "sh")
+	configure, include, install, start := own[0], own[1], source[0], source[1]
 	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
 	s.service = "unix:" + s.dir + "/run/auth.sock"
 	for _, dir := range []string{"etc", "bin", "nginx/conf.d", "nginx/snippets", "run", "logs"} {
