@@ -60,9 +60,9 @@ func change(t *rapid.T, text, more string) string {
 	return strings.Join(lines, "")
 }
 
-// namer returns what puts $sub and $group into some lines, in a third of the worlds.
+// namer returns what puts $sub and $group into some lines, in half of the worlds.
 func namer(t *rapid.T) func(text string) string {
-	if rapid.IntRange(0, 2).Draw(t, "names") > 0 {
+	if rapid.Bool().Draw(t, "names") {
 		return func(text string) string { return text }
 	}
 	return func(text string) string {
@@ -272,7 +272,7 @@ func TestCompareMissesNothingWhereItLooked(t *testing.T) {
 	})
 	t.Logf("%d pairs, %d of them looked at to the end, %d changes told; of %d answers that differ %d were told of; in %d pairs a line with $sub or $group changed, %d of them looked at to the end",
 		pairs, complete, changes, gains, told, named, namedComplete)
-	if complete*2 < pairs || told*10 < gains*9 || gains < pairs || named*10 < pairs || namedComplete*2 < named {
+	if complete*2 < pairs || told*10 < gains*9 || gains < pairs || pairs > 500 && named*10 < pairs || named > 30 && namedComplete*2 < named {
 		t.Errorf("the comparisons say little: %d pairs, %d complete, %d differ, %d told; with names %d, %d complete", pairs, complete, gains, told, named, namedComplete)
 	}
 }
