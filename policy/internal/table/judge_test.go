@@ -2,6 +2,8 @@ package table
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -226,6 +228,10 @@ func TestLookingForLikeNamesIsBounded(t *testing.T) {
 	if k.budget != likeBudget {
 		t.Errorf("a budget of %d", k.budget)
 	}
+	if name, ok := k.Like(tab.Symbols.Intern("banned")); ok {
+		t.Errorf("banned is like %q, which it is", tab.Symbols.Text(name))
+	}
+	k.budget = likeBudget
 	baned := tab.Symbols.Intern("baned")
 	for budget, want := range []bool{false, false, true} {
 		k.budget = budget
@@ -249,6 +255,7 @@ func TestSubjectsThatNobodyCanBe(t *testing.T) {
 		{"somebody who has a role that is denied something", "p, editor, /docs/a, read, deny\ng, @, editor\n", "error subject-impossible"},
 		{"somebody who has a role of such a role", "p, editor, /docs/a, read, deny\ng, writer, editor\ng, @, writer\n", "error subject-impossible"},
 		{"somebody who has a role beside such a role", "p, editor, /docs/a, read, deny\np, writer, /a, read, allow\ng, bob, editor\ng, @, writer\n", "warning subject-impossible"},
+		{"a role may be called as it likes", "p, a\u200bb, /docs/a, read, deny\ng, bob, a\u200bb\n", ""},
 	} {
 		_, findings := load(t, world.Model(t, "default"), more+tt.lines)
 		var got []string
@@ -260,6 +267,28 @@ func TestSubjectsThatNobodyCanBe(t *testing.T) {
 		}
 		if got := strings.Join(got, ", "); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// Where the matcher asks for no roles, a g line makes none, and says nothing of
+// subjects.
+func TestSubjectsThatNobodyCanBeWithoutRoles(t *testing.T) {
+	const more = "p, alice, /docs/*, read, allow\n"
+	for lines, want := range map[string]string{
+		"p, a\u200bb, /docs/a, read, allow\ng, bob, a\u200bb\n": "warning 3 role-unused, warning 2 subject-impossible",
+		"p, bob, /docs/a, read, allow\ng, @, bob\n":             "warning 3 role-unused",
+	} {
+		_, findings := load(t, judgedModels(t, "unasked"), more+lines)
+		var got []string
+		for _, f := range findings {
+			got = append(got, fmt.Sprintf("%s %d %s", f.Severity, f.Line, f.Rule))
+		}
+		slices.Sort(got)
+		wanted := strings.Split(want, ", ")
+		slices.Sort(wanted)
+		if !slices.Equal(got, wanted) {
+			t.Errorf("%q: %q, want %q", lines, got, wanted)
 		}
 	}
 }
@@ -284,6 +313,7 @@ func TestWhatTakesAwayInOtherModels(t *testing.T) {
 	}{
 		{"a blank in a line that allows", first, "p, allow, alice , /docs/*, read\n", "warning blank"},
 		{"a blank in a line that denies", first, editors + "p, deny, alice , /docs/*, read\n", "error blank"},
+		{"a subject that nobody can be, in a line that denies", first, editors + "p, deny, @, /docs/*, read\n", "error subject-impossible"},
 		{"a role that is denied things, misspelt", first, editors + "p, deny, banned, /docs/*, read\ng, bob, baned\n", "error role-unused"},
 		{"a role that a line asks nobody to have, misspelt", unless, "p, alice, /docs/*, read, banned\ng, bob, baned\n", "error role-unused"},
 		{"a role that a line asks nobody to have", unless, "p, alice, /docs/*, read, banned\ng, bob, banned\n", ""},
@@ -304,6 +334,7 @@ func TestMessagesAboutRolesNameTheOneThatTakesAway(t *testing.T) {
 	for _, tt := range []struct{ model, text, want string }{
 		{"default", "p, alice, /docs/**, read, allow\np, banned, /**, read, deny\ng, bob, baned\n", `or is it meant for "banned", which takes access away?`},
 		{"default", "p, alice, /docs/**, read, allow\ng, bob, chief\n", "the wrong way round?"},
+		{"default", "p, alice, /docs/**, read, allow\np, banned, /**, read, deny\ng, bob, \"banned \"\n", "remove it"},
 		{"unasked", "p, alice, /docs/*, read, allow\np, banned, /docs/*, read, deny\ng, alice, banned\n", `remove them; "banned" takes access away`},
 		{"unasked", "p, alice, /docs/*, read, allow\ng, alice, editor\n", "or remove them"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"securefiles/policy/internal/model"
 	"securefiles/policy/internal/world"
 )
 
@@ -31,6 +32,17 @@ func TestLinesByTheDepthOfTheirSubject(t *testing.T) {
 		if got != want {
 			t.Errorf("%q: %s, not %s", roles, got, want)
 		}
+	}
+	dated := strings.Replace(world.ModelText(t, "subject"), "g = _, _", "g = _, _, (_, _)", 1)
+	m, err := model.Parse("dated.conf", dated)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tab, findings := load(t, m, lines.String()+"g, a, b, _, 2026-01-31\ng, a, b, 2026-03-01, _\n"); tab == nil {
+		t.Errorf("a role at several times: %v", findings)
+	}
+	if _, findings := load(t, world.Model(t, "subject"), lines.String()+"g, a, b\ng, a, c\ng, a, d\n"); len(findings) != 1 {
+		t.Errorf("of names with several roles the first is told of: %v", findings)
 	}
 	for _, roles := range []string{"g, a, b\ng, b, a\n", "g, a, b\ng, b, c\ng, c, a\n", "g, a, b\ng, a, c\n"} {
 		if tab, findings := load(t, world.Model(t, "subject"), lines.String()+roles); tab != nil || findings[0].Rule != "role-tree" {
