@@ -64,7 +64,7 @@ func targets() []target {
 		{"policy/internal/pattern", regexp.MustCompile(`^(problem|sample|size|language|variable|expression)\.go$`), regexp.MustCompile(
 			`\.(\w*[pP]roblems|lookAt|withoutNames|alternation|metacharacter|wildDot|takesName|anyName|anchored|openEnd|\w*[cC]overs\w*|isPlain|isNamePath|\w*[sS]ample\w*|braces|[lL]iteral|regexLiteral|unmatchable|badGlobSegment|steps|NeedsMemory|NewCache|compiled\.\w+)$`)},
 		{"policy/internal/model", regexp.MustCompile(`^(model|outline|path|roles|expression|probe)\.go$`), regexp.MustCompile(
-			`\.(MayHoldForNothing|decidedBy|texts|source|DescribeConjunction|ParseSubrule|PeriodOf|Model\.(Written|Stock|IdleDates))$`)},
+			`\.(MayHoldForNothing|decidedBy|texts|source|DescribeConjunction|ParseSubrule|PeriodOf|Model\.(Written|Stock))$`)},
 	}
 }
 
