@@ -153,6 +153,7 @@ type differ struct {
 	told     map[changeKey]int // where a change stands in its list
 	made     bool              // whoever is looked at has a name that was made up
 	known    map[madeKey]bool  // what whoever has none gains or loses
+	alone    []subject         // those who are looked at together; nil where it is one
 	classes  map[[sha256.Size]byte][]place
 	searches map[string]*search
 	numbers  map[string]int // of languages
@@ -212,7 +213,7 @@ func (d *differ) compare(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return d.lookTogether(ctx, names)
 }
 
 // untried notes what was not tried, once.
@@ -249,7 +250,7 @@ func (d *differ) findLimits(names []string) {
 		}
 	}
 	if slices.ContainsFunc(names, func(name string) bool { return name[0] == '@' }) {
-		d.note("each name was asked by itself: what several groups give one user together was not tried")
+		d.note("each name was asked by itself and in one group more: what three groups give one user together was not tried")
 	}
 	if d.asksNames() {
 		d.note("of users and groups whom no line names, those were tried who are called like a part of a path, and one who is not: whom $sub and $group stand for otherwise may come to other paths")
@@ -358,7 +359,7 @@ func (d *differ) look(ctx context.Context, n subject) error {
 	}
 	class := sha256.Sum256(signature)
 	if places, ok := d.classes[class]; ok {
-		if d.made {
+		if d.made || d.alone != nil {
 			return nil
 		}
 		for _, p := range places {
@@ -674,7 +675,7 @@ func (t *trial) ask(path, from string) {
 		decision, err := a.version.Decide(t.query)
 		allowed[s] = err == nil && decision.Effect == authz.Allow
 	}
-	if allowed[0] == allowed[1] {
+	if allowed[0] == allowed[1] || t.eitherTells(allowed) {
 		return
 	}
 	list, direction := &t.out.Gained, "gained"
