@@ -202,17 +202,17 @@ func TestCompareMissesNothingWhereItLooked(t *testing.T) {
 		ofLines := slices.Concat(stores[0].Version().Names(), stores[1].Version().Names()) // of all role definitions
 		for _, c := range slices.Concat(d.Gained, d.Lost) {
 			for _, name := range c.Names {
-				if names[name].Subject == "" && !strings.Contains(name, "+") {
+				if names[name].Subject == "" && !strings.Contains(name, "+@") {
 					names[name], strangers[name] = principalOf(name, stranger).principal, !slices.Contains(ofLines, name)
 				}
 			}
 		}
 		// Two together: those that are told of, and some others.
 		pair := func(name string) bool {
-			one, group, ok := strings.Cut(name, "+")
+			one, group, ok := strings.Cut(name, "+@")
 			if ok {
 				p := principalOf(one, stranger).principal
-				names[name] = authz.Principal{Subject: p.Subject, Groups: append(slices.Clone(p.Groups), group)}
+				names[name] = authz.Principal{Subject: p.Subject, Groups: append(slices.Clone(p.Groups), "@"+group)}
 			}
 			return ok
 		}
@@ -223,7 +223,7 @@ func TestCompareMissesNothingWhereItLooked(t *testing.T) {
 		}
 		var single, groups []string
 		for _, name := range slices.Sorted(maps.Keys(names)) {
-			if strings.Contains(name, "+") || strangers[name] || name == authz.Anonymous || name == authz.GroupAnyone {
+			if strings.Contains(name, "+@") || strangers[name] || name == authz.Anonymous || name == authz.GroupAnyone {
 				continue
 			}
 			if single = append(single, name); name[0] == '@' {
@@ -239,7 +239,7 @@ func TestCompareMissesNothingWhereItLooked(t *testing.T) {
 				one, group = group, one
 			}
 			if one != group {
-				pair(one + "+" + group)
+				pair(one + "+" + group) // a group begins with @
 			}
 		}
 		ask := func(s *policy.Store, at time.Time, name, action, domain, path string) bool {
@@ -294,8 +294,8 @@ func TestCompareMissesNothingWhereItLooked(t *testing.T) {
 						tell := []string{name}
 						if strangers[name] {
 							tell = []string{unlisted}
-						} else if one, group, ok := strings.Cut(name, "+"); ok {
-							tell = append(tell, one, group, group+"+"+one)
+						} else if one, group, ok := strings.Cut(name, "+@"); ok {
+							tell = append(tell, one, "@"+group, "@"+group+"+"+one)
 							together++
 						}
 						if gains++; slices.ContainsFunc(tell, func(name string) bool { return told1[strings.Join([]string{direction, name, action, domain}, " ")] }) {
