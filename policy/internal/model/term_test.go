@@ -153,6 +153,20 @@ func TestOfWhichAtomsTheOperandsAreKnown(t *testing.T) {
 	}
 }
 
+// The domain of a role may stand first.
+func TestRolesOfADomainThatStandsFirst(t *testing.T) {
+	s := world.Shape{Request: []string{"dom", "sub", "obj", "act"}, Policy: []string{"dom", "sub", "obj", "act"}, Roles: []string{"g = _, _, _"}, Effect: world.AllowOverride}
+	for matcher, ofRequest := range map[string]bool{"g(r.sub, p.sub, r.dom)": true, "g(r.sub, p.sub, p.dom)": false} {
+		m, err := model.Parse("model.conf", s.Model(matcher))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := m.Root.Atom; a.Kind != model.Role || (a.Domain == model.DomainRequest) != ofRequest || (a.Domain == model.DomainPolicy) == ofRequest || a.DomainField != 0 {
+			t.Errorf("%s: %+v", matcher, a)
+		}
+	}
+}
+
 // What a part may be as far as its texts stand in it, and that of a pattern.
 func TestTextsInAPart(t *testing.T) {
 	s := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act"}, Roles: []string{"g = _, _"}, Effect: world.AllowOverride}

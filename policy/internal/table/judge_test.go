@@ -76,6 +76,7 @@ func TestWhatOnlyLocksOutIsServed(t *testing.T) {
 		{"a control character in a line that denies", "default", editors + "p, alice, /docs/\x01, read, deny\n", "error character"},
 		{"another encoding in a line that allows", "default", "p, alice, /docs/\xe9, read, allow\n", "warning encoding"},
 		{"another encoding in a line that denies", "default", editors + "p, alice, /docs/\xe9, read, deny\n", "error encoding"},
+		{"no subject in a line that allows", "default", "p, , /docs/**, read, allow\n", "warning empty"},
 		{"an empty field in a line that allows", "default", "p, alice, , read, allow\n", "warning empty"},
 		{"an empty field in a line that denies", "default", editors + "p, alice, , read, deny\n", "error empty"},
 		{"an empty expression", "regex", "p, alice, , read, allow\n", "error empty"},
@@ -196,10 +197,10 @@ func TestNamesThatLookAlike(t *testing.T) {
 // A role may be meant for one that takes something away: it is spelt nearly so, or
 // leads to it.
 func TestWhatARoleIsMeantFor(t *testing.T) {
-	const deny = "p, alice, /a, read, allow\np, banned, /**, read, deny\np, hr, /**, read, deny\np, team7, /**, read, deny\np, boss, /**, read, deny\n"
+	const deny = "p, alice, /a, read, allow\np, banned, /**, read, deny\np, hr, /**, read, deny\np, team7, /**, read, deny\np, boss, /**, read, deny\np, vip, /**, read, deny\n"
 	for _, tt := range []struct{ role, lines, want string }{
 		{"banned", "", "banned"}, {"Banned", "", "banned"}, {"baned", "", "banned"}, {"bnaned", "", "banned"}, {"bannned", "", "banned"}, {"band", "", ""}, {"editor", "", ""},
-		{"HR", "", "hr"}, {"hrx", "", ""}, {"hrxx", "", ""}, {"h", "", ""}, {"team8", "", ""}, {"Team7", "", "team7"}, {"team", "", "team7"}, {"bosss", "", "boss"}, {"bos", "", ""},
+		{"HR", "", "hr"}, {"hrx", "", ""}, {"hrxx", "", ""}, {"h", "", ""}, {"team8", "", ""}, {"Team7", "", "team7"}, {"team", "", "team7"}, {"bosss", "", "boss"}, {"bos", "", ""}, {"vips", "", ""},
 		{"x", "g, x, banned\n", "banned"}, {"x", "g, x, y\ng, y, banned\n", "banned"}, {"x", "g, x, y\ng, y, x\n", ""}, {"x", "g, x, y\ng, y, z\ng, x, hr\n", "hr"}, {"x", "g, y, banned\n", ""},
 	} {
 		m := world.Model(t, "default")
@@ -255,6 +256,8 @@ func TestSubjectsThatNobodyCanBe(t *testing.T) {
 		{"somebody who has a role that is denied something", "p, editor, /docs/a, read, deny\ng, @, editor\n", "error subject-impossible"},
 		{"somebody who has a role of such a role", "p, editor, /docs/a, read, deny\ng, writer, editor\ng, @, writer\n", "error subject-impossible"},
 		{"somebody who has a role beside such a role", "p, editor, /docs/a, read, deny\np, writer, /a, read, allow\ng, bob, editor\ng, @, writer\n", "warning subject-impossible"},
+		{"groups without their @", "p, anyone, /a, read, allow\np, authenticated, /a, read, allow\n", ""},
+		{"a marked role that nobody has", "p, role:x, /a, read, allow\n", ""},
 		{"a role may be called as it likes", "p, a\u200bb, /docs/a, read, deny\ng, bob, a\u200bb\n", ""},
 	} {
 		_, findings := load(t, world.Model(t, "default"), more+tt.lines)
@@ -290,6 +293,20 @@ func TestSubjectsThatNobodyCanBeWithoutRoles(t *testing.T) {
 		if !slices.Equal(got, wanted) {
 			t.Errorf("%q: %q, want %q", lines, got, wanted)
 		}
+	}
+}
+
+// A value that matches everybody is no subject.
+func TestValuesThatMatchEverybodyAreNoSubjects(t *testing.T) {
+	m, err := model.Parse("model.conf", judgedHead+"[role_definition]\ng = _, _\n[policy_effect]\ne = "+world.AllowAndDeny+"\n[matchers]\nm = (p.sub == \"@\" || g(r.sub, p.sub)) && keyMatch(r.obj, p.obj) && r.act == p.act\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, findings := load(t, m, "p, @, /docs/*, read, allow\n"); len(findings) > 0 {
+		t.Errorf("%v", findings)
+	}
+	if _, findings := load(t, m, "p, @@, /docs/*, read, allow\n"); len(findings) != 1 {
+		t.Errorf("another value: %v", findings)
 	}
 }
 

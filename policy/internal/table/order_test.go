@@ -91,6 +91,12 @@ func TestTimeInWhichNothingChanges(t *testing.T) {
 }
 
 func TestMoments(t *testing.T) {
+	if at, err := ParseMoment("2026-06-01", zone(t, "Europe/Berlin")); err != nil || at.UTC().Format(time.RFC3339) != "2026-05-31T22:00:00Z" {
+		t.Errorf("a day begins elsewhere at %s, %v", at, err)
+	}
+	if !IsTime([]byte("9999-12-31")) {
+		t.Error("the last day is no time")
+	}
 	for text, want := range map[string]string{
 		"2026-06-01": "2026-06-01T00:00:00Z", "2026-06-01 10:00:00": "2026-06-01T10:00:00Z", "2026-06-01T10:00:00+01:00": "2026-06-01T09:00:00Z", "0001-01-01": "0001-01-01T00:00:00.000000001Z", "0001-01-01 00:00:00": "0001-01-01T00:00:00.000000001Z",
 		"2026-6-01": "", "_": "", "": "", "2026-02-30": "",
