@@ -37,10 +37,16 @@ func patternLanguage(f pattern.Func, text string, names pattern.Names) language 
 	return language{e, pathPattern{f, text}}
 }
 
+// nameLanguage is of those among some names that are paths.
 func nameLanguage(names []string) language {
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = regexp.QuoteMeta(n)
+	var quoted []string
+	for _, n := range names {
+		if pattern.IsPath(n) {
+			quoted = append(quoted, regexp.QuoteMeta(n))
+		}
+	}
+	if len(quoted) == 0 {
+		return language{expression: pattern.Nothing()}
 	}
 	slices.Sort(quoted)
 	return language{expression: pattern.Expression{Text: "^(?:" + strings.Join(slices.Compact(quoted), "|") + ")$"}}
