@@ -54,8 +54,8 @@ import (
 const activePath = "securefiles/scripts/mutate/active"
 
 // A target is a package, and what of it does not decide: what reads files, speaks
-// to people, writes a pattern anew for explain, tries parts for lint, counts for a gauge, measures work and
-// memory, or mixes the bits of a hash, one as good as another.
+// to people, writes a pattern anew for explain, tries parts for lint, counts for a gauge, measures work (but
+// that it is counted) and memory, or mixes the bits of a hash, one as good as another.
 type target struct {
 	dir         string
 	files, funs *regexp.Regexp // left out

@@ -31,6 +31,7 @@ func TestColumnsOfDates(t *testing.T) {
 		{"sub, obj, act", dated, usual, true, 0, nil},
 		{"sub, obj, act, from, until", plain, usual, false, 0, []int{3, 4}},
 		{"sub, obj, act, until", plain, usual, false, 0, []int{3}},
+		{"sub, obj, act, rule, until", plain, usual + " && eval(p.rule)", false, 0, nil}, // a rule may look there
 		{"from, sub, obj, act", plain, usual, false, 0, []int{0}},
 		{"sub, obj, act, from, until", plain, usual + " && timeMatch(p.from, p.until)", true, 2, nil},
 		{"sub, obj, act, until, from", plain, usual + " && timeMatch(p.from, p.until)", true, 2, nil},
