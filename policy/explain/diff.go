@@ -104,7 +104,7 @@ const anyPath = "any path"
 func compare(ctx context.Context, before, after *policy.Store, opts DiffOptions) (*Diff, int, error) {
 	d := &differ{
 		opts: opts,
-		out:  &Diff{Gained: []Change{}, Lost: []Change{}, Untried: []Untried{}}, told: map[changeKey]int{}, classes: map[[sha256.Size]byte][]place{},
+		out:  &Diff{Gained: []Change{}, Lost: []Change{}, Untried: []Untried{}}, told: map[changeKey]int{}, known: map[madeKey]bool{}, classes: map[[sha256.Size]byte][]place{},
 		searches: map[string]*search{}, numbers: map[string]int{}, asked: map[string]bool{}, untold: map[Untried]bool{},
 	}
 	d.budget.Left = cmp.Or(opts.Steps, maxSteps)
@@ -151,6 +151,9 @@ type differ struct {
 	changed [2]*rowIndex // those among them that have changed for everybody
 
 	told     map[changeKey]int // where a change stands in its list
+	made     bool              // whoever is looked at has a name that was made up
+	known    map[madeKey]bool  // what whoever has none gains or loses
+	alone    []subject         // those who are looked at together; nil where it is one
 	classes  map[[sha256.Size]byte][]place
 	searches map[string]*search
 	numbers  map[string]int // of languages
@@ -169,6 +172,13 @@ type changeKey struct {
 	before, after                   int // lines
 }
 
+// A madeKey is what a change has in common with that of somebody who is called
+// otherwise, on a path that is called like him.
+type madeKey struct {
+	direction, pattern, action, domain string
+	before, after                      int
+}
+
 // A place is where a change is told: names that are alike are added to it.
 type place struct {
 	gained bool
@@ -184,6 +194,8 @@ func (d *differ) compare(ctx context.Context) error {
 		return nil
 	}
 	d.findRows()
+	names.made = d.madeUp(names.stranger)
+	d.out.Names = names.len()
 	d.findLimits(names.names)
 	for i := range names.len() {
 		if ctx.Err() != nil {
@@ -196,11 +208,12 @@ func (d *differ) compare(ctx context.Context) error {
 			d.untried(nil, fmt.Sprintf("there is too much to try: %d of %d names were left out, in the order of the policies", names.len()-i, names.len()))
 			break
 		}
+		d.made = i >= names.len()-len(names.made)
 		if err := d.look(ctx, names.at(i)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return d.lookTogether(ctx, names)
 }
 
 // untried notes what was not tried, once.
@@ -237,7 +250,10 @@ func (d *differ) findLimits(names []string) {
 		}
 	}
 	if slices.ContainsFunc(names, func(name string) bool { return name[0] == '@' }) {
-		d.note("each name was asked by itself: what several groups give one user together was not tried")
+		d.note("each name was asked by itself and in one group more: what three groups give one user together was not tried")
+	}
+	if d.asksNames() {
+		d.note("of users and groups whom no line names, those were tried who are called like a part of a path, and one who is not: whom $sub and $group stand for otherwise may come to other paths")
 	}
 }
 
@@ -338,11 +354,14 @@ func (d *differ) look(ctx context.Context, n subject) error {
 	if !changes {
 		return nil
 	}
-	if d.sides[0].mixed || d.sides[1].mixed { // what is hidden depends on the name
+	if d.sides[0].mixed || d.sides[1].mixed || d.areNamed(combinations, n) { // what is hidden depends on the name
 		signature = append(signature, n.name...)
 	}
 	class := sha256.Sum256(signature)
 	if places, ok := d.classes[class]; ok {
+		if d.made || d.alone != nil {
+			return nil
+		}
 		for _, p := range places {
 			list := &d.out.Lost
 			if p.gained {
@@ -454,6 +473,7 @@ func (d *differ) try(ctx context.Context, n subject, q *authz.Query, rows []met)
 	for _, path := range d.opts.Paths {
 		t.ask(path, "")
 	}
+	names := engine.NamesOf(q)
 	var expressions []pattern.Expression
 	var patterns []pathPattern
 	var changed []int    // numbers of languages of rows that have
@@ -474,7 +494,7 @@ func (d *differ) try(ctx context.Context, n subject, q *authz.Query, rows []met)
 			if m.chances[s] == engine.ForAll {
 				continue // whatever the path is
 			}
-			of := d.sides[s].of(row)
+			of := d.sides[s].of(row, names)
 			if of.blind != "" {
 				blind = of.blind
 				restricted = false
@@ -483,6 +503,9 @@ func (d *differ) try(ctx context.Context, n subject, q *authz.Query, rows []met)
 				id := l.expression.Text
 				if l.expression.Cuts {
 					id = "?" + id
+				}
+				if l.expression.Segments {
+					id = "/" + id
 				}
 				number, ok := local[id]
 				if !ok {
@@ -505,12 +528,13 @@ func (d *differ) try(ctx context.Context, n subject, q *authz.Query, rows []met)
 	// Paths as people would write them.
 	for _, number := range changed {
 		if p := patterns[number]; (p.compares != pattern.Func{}) {
-			for _, path := range p.compares.Samples(p.text) {
-				t.ask(path, p.text)
+			for _, sample := range p.compares.Samples(p.text) {
+				for _, path := range filled(sample, n.principal) {
+					t.ask(path, p.text)
+				}
 			}
 		}
 	}
-	t.askNamed(rows, n.principal)
 	if blind != "" {
 		t.guess(rows)
 		t.untried(rows, blind)
@@ -651,7 +675,7 @@ func (t *trial) ask(path, from string) {
 		decision, err := a.version.Decide(t.query)
 		allowed[s] = err == nil && decision.Effect == authz.Allow
 	}
-	if allowed[0] == allowed[1] {
+	if allowed[0] == allowed[1] || t.eitherTells(allowed) {
 		return
 	}
 	list, direction := &t.out.Gained, "gained"
@@ -676,6 +700,13 @@ func (t *trial) ask(path, from string) {
 		}
 		return l.Line
 	}
+	own := madeKey{direction, from, change.Action, change.Domain, line(change.Before), line(change.After)}
+	if t.made && from != "" && t.known[own] {
+		return
+	}
+	if t.made || t.name.name == authz.GroupAuthenticated {
+		t.known[own] = true
+	}
 	key := changeKey{direction, path, change.Action, change.Domain, line(change.Before), line(change.After)}
 	i, ok := t.differ.told[key]
 	if ok {
@@ -697,6 +728,7 @@ type subjects struct {
 	stranger string
 	unnamed  []subject
 	names    []string
+	made     []subject // called like nobody whom a policy names
 }
 
 func (d *differ) subjects() *subjects {
@@ -732,11 +764,14 @@ func (d *differ) subjects() *subjects {
 	return out
 }
 
-func (s *subjects) len() int { return len(s.unnamed) + len(s.names) }
+func (s *subjects) len() int { return len(s.unnamed) + len(s.names) + len(s.made) }
 
 func (s *subjects) at(i int) subject {
 	if i < len(s.unnamed) {
 		return s.unnamed[i]
+	}
+	if made := i - len(s.unnamed) - len(s.names); made >= 0 {
+		return s.made[made]
 	}
 	return principalOf(s.names[i-len(s.unnamed)], s.stranger)
 }

@@ -28,6 +28,7 @@ func TestCompareFindsWhatIsHardToSee(t *testing.T) {
 		{"a regular expression", usual("regexMatch"), "p, bob, ^/x$, read, allow\n", "p, bob, ^/x$, read, allow\np, bob, ^/hr/[0-9]{4}/(a|b)\\.pdf$, read, allow\n", "/hr/0000/a.pdf"},
 		{"a resource that gets a role", resources, "p, alice, reports, read\ng2, /a, reports\n", "p, alice, reports, read\ng2, /a, reports\ng2, /hr/salaries.pdf, reports\n", "/hr/salaries.pdf"},
 		{"a role of resources in another", resources, "p, alice, all, read\np, bob, hr, read\ng2, /hr/pay.pdf, hr\n", "p, alice, all, read\np, bob, hr, read\ng2, /hr/pay.pdf, hr\ng2, hr, all\n", "/hr/pay.pdf"},
+		{"a role of resources that is no path", resources, "p, alice, \xff, read\n", "p, alice, \xff, read\ng2, /a, \xff\n", "/a"},
 		{"behind a deny of one letter", usual("globMatch"), "p, bob, /a/?, read, deny\n", "p, bob, /a/?, read, deny\np, bob, /a/*, read, allow\n", "/a/xx"},
 		{"behind denies of all lengths but one", usual("globMatch"), "p, bob, /a/?, read, deny\np, bob, /a/???*, read, deny\n", "p, bob, /a/?, read, deny\np, bob, /a/???*, read, deny\np, bob, /a/*, read, allow\n", "/a/xx"},
 		{"behind denies of a letter", usual("globMatch"), "p, bob, /a/x*, read, deny\np, bob, /a/**/y, read, deny\n", "p, bob, /a/x*, read, deny\np, bob, /a/**/y, read, deny\np, bob, /a/**, read, allow\n", "/a"},

@@ -60,6 +60,11 @@ func TestCompare(t *testing.T) {
 			"anonymous,@authenticated,zed:/project/x:/project/**", ""},
 		{"a user becomes a role", diffPolicy, diffPolicy + "p, carol, /c, read, allow\ng, dave, carol\n", "dave:/project/x:/project/** dave:/c:/c",
 			"carol:/project/x:/project/** carol:/shared/x:/shared/**"},
+		{"a deny of a group goes, whose members another allows", "p, @staff, /hr/**, read, allow\np, @interns, /hr/**, read, deny\n", "p, @staff, /hr/**, read, allow\np, @interns, /x, read, deny\n", "@interns+@staff:/hr/x:/hr/**", ""},
+		{"a deny of a user goes, whom a group allows", "p, @staff, /hr/**, read, allow\np, bob, /hr/**, read, deny\n", "p, @staff, /hr/**, read, allow\np, bob, /x, read, deny\n", "bob+@staff:/hr/x:/hr/**", ""},
+		{"a deny comes for members of a group that another allows", "p, @staff, /hr/**, read, allow\np, @interns, /x, read, deny\n", "p, @staff, /hr/**, read, allow\np, @interns, /hr/pay, read, deny\n", "", "@interns+@staff:/hr/pay:/hr/pay"},
+		{"what either has alone is told once", "p, @staff, /hr/**, read, allow\n", "p, @staff, /hr/**, read, allow\np, @interns, /hr/*/y, read, allow\n", "@interns:/hr/x/y:/hr/*/y", ""},
+		{"and of one alone where others have a part", "p, @staff, /hr/pay, read, allow\np, bob, /x, read, allow\n", "p, @staff, /hr/pay, read, allow\np, bob, /x, read, allow\np, bob, /hr/**, read, allow\n", "bob:/hr/x:/hr/**", ""},
 	} {
 		d := compareTexts(t, tt.before, tt.after, nil)
 		sorted := func(s string) []string { list := strings.Fields(s); slices.Sort(list); return list }

@@ -26,21 +26,27 @@ type language struct {
 	pattern    pathPattern // without a function where names are meant
 }
 
-func patternLanguage(f pattern.Func, text string) language {
+func patternLanguage(f pattern.Func, text string, names pattern.Names) language {
 	if f.Check(text) != nil { // it matches nothing, or fails whatever the path is
-		return language{expression: pattern.Expression{Text: `[^\x{0}-\x{10ffff}]`}}
+		return language{expression: pattern.Nothing()}
 	}
-	e := f.Expression(text)
+	e := f.Expression(text, names)
 	if !utf8.ValidString(e.Text) { // no regular expression is made of it
 		e = pattern.Expression{Wider: true}
 	}
 	return language{e, pathPattern{f, text}}
 }
 
+// nameLanguage is of those among some names that are paths.
 func nameLanguage(names []string) language {
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = regexp.QuoteMeta(n)
+	var quoted []string
+	for _, n := range names {
+		if pattern.IsPath(n) {
+			quoted = append(quoted, regexp.QuoteMeta(n))
+		}
+	}
+	if len(quoted) == 0 {
+		return language{expression: pattern.Nothing()}
 	}
 	slices.Sort(quoted)
 	return language{expression: pattern.Expression{Text: "^(?:" + strings.Join(slices.Compact(quoted), "|") + ")$"}}
@@ -52,16 +58,27 @@ type languages struct {
 	hidden   []*model.Atom // those that ask for the path, or may
 	monotone bool          // a row matches a path that makes more of them hold
 	mixed    bool          // they ask for more of a request than the path
-	kept     map[int32]rowLanguages
-	rules    map[table.Symbol]*model.Part
-	holders  map[holdersOf]map[table.Symbol][]string
-	at       time.Time // the moment that is compared
+	subject,
+	group bool // some ask who it is whose name the path has
+	kept    map[int32]rowLanguages
+	rules   map[table.Symbol]*model.Part
+	holders map[holdersOf]map[table.Symbol][]string
+	at      time.Time // the moment that is compared
 }
 
-// rowLanguages are those of a row. Blind says what is not known of it.
+// rowLanguages are those of a row. Blind says what is not known of it; named, that
+// they are of the names that asked.
 type rowLanguages struct {
 	list  []language
 	blind string
+	named bool
+}
+
+// add adds a pattern, with who stands for $sub and $group.
+func (r *rowLanguages) add(f pattern.Func, text string, names pattern.Names) {
+	subject, group := f.AsksNames(text)
+	r.named = r.named || subject || group
+	r.list = append(r.list, patternLanguage(f, text, names))
 }
 
 type holdersOf struct {
@@ -79,10 +96,8 @@ func newLanguages(a *inquiry, at time.Time) *languages {
 			l.mixed = l.mixed || atom.Evaluates || len(atom.Requests) > 1
 		}
 	}
-	if subject, group := a.asksNames(); subject || group {
-		l.mixed = true // the paths are the name's own
-	}
 	l.monotone = l.monotone && !negates(a.version.Engine.Model.Root)
+	l.subject, l.group = a.asksNames()
 	return l
 }
 
@@ -138,10 +153,9 @@ func (l *languages) rulesOf(a *model.Atom, row int32) []*model.Part {
 	return rules
 }
 
-// of returns what a row asks of a path, -1 for a decision without rows. It does
-// not depend on who asks: where a pattern comes to do so, this is where the
-// subject has to be known.
-func (l *languages) of(row int32) rowLanguages {
+// of returns what a row asks of a path, -1 for a decision without rows. Names are
+// those of whoever asks.
+func (l *languages) of(row int32, names pattern.Names) rowLanguages {
 	if known, ok := l.kept[row]; ok {
 		return known
 	}
@@ -152,7 +166,7 @@ func (l *languages) of(row int32) rowLanguages {
 		}
 		switch a.Kind {
 		case model.Pattern, model.Equal:
-			out.list = append(out.list, patternLanguage(a.Func, l.cell(row, a.Policy)))
+			out.add(a.Func, l.cell(row, a.Policy), names)
 			continue
 		case model.Role:
 			if names, ok := l.names(a, row); ok {
@@ -165,12 +179,12 @@ func (l *languages) of(row int32) rowLanguages {
 			parts = append(parts, l.rulesOf(a, row)...)
 		}
 		for _, p := range parts {
-			if p == nil || !l.read(p, row, &out) {
+			if p == nil || !l.read(p, row, names, &out) {
 				out.blind = "the matcher compares the path in a way that cannot be listed: " + a.Source
 			}
 		}
 	}
-	if len(l.kept) < 1<<18 {
+	if len(l.kept) < 1<<18 && !out.named {
 		l.kept[row] = out
 	}
 	return out
@@ -220,7 +234,7 @@ func (l *languages) names(a *model.Atom, row int32) ([]string, bool) {
 
 // read adds what a part of the matcher, or a rule, asks of a path, and is false
 // where it asks in a way that is not known.
-func (l *languages) read(p *model.Part, row int32, out *rowLanguages) bool {
+func (l *languages) read(p *model.Part, row int32, names pattern.Names, out *rowLanguages) bool {
 	known := 0
 	for i := range p.Calls {
 		c := &p.Calls[i]
@@ -255,18 +269,18 @@ func (l *languages) read(p *model.Part, row int32, out *rowLanguages) bool {
 			return false
 		case c.IsComparison():
 			for _, text := range texts {
-				out.list = append(out.list, patternLanguage(pattern.Equal(), text))
+				out.add(pattern.Equal(), text, names)
 			}
 		case c.Function == "in" && at == 0:
 			for _, text := range quotedTexts(other.Source) {
-				out.list = append(out.list, patternLanguage(pattern.Equal(), text))
+				out.add(pattern.Equal(), text, names)
 			}
 		case isPattern && at == 0 && len(c.Operands) == 2:
 			for _, text := range texts {
 				if f.Check(text) != nil {
 					return false
 				}
-				out.list = append(out.list, patternLanguage(f, text))
+				out.add(f, text, names)
 			}
 		default:
 			return false

@@ -56,10 +56,25 @@ func isPlainName(name string) bool {
 	return !strings.ContainsAny(name, `*?[]{}()\|+^$:`)
 }
 
-// asksNames reports whether a pattern of the policy asks for the subject, or for a
-// group.
+// asksNames reports whether a pattern of the policy, of its rules or of its model asks
+// for the subject, or for a group.
 func (a *inquiry) asksNames() (subject, group bool) {
 	e := a.version.Engine
+	for i := range e.Model.Root.Calls {
+		c := &e.Model.Root.Calls[i]
+		if f, ok := pattern.ByName(c.Function); ok && len(c.Operands) == 2 && c.Operands[0].Request == "obj" && c.Operands[1].IsText {
+			asksSubject, asksGroup := f.AsksNames(c.Operands[1].Text)
+			subject, group = subject || asksSubject, group || asksGroup
+		}
+	}
+	if e.Model.Evaluates { // whatever a rule does with it
+		for _, values := range e.Rows.Cols {
+			for _, s := range values {
+				text := e.Symbols.Text(s)
+				subject, group = subject || strings.Contains(text, "/"+pattern.SubjectName), group || strings.Contains(text, "/"+pattern.GroupName)
+			}
+		}
+	}
 	for column, values := range e.Rows.Cols {
 		for _, f := range e.Model.PathFunctions(column) {
 			for i, s := range values {
@@ -174,27 +189,91 @@ func add(w *Holders, access Access, allowed bool) {
 	}
 }
 
-// askNamed tries the paths that rows with $sub or $group make a name's own.
-func (t *trial) askNamed(rows []met, p authz.Principal) {
-	for _, m := range rows {
-		for s, row := range m.rows {
-			if row < 0 {
-				continue
-			}
-			e := t.sides[s].version.Engine
-			for column := range e.Rows.Cols {
-				text := t.sides[s].cell(row, column)
-				for _, f := range e.Model.PathFunctions(column) {
-					if subject, group := f.AsksNames(text); !subject && !group {
-						continue
-					}
-					for _, sample := range f.Samples(text) {
-						for _, path := range filled(sample, p) {
-							t.ask(path, text)
-						}
+// Bounds of the names that are made up, of users and of groups: so many, from so many
+// lines.
+const (
+	maxMade     = 32
+	maxMadeRows = 4096
+)
+
+// madeUp returns users and groups whom neither policy names, where lines give them
+// what is called like them: one of either who is called like nothing, and those who are
+// called like a part of a path: one that the lines which have changed are about, or
+// those beside these, or one that was given.
+func (d *differ) madeUp(stranger string) []subject {
+	before, after := d.sides[0], d.sides[1]
+	ofUsers, ofGroups := before.subject || after.subject, before.group || after.group
+	if !ofUsers && !ofGroups {
+		return nil
+	}
+	listed := map[string]bool{stranger: true}
+	for _, a := range d.sides {
+		for _, name := range a.version.Names() {
+			listed[name] = true
+		}
+	}
+	var users, groups []subject
+	add := func(segment string) {
+		if ofUsers && len(users) < maxMade && !listed[segment] && authz.ValidSubject(segment) == nil {
+			listed[segment] = true
+			users = append(users, principalOf(segment, stranger))
+		}
+		if name := "@" + segment; ofGroups && len(groups) < maxMade && !listed[name] && authz.ValidGroup(segment) == nil {
+			listed[name] = true
+			groups = append(groups, principalOf(name, stranger))
+		}
+	}
+	if ofGroups {
+		name := "somegroup"
+		for listed["@"+name] {
+			name += "'"
+		}
+		groups = append(groups, principalOf("@"+name, stranger))
+	}
+	for s, a := range d.sides {
+		rows := slices.Concat(d.changed[s].rows, d.rows[s].rows)
+		for _, row := range rows[:min(len(rows), maxMadeRows)] {
+			for _, l := range a.of(row, pattern.Names{}).list {
+				if (l.pattern.compares == pattern.Func{}) {
+					continue
+				}
+				for _, sample := range l.pattern.compares.Samples(l.pattern.text) {
+					for segment := range strings.SplitSeq(sample, "/") {
+						add(segment)
 					}
 				}
 			}
 		}
 	}
+	for _, path := range d.opts.Paths {
+		for segment := range strings.SplitSeq(path, "/") {
+			add(segment)
+		}
+	}
+	return append(groups, users...)
+}
+
+// areNamed reports whether lines that somebody comes to are about paths that are
+// called like him, or like his groups.
+func (d *differ) areNamed(combinations [][]met, n subject) bool {
+	if !d.asksNames() {
+		return false
+	}
+	names := engine.NamesOf(&authz.Query{Principal: n.principal})
+	for _, rows := range combinations {
+		for _, m := range rows {
+			for s, row := range m.rows {
+				if row != absent && m.chances[s] != engine.ForAll && d.sides[s].of(row, names).named {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// asksNames reports whether one of the policies gives paths to those who are called
+// like them.
+func (d *differ) asksNames() bool {
+	return slices.ContainsFunc(d.sides[:], func(a *languages) bool { return a.subject || a.group })
 }

@@ -179,6 +179,9 @@ func TestDiffFindsWhatIsGainedLater(t *testing.T) {
 		{"a deny that ends", "p, bob, /a/**, read, allow\np, bob, /a/x, read, deny", "p, bob, /a/**, read, allow\n" + hidden, "+bob /a/x 2027-04-01"},
 		{"hidden by a deny that ends", hidden + "p, carl, /b, read, allow", hidden + "p, carl, /b, read, allow\np, bob, /a/x, read, allow", "+bob /a/x 2027-04-01"},
 		{"now, and told once", "p, carl, /b, read, allow", "p, carl, /b, read, allow, _, 2030-12-31\np, bob, /a, read, allow, _, 2028-12-31", "+bob /a now, -carl /b 2031-01-01"},
+		{"at all moments, and told once", "p, carl, /b, read, allow, _, 2030-12-31", "p, carl, /b, read, allow, _, 2030-12-31\np, bob, /a, read, allow", "+bob /a now"},
+		{"at several that are to come, and told of the first", "p, carl, /b, read, allow, _, 2030-12-31", "p, carl, /b, read, allow, _, 2030-12-31\np, bob, /a, read, allow, 2027-02-01, _", "+bob /a 2027-02-01"},
+		{"of another name later", "p, carl, /b, read, allow", "p, carl, /b, read, allow\np, ed, /a, read, allow\ng, bob, ed\ng, carl, ed, 2027-02-01, _", "+bob /a now, +carl /a 2027-02-01"},
 		{"dates that are over", "p, bob, /a, read, allow\np, bob, /b, read, allow, _, 2020-01-01", "p, bob, /a, read, allow\np, bob, /b, read, allow, _, 2021-01-01", ""},
 		{"the same", hidden, hidden, ""},
 	} {

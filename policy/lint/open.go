@@ -25,9 +25,11 @@ func (l *linter) lintOpen() {
 	}
 	ways := make([]*way, 0, len(conjunctions))
 	for _, literals := range conjunctions {
-		w := p.way(literals)
-		ways = append(ways, w)
-		p.tellModel(w, len(conjunctions))
+		ways = append(ways, p.way(literals))
+	}
+	p.byAddress = !slices.ContainsFunc(ways, func(w *way) bool { return w.who })
+	for _, w := range ways {
+		p.tellModel(w, len(ways))
 	}
 	for row := range l.table.Rows.Len() {
 		if row%65536 == 0 && l.ctx.Err() != nil {
@@ -59,6 +61,7 @@ type probe struct {
 	paths               []string
 	dom                 int   // the column that is compared to r.dom, or -1
 	actions             []int // those that are compared to r.act
+	byAddress           bool  // no way asks who: the model is for addresses, if for anything
 	// What is being evaluated; a row of -1 is none.
 	asking         *asker
 	action, object string
@@ -71,6 +74,7 @@ type way struct {
 	text      string
 	asksLine  bool
 	who, what bool // it asks who, or for what
+	address   bool // it asks from where, and anybody may be there
 	named     bool // it compares both to the line
 	pinned    bool // it is for lines of a kind: p.sub == "public"
 }
@@ -177,13 +181,14 @@ func (p *probe) way(literals []model.Literal) *way {
 		if one.Kind == model.Period {
 			continue // it tells no lines apart
 		}
-		who, what := one.Asks("sub") || one.Asks("ip"), one.Asks("obj") || one.Asks("dom")
-		if len(one.Columns) == 0 && !one.Evaluates && (who || what) && p.always(lit) {
+		who, what, address := one.Asks("sub"), one.Asks("obj") || one.Asks("dom"), one.Asks("ip")
+		if len(one.Columns) == 0 && !one.Evaluates && (who || what || address) && p.always(lit) {
 			continue
 		}
+		w.address = w.address || address
 		w.who = w.who || who || one.Evaluates
 		w.what = w.what || what || one.Evaluates
-		if len(cols) > 0 && who {
+		if len(cols) > 0 && (who || address) {
 			named |= 1
 		}
 		if len(cols) > 0 && what {
@@ -292,7 +297,14 @@ func (p *probe) tellModel(w *way, ways int) {
 	switch {
 	case !w.asksLine && p.holdsFor(w, -1, p.anonymous):
 		tell("everybody may have everything, whatever the lines say%s: ask r.sub and r.obj there", by)
+	case !w.asksLine && w.address && !w.who && !w.what:
+		tell("everybody at an address may have everything, without credentials too, whatever the lines say%s: ask r.sub and r.obj there", by)
 	case !w.asksLine || w.pinned:
+	case w.address && !w.who && !w.what:
+		tell("a line lets everybody at an address have everything, without credentials too%s, which asks neither who nor what: ask r.sub and r.obj there too", by)
+	case w.address && !w.who && !p.byAddress:
+		tell("a line counts for everybody at an address, without credentials too%s, which does not ask who: ask r.sub there too", by)
+	case w.address && !w.who:
 	case !w.who && !w.what:
 		tell("a line lets everybody have everything%s, which asks neither who nor what: ask r.sub and r.obj there too; || binds less than &&, so alternatives of one part stand in parentheses", by)
 	case !w.who:

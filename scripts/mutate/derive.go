@@ -273,6 +273,9 @@ func (w *weaver) constant(e ast.Expr) {
 	if _, isLiteral := e.(*ast.BasicLit); !isLiteral && isNamed(w.info.TypeOf(e)) {
 		return // one of an enumeration
 	}
+	if w.measures() {
+		return
+	}
 	t := w.info.TypeOf(e)
 	if basic, ok := t.(*types.Basic); ok && basic.Info()&types.IsUntyped != 0 {
 		t = types.Default(t)
@@ -284,6 +287,18 @@ func (w *weaver) constant(e ast.Expr) {
 	}
 	more, less := w.unlikeMoved(e)
 	w.offByOne(e, name, w.context(e)+", of which "+w.source(e), more, less)
+}
+
+// measures reports whether a number is of work that is counted: ev.spend(8 * n).
+func (w *weaver) measures() bool {
+	return slices.ContainsFunc(w.parents, func(p ast.Node) bool {
+		call, ok := p.(*ast.CallExpr)
+		if !ok {
+			return false
+		}
+		method, ok := call.Fun.(*ast.SelectorExpr)
+		return ok && method.Sel.Name == "spend"
+	})
 }
 
 // offByOne makes a number of a type one too many, or too few.

@@ -127,3 +127,17 @@ func TestAcceptedMistakesHaveReasons(t *testing.T) {
 		}
 	}
 }
+
+// Nine of ten are to be noticed, and the rest explained.
+func TestWhenItFails(t *testing.T) {
+	for _, tt := range []struct {
+		killed, tried, open int
+		fair, fails         bool
+	}{
+		{90, 100, 0, true, false}, {89, 100, 0, true, true}, {89, 100, 0, false, false}, {99, 100, 1, true, true}, {99, 100, 1, false, true}, {0, 0, 0, true, false},
+	} {
+		if err := verdict(tt.killed, tt.tried, tt.open, tt.fair); (err != nil) != tt.fails {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}

@@ -215,3 +215,21 @@ func TestAnEndInTheFirstColumn(t *testing.T) {
 		}
 	}
 }
+
+// A decision comes to a role that has ended as it does to one that holds, and that
+// counts: lines of domains in which alice had three hundred roles each.
+func TestRolesThatHaveEndedCountAsWork(t *testing.T) {
+	text := strings.NewReplacer("p = sub, obj", "p = sub, dom", "g = _, _", "g = _, _, _, (_, _)").Replace(matcherModel("g(r.sub, p.sub, p.dom) && r.act == p.act"))
+	ended := strings.ReplaceAll(rolesIn(300), "\n", ", _, 2020-01-01\n")
+	clock := &ticking{at: time.Unix(0, 0), by: 30 * time.Millisecond}
+	v := load(t, text, ended+manyLines(300, "p, owner, t%d, read\n")+manyLines(300, "p, r%d, t0, list\n"), Options{Timeout: 100 * time.Millisecond, Now: clock.now})
+	q := &authz.Query{Principal: authz.Principal{Subject: "alice"}, Object: "/x", Action: "read", At: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)}
+	d, err := v.DecideWithin(t.Context(), q)
+	if late := new(*LateError); d.Effect != authz.Deny || !errors.As(err, late) || clock.looks != 5 {
+		t.Errorf("%s, %v, after %d looks at the clock", d.Effect, err, clock.looks)
+	}
+	q.At, clock.looks = time.Date(2019, 6, 1, 12, 0, 0, 0, time.UTC), 0 // they held
+	if _, err := v.DecideWithin(t.Context(), q); !errors.As(err, new(*LateError)) || clock.looks != 5 {
+		t.Errorf("before they ended: %v, after %d looks at the clock", err, clock.looks)
+	}
+}

@@ -38,6 +38,7 @@ type namedPath struct {
 	segments []segment
 	any      bool // one of them is a name
 	texts    []string
+	made     []string // marked texts: another conjunction asks for the same
 	buffer   []byte
 	groups   []string
 	room     pattern.Room
@@ -67,6 +68,8 @@ func (ev *Evaluator) forget() {
 	clear(ev.Verdicts)
 	ev.Walks = ev.Walks[:0]
 	clear(ev.path.texts[:cap(ev.path.texts)])
+	clear(ev.path.made)
+	ev.path.made = ev.path.made[:0]
 	clear(ev.path.groups[:cap(ev.path.groups)])
 	ev.path.known, ev.path.names = false, pattern.Names{}
 }
@@ -233,7 +236,13 @@ func (p *namedPath) marked(path string, places *namePlaces, chosen [maxNamesInAn
 		}
 	}
 	p.buffer = append(p.buffer, path[done:]...)
-	return string(p.buffer)
+	for _, text := range p.made {
+		if text == string(p.buffer) {
+			return text
+		}
+	}
+	p.made = append(p.made, string(p.buffer))
+	return p.made[len(p.made)-1]
 }
 
 // NamesIn says what $sub and $group stand for in a row, for the query: `$sub is

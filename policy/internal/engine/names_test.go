@@ -345,3 +345,22 @@ func TestPlacesOfNamesInPathsThatAreCut(t *testing.T) {
 		}
 	}
 }
+
+// Of a path with marks for names one text is made, however many conjunctions ask for
+// it; the rest of a decision allocates nothing.
+func TestNamesOfAPathAreMarkedOnce(t *testing.T) {
+	lines := manyLines(100, "p, @authenticated, /home/$sub/docs%d/**, read, allow\n") + manyLines(100, "p, @authenticated, /home/$sub/docs%d/**, *, allow\n")
+	m, tab := read(t, model.Default, lines)
+	v, err := NewVersion(m, tab, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := authz.Query{Principal: authz.Principal{Subject: "alice"}.WithBuiltinGroups(), Object: "/home/alice/docs7/a.pdf", Action: "read"}
+	if n := testing.AllocsPerRun(200, func() {
+		if d, err := v.Decide(&q); err != nil || d.Effect != authz.Allow {
+			t.Fatal(d, err)
+		}
+	}); n > 1 {
+		t.Errorf("a decision allocates %.1f times", n)
+	}
+}

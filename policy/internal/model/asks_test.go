@@ -154,6 +154,9 @@ func TestWhatIsKeptFromAPatternFunction(t *testing.T) {
 		`(p.act == "*" ? true : regexMatch(r.act, p.act))`:                 "regexMatch 2: ",
 		`p.act == "*" || ipMatch(r.ip, p.obj) && globMatch(r.obj, p.obj)`:  "ipMatch 1:  / globMatch 1: ",
 		`globMatch(r.obj, p.obj + "/**")`:                                  "",
+		`(regexMatch(r.act, p.act) && p.act == "x") && r.sub == p.sub`:     "regexMatch 2: ",
+		`keyMatch(p.act, "x*") || regexMatch(r.act, p.act)`:                "regexMatch 2: ",
+		`p.sub == "x" || regexMatch(r.act, p.sub)`:                         "regexMatch 0: x",
 	} {
 		var got []string
 		for _, c := range askModel(t, matcher).Patterns() {
@@ -169,6 +172,24 @@ func TestWhatIsKeptFromAPatternFunction(t *testing.T) {
 		if got := strings.Join(got, " / "); got != want {
 			t.Errorf("%s: %q, want %q", matcher, got, want)
 		}
+	}
+}
+
+// A rule that cannot be compiled asks nothing that is known.
+func TestRulesThatCannotBeRead(t *testing.T) {
+	m := askModel(t, "eval(p.rule)")
+	for rule, ok := range map[string]bool{"r.sub == 'alice'": true, "r.sub ==": false, "(r.sub == 'a'": false, "unknown(r.sub)": false, "": false} {
+		if _, err := model.ParseSubrule(m, rule); (err == nil) != ok {
+			t.Errorf("%q: %v", rule, err)
+		}
+	}
+}
+
+// What is asked twice counts once.
+func TestColumnsOfAPart(t *testing.T) {
+	root := askModel(t, "p.sub == r.sub && p.act == r.act && g(r.act, p.sub)").Root
+	if !slices.Equal(root.Columns, []int{0, 2, 1}) {
+		t.Errorf("columns %v", root.Columns)
 	}
 }
 

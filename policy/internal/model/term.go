@@ -416,15 +416,10 @@ func (p *matcherParser) closes(i, j int) int {
 // isValue reports whether ! in front of these tokens negates all of them: one
 // value, one call, or parentheses. In !a == b it negates a.
 func (p *matcherParser) isValue(i, j int) bool {
-	switch {
-	case i >= j || p.tokens[i].Kind == govaluate.PREFIX:
-		return false
-	case j-i == 1:
-		return true
-	case p.tokens[i].Kind == govaluate.FUNCTION:
+	if p.tokens[i].Kind == govaluate.FUNCTION {
 		i++
 	}
-	return i < j && p.closes(i, j) == j-1
+	return j-i == 1 || p.closes(i, j) == j-1
 }
 
 // part describes the tokens from i up to j.

@@ -14,7 +14,7 @@ import (
 // outline writes a term with its atoms in brackets, each with its kind.
 func outline(c *model.Term) string {
 	if c.Op == model.Leaf {
-		kind := []string{"opaque", "request", "equal", "constant", "role", "pattern"}[c.Atom.Kind]
+		kind := []string{"opaque", "request", "equal", "constant", "role", "pattern", "period"}[c.Atom.Kind]
 		return fmt.Sprintf("[%s: %s]", kind, c.Atom.Source)
 	}
 	var kids []string
@@ -69,6 +69,11 @@ func TestMatchersAreTakenApart(t *testing.T) {
 		{"p.sub == p.obj", "[opaque: p.sub == p.obj]"},
 		{`r.act == "p_sub" || r.sub == p.sub`, `([request: r.act == "p_sub"] || [equal: r.sub == p.sub])`},
 		{`p.act == "r_sub"`, `[constant: p.act == "r_sub"]`},
+		{`r.act == "&&" && r.sub == p.sub`, `([request: r.act == "&&"] && [equal: r.sub == p.sub])`},
+		{`r.act == "||" || r.sub == p.sub`, `([request: r.act == "||"] || [equal: r.sub == p.sub])`},
+		{`"==" == p.act`, `[constant: "==" == p.act]`},
+		{`"=~" != p.act`, `[opaque: "=~" != p.act]`},
+		{"timeMatch(p.sub, p.obj)", "[period: timeMatch(p.sub, p.obj)]"},
 		{"!true || r.sub == p.sub", "(![request: true] || [equal: r.sub == p.sub])"},
 		{"keyMatch(p.obj, p.act)", "[opaque: keyMatch(p.obj, p.act)]"},
 		{`keyMatch("/x", p.obj)`, `[opaque: keyMatch("/x", p.obj)]`},
@@ -115,6 +120,103 @@ func TestMatchersAreTakenApart(t *testing.T) {
 	}
 }
 
+// The operands of an atom are known where it is one call or one comparison for
+// equality or by a pattern, with nothing in an operand that could decide.
+func TestOfWhichAtomsTheOperandsAreKnown(t *testing.T) {
+	s := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act"}, Roles: []string{"g = _, _"}, Effect: world.AllowOverride}
+	for matcher, want := range map[string]string{
+		"r.sub == p.sub": "== r.sub, p.sub", "(r.sub) != (p.sub)": "!= (r.sub), (p.sub)", "r.obj !~ p.obj": "!~ r.obj, p.obj", "g(r.sub, p.sub)": "g r.sub, p.sub",
+		"keyMatch(r.obj, p.obj + \"*\")":                                `keyMatch r.obj, p.obj + "*"`,
+		"r.sub > p.sub":                                                 "",
+		`p.sub in ("a", "b")`:                                           "",
+		`keyMatch((r.obj + "x"), p.obj)`:                                "",
+		`keyMatch(r.obj, (p.obj + "x"))`:                                "",
+		`(r.obj + "x") == p.obj`:                                        "",
+		`keyMatch(r.obj, p.act == "x" ? p.obj : "y")`:                   "",
+		`keyMatch(r.obj, p.obj) == true`:                                "",
+		"r.sub == p.sub == true":                                        "",
+		`keyMatch(r.obj, p.act == "x" ? p.obj : "y") == (r.act == "x")`: "",
+	} {
+		m, err := model.Parse("model.conf", s.Model(matcher))
+		if err != nil {
+			t.Errorf("%s: %v", matcher, err)
+			continue
+		}
+		a := m.Root.Atom
+		var operands []string
+		for _, o := range a.Operands {
+			operands = append(operands, o.Source)
+		}
+		if got := strings.TrimSpace(a.Function + " " + strings.Join(operands, ", ")); got != want {
+			t.Errorf("%s: %q, not %q", matcher, got, want)
+		}
+	}
+}
+
+// The domain of a role may stand first.
+func TestRolesOfADomainThatStandsFirst(t *testing.T) {
+	s := world.Shape{Request: []string{"dom", "sub", "obj", "act"}, Policy: []string{"dom", "sub", "obj", "act"}, Roles: []string{"g = _, _, _"}, Effect: world.AllowOverride}
+	for matcher, ofRequest := range map[string]bool{"g(r.sub, p.sub, r.dom)": true, "g(r.sub, p.sub, p.dom)": false} {
+		m, err := model.Parse("model.conf", s.Model(matcher))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := m.Root.Atom; a.Kind != model.Role || (a.Domain == model.DomainRequest) != ofRequest || (a.Domain == model.DomainPolicy) == ofRequest || a.DomainField != 0 {
+			t.Errorf("%s: %+v", matcher, a)
+		}
+	}
+}
+
+// What a part may be as far as its texts stand in it, and that of a pattern.
+func TestTextsInAPart(t *testing.T) {
+	s := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act"}, Roles: []string{"g = _, _"}, Effect: world.AllowOverride}
+	for matcher, want := range map[string]string{
+		`r.sub == "a" && r.act == p.act`:                               `a`,
+		`r.sub == ("a" + "b") && r.act == p.act`:                       `ab`,
+		`r.sub == ("a" =~ "b+(" + "c)" ? "x" : "y") && r.act == p.act`: ``,
+		`r.sub == ("a" =~ "b+" ? "x" : "y") && r.act == p.act`:         `y`,
+		`r.sub == ("b" =~ "b+" ? "x" : "y") && r.act == p.act`:         `x`,
+		`r.sub == (r.act == "x" ? "a" : "b") && r.act == p.act`:        `x, a, b`,
+		`r.sub == p.sub && r.act == p.act`:                             ``,
+	} {
+		m, err := model.Parse("model.conf", s.Model(matcher))
+		if err != nil {
+			if want != "" {
+				t.Errorf("%s: %v", matcher, err)
+			}
+			continue
+		}
+		if got := strings.Join(m.Root.Calls[0].Operands[1].Texts, ", "); got != want {
+			t.Errorf("%s: %q, not %q", matcher, got, want)
+		}
+	}
+	m, err := model.Parse("model.conf", s.Model(`r.obj =~ "^/a+" && r.sub == p.sub`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := m.Root.Calls[0].Operands[1]; o.Text != "^/a+" || o.IsText || o.Column != -1 {
+		t.Errorf("a pattern: %+v", o)
+	}
+}
+
+// The operands of a comparison end where a comma does.
+func TestComparisonsInAList(t *testing.T) {
+	s := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act"}, Roles: []string{"g = _, _"}, Effect: world.AllowOverride}
+	m, err := model.Parse("model.conf", s.Model(`r.sub == p.sub && (r.act == p.act) in ("x", r.obj == p.obj, "y")`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range m.Root.Calls {
+		if c.Function == "==" {
+			got = append(got, c.Operands[0].Source+" == "+c.Operands[1].Source)
+		}
+	}
+	if want := []string{"r.sub == p.sub", "r.act == p.act", "r.obj == p.obj"}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q", got, want)
+	}
+}
+
 func TestConjunctions(t *testing.T) {
 	s := world.Shape{Request: []string{"sub", "obj", "act"}, Policy: []string{"sub", "obj", "act", "eft"}, Effect: world.AllowAndDeny}
 	for _, tt := range []struct {
@@ -127,6 +229,9 @@ func TestConjunctions(t *testing.T) {
 		{"!(r.sub == p.sub && !(r.obj == p.obj))", []string{"!(r.sub == p.sub)", "r.obj == p.obj"}},
 		{strings.Repeat("(r.sub == p.sub || r.obj == p.obj) && ", 6) + "r.act == p.act", nil},
 		{strings.Repeat("(r.sub == p.sub || r.obj == p.obj) && ", 7) + "r.act == p.act", []string{""}},
+		{strings.Repeat("(r.sub == p.sub || r.obj == p.obj) && ", 7) + "r.act == p.act || r.sub == p.sub", []string{""}},
+		{"r.act == p.act && (r.sub == p.sub || " + strings.Repeat("(r.sub == p.sub || r.obj == p.obj) && ", 7) + "r.act == p.act)", []string{""}},
+		{"(" + strings.Repeat("r.sub == p.sub || ", 12) + "r.act == p.act) && (" + strings.Repeat("r.sub == p.sub || ", 4) + "r.act == p.act)", []string{""}},
 		{strings.Repeat("r.sub == p.sub || ", 63) + "r.act == p.act", nil},
 		{strings.Repeat("r.sub == p.sub || ", 64) + "r.act == p.act", []string{""}},
 	} {

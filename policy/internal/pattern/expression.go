@@ -3,7 +3,9 @@ package pattern
 import (
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -15,23 +17,53 @@ type Expression struct {
 	Text string
 	// Cuts says that a path is read up to its first question mark.
 	Cuts bool
+	// Segments says that (?m:$) in Text holds where a segment of a path ends, as
+	// package regexp does not have it: before a slash, and at the end of a path that
+	// is not cut.
+	Segments bool
 	// Wider says that Text matches more than the pattern does: no regular
 	// expression says what it means.
 	Wider bool
 }
 
-// Expression returns what a pattern means as a regular expression. It is for
-// paths as package pathguard accepts them, and for patterns that compile.
-// Where $sub or $group stands for a name, Text matches any.
-func (f Func) Expression(pattern string) Expression {
-	pattern, asks := f.marked(pattern)
-	if !asks {
+// Nothing matches no path.
+func Nothing() Expression { return Expression{Text: nothing} }
+
+// Expression returns what a pattern means as a regular expression, for whom $sub and
+// $group stand for names. It is for paths as package pathguard accepts them, and for
+// patterns that compile.
+func (f Func) Expression(pattern string, names Names) Expression {
+	var holes []hole
+	if MayAskNames(pattern) {
+		holes = f.of.holes(pattern, nil)
+	}
+	if len(holes) == 0 {
 		return f.of.expression(pattern)
 	}
-	e := f.of.expression(f.of.anyName(pattern))
-	e.Wider = true
-	return e
+	_, group := f.AsksNames(pattern)
+	if !group || len(names.Groups) == 0 {
+		return f.of.expressionOf(pattern, holes, one{subject: names.Subject})
+	}
+	var either Expression
+	for i, g := range names.Groups {
+		e := f.of.expressionOf(pattern, holes, one{names.Subject, g})
+		if i > 0 {
+			e = Expression{either.Text + "|(?:" + e.Text + ")", either.Cuts || e.Cuts, either.Segments || e.Segments, either.Wider || e.Wider}
+		}
+		either = e
+	}
+	return either
 }
+
+// quoted returns what a hole matches: a name as it stands, or nothing.
+func (n one) quoted(h hole) string {
+	if n.of(h) == "" {
+		return nothing
+	}
+	return regexp.QuoteMeta(n.of(h))
+}
+
+func (*traits) expressionOf(string, []hole, one) Expression { return Nothing() }
 
 func (*equality) expression(pattern string) Expression {
 	return Expression{Text: "^" + regexp.QuoteMeta(pattern) + "$"}
@@ -46,33 +78,137 @@ func (k *firstStar) expression(pattern string) Expression {
 	return e
 }
 
+func (k *firstStar) expressionOf(pattern string, holes []hole, names one) Expression {
+	before, _, star := strings.Cut(pattern, "*")
+	text, done := "^", 0
+	for _, h := range holes {
+		text += regexp.QuoteMeta(meantLiterally(before[done:h.at])) + names.quoted(h)
+		done = h.at + h.length()
+	}
+	if text += regexp.QuoteMeta(meantLiterally(before[done:])); !star {
+		text += "$"
+	}
+	return Expression{Text: text}
+}
+
 func (k *keys) expression(pattern string) Expression {
 	e, err := k.compile(pattern, nil)
 	if err != nil {
 		return Expression{Text: ".*", Wider: true}
 	}
-	named := slices.Clone(e.names)
-	slices.Sort(named)
-	return Expression{Text: e.regex.String(), Cuts: k.cuts, Wider: len(slices.Compact(named)) != len(e.names)}
+	return Expression{Text: e.regex.String(), Cuts: k.cuts, Wider: isTwice(e.names)}
+}
+
+// isTwice reports whether one of some names stands there twice.
+func isTwice(names []string) bool {
+	sorted := slices.Clone(names)
+	slices.Sort(sorted)
+	return len(slices.Compact(sorted)) != len(names)
+}
+
+func (k *keys) expressionOf(pattern string, holes []hole, names one) Expression {
+	if k.cuts && strings.Contains(names.subject+names.group, "?") { // a name is not cut
+		marked := fill(pattern, holes, func(_ int, h hole) string { return string(rune(h.mark)) })
+		e := k.expression(k.anyName(marked))
+		e.Wider = true
+		return e
+	}
+	text, braces := k.asRegex(holeGroups(pattern, holes))
+	e := ofNames(text, holes, names)
+	e.Cuts, e.Wider = k.cuts, e.Wider || isTwice(braces)
+	return e
 }
 
 func (*regex) expression(pattern string) Expression { return Expression{Text: pattern} }
+
+func (*regex) expressionOf(pattern string, holes []hole, names one) Expression {
+	return ofNames(holeGroups(pattern, holes), holes, names)
+}
+
+// ofNames returns an expression with names in the place of the groups that stand for
+// holes, each up to the end of its segment.
+func ofNames(text string, holes []hole, names one) Expression {
+	if !utf8.ValidString(names.subject + names.group) {
+		return Expression{Text: ".*", Wider: true}
+	}
+	parsed, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return Nothing() // nor does it compile to be matched
+	}
+	fillGroups(parsed, holes, names)
+	return Expression{Text: parsed.String(), Segments: true}
+}
+
+// fillGroups fills the groups of an expression that stand for holes. No path has a
+// line end, so that a line ends where the path does.
+func fillGroups(re *syntax.Regexp, holes []hole, names one) {
+	for _, sub := range re.Sub {
+		fillGroups(sub, holes, names)
+	}
+	switch re.Op {
+	case syntax.OpEndLine:
+		re.Op = syntax.OpEndText
+	case syntax.OpCapture:
+		number, isHole := strings.CutPrefix(re.Name, holeGroup)
+		if !isHole {
+			return
+		}
+		_, number, _ = strings.Cut(number, "_")
+		i, _ := strconv.Atoi(number)
+		name := names.of(holes[i])
+		if name == "" {
+			*re = syntax.Regexp{Op: syntax.OpNoMatch}
+			return
+		}
+		*re = syntax.Regexp{Op: syntax.OpConcat, Sub: []*syntax.Regexp{{Op: syntax.OpLiteral, Rune: []rune(name)}, {Op: syntax.OpEndLine}}}
+	}
+}
 
 // maxExpandedWays bounds the globs that one with braces is written as.
 const maxExpandedWays = 64
 
 func (*glob) expression(pattern string) Expression {
+	text, ok := expandedGlob(pattern)
+	if !ok {
+		return widerGlob(pattern)
+	}
+	return Expression{Text: "^" + text + "$"}
+}
+
+// widerGlob matches what begins as a glob does.
+func widerGlob(pattern string) Expression {
+	prefix := pattern[:max(0, strings.IndexAny(pattern, globSpecial))]
+	return Expression{Text: "^" + regexp.QuoteMeta(strings.TrimSuffix(prefix, "/")), Wider: true}
+}
+
+// expandedGlob writes a glob as a regular expression.
+func expandedGlob(pattern string) (text string, ok bool) {
 	ways, ok := expandBraces(pattern)
 	var texts []string
 	for _, way := range ways {
 		text, exact := globExpression(way)
 		texts, ok = append(texts, text), ok && exact
 	}
-	if !ok {
-		prefix := pattern[:max(0, strings.IndexAny(pattern, globSpecial))]
-		return Expression{Text: "^" + regexp.QuoteMeta(strings.TrimSuffix(prefix, "/")), Wider: true}
+	return "(?:" + strings.Join(texts, "|") + ")", ok
+}
+
+// expressionOf writes what stands between the holes piece by piece, as it is matched.
+func (g *glob) expressionOf(pattern string, holes []hole, names one) Expression {
+	text, done := "^", 0
+	for _, h := range holes {
+		mark := string(rune(h.mark))
+		piece, ok := expandedGlob(pattern[done:h.at] + mark)
+		if !ok {
+			return widerGlob(pattern[:holes[0].at] + "*")
+		}
+		text += strings.ReplaceAll(piece, mark, names.quoted(h))
+		done = h.at + h.length()
 	}
-	return Expression{Text: "^(?:" + strings.Join(texts, "|") + ")$"}
+	piece, ok := expandedGlob(pattern[done:])
+	if !ok {
+		return widerGlob(pattern[:holes[0].at] + "*")
+	}
+	return Expression{Text: text + piece + "$"}
 }
 
 // expandBraces writes a glob without braces. It is false where globMatch does not

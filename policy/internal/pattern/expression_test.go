@@ -57,7 +57,7 @@ func TestExpressionMeansWhatTheFunctionMeans(t *testing.T) {
 			if f.Check(pattern) != nil {
 				t.Skip()
 			}
-			e := f.Expression(pattern)
+			e := f.Expression(pattern, Names{})
 			compiled, err := regexp.Compile(e.Text)
 			if err != nil {
 				t.Fatalf("%s %q: %q: %v", name, pattern, e.Text, err)

@@ -2,6 +2,7 @@ package pattern
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -155,6 +156,9 @@ func TestWhereNamesStandInAPattern(t *testing.T) {
 		{"regexMatch", "^/$sub?", nil},
 		{"regexMatch", `^/\Q/$sub\E/$sub`, []hole{sub(12)}},
 		{"regexMatch", `^/\Q/$sub/`, nil},
+		{"regexMatch", `\Q/$sub\E/$sub`, []hole{sub(10)}},
+		{"regexMatch", `^\Qa\E[/$sub/]`, nil},
+		{"regexMatch", `\\Q/$sub/`, []hole{sub(4)}},
 		{"regexMatch", `\E/$sub`, []hole{sub(3)}},
 		{"regexMatch", `\\/$sub`, []hole{sub(3)}},
 		{"regexMatch", `/\[/$sub`, []hole{sub(4)}},
@@ -662,6 +666,134 @@ func TestAnchorsWithoutNames(t *testing.T) {
 	} {
 		if got := regexMatch.Anchors(pattern); got != want {
 			t.Errorf("regexMatch %q: %#v, not %#v", pattern, got, want)
+		}
+	}
+}
+
+// A name stands where the pattern says, and the rest is compared byte for byte.
+func TestWhatStandsBesideANameIsCompared(t *testing.T) {
+	for _, tt := range []struct {
+		function, path, pattern string
+		want                    bool
+	}{
+		{"globMatch", "/home/alice/x", "/home/$sub/**", true},
+		{"globMatch", "/hame/alice/x", "/home/$sub/**", false},
+		{"globMatch", "/homo/alice/hr/x", "/home/$sub/hr/*", false},
+		{"globMatch", "/home/alice/hz/staff", "/home/$sub/hr/$group", false},
+		{"keyMatch", "/home/alice/x", "/home/$sub/*", true},
+		{"keyMatch", "/hame/alice/x", "/home/$sub/*", false},
+		{"keyMatch", "/home/alice/hz/staff", "/home/$sub/hr/$group", false},
+		{"keyMatch", "/x/alice", "*/$sub", true}, // it reads up to the star
+		{"globMatch", "/a/b", "/*/$group", true}, // by the second group of the path
+		{"regexMatch", "/a/b", "^/[^/]/$group$", true},
+		{"keyMatch2", "/a/b", "/:x/$group", true},
+		{"globMatch", "/x", "/$group", false},
+		{"regexMatch", "/x", "^(/$group|/x)$", true}, // without one
+		{"regexMatch", "/alice/aab", "^/$sub/(?:a){0,0}b$", false},
+		{"keyMatch2", "/a\nb", "/*", false},
+		{"keyMatch2", "/a\nb", "/:x", true},
+	} {
+		got, err := named(t, tt.function).MatchPath(tt.path, tt.pattern, Names{Subject: "alice", Groups: []string{"a", "b", "staff"}})
+		if err != nil || got != tt.want {
+			t.Errorf("%s(%q, %q): %t, %v", tt.function, tt.path, tt.pattern, got, err)
+		}
+	}
+	// With room that another pattern has used.
+	var room Room
+	names := Names{Subject: "alice"}.In("/home/alice/x", &room)
+	var m Cache
+	for _, tt := range []struct {
+		pattern string
+		want    bool
+	}{{"/$sub/$sub/x", false}, {"/home/$sub/x", true}, {"/**/$sub/x", true}, {"/$sub/x", false}, {"/home/$sub/y", false}} {
+		if got, err := m.MatchPath(globMatch, "/home/alice/x", tt.pattern, NoNumber, names); err != nil || got != tt.want {
+			t.Errorf("%s: %t, %v", tt.pattern, got, err)
+		}
+	}
+}
+
+// A match that cannot be made is an error, and so is one whose meter has had enough.
+func TestMatchesThatFail(t *testing.T) {
+	for function, patterns := range map[string][]string{"regexMatch": {"^/$sub/(", `^/$sub/\bx`}, "keyMatch2": {"/$sub/(", `/$sub/a\b`, "/("}, "globMatch": {"/$sub/[", "/["}} {
+		for _, pattern := range patterns {
+			if ok, err := named(t, function).MatchPath("/alice/xyz", pattern, Names{Subject: "alice"}); ok || err == nil {
+				t.Errorf("%s %s: %t, %v", function, pattern, ok, err)
+			}
+			if err := named(t, function).Check(pattern); err == nil {
+				t.Errorf("%s %s is no error", function, pattern)
+			}
+		}
+	}
+	for function, patterns := range map[string][]string{"keyMatch2": {`/a\b`, "/[ab]", "/(a|b)/$sub"}, "keyMatch4": {"/{x}/[ab]", "/{x}/{x}", "/[ab]/$sub/{x}"}, "regexMatch": {`a\b`, "^/(a|b)/$sub$"}} {
+		for _, pattern := range patterns {
+			if err := named(t, function).Check(pattern); err != nil {
+				t.Errorf("%s %s: %v", function, pattern, err)
+			}
+		}
+	}
+	if ok, err := keyMatch4.Match("/x/a", "/{x}/(a)"); ok || err == nil || !strings.Contains(err.Error(), "finds 2 values for 1 names") {
+		t.Errorf("a value without a name: %t, %v", ok, err)
+	}
+	full := errors.New("enough")
+	m := (&Cache{}).Metered(func(int) error { return full })
+	for function, pattern := range map[string]string{"globMatch": "/a/*", "keyMatch2": "/a/:x", "regexMatch": "^/a", "keyMatch4": "/{x}/[ab]"} {
+		if ok, err := m.Match(named(t, function), "/a/b", pattern, NoNumber); ok || err != full {
+			t.Errorf("%s, whose meter has had enough: %t, %v", function, ok, err)
+		}
+	}
+	// The tries of an inner name end those of the outer one.
+	if ok, err := globMatch.MatchPath("/b"+strings.Repeat("/a", maxTries+1)+"/b/x", "/**/$group/**/$sub/x", Names{Subject: "a", Groups: []string{"b"}}); ok || err != errTries {
+		t.Errorf("%t, %v", ok, err)
+	}
+	for pattern, fine := range map[string]bool{
+		"/a" + `\}b`: true, "/{" + strings.Repeat("a,", 40) + "a}{a,b,c,d,e}{a,b,c,d,e}": false, "/{" + strings.Repeat("a,", 40) + "a}{a,b,c,d,e}{a,b,c,d}": true,
+	} {
+		if err := globMatch.Check(pattern); (err == nil) != fine {
+			t.Errorf("%s: %v", pattern, err)
+		}
+	}
+}
+
+func TestAnchorsOfOddPatterns(t *testing.T) {
+	for _, tt := range []struct {
+		function, pattern string
+		want              Anchors
+	}{
+		{"keyMatch", "/a*", Anchors{Prefix: "/a"}},
+		{"keyMatch", "/a", Anchors{Prefix: "/a", Exact: true}},
+		{"keyMatch2", "/a/?b", Anchors{Prefix: "/a", Suffix: "b"}},
+		{"keyMatch2", "/a/+b", Anchors{Prefix: "/a", Suffix: "b"}},
+		{"keyMatch2", "/a/*", Anchors{Prefix: "/a/"}},
+		{"keyMatch2", ":x/b", Anchors{Suffix: "/b"}},
+		{"keyMatch2", "/:x/b", Anchors{Prefix: "/", Suffix: "/b"}},
+	} {
+		if got := named(t, tt.function).PathAnchors(tt.pattern); got != tt.want {
+			t.Errorf("%s %s: %+v, not %+v", tt.function, tt.pattern, got, tt.want)
+		}
+	}
+	for pattern, want := range map[string]string{"/$x": "/$x true", "/$x/*": "/$x/ false", "/$sub": "/ false", "/a/$sub/*": "/a/ false"} {
+		prefix, whole := keyMatch.Literal(pattern)
+		if got := fmt.Sprint(prefix, " ", whole); got != want {
+			t.Errorf("%s begins with %s, not %s", pattern, got, want)
+		}
+	}
+}
+
+func TestNamesThatAPatternAsks(t *testing.T) {
+	for pattern, want := range map[string]string{"/$sub": "true false", "/$group": "false true", "/$sub/$group": "true true", "/$group/$sub": "true true", "/a": "false false", "/$x": "false false"} {
+		subject, group := globMatch.AsksNames(pattern)
+		if got := fmt.Sprint(subject, " ", group); got != want {
+			t.Errorf("%s asks %s, not %s", pattern, got, want)
+		}
+	}
+	for text, want := range map[string]string{"\x01a\x03": "a", "a": "a", "/\x02b\x03/": "/b/", "": ""} {
+		if got := withoutMarks(text); got != want {
+			t.Errorf("%q without marks is %q", text, got)
+		}
+	}
+	for name, want := range map[string]bool{"==": false, "keyMatch": true, "=~": true, "ipMatch": true, "keyGet": false, "": false} {
+		if check, ok := Checker(name); ok != want || ok != (check != nil) {
+			t.Errorf("%q takes patterns: %t", name, ok)
 		}
 	}
 }

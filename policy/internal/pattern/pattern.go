@@ -44,6 +44,8 @@ type family interface {
 	literal(pattern string) (prefix string, whole bool)
 	samples(pattern string) []string
 	expression(pattern string) Expression
+	// expressionOf is expression for a pattern with holes, and who fills them.
+	expressionOf(pattern string, holes []hole, names one) Expression
 	covers(a, b string) bool // of two that differ
 	coversEverything(pattern string) bool
 	// anyName returns a pattern with something in the place of each mark that

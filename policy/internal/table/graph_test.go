@@ -99,6 +99,18 @@ func TestWalksEndAtADepth(t *testing.T) {
 	}
 }
 
+// Whoever no line names reaches his groups' roles, and is no symbol himself.
+func TestWalkOfSomebodyWhomNoLineNames(t *testing.T) {
+	syms := NewSymbols()
+	empty, team, editor := syms.Intern(""), syms.Intern("@team"), syms.Intern("editor")
+	g := NewGraph([]Edge{{team, editor, empty, 1, 0}}, nil, DefaultDepth)
+	var w Walk
+	g.Begin(&w, syms, NoSymbol, []string{"@team", "@other"}, empty, time.Time{})
+	if got := w.All(); !slices.Equal(got, []Symbol{team, editor}) {
+		t.Errorf("he reaches %v", got)
+	}
+}
+
 // An edge whose domain is a pattern holds in the domains that match it, and in its
 // period; one that does not hold costs its time all the same.
 func TestWalksInPatternsOfDomainsAndPeriods(t *testing.T) {

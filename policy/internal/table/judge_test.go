@@ -2,6 +2,8 @@ package table
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,6 +76,7 @@ func TestWhatOnlyLocksOutIsServed(t *testing.T) {
 		{"a control character in a line that denies", "default", editors + "p, alice, /docs/\x01, read, deny\n", "error character"},
 		{"another encoding in a line that allows", "default", "p, alice, /docs/\xe9, read, allow\n", "warning encoding"},
 		{"another encoding in a line that denies", "default", editors + "p, alice, /docs/\xe9, read, deny\n", "error encoding"},
+		{"no subject in a line that allows", "default", "p, , /docs/**, read, allow\n", "warning empty"},
 		{"an empty field in a line that allows", "default", "p, alice, , read, allow\n", "warning empty"},
 		{"an empty field in a line that denies", "default", editors + "p, alice, , read, deny\n", "error empty"},
 		{"an empty expression", "regex", "p, alice, , read, allow\n", "error empty"},
@@ -194,10 +197,10 @@ func TestNamesThatLookAlike(t *testing.T) {
 // A role may be meant for one that takes something away: it is spelt nearly so, or
 // leads to it.
 func TestWhatARoleIsMeantFor(t *testing.T) {
-	const deny = "p, alice, /a, read, allow\np, banned, /**, read, deny\np, hr, /**, read, deny\np, team7, /**, read, deny\np, boss, /**, read, deny\n"
+	const deny = "p, alice, /a, read, allow\np, banned, /**, read, deny\np, hr, /**, read, deny\np, team7, /**, read, deny\np, boss, /**, read, deny\np, vip, /**, read, deny\n"
 	for _, tt := range []struct{ role, lines, want string }{
 		{"banned", "", "banned"}, {"Banned", "", "banned"}, {"baned", "", "banned"}, {"bnaned", "", "banned"}, {"bannned", "", "banned"}, {"band", "", ""}, {"editor", "", ""},
-		{"HR", "", "hr"}, {"hrx", "", ""}, {"hrxx", "", ""}, {"h", "", ""}, {"team8", "", ""}, {"Team7", "", "team7"}, {"team", "", "team7"}, {"bosss", "", "boss"}, {"bos", "", ""},
+		{"HR", "", "hr"}, {"hrx", "", ""}, {"hrxx", "", ""}, {"h", "", ""}, {"team8", "", ""}, {"Team7", "", "team7"}, {"team", "", "team7"}, {"bosss", "", "boss"}, {"bos", "", ""}, {"vips", "", ""},
 		{"x", "g, x, banned\n", "banned"}, {"x", "g, x, y\ng, y, banned\n", "banned"}, {"x", "g, x, y\ng, y, x\n", ""}, {"x", "g, x, y\ng, y, z\ng, x, hr\n", "hr"}, {"x", "g, y, banned\n", ""},
 	} {
 		m := world.Model(t, "default")
@@ -226,6 +229,10 @@ func TestLookingForLikeNamesIsBounded(t *testing.T) {
 	if k.budget != likeBudget {
 		t.Errorf("a budget of %d", k.budget)
 	}
+	if name, ok := k.Like(tab.Symbols.Intern("banned")); ok {
+		t.Errorf("banned is like %q, which it is", tab.Symbols.Text(name))
+	}
+	k.budget = likeBudget
 	baned := tab.Symbols.Intern("baned")
 	for budget, want := range []bool{false, false, true} {
 		k.budget = budget
@@ -249,6 +256,9 @@ func TestSubjectsThatNobodyCanBe(t *testing.T) {
 		{"somebody who has a role that is denied something", "p, editor, /docs/a, read, deny\ng, @, editor\n", "error subject-impossible"},
 		{"somebody who has a role of such a role", "p, editor, /docs/a, read, deny\ng, writer, editor\ng, @, writer\n", "error subject-impossible"},
 		{"somebody who has a role beside such a role", "p, editor, /docs/a, read, deny\np, writer, /a, read, allow\ng, bob, editor\ng, @, writer\n", "warning subject-impossible"},
+		{"groups without their @", "p, anyone, /a, read, allow\np, authenticated, /a, read, allow\n", ""},
+		{"a marked role that nobody has", "p, role:x, /a, read, allow\n", ""},
+		{"a role may be called as it likes", "p, a\u200bb, /docs/a, read, deny\ng, bob, a\u200bb\n", ""},
 	} {
 		_, findings := load(t, world.Model(t, "default"), more+tt.lines)
 		var got []string
@@ -261,6 +271,42 @@ func TestSubjectsThatNobodyCanBe(t *testing.T) {
 		if got := strings.Join(got, ", "); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
+	}
+}
+
+// Where the matcher asks for no roles, a g line makes none, and says nothing of
+// subjects.
+func TestSubjectsThatNobodyCanBeWithoutRoles(t *testing.T) {
+	const more = "p, alice, /docs/*, read, allow\n"
+	for lines, want := range map[string]string{
+		"p, a\u200bb, /docs/a, read, allow\ng, bob, a\u200bb\n": "warning 3 role-unused, warning 2 subject-impossible",
+		"p, bob, /docs/a, read, allow\ng, @, bob\n":             "warning 3 role-unused",
+	} {
+		_, findings := load(t, judgedModels(t, "unasked"), more+lines)
+		var got []string
+		for _, f := range findings {
+			got = append(got, fmt.Sprintf("%s %d %s", f.Severity, f.Line, f.Rule))
+		}
+		slices.Sort(got)
+		wanted := strings.Split(want, ", ")
+		slices.Sort(wanted)
+		if !slices.Equal(got, wanted) {
+			t.Errorf("%q: %q, want %q", lines, got, wanted)
+		}
+	}
+}
+
+// A value that matches everybody is no subject.
+func TestValuesThatMatchEverybodyAreNoSubjects(t *testing.T) {
+	m, err := model.Parse("model.conf", judgedHead+"[role_definition]\ng = _, _\n[policy_effect]\ne = "+world.AllowAndDeny+"\n[matchers]\nm = (p.sub == \"@\" || g(r.sub, p.sub)) && keyMatch(r.obj, p.obj) && r.act == p.act\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, findings := load(t, m, "p, @, /docs/*, read, allow\n"); len(findings) > 0 {
+		t.Errorf("%v", findings)
+	}
+	if _, findings := load(t, m, "p, @@, /docs/*, read, allow\n"); len(findings) != 1 {
+		t.Errorf("another value: %v", findings)
 	}
 }
 
@@ -284,6 +330,7 @@ func TestWhatTakesAwayInOtherModels(t *testing.T) {
 	}{
 		{"a blank in a line that allows", first, "p, allow, alice , /docs/*, read\n", "warning blank"},
 		{"a blank in a line that denies", first, editors + "p, deny, alice , /docs/*, read\n", "error blank"},
+		{"a subject that nobody can be, in a line that denies", first, editors + "p, deny, @, /docs/*, read\n", "error subject-impossible"},
 		{"a role that is denied things, misspelt", first, editors + "p, deny, banned, /docs/*, read\ng, bob, baned\n", "error role-unused"},
 		{"a role that a line asks nobody to have, misspelt", unless, "p, alice, /docs/*, read, banned\ng, bob, baned\n", "error role-unused"},
 		{"a role that a line asks nobody to have", unless, "p, alice, /docs/*, read, banned\ng, bob, banned\n", ""},
@@ -304,6 +351,7 @@ func TestMessagesAboutRolesNameTheOneThatTakesAway(t *testing.T) {
 	for _, tt := range []struct{ model, text, want string }{
 		{"default", "p, alice, /docs/**, read, allow\np, banned, /**, read, deny\ng, bob, baned\n", `or is it meant for "banned", which takes access away?`},
 		{"default", "p, alice, /docs/**, read, allow\ng, bob, chief\n", "the wrong way round?"},
+		{"default", "p, alice, /docs/**, read, allow\np, banned, /**, read, deny\ng, bob, \"banned \"\n", "remove it"},
 		{"unasked", "p, alice, /docs/*, read, allow\np, banned, /docs/*, read, deny\ng, alice, banned\n", `remove them; "banned" takes access away`},
 		{"unasked", "p, alice, /docs/*, read, allow\ng, alice, editor\n", "or remove them"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"securefiles/policy/internal/model"
 	"securefiles/policy/internal/world"
 )
 
@@ -31,6 +32,17 @@ func TestLinesByTheDepthOfTheirSubject(t *testing.T) {
 		if got != want {
 			t.Errorf("%q: %s, not %s", roles, got, want)
 		}
+	}
+	dated := strings.Replace(world.ModelText(t, "subject"), "g = _, _", "g = _, _, (_, _)", 1)
+	m, err := model.Parse("dated.conf", dated)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tab, findings := load(t, m, lines.String()+"g, a, b, _, 2026-01-31\ng, a, b, 2026-03-01, _\n"); tab == nil {
+		t.Errorf("a role at several times: %v", findings)
+	}
+	if _, findings := load(t, world.Model(t, "subject"), lines.String()+"g, a, b\ng, a, c\ng, a, d\n"); len(findings) != 1 {
+		t.Errorf("of names with several roles the first is told of: %v", findings)
 	}
 	for _, roles := range []string{"g, a, b\ng, b, a\n", "g, a, b\ng, b, c\ng, c, a\n", "g, a, b\ng, a, c\n"} {
 		if tab, findings := load(t, world.Model(t, "subject"), lines.String()+roles); tab != nil || findings[0].Rule != "role-tree" {
@@ -79,6 +91,12 @@ func TestTimeInWhichNothingChanges(t *testing.T) {
 }
 
 func TestMoments(t *testing.T) {
+	if at, err := ParseMoment("2026-06-01", zone(t, "Europe/Berlin")); err != nil || at.UTC().Format(time.RFC3339) != "2026-05-31T22:00:00Z" {
+		t.Errorf("a day begins elsewhere at %s, %v", at, err)
+	}
+	if !IsTime([]byte("9999-12-31")) {
+		t.Error("the last day is no time")
+	}
 	for text, want := range map[string]string{
 		"2026-06-01": "2026-06-01T00:00:00Z", "2026-06-01 10:00:00": "2026-06-01T10:00:00Z", "2026-06-01T10:00:00+01:00": "2026-06-01T09:00:00Z", "0001-01-01": "0001-01-01T00:00:00.000000001Z", "0001-01-01 00:00:00": "0001-01-01T00:00:00.000000001Z",
 		"2026-6-01": "", "_": "", "": "", "2026-02-30": "",

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"securefiles/policy/internal/world"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -61,6 +63,54 @@ func TestReorder(t *testing.T) {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]uint32{3, 1, 2}, r.Lines); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A table of some rows has these, with their lines, and the roles of all.
+func TestSelectedRows(t *testing.T) {
+	tab, _ := load(t, world.Model(t, "default"), "p, alice, /a, read, allow\np, bob, /b, read, allow\np, carol, /c, read, allow\ng, dave, alice\n")
+	some := tab.Select(func(row int) bool { return row != 1 })
+	if got := some.Symbols.Text(some.Rows.Cols[0][0]) + " " + some.Symbols.Text(some.Rows.Cols[0][1]); some.Rows.Len() != 2 || got != "alice carol" || len(some.Edges["g"]) != 1 {
+		t.Errorf("%d rows: %s", some.Rows.Len(), got)
+	}
+	if diff := cmp.Diff([]uint32{1, 3}, some.Rows.Lines); diff != "" {
+		t.Error(diff)
+	}
+	if none := tab.Select(func(int) bool { return false }); none.Rows.Len() != 0 || len(none.Rows.Cols) != len(tab.Rows.Cols) {
+		t.Errorf("none: %+v", none.Rows)
+	}
+}
+
+// A set forgets what it held, however often it has been cleared, and finds a place
+// wherever there is one.
+func TestSetsThatWereClearedAndSetsThatAreFull(t *testing.T) {
+	s := Set{round: 1<<32 - 1}
+	s.Add(6)
+	if !s.Has(6) || s.Has(0) {
+		t.Error("6 is not there, or 0 is")
+	}
+	if s.Clear(); s.Has(6) || s.Has(0) {
+		t.Errorf("after it was cleared: 6 %t, 0 %t", s.Has(6), s.Has(0))
+	}
+	s = Set{}
+	var even []Symbol // of places that are even, where there are 64
+	for name := Symbol(0); len(even) < 33; name++ {
+		if int(uint32(name)*0x9e3779b1>>7)&63%2 == 0 {
+			even = append(even, name)
+		}
+	}
+	for _, name := range even[:32] {
+		s.Add(name)
+	}
+	if len(s.slots) != 64 || s.Has(even[32]) || !s.Has(even[31]) {
+		t.Errorf("%d places", len(s.slots))
+	}
+}
+
+// Names that lead in a circle are reached once.
+func TestReachInACircle(t *testing.T) {
+	if diff := cmp.Diff([]bool{true, true, false, true}, Reach([]int32{0}, []int32{0, 1, 3, 2}, []int32{1, 3, 0, 1}, 4)); diff != "" {
 		t.Error(diff)
 	}
 }

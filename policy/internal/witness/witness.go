@@ -61,6 +61,9 @@ func New(patterns []pattern.Expression) (*Finder, error) {
 			case syntax.InstAlt, syntax.InstAltMatch:
 				inst.Arg += base
 			case syntax.InstEmptyWidth:
+				if !p.Segments && syntax.EmptyOp(inst.Arg)&syntax.EmptyEndLine != 0 { // a path is one line
+					inst.Arg = inst.Arg&^uint32(syntax.EmptyEndLine) | uint32(syntax.EmptyEndText)
+				}
 				if syntax.EmptyOp(inst.Arg)&(syntax.EmptyWordBoundary|syntax.EmptyNoWordBoundary) != 0 {
 					f.words = true
 				}
@@ -243,6 +246,7 @@ func (f *Finder) wait(waits []uint32, pc uint32, next *syntax.EmptyOp) []uint32 
 }
 
 // between says what holds between the last character and the next, -1 at the end.
+// A segment ends as a line does.
 func (p *place) between(next rune) syntax.EmptyOp {
 	last := rune('.')
 	switch {
@@ -251,7 +255,11 @@ func (p *place) between(next rune) syntax.EmptyOp {
 	case p.word:
 		last = 'x'
 	}
-	return syntax.EmptyOpContext(last, next)
+	is := syntax.EmptyOpContext(last, next)
+	if next == '/' {
+		is |= syntax.EmptyEndLine
+	}
+	return is
 }
 
 // step goes on by a character.
@@ -265,7 +273,7 @@ func (f *Finder) step(p *place, r rune) place {
 	next := place{word: f.words && syntax.IsWordChar(r)}
 	var cut []int // these end here
 	if f.cuts && r == '?' {
-		cut = f.ends(p)
+		cut = f.endsAt(p, p.between(-1)&^syntax.EmptyEndLine)
 	}
 	f.round++
 	for _, pc := range ready {
@@ -318,8 +326,10 @@ func (f *Finder) settled(p place) place {
 }
 
 // ends returns the patterns that match where a path ends here.
-func (f *Finder) ends(p *place) []int {
-	context := p.between(-1)
+func (f *Finder) ends(p *place) []int { return f.endsAt(p, p.between(-1)) }
+
+// endsAt is ends where that holds which a path's end, or a cut, is.
+func (f *Finder) endsAt(p *place, context syntax.EmptyOp) []int {
 	f.round++
 	var matches []int
 	var ready []uint32
