@@ -106,7 +106,7 @@ echo 'for all' >/var/www/securefiles/public/a.txt
 echo 'for users' >/var/www/securefiles/shared/a.txt
 echo "alice's" >/var/www/securefiles/mine/a.txt
 printf 'alice:%s\n' "$(openssl passwd -6 secret)" >>/etc/securefiles/users.htpasswd
-printf 'p, alice, /mine/**, read, allow\n' >>/etc/securefiles/policy.csv
+printf 'p, alice, main, /mine/**, read, allow\n' >>/etc/securefiles/policy.csv
 rm /etc/nginx/sites-enabled/default
 cp /usr/share/securefiles/nginx/site.conf.example /etc/nginx/conf.d/files.conf
 nginx -t

@@ -52,9 +52,9 @@ func TestDocumentedCommandsExist(t *testing.T) {
 	for file, text := range documents(t) {
 		for _, m := range command.FindAllStringSubmatch(strings.ReplaceAll(text, `\|`, "|"), -1) {
 			line, _, _ := strings.Cut(m[1], " [") // what may be left out
-			args := regexp.MustCompile(`'[^']*'|\S+`).FindAllString(line, -1)
+			args := regexp.MustCompile(`'[^']*'|"[^"]*"|\S+`).FindAllString(line, -1)
 			for i := range args {
-				args[i] = strings.Trim(args[i], `'`)
+				args[i] = strings.Trim(args[i], `'"`)
 			}
 			parser, err := newParser(&commands{}, Env{})
 			if err != nil {
