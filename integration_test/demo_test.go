@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -169,22 +170,25 @@ func nothingIsLeft(t *testing.T, tmp string) {
 	}
 }
 
-// The README's way to a guarded file, with directories of the test's in place
-// of the system's: nginx accepts what it makes, and serves the file.
-func TestReadmeSetUp(t *testing.T) {
+// The way to a guarded file without a package, as docs/get-started.md says it, with
+// directories of the test's in place of the system's: nginx accepts what it makes,
+// and serves the file.
+func TestSetUpWithoutPackage(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
+	_, sections := page(t, "get-started.md")
+	blocks := func(heading string, count int) []string {
+		var texts []string
+		for _, m := range pageFence.FindAllStringSubmatch(sections[heading], -1) {
+			texts = append(texts, m[4])
+		}
+		if len(texts) != count {
+			t.Fatalf("%s has other blocks: %q", heading, texts)
+		}
+		return texts
 	}
-	_, section, ok := strings.Cut(string(readme), "## Guard your own files\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	blocks := regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(section, -1)
-	// The first installs a package: packaging/test.sh does. Without one, the fourth comes first.
-	if !ok || len(blocks) != 5 || blocks[2][1] != "nginx" {
-		t.Fatalf("the README has other blocks: %q", blocks)
-	}
-	configure, include, install, start := blocks[1][2], blocks[2][2], blocks[3][2], blocks[4][2]
+	without, tell := blocks("Without a package", 2), blocks("4. Tell nginx", 3)
+	install, start, include := without[0], without[1], tell[1]
+	configure := "cd /etc/securefiles\n" + blocks("3. Say who may read what", 3)[1] + tell[0]
 	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
 	s.service = "unix:" + s.dir + "/run/auth.sock"
 	for _, dir := range []string{"etc", "bin", "nginx/conf.d", "nginx/snippets", "run", "logs"} {
@@ -194,18 +198,14 @@ func TestReadmeSetUp(t *testing.T) {
 	}
 	s.write("files/shared/handbook.txt", "handbook\n")
 	here := strings.NewReplacer(
-		"make build &&", "", "install bin/securefiles /usr/local/bin/", "install "+binary+" "+s.dir+"/bin/", "sudo systemctl restart securefiles", "",
+		"make build &&", "", "install bin/securefiles /usr/local/bin/", "install "+binary+" "+s.dir+"/bin/",
 		"sudo -u securefiles ", "", "sudo useradd --system securefiles && sudo chgrp -R securefiles /etc/securefiles", "",
 		"sudo install -d -o securefiles -g www-data -m 2750 /run/securefiles", "", "sudo ", "",
-		"openssl passwd -6", "openssl passwd -6 alice", // it asks for the password otherwise
-		"/etc/securefiles", s.dir+"/etc", "/etc/nginx", s.dir+"/nginx",
+		"/etc/securefiles", s.dir+"/etc", "/etc/nginx", s.dir+"/nginx", "listen 80;", "listen "+s.web+";", "server_name localhost;", "",
 	)
-	setUp := here.Replace(install + configure)
 	// Where the reader edits the configuration, between init and the rest.
-	first, rest, _ := strings.Cut(setUp, "sudoedit ")
-	_, rest, _ = strings.Cut(rest, "\n")
 	edit := fmt.Sprintf("sed -i 's|unix:/run/securefiles/auth.sock|%s|; s|127.0.0.1:9181|%s|; s|/var/www/securefiles|%s/files|' %s/etc/securefiles.yaml\n", s.service, s.admin, s.dir, s.dir)
-	script := s.command("bash", "-ec", "PATH="+s.dir+"/bin:$PATH\n"+first+edit+rest)
+	script := s.command("bash", "-ec", "PATH="+s.dir+"/bin:$PATH\n"+here.Replace(install)+edit+here.Replace(configure))
 	if out, err := script.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -215,7 +215,8 @@ func TestReadmeSetUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { end(serve) })
-	s.write("nginx/nginx.conf", "pid run/nginx.pid; events {} http { access_log off; include conf.d/*.conf; server { listen "+s.web+"; "+include+"} }\n")
+	s.write("nginx/conf.d/site.conf", here.Replace(include))
+	s.write("nginx/nginx.conf", "pid run/nginx.pid; events {} http { access_log off; include conf.d/*.conf; }\n")
 	nginx := s.command("nginx", "-p", s.dir, "-e", "logs/error.log", "-c", filepath.Join(s.dir, "nginx/nginx.conf"), "-g", "daemon off;")
 	nginx.Stderr = s.log
 	if err := nginx.Start(); err != nil {
@@ -225,7 +226,7 @@ func TestReadmeSetUp(t *testing.T) {
 	s.eventually("the service listens", func() bool { _, err := os.Stat(s.dir + "/run/auth.sock"); return err == nil })
 	s.openSocket()
 	s.eventually("the file is served", func() bool {
-		r, err := s.try(newClient(), "alice", "/downloads/shared/handbook.txt")
+		r, err := s.try(newClient(), "", "/downloads/shared/handbook.txt", func(r *http.Request) { r.SetBasicAuth("alice", "wonderland") })
 		return err == nil && r.status == 200 && r.body == "handbook\n"
 	})
 	s.status("", "/downloads/shared/handbook.txt", 401)

@@ -2,14 +2,21 @@ package integration_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/goccy/go-yaml"
 )
 
 // A machine is a site that is set up as the documentation says, by its own
@@ -43,7 +50,11 @@ case "$*" in
   if ((EUID == 0)); then chmod 666 run/auth.sock; fi # nginx's workers are not root
   ;;
 "reload nginx")
-  if [[ -s run/nginx.pid ]]; then kill -HUP "$(cat run/nginx.pid)"; else nginx >/dev/null; fi
+  if [[ ! -s run/nginx.pid ]]; then nginx >/dev/null; exit; fi
+  master=$(cat run/nginx.pid)
+  workers=$(cat /proc/"$master"/task/"$master"/children)
+  kill -HUP "$master"
+  for worker in $workers; do while kill -0 "$worker" 2>/dev/null; do sleep 0.02; done; done # they know the old one
   ;;
 *) echo "systemctl $*?" >&2; exit 1 ;;
 esac
@@ -255,5 +266,143 @@ func TestHowTo(t *testing.T) {
 				t.Errorf("nothing is shown: %v", m.done)
 			}
 		})
+	}
+}
+
+// How long somebody still gets in after what docs/how-to.md lists: measured, for
+// each kind of source. -v prints the times.
+func TestHowLongAccessLasts(t *testing.T) {
+	t.Parallel()
+	const leeway, remember, soon = 2 * time.Second, 2 * time.Second, 2 * time.Second // the defaults are 30s and 30s
+	key := strings.Repeat("k", 32)
+	var loggedOut atomic.Bool
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if loggedOut.Load() {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"subject":"sam","groups":[]}`) // to the service, which waits for it
+	}))
+	defer app.Close()
+	policy := alicesPolicy + "g, bob, editor\ng, tim, editor\ng, sam, editor\n"
+	s := start(t, plan{policy: policy, identity: fmt.Sprintf("identity:\n  - htpasswd: users.htpasswd\n"+
+		"  - jwt: {issuer: i, audience: [files], jwks_file: keys.json, algorithms: [HS256], leeway: %s}\n"+
+		"  - session: {url: '%s', cookies: [sessionid], remember: %s, remember_refused: 100ms}\n", leeway, app.URL, remember),
+		before: func(s *site) {
+			s.write("keys.json", fmt.Sprintf(`{"keys":[{"kty":"oct","k":%q}]}`, base64.RawURLEncoding.EncodeToString([]byte(key))))
+		}})
+	client := newClient()
+	// lasts takes something away and asks until somebody is refused.
+	lasts := func(what, user string, takeAway func(), atMost time.Duration, edit ...func(*http.Request)) time.Duration {
+		t.Helper()
+		s.status(user, plan1, 200, edit...)
+		takeAway()
+		began := time.Now()
+		s.eventually(what, func() bool {
+			r, err := s.try(client, user, plan1, edit...)
+			return err == nil && r.status != 200
+		})
+		took := time.Since(began)
+		t.Logf("%s: %v", what, took)
+		if took > atMost+slack {
+			t.Errorf("%s: after %v, want at most %v", what, took, atMost)
+		}
+		return took
+	}
+	lasts("an old password is refused", "alice", func() {
+		s.replace("users.htpasswd", strings.Replace(cheapUsers, "alice:", "alice2:", 1))
+	}, soon)
+	lasts("a role that was taken away is gone", "bob", func() {
+		s.replace("policy.csv", strings.Replace(policy, "g, bob, editor\n", "", 1))
+	}, soon)
+	session := with("Cookie", "sessionid=1")
+	lasts("a session that was ended is refused", "", func() { loggedOut.Store(true) }, remember, session)
+	exp := time.Now().Add(2 * time.Second).Truncate(time.Second)
+	token := "Bearer " + hs256(key, fmt.Sprintf(`{"iss":"i","aud":"files","sub":"tim","exp":%d}`, exp.Unix()))
+	lasts("a token whose time is over is refused", token, func() {}, time.Until(exp)+leeway)
+	if early := time.Until(exp.Add(leeway)); early > 0 {
+		t.Errorf("a token is refused %v before its time is over", early)
+	}
+	exp = time.Now().Add(time.Hour)
+	token = "Bearer " + hs256(key, fmt.Sprintf(`{"iss":"i","aud":"files","sub":"tim","exp":%d}`, exp.Unix()))
+	lasts("whom a line denies everything is refused, whatever its token says", token, func() {
+		s.replace("policy.csv", strings.Replace(policy, "g, bob, editor\n", "p, tim, /**, read, deny\n", 1))
+	}, soon)
+}
+
+// What docs/how-to.md has Prometheus scrape is there, is the file in examples/, and
+// fits the alerts: each metric that they ask for is one that the service has.
+func TestPrometheusScrapesWhatTheAlertsAskFor(t *testing.T) {
+	t.Parallel()
+	_, sections := page(t, "how-to.md")
+	scrape, err := os.ReadFile("../examples/prometheus/prometheus.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, lines, _ := strings.Cut(string(scrape), "\n") // behind its comment
+	if !strings.Contains(sections["Prometheus"], "```yaml\n"+lines+"```\n") {
+		t.Error("docs/how-to.md shows another prometheus.yml")
+	}
+	var conf struct {
+		ScrapeConfigs []struct {
+			JobName       string `yaml:"job_name"`
+			StaticConfigs []struct {
+				Targets []string `yaml:"targets"`
+			} `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+		RuleFiles []string `yaml:"rule_files"`
+	}
+	if err := yaml.UnmarshalWithOptions(scrape, &conf, yaml.Strict()); err != nil {
+		t.Fatal(err)
+	}
+	var rules struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr string }
+		}
+	}
+	alerts, err := os.ReadFile("../examples/prometheus/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(alerts, &rules); err != nil {
+		t.Fatal(err)
+	}
+	m := newMachine(t)
+	job := conf.ScrapeConfigs[0]
+	metrics, status := m.shell("curl -fs http://" + job.StaticConfigs[0].Targets[0] + "/metrics")
+	if status != 0 {
+		t.Fatalf("the target does not answer: %s", metrics)
+	}
+	documented, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	for _, rule := range rules.Groups[0].Rules {
+		for _, name := range regexp.MustCompile(`\b(?:securefiles_[a-z_]+|up)\b`).FindAllString(rule.Expr, -1) {
+			asked++
+			switch {
+			case name == "up":
+				if !strings.Contains(rule.Expr, `up{job="`+job.JobName+`"}`) {
+					t.Errorf("%s asks %s, and the job is %s", rule.Alert, rule.Expr, job.JobName)
+				}
+			case !strings.Contains(metrics, "\n"+name) && !strings.Contains(string(documented), "`"+name): // some come with their source
+				t.Errorf("%s asks for %s, which is not there", rule.Alert, name)
+			}
+		}
+	}
+	if asked < 6 {
+		t.Errorf("%d metrics are asked for", asked)
+	}
+	// Prometheus' own tool says so too, where it is installed.
+	tool, err := exec.LookPath("promtool")
+	if err != nil {
+		return
+	}
+	m.write("prometheus/prometheus.yml", string(scrape))
+	m.write("prometheus/"+conf.RuleFiles[0], string(alerts))
+	if out, err := m.command(tool, "check", "config", "prometheus/prometheus.yml").CombinedOutput(); err != nil {
+		t.Errorf("promtool: %v\n%s", err, out)
 	}
 }
