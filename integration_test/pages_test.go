@@ -52,7 +52,7 @@ case "$*" in
 "reload nginx")
   if [[ ! -s run/nginx.pid ]]; then nginx >/dev/null; exit; fi
   master=$(cat run/nginx.pid)
-  workers=$(cat /proc/"$master"/task/"$master"/children)
+  workers=$(cat /proc/"$master"/task/"$master"/children 2>/dev/null || true)
   kill -HUP "$master"
   for worker in $workers; do while kill -0 "$worker" 2>/dev/null; do sleep 0.02; done; done # they know the old one
   ;;
