@@ -82,6 +82,12 @@ func TestUsualMistakes(t *testing.T) {
 			`securefiles: t.yaml:2:6: error: path "/a": there are several downloads: write its URL, or say which: add download: main or media`},
 		{"a question that does not say which download", map[string]string{"securefiles.yaml": config + second, "model.conf": model, "policy.csv": "p, alice, main, /**, read, allow\n"}, "explain alice /a", 2, "",
 			`securefiles: path "/a": there are several downloads: write its URL, or say which: --download main or media`},
+		{"a line of another model, without a download", map[string]string{"securefiles.yaml": second, "model.conf": model, "policy.csv": "p, bob, main, /a/**, read, allow\np, bob, /b/**, read, allow\n"}, "check --disable root", 1,
+			"policy.csv:2: error: has 4 fields after its type, not the model's 5 (sub, dom, obj, act, eft); the download is missing: write its name before the path, or * for every one [field-count]", ""},
+		{"the same with dates", map[string]string{"securefiles.yaml": second, "model.conf": strings.NewReplacer("act, eft", "act, eft, from, until", "r.act == p.act", "r.act == p.act && timeMatch(p.from, p.until)").Replace(model), "policy.csv": "p, bob, /b/**, read, allow, _, 2099-12-31\n"}, "check --disable root", 1,
+			"policy.csv:1: error: has 6 fields after its type, not the model's 5 (sub, dom, obj, act, eft) or 7 (and from, until); the download is missing: write its name before the path, or * for every one [field-count]", ""},
+		{"a line of the starter's, for the built-in model", map[string]string{"policy.csv": "p, bob, main, /a/**, read, allow\n"}, "check", 1,
+			"policy.csv:1: error: has 5 fields after its type, not the model's 4 (sub, obj, act, eft) or 6 (and from, until); this model's lines name no download: take it out, or take the model of securefiles init [field-count]", ""},
 		{"nothing wrong", nil, "check --disable subject-unknown", 0, "", "securefiles.yaml: no findings in configuration, model, policy and users"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
