@@ -406,3 +406,11 @@ func TestPrometheusScrapesWhatTheAlertsAskFor(t *testing.T) {
 		t.Errorf("promtool: %v\n%s", err, out)
 	}
 }
+
+// Whoever does all of them in the order of the page comes to the end, too.
+func TestHowToOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	text, _ := page(t, "how-to.md")
+	m := begin(t)
+	m.follow(text)
+}
