@@ -5,8 +5,9 @@
 # make mutate mistakes derived from the code that decides, made one at a time: do the tests notice?
 # make diff   what diff tells against asking everything, on PAIRS pairs of policies
 # make soak   ten million questions: does memory grow?
-# make packages       deb and rpm for amd64 and arm64, in dist
+# make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
 # make test-packages  are they the same bytes built twice; installed, upgraded and purged in a bare Debian (as root)
+# make release        the packages of the tag that is checked out, and their digests
 
 SHELL := /bin/bash
 FUZZTIME ?= 60s
@@ -20,7 +21,7 @@ VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench fuzz mutate diff soak vulncheck clean go packages test-packages
+.PHONY: build demo test lint bench fuzz mutate diff soak vulncheck clean go packages test-packages release
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
@@ -78,10 +79,13 @@ vulncheck: go
 
 packages: go
 	VERSION='$(VERSION)' COMMIT='$(COMMIT)' ./packaging/build.sh dist
-	cd dist && sha256sum *.deb *.rpm > SHA256SUMS
+	cd dist && sha256sum securefiles[-_]* > SHA256SUMS
+
+release: go
+	./packaging/release.sh
 
 test-packages: go
-	./scripts/install.sh certificates debootstrap systemd-nspawn lintian rpm
+	./scripts/install.sh certificates nginx openssl curl ip debootstrap systemd-nspawn lintian
 	./packaging/test.sh
 
 clean:

@@ -170,25 +170,25 @@ func nothingIsLeft(t *testing.T, tmp string) {
 	}
 }
 
-// The way to a guarded file without a package, as docs/get-started.md says it, with
-// directories of the test's in place of the system's: nginx accepts what it makes,
-// and serves the file.
-func TestSetUpWithoutPackage(t *testing.T) {
+// The way to a guarded file from source, as docs/install.md and docs/get-started.md
+// say it, with directories of the test's in place of the system's: nginx accepts what
+// it makes, and serves the file.
+func TestSetUpFromSource(t *testing.T) {
 	t.Parallel()
-	_, sections := page(t, "get-started.md")
-	blocks := func(heading string, count int) []string {
+	blocks := func(file, heading string, count int) []string {
+		_, sections := page(t, file)
 		var texts []string
 		for _, m := range pageFence.FindAllStringSubmatch(sections[heading], -1) {
 			texts = append(texts, m[4])
 		}
 		if len(texts) != count {
-			t.Fatalf("%s has other blocks: %q", heading, texts)
+			t.Fatalf("%s, %q has other blocks: %q", file, heading, texts)
 		}
 		return texts
 	}
-	without, tell := blocks("Without a package", 2), blocks("4. Tell nginx", 3)
-	install, start, include := without[0], without[1], tell[1]
-	configure := "cd /etc/securefiles\n" + blocks("3. Say who may read what", 3)[1] + tell[0]
+	source, tell := blocks("install.md", "From source", 3), blocks("get-started.md", "4. Tell nginx", 3)
+	install, start, include := source[0], source[1], tell[1]
+	configure := "cd /etc/securefiles\n" + blocks("get-started.md", "3. Say who may read what", 3)[1] + tell[0]
 	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
 	s.service = "unix:" + s.dir + "/run/auth.sock"
 	for _, dir := range []string{"etc", "bin", "nginx/conf.d", "nginx/snippets", "run", "logs"} {

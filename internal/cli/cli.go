@@ -78,6 +78,7 @@ type commands struct {
 	Diff       diffCommand       `cmd:"" help:"Say who gains and who loses what by a change of policy."`
 	Link       linkCommand       `cmd:"" help:"Make links to files, for people without an account, and look at them."`
 	Nginx      nginxCommand      `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
+	Healthy    healthyCommand    `cmd:"" help:"Ask the running service whether it is well, for health checks of containers."`
 	Init       initCommand       `cmd:"" help:"Write a configuration, policy, policy test and users to start from; never overwrites."`
 	Schema     schemaCommand     `cmd:"" help:"Print a JSON schema for editors."`
 	Completion completionCommand `cmd:"" help:"Print completion for bash, zsh or fish."`

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -9,9 +10,10 @@ import (
 )
 
 type nginxCommand struct {
-	HTTP     bool `name:"http" xor:"part" help:"Print what belongs into http {}, for conf.d/."`
-	Complete bool `xor:"part" help:"Print a complete nginx.conf that runs unprivileged."`
-	Proof    bool `xor:"part" help:"Print the file that holds the proof's secret, for proof_secret_file."`
+	HTTP      bool `name:"http" xor:"part" help:"Print what belongs into http {}, for conf.d/."`
+	Complete  bool `xor:"part" help:"Print a complete nginx.conf that runs unprivileged."`
+	Container bool `help:"With --complete: for a container, on port 8080 of every address, logs on standard output and error, nothing written but in /tmp."`
+	Proof     bool `xor:"part" help:"Print the file that holds the proof's secret, for proof_secret_file."`
 }
 
 // Help shows an example.
@@ -20,6 +22,9 @@ func (nginxCommand) Help() string {
 }
 
 func (cmd *nginxCommand) Run(ctx context.Context, env Env, all *commands) error {
+	if cmd.Container && !cmd.Complete {
+		return errors.New("--container is about a complete nginx.conf: give --complete too")
+	}
 	c, err := all.load(env)
 	if err != nil {
 		return err
@@ -45,7 +50,7 @@ func (cmd *nginxCommand) Run(ctx context.Context, env Env, all *commands) error 
 	case cmd.HTTP:
 		return nginx.WriteHTTP(env.Stdout, snippet)
 	case cmd.Complete:
-		return nginx.WriteComplete(env.Stdout, snippet)
+		return nginx.WriteComplete(env.Stdout, snippet, cmd.Container)
 	default:
 		return nginx.WriteServer(env.Stdout, snippet)
 	}

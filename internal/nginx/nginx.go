@@ -364,8 +364,9 @@ func WriteServer(w io.Writer, c Config) error {
 
 // WriteComplete prints a whole nginx.conf, both halves included, that runs
 // unprivileged and listens on 127.0.0.1:8080. Relative paths in it start from
-// nginx's -p directory.
-func WriteComplete(w io.Writer, c Config) error {
+// nginx's -p directory. For a container it listens on port 8080 of every IPv4
+// address, logs to standard output and error, and writes nothing but in /tmp.
+func WriteComplete(w io.Writer, c Config, container bool) error {
 	p, err := render(c)
 	if err != nil {
 		return err
@@ -374,7 +375,10 @@ func WriteComplete(w io.Writer, c Config) error {
 	if err != nil {
 		return fmt.Errorf("print nginx configuration: %w", err)
 	}
-	return t.Execute(w, p)
+	return t.Execute(w, struct {
+		printed
+		Container bool
+	}{p, container})
 }
 
 // indent moves every line that is not empty four columns to the right.

@@ -50,7 +50,7 @@ func crossOrigin() Config {
 func complete(t *testing.T, c Config) string {
 	t.Helper()
 	var buf bytes.Buffer
-	if err := WriteComplete(&buf, c); err != nil {
+	if err := WriteComplete(&buf, c, false); err != nil {
 		t.Fatal(err)
 	}
 	return buf.String()
@@ -70,6 +70,47 @@ func TestExampleIsWhatIsPrinted(t *testing.T) {
 	}
 	if got != string(want) {
 		t.Error("nginx.conf.example differs from what is printed: go test ./internal/nginx -update")
+	}
+}
+
+// In a container nginx starts with a root that it may not write to, and is asked from
+// outside: only /tmp is written to, the logs are its output, and the rest is as ever.
+func TestCompleteForAContainer(t *testing.T) {
+	var buf bytes.Buffer
+	if err := WriteComplete(&buf, defaults(), true); err != nil {
+		t.Fatal(err)
+	}
+	_, settings, _ := strings.Cut(buf.String(), "\nworker_processes")
+	for _, m := range regexp.MustCompile(`(?m)^ *(?:pid|error_log|access_log|\w+_temp_path) +(\S+)`).FindAllStringSubmatch(settings, -1) {
+		if m[1] != "stderr" && m[1][0] != '/' {
+			t.Errorf("it depends on where nginx was started: %s", m[0])
+		}
+	}
+	if !strings.Contains(settings, "        listen 8080;\n") || strings.Contains(settings, "127.0.0.1:8080") {
+		t.Error("it does not listen on port 8080 of every address")
+	}
+	_, plain, _ := strings.Cut(complete(t, defaults()), "\nworker_processes")
+	for _, same := range []struct{ container, plain string }{
+		{"/tmp/nginx.pid", "run/nginx.pid"}, {" stderr warn", " logs/error.log warn"}, {" /tmp/", " run/"},
+		{"/dev/stdout securefiles_delivery", "logs/delivery.log securefiles_delivery"}, {"/dev/stdout securefiles_access", "logs/access.log   securefiles_access"},
+		{"listen 8080;", "listen 127.0.0.1:8080;"},
+	} {
+		settings = strings.ReplaceAll(settings, same.container, same.plain)
+	}
+	if settings != plain {
+		t.Error("it differs in more than where it listens and writes")
+	}
+	binary, err := exec.LookPath("nginx")
+	if err != nil {
+		t.Skip("nginx is not installed: make test installs it")
+	}
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(conf, []byte(strings.ReplaceAll(buf.String(), "/tmp/", dir+"/")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(binary, "-t", "-p", "/nowhere", "-e", "stderr", "-c", conf).CombinedOutput(); err != nil {
+		t.Errorf("nginx -t: %v\n%s", err, out)
 	}
 }
 
