@@ -84,7 +84,7 @@ is 'alice' "$(get /mine/a.txt -u alice:secret)" "alice's 200"
 is 'anonymous' "$(get /mine/a.txt -o /dev/null)" 401
 is 'past the service' "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/protected/mine/a.txt)" 404
 grep -q '"uri":"/downloads/mine/a.txt"' "$work/nginx.log" || fail 'nothing is logged'
-printf 'p, @anyone, /mine/**, read, deny\n' >>etc/policy.csv
+printf 'p, @anyone, main, /mine/**, read, deny\n' >>etc/policy.csv
 for ((i = 0; ; i++)); do
   if [[ $(get /mine/a.txt -o /dev/null -u alice:secret) == 404 ]]; then break; fi
   ((i < 300)) || fail 'an edit of the policy does not take effect'
