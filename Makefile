@@ -4,6 +4,7 @@
 # make fuzz   a million comparisons with stock Casbin, then fuzzing, FUZZTIME each target
 # make mutate mistakes derived from the code that decides, made one at a time: do the tests notice?
 # make diff   what diff tells against asking everything, on PAIRS pairs of policies
+# make bench-audit  a search of the record beside grep -F on the same file, of AUDIT_LINES lines, 650 bytes each
 # make soak   ten million questions: does memory grow?
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
 # make test-packages  are they the same bytes built twice; installed, upgraded and purged in a bare Debian (as root)
@@ -15,13 +16,14 @@ FUZZTIME ?= 60s
 WORLDS ?= 80000
 SEED ?= 0
 PAIRS ?= 6000
+AUDIT_LINES ?= 10000000
 export PATH := $(PATH):/usr/sbin:/sbin
 # What `securefiles version` tells: by git, or as given on the command line.
 VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench fuzz mutate diff soak vulncheck clean go packages test-packages release
+.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak vulncheck clean go packages test-packages release
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
@@ -69,6 +71,10 @@ mutate: go
 diff: go
 	go test -run TestCompareMissesNothing -v -timeout 2h ./policy/explain -rapid.checks=$(PAIRS) -rapid.seed=$(SEED)
 	SECUREFILES_TEST_LONG=1 go test -run TestCompareOf -v -timeout 1h ./policy/explain
+
+# In a temporary directory, TMPDIR.
+bench-audit: go
+	SECUREFILES_AUDIT_LINES=$(AUDIT_LINES) go test -run TestSearchIsHalfAsFastAsGrep -v -timeout 1h ./internal/audit
 
 soak: go
 	SECUREFILES_SOAK=10000000 go test -run TestMemoryDoesNotGrow -v -timeout 1h ./policy

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"os/signal"
@@ -31,6 +32,7 @@ import (
 	"securefiles/authz"
 	"securefiles/internal/access"
 	"securefiles/internal/admin"
+	"securefiles/internal/audit"
 	"securefiles/internal/cli"
 	"securefiles/internal/config"
 	"securefiles/internal/frontend"
@@ -107,6 +109,12 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 	}
 	if p.Token, err = secret.New("admin token", c.AdminTokenFile, config.AdminTokenVariable, lookup); err != nil {
 		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
+	}
+	if p.AuditKey, err = cli.AuditKey(c); err != nil {
+		problems = append(problems, c.At("audit.privacy.key_file", err.Error()))
+	}
+	if _, err := audit.NewPrivacy(audit.PrivacyOptions{Omit: c.Audit.Privacy.Omit}); err != nil {
+		problems = append(problems, c.At("audit.privacy.omit", err.Error()))
 	}
 	return p, errors.Join(problems...)
 }
@@ -253,13 +261,35 @@ const maxConcurrent = 1024
 // serve loads the parts, puts them together and runs the service until the context
 // ends. When the configuration has changed, the parts that it is made into then take
 // their place as a whole.
-func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logger) error {
+func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logger) (err error) {
 	server.LimitMemory(log)
-	s := &service{reopen: reopen, version: cli.Version(), counted: state.NewMemory(nil), log: log}
+	s := &service{reopen: reopen, version: cli.Version(), log: log}
 	if err := s.load(ctx, p, nil, false); err != nil {
 		return err
 	}
 	s.counters = metrics.New(s.version.Version, s.version.Commit, nil, nil, s.policy)
+	if s.store, err = openStore(p.Config.State.File); err != nil {
+		return p.Config.At("state.file", err.Error())
+	}
+	defer func() { err = errors.Join(err, s.store.Close()) }()
+	privacy, keys, err := openPrivacy(p)
+	if err != nil {
+		return err
+	}
+	if keys != nil {
+		defer func() { err = errors.Join(err, keys.Close()) }()
+	}
+	if s.trail, err = s.openTrail(ctx, p.Config, privacy); err != nil {
+		return err
+	}
+	beside := []func(context.Context) error{s.store.Run}
+	if s.trail != nil {
+		defer func() { err = errors.Join(err, s.trail.Close()) }()
+		beside = append(beside, s.trail.Run)
+		if age := time.Duration(p.Config.Audit.Privacy.Retention); age > 0 {
+			beside = append(beside, audit.Retention{File: p.Config.Audit.File, Age: age, Logger: log}.Run)
+		}
+	}
 	first, err := s.put(p)
 	if err != nil {
 		return err
@@ -272,7 +302,7 @@ func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logge
 		ListenInsecure: p.Config.ListenInsecure || p.Secret != nil, AdminInsecure: p.Config.AdminInsecure, Proved: p.Proof != nil,
 		Delay: time.Duration(p.Config.ShutdownDelay), Timeout: time.Duration(p.Config.ShutdownTimeout),
 		Reload: s.generations, HungUp: func() { warnOfExposures(s.current.Load(), log) }, Stopping: func() { s.stopping.Store(true) },
-		Version: s.version.Version, Logger: log,
+		Reopen: s.trail.Reopen, Beside: beside, Version: s.version.Version, Logger: log,
 	})
 }
 
@@ -282,7 +312,8 @@ type service struct {
 	version     cli.Build
 	log         *slog.Logger
 	counters    *metrics.Metrics
-	counted     *state.Memory // what limits have counted
+	store       store        // what limits and links count
+	trail       *audit.Trail // nil where no record is kept
 	generations *server.Generations
 	stopping    atomic.Bool
 
@@ -290,6 +321,86 @@ type service struct {
 	count    atomic.Uint64             // of all that have
 	refused  atomic.Pointer[cli.Parts] // that could not take their place, as far as they could be made; else nil
 	snippets []snippet                 // of nginx that belonged to them, the last one last
+}
+
+// A store counts what limits and links need, and may keep it.
+type store interface {
+	limit.Store
+	// Run writes what is kept, until the context ends.
+	Run(context.Context) error
+	Close() error
+}
+
+// openStore opens the state; without a file it is forgotten when the process ends.
+func openStore(file string) (store, error) {
+	if file == "" {
+		return state.NewMemory(nil), nil
+	}
+	return state.OpenDisk(file, nil)
+}
+
+// openPrivacy makes what changes records before they are written, and opens the keys
+// of subjects where they are erasable.
+func openPrivacy(p *cli.Parts) (*audit.Privacy, *audit.KeyStore, error) {
+	conf := p.Config.Audit
+	opts := audit.PrivacyOptions{Addresses: conf.Privacy.Addresses, Omit: conf.Privacy.Omit}
+	if conf.Privacy.Subjects == "keyed" {
+		opts.Key = p.AuditKey.Text
+	}
+	if conf.File != "" && conf.Privacy.Erasable {
+		var err error
+		if opts.Keys, err = audit.OpenKeyStore(conf.Privacy.Keys, true); err != nil {
+			return nil, nil, p.Config.At("audit.privacy.keys", err.Error())
+		}
+	}
+	privacy, err := audit.NewPrivacy(opts)
+	if err != nil {
+		return nil, nil, p.Config.At("audit.privacy", err.Error())
+	}
+	return privacy, opts.Keys, nil
+}
+
+// openTrail opens the record of decisions and deliveries; nil where none is kept.
+func (s *service) openTrail(ctx context.Context, c *config.Config, privacy *audit.Privacy) (*audit.Trail, error) {
+	if c.Audit.File == "" {
+		return nil, nil
+	}
+	writing := audit.WriterOptions{Sync: c.Audit.Durability == "fsync", Transform: privacy}
+	if chain := c.Audit.Chain; chain != nil {
+		signer, _, err := audit.ReadKey(chain.KeyFile)
+		if err != nil {
+			return nil, c.At("audit.chain.key_file", err.Error())
+		}
+		writing.Chain = &audit.ChainOptions{Signer: signer, Every: time.Duration(chain.Every)}
+	}
+	trail, err := audit.Open(c.Audit.File, &audit.Options{
+		WriterOptions: writing, Restore: privacy.Restore,
+		DeliveryLog: c.Nginx.DeliveryLog, Wait: time.Duration(c.Audit.Wait), Logger: s.log,
+		Delivered: func(r *audit.Record) { s.delivered(ctx, r) },
+	})
+	if err != nil {
+		return nil, c.At("audit.file", err.Error())
+	}
+	countAudit(s.counters, trail.State)
+	if nginx := trail.Nginx(); nginx != nil {
+		countFollower(s.counters, "nginx", nginx)
+	}
+	return trail, nil
+}
+
+// delivered counts what came of an allowed request, and tells whoever waits for it.
+func (s *service) delivered(ctx context.Context, r *audit.Record) {
+	s.counters.ObserveDelivery(r.Download, r.Delivery, r.Bytes, time.Duration(r.Duration*float64(time.Second)))
+	if r.Delivery == audit.Unknown {
+		return // its lease ends by itself
+	}
+	err := s.store.Settle(ctx, r.Request, r.Bytes)
+	if kept, ok := s.store.(*state.Disk); ok && err == nil && r.Delivery != audit.Complete && r.Link != "" {
+		err = kept.Short(ctx, r.Request)
+	}
+	if err != nil {
+		s.log.Warn("limits do not learn what was delivered: what was reserved counts", "request_id", r.Request, "error", err)
+	}
 }
 
 // A snippet is an nginx configuration that belonged to some parts.
@@ -326,22 +437,34 @@ func (s *service) put(p *cli.Parts) (*server.Generation, error) {
 		return nil, err
 	}
 	deciding := &authz.Options{Challenge: p.Sources.Challenge(), Login: p.Login}
-	if p.Links != nil {
-		deciding.Links = p.Links
-	}
 	if p.Limits != nil {
-		deciding.Early, deciding.Limits = p.Limits.Early(s.counted), p.Limits.Late(s.counted)
+		deciding.Early, deciding.Limits = p.Limits.Early(s.store), p.Limits.Late(s.store)
+	}
+	var pages frontend.Pages
+	if p.Links != nil {
+		links := p.Links
+		if kept, ok := s.store.(*state.Disk); ok {
+			links = links.With(kept)
+		}
+		deciding.Links, deciding.Limits = links, authz.AllLimits(deciding.Limits, links)
+		var err error
+		if pages, err = link.NewPages(links, p.Downloads); err != nil {
+			return nil, err
+		}
 	}
 	guard, err := authz.New(p.Downloads, p.Sources.Chain(), shadow, deciding)
 	if err != nil {
 		return nil, err
 	}
-	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: s.counters.Observe, Logger: s.log}
+	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: s.counters.Observe, Pages: pages, Logger: s.log}
 	if p.Secret != nil {
 		opts.Secret = p.Secret.Is
 	}
 	if p.Proof != nil {
 		opts.Prove = nginx.Prover(p.Vouching(), p.Proof.Text)
+	}
+	if s.trail != nil {
+		opts.Record = s.trail.Record
 	}
 	printed := snippetOf(p)
 	printed.prove, opts.Snippet, opts.Earlier = opts.Prove, printed.digest, s.earlier(printed)
@@ -486,6 +609,8 @@ func routes(front *frontend.AuthRequest, counters *metrics.Metrics) http.Handler
 	r := chi.NewRouter()
 	r.Use(counters.InFlight)
 	r.Method(http.MethodGet, "/authorize", front)
+	r.Get("/page", front.Page)
+	r.Post("/link", front.Form)
 	r.NotFound(front.NotFound)
 	r.MethodNotAllowed(front.MethodNotAllowed)
 	return r
@@ -569,7 +694,7 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 	for _, s := range []struct {
 		name string
 		*secret.Secret
-	}{{"proxy secret", p.Secret}, {"proof secret", p.Proof}} {
+	}{{"proxy secret", p.Secret}, {"proof secret", p.Proof}, {"audit key", p.AuditKey}} {
 		if files := s.Files(); len(files) > 0 {
 			rows = append(rows, server.Reloader{
 				Name: s.name, Files: files, Reload: s.Reload,
@@ -615,6 +740,41 @@ func seriesOf(sources identity.Sources, limits *limit.Limits) []metrics.Series {
 		})
 	}
 	return all
+}
+
+// countAudit adds the series of the audit trail to the metrics.
+func countAudit(m *metrics.Metrics, state func() audit.State) {
+	for _, kind := range audit.Types() {
+		m.Func(metrics.Counter, "securefiles_audit_records_total", "Records that were written, by type (decision, delivery, checkpoint).", "type", kind,
+			func() float64 { return float64(state().Records[kind]) })
+	}
+	m.Func(metrics.Counter, "securefiles_audit_write_failures_total", "Records that could not be written; each such decision was answered with 503.", "", "",
+		func() float64 { return float64(state().Failures) })
+	m.Func(metrics.Gauge, "securefiles_audit_awaited", "Allowed requests of which nginx has not told what it delivered.", "", "", func() float64 { return float64(state().Awaited) })
+	m.Func(metrics.Counter, "securefiles_audit_overflows_total", "Allowed requests that were given up as unknown, because too many were awaited.", "", "",
+		func() float64 { return float64(state().Overflowed) })
+	m.Func(metrics.Counter, "securefiles_audit_delivery_lines_refused_total", "Lines of nginx's delivery log that are no delivery.", "", "", func() float64 { return float64(state().Refused) })
+	m.Func(metrics.Gauge, "securefiles_audit_failing", "1 while records cannot be written, and everything is answered with 503.", "", "", func() float64 {
+		if state().Failing {
+			return 1
+		}
+		return 0
+	})
+}
+
+// countFollower adds the series of who follows a file.
+func countFollower(m *metrics.Metrics, name string, f *audit.Follower) {
+	m.Func(metrics.Gauge, "securefiles_audit_lag_bytes", "Bytes that are written and not yet taken further, by follower (nginx, syslog, postgres).", "follower", name, func() float64 {
+		lag, err := f.Lag()
+		if err != nil {
+			return math.NaN()
+		}
+		return float64(lag)
+	})
+	m.Func(metrics.Counter, "securefiles_audit_passed_over_total", "Lines that were too long, files that were truncated or could not be read, by follower.", "follower", name, func() float64 {
+		s := f.Stats()
+		return float64(s.TooLong + s.Truncated + s.Unread)
+	})
 }
 
 // countReloads adds to the metrics what is loaded again.

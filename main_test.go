@@ -40,6 +40,7 @@ import (
 
 	"securefiles/authz"
 	"securefiles/internal/admin"
+	"securefiles/internal/audit"
 	"securefiles/internal/cli"
 	"securefiles/internal/config"
 	"securefiles/internal/frontend"
@@ -99,7 +100,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain"},
-		"securefiles/internal/audit":      {"securefiles/authz"},
+		"securefiles/internal/audit":      {"securefiles/authz", "securefiles/internal/regular"},
 		"securefiles/internal/config":     {"securefiles/internal/loopback", "securefiles/internal/strictyaml"},
 		"securefiles/internal/exposure":   nil,
 		"securefiles/internal/frontend":   {"securefiles/authz", "securefiles/pathguard"},
@@ -152,6 +153,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/maypok86/":        {"securefiles/internal/identity", "securefiles/internal/link"},
 		"github.com/coreos/":          {"securefiles/internal/server"},
 		"golang.org/x/net":            {"securefiles/internal/server"},
+		"golang.org/x/mod":            {"securefiles/internal/audit"},
 	} {
 		found := false
 		for name, list := range imports {
@@ -332,6 +334,18 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"the peer of a socket", "listen: unix:/s\nlisten_peer_uids: [33]", ""},
 		{"no time at all", "shutdown_delay: 0s", `"0s" is not a positive duration such as 10s or 1m30s`},
 		{"hardly any time", "shutdown_delay: 1ns", ""},
+		{"records without a file", "audit: {durability: write}", "audit: there is no file"},
+		{"a chain that nobody signs", "audit: {file: a, chain: {}}", "audit.chain: a chain needs a key_file"},
+		{"a chain on standard output", "audit: {file: stdout, chain: {key_file: a}}", "audit.chain: a chain goes on from the end of its file"},
+		{"erasable records without keys", "audit: {file: a, privacy: {erasable: true}}", "audit.privacy.erasable: the keys of the subjects need a file"},
+		{"erasable records of hashed subjects", "audit: {file: a, privacy: {erasable: true, keys: k, subjects: keyed, key_file: f}}", "audit.privacy.erasable: what is erasable has a random id"},
+		{"erasable records on standard output", "audit: {file: stdout, privacy: {erasable: true, keys: k}}", "audit.privacy.erasable: what keeps standard output"},
+		{"retention of standard output", "audit: {file: stdout, privacy: {retention: 90d}}", "audit.privacy.retention: what keeps standard output"},
+		{"hashes without a secret", "audit: {file: a, privacy: {subjects: keyed}}", "audit.privacy.subjects: the hash needs a secret"},
+		{"a record without paths", "audit: {file: a, privacy: {omit: [path]}}", `audit.privacy.omit: "path" cannot be left out`},
+		{"retention of no time", "audit: {file: a, privacy: {retention: 0d}}", `"0d" is not a positive duration`},
+		{"addresses by half", "audit: {file: a, privacy: {addresses: half}}", `audit.privacy.addresses: "half" is not one of full, short, none`},
+		{"records kept in another way", "audit: {file: a, durability: always}", `audit.durability: "always" is not one of write, fsync`},
 		{"an unknown format of the log", "log: {format: xml}", `log.format: "xml" is not one of text, json`},
 
 		// The policy.
@@ -575,6 +589,7 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	counters := metrics.New("", "", nil, nil, func() metrics.Policy { return metrics.Policy{} })
 	counters.Observe(&authz.Outcome{}, 0)
+	counters.ObserveDelivery("main", "complete", 1, 0)
 	c, err := config.Load("internal/config/testdata/valid-full.yaml", nil) // a source of each kind
 	if err != nil {
 		t.Fatal(err)
@@ -585,6 +600,12 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	}
 	counters.Replace(seriesOf(p.Sources, p.Limits), nil)
 	countReloads(counters, server.NewReloaders([]server.Reloader{{Name: "policy"}}, nil).State, func() bool { return false })
+	countAudit(counters, func() audit.State { return audit.State{} })
+	follower, err := audit.NewFollower(filepath.Join(t.TempDir(), "log"), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	countFollower(counters, "nginx", follower)
 	w := httptest.NewRecorder()
 	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	problems, err := promlint.New(bytes.NewReader(w.Body.Bytes())).Lint() // names as Prometheus has them
@@ -623,7 +644,7 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	if len(exists) < 10 {
 		t.Fatalf("found %d metrics", len(exists))
 	}
-	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build|reload)[a-z_]*[a-z]")
+	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build|reload|audit|deliveries|delivered|delivery_duration)[a-z_]*[a-z]")
 	delete(texts, "CHANGELOG.md") // which names what was
 	for file, text := range texts {
 		for _, name := range named.FindAllString(text, -1) {
@@ -756,7 +777,7 @@ func TestEveryFileIsLoadedAgain(t *testing.T) {
 		"policy.csv": "p, alice, /a, read, allow\n", "model.conf": string(model), "users": bobsHash,
 		"keys":  `{"keys":[{"kty":"oct","k":"` + strings.Repeat("A", 43) + `"}]}`,
 		"ca":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
-		"token": testToken, "secret": testToken, "proof": testToken, "links": linkKeys,
+		"token": testToken, "secret": testToken, "proof": testToken, "links": linkKeys, "audit-key": testToken,
 	} {
 		want = append(want, writeFile(t, filepath.Join(dir, name), text))
 	}
@@ -765,6 +786,7 @@ proxy_secret_file: secret
 proof_secret_file: proof
 admin_token_file: token
 links: {keys_file: links}
+audit: {file: audit.jsonl, privacy: {subjects: keyed, key_file: audit-key}}
 identity:
   - htpasswd: users
   - jwt: {issuer: here, audience: [downloads], jwks_file: keys, algorithms: [HS256]}
@@ -790,7 +812,8 @@ identity:
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if n := filesOf(reflect.TypeFor[config.Config]()); n != len(want) {
+	// The key of the audit trail's chain is read at the start: another one is another chain.
+	if n := filesOf(reflect.TypeFor[config.Config]()) - 1; n != len(want) {
 		t.Errorf("the configuration names %d files, and %d are in this test: add what is new", n, len(want))
 	}
 }
@@ -985,7 +1008,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		k.start().ask("/downloads/public/f.txt", "X-Request-Id: 1")
 		return k.ask("/downloads/public/f.txt", "X-Request-Id: 2")
 	}
-	linked := func(k *keyTest) string { return k.start().ask(k.link()) }
+	linked := func(k *keyTest) string { return k.start().ask(k.link(0)) }
 	session := func(more string) string { return "identity: [{session: {url: %A, cookies: [id]" + more + "}}]" }
 	certificate := func(subject string) string { return "identity: [{certificate: {" + subject + "}}]" }
 	withCertificate := func(k *keyTest) string {
@@ -996,6 +1019,26 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		return "downloads: [{name: main, url: /downloads/, internal: /protected/, root: /srv/files" + more + "}]"
 	}
 	public := askFor("/downloads/public/f.txt")
+	recorded := func(privacy string) string {
+		return bob + "\naudit: {file: audit.jsonl, privacy: {" + privacy + "}}"
+	}
+	member := func(name string) func(*keyTest) string { // of the record of what bob asks for
+		return func(k *keyTest) string {
+			k.start().ask("/downloads/b/f", basicBob, "X-Real-IP: 192.0.2.7")
+			text, err := os.ReadFile(filepath.Join(k.dir, "audit.jsonl"))
+			if err != nil {
+				return err.Error()
+			}
+			var r map[string]any
+			if err := json.Unmarshal(text, &r); err != nil {
+				return fmt.Sprintf("%v: %s", err, text)
+			}
+			if r[name] == nil {
+				return "none"
+			}
+			return fmt.Sprint(r[name])
+		}
+	}
 
 	rows := []reach{
 		{"listen", "listen: unix:%D/n.sock", "listen: unix:%D/other.sock", func(k *keyTest) string {
@@ -1066,6 +1109,69 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"policy.role_depth", header, header + "\npolicy: {role_depth: 12}", askFor("/downloads/deep/f", "X-User: deep"), [2]string{"404", "204"}},
 		{"policy.decision_timeout", "policy: {model: names.conf, file: names.csv, decision_timeout: 1500ms}", "policy: {model: names.conf, file: names.csv, decision_timeout: 1ms}",
 			askFor("/downloads/a/b/c"), [2]string{"401", "503 unavailable"}},
+		{"audit.file", "", "audit: {file: audit.jsonl}", func(k *keyTest) string {
+			k.start().ask("/downloads/public/f")
+			records, _ := os.ReadFile(filepath.Join(k.dir, "audit.jsonl")) // there may be none
+			return fmt.Sprint("recorded: ", strings.Contains(string(records), `"path":"/public/f"`))
+		}, [2]string{"recorded: false", "recorded: true"}},
+		{"audit.durability", "audit: {file: stdout}", "audit: {file: stdout, durability: fsync}", accepted, [2]string{"error <nil>", "fsync needs a file"}},
+		{"audit.chain.key_file", "audit: {file: audit.jsonl}", "audit: {file: audit.jsonl, chain: {key_file: audit.key}}", func(k *keyTest) string {
+			k.start().ask("/downloads/public/f")
+			records, _ := os.ReadFile(filepath.Join(k.dir, "audit.jsonl")) // there may be none
+			return fmt.Sprint("chained: ", strings.Contains(string(records), `"seq":2,"hash":"`))
+		}, [2]string{"chained: false", "chained: true"}},
+		{"audit.chain.every", "audit: {file: audit.jsonl, chain: {key_file: audit.key}}", "audit: {file: audit.jsonl, chain: {key_file: audit.key, every: 1s}}", func(k *keyTest) string {
+			k.start().ask("/downloads/public/f")
+			deadline := time.Now().Add(1500 * time.Millisecond)
+			if strings.HasSuffix(k.want, "true") {
+				deadline = deadline.Add(time.Minute)
+			}
+			for {
+				signed := strings.Contains(k.log.String(), `msg="audit checkpoint" head="2:`)
+				if signed || time.Now().After(deadline) {
+					return fmt.Sprint("signed: ", signed)
+				}
+				time.Sleep(10 * time.Millisecond) // between looks
+			}
+		}, [2]string{"signed: false", "signed: true"}},
+		{"audit.privacy.addresses", recorded(""), recorded("addresses: none"), member("client.address"), [2]string{"192.0.2.7", "none"}},
+		{"audit.privacy.subjects", recorded("key_file: secret"), recorded("key_file: secret, subjects: keyed"), member("user.id"), [2]string{"bob", "keyed:"}},
+		{"audit.privacy.key_file", recorded("subjects: keyed, key_file: secret"), recorded("subjects: keyed, key_file: other-secret"), member("user.id"),
+			[2]string{audit.Keyed(testToken, "bob"), audit.Keyed(testToken[1:]+"x", "bob")}},
+		{"audit.privacy.omit", recorded(""), recorded("omit: [http.request.method]"), member("http.request.method"), [2]string{"GET", "none"}},
+		{"audit.privacy.erasable", recorded("keys: audit.keys"), recorded("keys: audit.keys, erasable: true"), member("path"), [2]string{"/b/f", "none"}},
+		{"audit.privacy.keys", recorded("erasable: true, keys: a.keys"), recorded("erasable: true, keys: b.keys"), func(k *keyTest) string {
+			member("path")(k)
+			_, err := os.Stat(filepath.Join(k.dir, "b.keys"))
+			return fmt.Sprint("b.keys: ", err == nil)
+		}, [2]string{"b.keys: false", "b.keys: true"}},
+		{"audit.privacy.retention", recorded(""), recorded("retention: 1d"), func(k *keyTest) string {
+			old := writeFile(k.t, filepath.Join(k.dir, "audit.jsonl.1"), "")
+			if err := os.Chtimes(old, time.Unix(0, 0), time.Unix(0, 0)); err != nil {
+				k.t.Fatal(err)
+			}
+			k.start().ask("/downloads/b/f", basicBob)
+			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(old); err != nil || !strings.Contains(k.want, "removed: true") || time.Now().After(deadline) {
+					return fmt.Sprint("removed: ", err != nil)
+				}
+			}
+		}, [2]string{"removed: false", "removed: true"}},
+		{"audit.wait", "audit: {file: audit.jsonl}\nnginx: {delivery_log: %D/delivery.log, access_log: off}", "audit: {file: audit.jsonl, wait: 1s}\nnginx: {delivery_log: %D/delivery.log, access_log: off}", func(k *keyTest) string {
+			k.start().ask("/downloads/public/f", "X-Request-ID: 5f")
+			deadline := time.Now().Add(1500 * time.Millisecond)
+			if strings.HasPrefix(k.want, "unknown: true") {
+				deadline = deadline.Add(time.Minute)
+			}
+			for {
+				records, _ := os.ReadFile(filepath.Join(k.dir, "audit.jsonl")) // there may be none yet
+				unknown := strings.Contains(string(records), `"delivery":"unknown"`)
+				if unknown || time.Now().After(deadline) {
+					return fmt.Sprint("unknown: ", unknown)
+				}
+				time.Sleep(10 * time.Millisecond) // between looks
+			}
+		}, [2]string{"unknown: false", "unknown: true"}},
 		{"policy.shadow_share", "", "policy: {shadow_share: 1}", func(k *keyTest) string {
 			k.start()
 			for deadline := time.Now().Add(10 * time.Second); ; {
@@ -1109,6 +1215,8 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			cli.Main(k.t.Context(), []string{"link", "create", "/a/f", "--as", "alice", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
 			return "\n" + out.String()
 		}, [2]string{"\n/downloads/a/f?link=", "\nhttps://files.example.org/downloads/a/f?link="}},
+		{"state.file", "links: {keys_file: link-keys.json}", "links: {keys_file: link-keys.json}\nstate: {file: state.db}", func(k *keyTest) string { return k.start().ask(k.link(1)) },
+			[2]string{"503 unavailable", "403 confirm"}},
 		{"limits[].name", limited("per: address, requests: 1/1h"), limited("name: other, per: address, requests: 1/1h"), func(k *keyTest) string {
 			k.start().ask("/downloads/public/f.txt")
 			return k.admin(http.MethodGet, "/metrics")
@@ -1330,7 +1438,8 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 		"other.csv": "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
 		"exact.conf": strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
-		"link-keys.json": linkKeys, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken,
+		"audit.key":      "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n",
+		"link-keys.json": linkKeys, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
 		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})),
 	} {
 		writeFile(t, filepath.Join(dir, name), text)
@@ -1374,8 +1483,8 @@ func builtInModel(t *testing.T) string {
 // linkKeys is a file of one key.
 const linkKeys = `{"keys":[{"kty":"oct","kid":"k","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}`
 
-// link returns a link of alice's to /a/f that lasts for two hours.
-func (k *keyTest) link() string {
+// link returns a link of alice's to /a/f that lasts for two hours, for so many uses.
+func (k *keyTest) link(uses int) string {
 	k.t.Helper()
 	keys, err := link.NewKeys(filepath.Join(k.dir, "link-keys.json"))
 	if err == nil {
@@ -1385,7 +1494,7 @@ func (k *keyTest) link() string {
 		k.t.Fatal(err)
 	}
 	now := time.Now()
-	token, err := keys.Sign("", &link.Claims{ID: "l", Subject: "alice", Download: "main", Path: "/a/f", Issued: now, Expires: now.Add(2 * time.Hour)})
+	token, err := keys.Sign("", &link.Claims{ID: "l", Subject: "alice", Download: "main", Path: "/a/f", Issued: now, Expires: now.Add(2 * time.Hour), Uses: uses})
 	if err != nil {
 		k.t.Fatal(err)
 	}

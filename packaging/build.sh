@@ -125,7 +125,6 @@ for arch in ${ARCHES:-amd64 arm64}; do
       sed -i "s/^SocketGroup=.*/SocketGroup=$nginx_user/" "$stage/systemd/securefiles.socket"
     fi
     sed -e "s/NGINX_USER/$nginx_user/" packaging/logrotate.conf >"$stage/logrotate"
-    [[ $format == deb ]] || sed -i 's/^\(\tcreate .*\) adm$/\1 root/' "$stage/logrotate"
     (cd "$stage" && "$work/nfpm" package --config "$OLDPWD/packaging/nfpm.yaml" --packager "$format" --target "$out/")
   done
 done

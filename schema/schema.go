@@ -4,8 +4,8 @@ package schema
 
 import "embed"
 
-// FS holds config.schema.json, of a configuration, and test.schema.json, of policy
-// tests.
+// FS holds config.schema.json, of a configuration, test.schema.json, of policy tests,
+// and audit.schema.json, of a record of the audit trail.
 //
-//go:embed config.schema.json test.schema.json
+//go:embed config.schema.json test.schema.json audit.schema.json
 var FS embed.FS

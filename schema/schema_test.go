@@ -11,16 +11,26 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"securefiles/authz"
+	"securefiles/internal/audit"
 	"securefiles/internal/config"
 	"securefiles/internal/policytest"
 )
 
 var updateSchemas = flag.Bool("update-schemas", false, "write the schemas anew")
+
+func anys(texts []string) (list []any) {
+	for _, t := range texts {
+		list = append(list, t)
+	}
+	return list
+}
 
 // schemaOf makes a schema of a type that is read from YAML. Descriptions are
 // those of the page's table; fixed holds what a type does not tell, by path.
@@ -34,12 +44,14 @@ func schemaOf(t reflect.Type, path string, page map[string]string, fixed map[str
 	}
 	switch {
 	case t == reflect.TypeFor[config.Duration]():
-		s["type"], s["pattern"] = "string", `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
+		s["type"], s["pattern"] = "string", `^(([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+|[0-9]+d)$`
+	case t == reflect.TypeFor[time.Time]():
+		s["type"], s["format"] = "string", "date-time"
 	case t.Kind() == reflect.Struct:
 		properties := map[string]any{}
 		for i := range t.NumField() {
 			f := t.Field(i)
-			key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+			key, _, _ := strings.Cut(cmp.Or(f.Tag.Get("yaml"), f.Tag.Get("json")), ",")
 			if key == "-" || key == "" {
 				continue
 			}
@@ -52,8 +64,10 @@ func schemaOf(t reflect.Type, path string, page map[string]string, fixed map[str
 		s["type"], s["additionalProperties"] = "object", schemaOf(t.Elem(), path+"{}", page, fixed)
 	case t.Kind() == reflect.Bool:
 		s["type"] = "boolean"
-	case t.Kind() == reflect.Int:
+	case t.Kind() == reflect.Int, t.Kind() == reflect.Int64:
 		s["type"] = "integer"
+	case t.Kind() == reflect.Uint64:
+		s["type"], s["minimum"] = "integer", 0
 	case t.Kind() == reflect.Float64:
 		s["type"] = "number"
 	default:
@@ -104,6 +118,13 @@ var (
 		"identity[].certificate.groups":  enum("ou"),
 		"identity[].groups":              enum("required", "optional"),
 		"policy.role_depth":              {"minimum": 1, "maximum": 100},
+		"audit":                          {"description": "the record of what was decided and of what was delivered"},
+		"audit.durability":               enum("write", "fsync"),
+		"audit.chain":                    {"description": "records are chained by hash, and their head is signed"},
+		"audit.privacy":                  {"description": "what of a person is recorded, and for how long it is kept"},
+		"audit.privacy.addresses":        enum("full", "short", "none"),
+		"audit.privacy.subjects":         enum("plain", "keyed"),
+		"audit.privacy.omit[]":           enum(anys(audit.Omittable())...),
 	}
 	testSchema = map[string]map[string]any{
 		"":               {"required": []any{"tests"}},
@@ -115,6 +136,24 @@ var (
 		"tests[].reason": enum("policy", "default-deny", "anonymous", "subject", "path", "unavailable"),
 	}
 )
+
+// auditSchema says besides what a type does that a reader takes members which it does
+// not know.
+var auditSchema = map[string]map[string]any{
+	"":         {"required": []any{"v", "type", "time"}, "additionalProperties": true},
+	"v":        {"const": audit.Version},
+	"type":     enum(audit.TypeDecision, audit.TypeDelivery, audit.TypeCheckpoint),
+	"decision": enum("allow", "deny"),
+	"reason":   enum(reasons()...),
+	"delivery": enum(audit.Complete, audit.Aborted, audit.None, audit.Unknown),
+}
+
+func reasons() (all []any) {
+	for _, r := range authz.Reasons() {
+		all = append(all, string(r))
+	}
+	return all
+}
 
 // policyTests is a document of policy tests, as internal/policytest reads it.
 type policyTests struct {
@@ -135,6 +174,7 @@ func TestSchemasAreThoseOfTheTypes(t *testing.T) {
 		fixed       map[string]map[string]any
 	}{
 		{"config", "securefiles.yaml", reflect.TypeFor[config.Config](), descriptions(t, "../docs/configuration.md"), configSchema},
+		{"audit", "a record of securefiles' audit trail", reflect.TypeFor[audit.Record](), descriptions(t, "../docs/audit.md"), auditSchema},
 		{"test", "policy tests of securefiles", reflect.TypeFor[policyTests](), testPage, testSchema},
 	} {
 		schema := schemaOf(row.of, "", row.page, row.fixed)
@@ -192,7 +232,7 @@ func TestSchemasAgreeWithWhatIsRead(t *testing.T) {
 		}
 		return s
 	}
-	ofConfig, ofTest := compile("config"), compile("test")
+	ofConfig, ofTest, ofAudit := compile("config"), compile("test"), compile("audit")
 	validate := func(s *jsonschema.Schema, text string) error {
 		for document := range strings.SplitSeq("\n"+text, "\n---\n") {
 			asJSON, err := yaml.YAMLToJSON([]byte(document))
@@ -261,6 +301,21 @@ func TestSchemasAgreeWithWhatIsRead(t *testing.T) {
 			}
 		}
 	}
+	for _, r := range []audit.Record{
+		{Type: audit.TypeDecision, Time: time.Now(), Request: "5f", Path: "/a", Groups: []string{"@a"}, Decision: "allow", Reason: "policy", Generation: 1, Status: 204},
+		{Type: audit.TypeDelivery, Time: time.Now(), Delivery: audit.Aborted, Bytes: 1, Length: 2, Size: 3, Protocol: "2", Range: "bytes 0-1/3"},
+		{Type: audit.TypeCheckpoint, Time: time.Now(), Note: "a\n"},
+	} {
+		accept(ofAudit, "a record", string(r.Append(nil)))
+	}
+	for _, text := range []string{
+		`{"v":2,"type":"decision","time":"2026-11-26T23:00:00.000000Z"}`, `{"v":1,"type":"decision"}`, `{"v":1,"type":"verdict","time":"2026-11-26T23:00:00.000000Z"}`,
+		`{"v":1,"type":"decision","time":"2026-11-26T23:00:00.000000Z","reason":"mood"}`, `{"v":1,"type":"decision","time":"2026-11-26T23:00:00.000000Z","user.groups":"@a"}`,
+	} {
+		if validate(ofAudit, text) == nil {
+			t.Errorf("a record is valid: %s", text)
+		}
+	}
 	if checked < 8 {
 		t.Errorf("checked %d", checked)
 	}
@@ -290,7 +345,7 @@ func TestSchemasAgreeWithWhatIsRead(t *testing.T) {
 
 // Every key of the configuration has a description in its schema.
 func TestSchemaDescribesEveryKey(t *testing.T) {
-	for _, name := range []string{"config", "test"} {
+	for _, name := range []string{"config", "test", "audit"} {
 		text, err := os.ReadFile(name + ".schema.json")
 		if err != nil {
 			t.Fatal(err)

@@ -26,7 +26,12 @@ const (
 	// TypeDelivery is what came of an allowed request: the web server's account of
 	// it beside whose it was.
 	TypeDelivery = "delivery"
+	// TypeCheckpoint is a signed head of the chain.
+	TypeCheckpoint = "checkpoint"
 )
+
+// Types returns every type, for metrics that must exist before the first record.
+func Types() []string { return []string{TypeDecision, TypeDelivery, TypeCheckpoint} }
 
 // What came of an allowed request.
 const (
@@ -58,9 +63,12 @@ type Record struct {
 	Action   string `json:"action,omitempty"`
 	// Subject and Groups are the principal; Source is the identity source that found
 	// or refused it.
-	Subject string   `json:"user.id,omitempty"`
-	Groups  []string `json:"user.groups,omitempty"`
-	Source  string   `json:"identity.source,omitempty"`
+	Subject string `json:"user.id,omitempty"`
+	// Sealed holds what of the subject is encrypted, where the record is erasable:
+	// Subject is a random id then.
+	Sealed string   `json:"sealed,omitempty"`
+	Groups []string `json:"user.groups,omitempty"`
+	Source string   `json:"identity.source,omitempty"`
 	// Link is the id of the link that was used, and Maker who made it.
 	Link  string `json:"link.id,omitempty"`
 	Maker string `json:"link.maker,omitempty"`
@@ -95,12 +103,22 @@ type Record struct {
 	Length   int64  `json:"content_length,omitempty"`
 	Size     int64  `json:"file.size,omitempty"`
 	Protocol string `json:"network.protocol.version,omitempty"` // 1.0, 1.1, 2, 3
+
+	// Note is the signed note of a checkpoint.
+	Note string `json:"note,omitempty"`
+	// Seq counts the records of a chain, from 1, and Hash is the hash of this record
+	// and of the one before it; they are the last members, where there is a chain.
+	Seq  uint64 `json:"seq,omitempty"`
+	Hash string `json:"hash,omitempty"`
+
+	kept bool // it was read again after a restart, as Privacy had made it
 }
 
 // TimeLayout is how times are written: RFC 3339, in UTC, with microseconds.
 const TimeLayout = "2006-01-02T15:04:05.000000Z"
 
-// Append appends the record, without a line feed. It is one line of ASCII whatever
+// Append appends the record, without a line feed and without its place in a chain,
+// which the writer of the file knows. It is one line of ASCII whatever
 // the texts hold: what no terminal should be shown, and no line may hold, is escaped,
 // and what is no UTF-8 is U+FFFD.
 func (r *Record) Append(b []byte) []byte {
@@ -116,6 +134,7 @@ func (r *Record) Append(b []byte) []byte {
 	e.text("path", r.Path)
 	e.text("action", r.Action)
 	e.text("user.id", r.Subject)
+	e.text("sealed", r.Sealed)
 	if len(r.Groups) > 0 {
 		e.key("user.groups")
 		for i, g := range r.Groups {
@@ -137,8 +156,10 @@ func (r *Record) Append(b []byte) []byte {
 	e.text("policy.line", r.Line)
 	e.count("policy.generation", int64(r.Generation))
 	e.count("http.response.status_code", int64(r.Status))
-	e.key("duration")
-	e.b = appendSeconds(e.b, r.Duration)
+	if r.Type != TypeCheckpoint {
+		e.key("duration")
+		e.b = appendSeconds(e.b, r.Duration)
+	}
 	e.text("delivery", r.Delivery)
 	if r.Type == TypeDelivery {
 		e.int("http.response.body.size", r.Bytes)
@@ -146,15 +167,26 @@ func (r *Record) Append(b []byte) []byte {
 	e.count("content_length", r.Length)
 	e.count("file.size", r.Size)
 	e.text("network.protocol.version", r.Protocol)
+	e.text("note", r.Note)
 	return append(e.b, '}')
 }
 
+// A LaterError is about a record whose format is of a later version.
+type LaterError struct{ Version int }
+
+func (e *LaterError) Error() string {
+	return fmt.Sprintf("read an audit record: it is of version %d, this reads version %d", e.Version, Version)
+}
+
 // Parse reads one line, as Append writes it, with or without what later minor
-// changes add.
+// changes add. Of a later version the error is a *LaterError.
 func Parse(line []byte) (*Record, error) {
 	r := &Record{}
 	if err := json.Unmarshal(line, r); err != nil {
 		return nil, fmt.Errorf("read an audit record: %w", err)
+	}
+	if r.Version > Version {
+		return nil, &LaterError{Version: r.Version}
 	}
 	if r.Version != Version || r.Type == "" || r.Time.IsZero() {
 		return nil, fmt.Errorf("read an audit record: it is of version %d, and type %q; this reads version %d", r.Version, r.Type, Version)

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -77,6 +78,7 @@ type commands struct {
 	Test       testCommand       `cmd:"" help:"Run policy tests, with coverage, for continuous integration."`
 	Diff       diffCommand       `cmd:"" help:"Say who gains and who loses what by a change of policy."`
 	Link       linkCommand       `cmd:"" help:"Make links to files, for people without an account, and look at them."`
+	Audit      auditCommand      `cmd:"" help:"Say who got which file, when, from where, and how much of it."`
 	Nginx      nginxCommand      `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
 	Healthy    healthyCommand    `cmd:"" help:"Ask the running service whether it is well, for health checks of containers."`
 	Init       initCommand       `cmd:"" help:"Write a configuration, policy, policy test and users to start from; never overwrites."`
@@ -100,12 +102,14 @@ func Main(ctx context.Context, args []string, env Env, program Program) int {
 	switch {
 	case len(args) == 0:
 		args = []string{"--help"}
+	case slices.Equal(args, []string{"audit", "--help"}), slices.Equal(args, []string{"audit", "-h"}):
+		args = []string{"audit", "search", "--help"} // whose name is left out
 	case args[0] == "--version": // as other tools have it
 		args[0] = "version"
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(env.Stderr, "securefiles: %v\nTry '%s --help'.\n", err, commandOf(err))
+		fmt.Fprintf(env.Stderr, "securefiles: %v%s\nTry '%s --help'.\n", err, misplaced(err), commandOf(err))
 		return exitError
 	}
 	err = command.Run(&c)
@@ -132,6 +136,15 @@ func newParser(c *commands, env Env, options ...kong.Option) (*kong.Kong, error)
 		kong.Writers(env.Stdout, env.Stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)...)
+}
+
+// misplaced says of an argument that is a file how it is named.
+func misplaced(err error) string {
+	file, ok := strings.CutPrefix(err.Error(), "unexpected argument ")
+	if ext := filepath.Ext(file); !ok || ext != ".yaml" && ext != ".yml" {
+		return ""
+	}
+	return ": a configuration is named with --config " + file
 }
 
 // commandOf is the command whose help says what is wrong with the command line.
@@ -162,7 +175,13 @@ func (c *commands) load(env Env) (*config.Config, error) {
 			}
 		}
 	}
-	return config.Load(file, env.Environ)
+	conf, err := config.Load(file, env.Environ)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: correct --config, or make one with `securefiles init %s`", err, filepath.Dir(file))
+	} else if info, statErr := os.Stat(file); err != nil && statErr == nil && info.IsDir() {
+		err = fmt.Errorf("%w: --config names the file: %s", err, filepath.Join(file, "securefiles.yaml"))
+	}
+	return conf, err
 }
 
 // loadServed is load for what needs the configuration's policy: the defaults, which no

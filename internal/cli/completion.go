@@ -24,6 +24,9 @@ func completions(node *kong.Node, path string) []completion {
 	for _, group := range node.AllFlags(true) {
 		c.flags = append(c.flags, group...)
 	}
+	if node.DefaultCmd != nil { // its name can be left out
+		c.flags = append(c.flags, node.DefaultCmd.Flags...)
+	}
 	for _, p := range node.Positional {
 		if p.Enum != "" {
 			c.values = append(c.values, p.EnumSlice()...)

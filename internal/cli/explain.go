@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -67,7 +68,7 @@ func (cmd *explainCommand) Run(ctx context.Context, env Env, all *commands) erro
 		err = terminal.WriteJSON(env.Stdout, x)
 	} else {
 		err = x.Render(env.Stdout, painter(env))
-		for _, hint := range append(subjectHints(ctx, p, x.Subject), hints(p.Downloads, x)...) {
+		for _, hint := range slices.Concat(subjectHints(ctx, p, x.Subject), pathHints(query.Object), hints(p.Downloads, x)) {
 			fmt.Fprintln(env.Stdout, "hint:", hint)
 		}
 	}
@@ -83,10 +84,32 @@ func (cmd *explainCommand) Run(ctx context.Context, env Env, all *commands) erro
 // query is what the service would ask of the policy.
 func query(ask explain.Ask, downloads *authz.Downloads, zone *time.Location) (authz.Query, error) {
 	q, err := ask.Query(downloads, zone)
-	if errors.Is(err, authz.ErrSeveral) {
+	group, isGroup := strings.CutPrefix(ask.Subject, "@")
+	switch {
+	case errors.Is(err, authz.ErrSeveral):
 		err = fmt.Errorf("%w: --download %s", err, strings.Join(downloads.Names(), " or "))
+	case err != nil && strings.HasPrefix(ask.Subject, "/") && !strings.HasPrefix(ask.Path, "/"):
+		err = fmt.Errorf("%q is a path: the user comes first, then the path: %s %s", ask.Subject, ask.Path, ask.Subject)
+	case err != nil && isGroup:
+		err = fmt.Errorf("%w: ask for a user in the group, as USER --group %s", err, group)
 	}
 	return q, err
+}
+
+// escape is a byte as a URL spells it.
+var escape = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
+
+// pathHints tell of what stands for itself in a path, and for something else in a URL or
+// a policy.
+func pathHints(path string) []string {
+	var out []string
+	if written := escape.FindString(path); written != "" {
+		out = append(out, fmt.Sprintf("%s stands for itself in a path, and is decoded in a URL: this is about a file with %[1]s in its name", written))
+	}
+	if strings.Contains(path, "*") {
+		out = append(out, "* stands for itself in a path: this is about a file of that very name; `securefiles what USER` lists the patterns that a user may have")
+	}
+	return out
 }
 
 // hints name mistakes that a policy alone does not show.

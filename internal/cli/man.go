@@ -81,6 +81,11 @@ func manPage(name string, node *kong.Node, date time.Time) string {
 			manFlag(&out, f)
 		}
 	}
+	if node.DefaultCmd != nil { // its name can be left out
+		for _, f := range node.DefaultCmd.Flags {
+			manFlag(&out, f)
+		}
+	}
 	out.WriteString(".SH EXIT STATUS\n0 for yes or fine, 1 for no or findings, 2 for a usage or configuration error.\n")
 	out.WriteString(".SH FILES\n.TP\n.I /etc/securefiles/securefiles.yaml\nThe configuration, where no other is named and none is in the working directory.\n")
 	out.WriteString(".SH SEE ALSO\n")

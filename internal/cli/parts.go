@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"securefiles/authz"
 	"securefiles/internal/access"
+	"securefiles/internal/audit"
 	"securefiles/internal/config"
 	"securefiles/internal/exposure"
 	"securefiles/internal/identity"
@@ -32,6 +35,7 @@ type Parts struct {
 	Limits    *limit.Limits // nil where there are none
 	Policy    Policy
 	Token     *secret.Secret // of the admin listener; nil where none is configured
+	AuditKey  *secret.Secret // by which subjects are hashed in the record; nil where they are not
 	// Begin is called when they are about to serve: it has the log say what they are
 	// configured to.
 	Begin func()
@@ -123,11 +127,17 @@ func (p *Parts) secrets() []keptSecret {
 		{p.Secret, "proxy_secret_file", "the proxy secret"},
 		{p.Proof, "proof_secret_file", "the proof's secret"},
 		{p.Token, "admin_token_file", "the admin token"},
+		{p.AuditKey, "audit.privacy.key_file", "the key of the audit's subjects"},
 	}
 }
 
 func (p *Parts) loadSecrets(ctx context.Context) error {
 	var problems []error
+	if chain := p.Config.Audit.Chain; chain != nil {
+		if _, _, err := audit.ReadKey(chain.KeyFile); err != nil {
+			problems = append(problems, p.Config.At("audit.chain.key_file", err.Error()))
+		}
+	}
 	for _, s := range p.secrets() {
 		if err := s.Reload(ctx); err != nil {
 			problem := err.Error()
@@ -157,6 +167,21 @@ func (p *Parts) Decisive() []string {
 	})
 }
 
+// kept are the files that the service and nginx write: the audit trail, the state, and
+// nginx's logs.
+func (p *Parts) kept() []string {
+	access, _, _ := strings.Cut(p.Config.Nginx.AccessLog, " ") // off and syslog: are no file, and in no root
+	all := []string{p.Config.Nginx.DeliveryLog, access, p.Config.State.File, p.Config.Audit.Privacy.Keys}
+	all = slices.DeleteFunc(all, func(file string) bool { return !filepath.IsAbs(file) })
+	if file := p.Config.Audit.File; file != "" && file != config.AuditStdout {
+		all = append(all, file)
+	}
+	if chain := p.Config.Audit.Chain; chain != nil {
+		all = append(all, chain.KeyFile)
+	}
+	return all
+}
+
 // Exposures looks at the files that decisions depend on.
 func (p *Parts) Exposures() []exposure.Exposure {
 	var secrets []exposure.Secret
@@ -170,6 +195,9 @@ func (p *Parts) Exposures() []exposure.Exposure {
 	}
 	if p.Keys != nil {
 		secrets = append(secrets, exposure.Secret{What: "what links are signed with", Files: p.Keys.Files()})
+	}
+	if chain := p.Config.Audit.Chain; chain != nil {
+		secrets = append(secrets, exposure.Secret{What: "the key of the audit trail's chain", Files: []string{chain.KeyFile}})
 	}
 	found := exposure.Find(secrets, p.Decisive()...)
 	if network, path := config.Address(p.Config.Listen); network == "unix" {

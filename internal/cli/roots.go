@@ -12,8 +12,9 @@ import (
 )
 
 // RootFindings look at the directories that nginx serves, as far as they are on this
-// machine: one that is none, one that holds what decisions depend on, which nginx would
-// serve to whom the policy lets, and one that is not there, where the file names it.
+// machine: one that is none, one that holds what decisions depend on, their record, or
+// logs, which nginx would serve to whom the policy lets, and one that is not there,
+// where the file names it.
 func (p *Parts) RootFindings() []policy.Finding {
 	var findings []policy.Finding
 	for i, d := range p.Config.Downloads {
@@ -30,7 +31,7 @@ func (p *Parts) RootFindings() []policy.Finding {
 		case err == nil && !info.IsDir():
 			add(policy.SeverityError, "root-holds", "%s is no directory: name the directory that holds the files", d.Root)
 		}
-		for _, file := range p.Decisive() {
+		for _, file := range append(p.Decisive(), p.kept()...) {
 			if within(d.Root, file) {
 				add(policy.SeverityError, "root-holds", "%s holds %s, which nginx would serve like any other file in it: name a directory that holds the downloads alone, or move the file", d.Root, file)
 			}

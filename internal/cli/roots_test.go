@@ -31,6 +31,9 @@ func TestCheckLooksAtTheRoot(t *testing.T) {
 		{name: "the policy in it", root: "files", more: "policy: {file: ../files/policy.csv}\n", files: map[string]string{"files/policy.csv": "p, alice, /a/**, read, allow\n"}, status: 1, finding: "DIR/files holds DIR/files/policy.csv, which"},
 		{name: "a secret in it", root: "files", more: "admin_token_file: ../files/deep/token\n", files: map[string]string{"files/deep/token": secret}, status: 1, finding: "DIR/files holds DIR/files/deep/token, which"},
 		{name: "a proxy secret in it", root: "files", more: "proxy_secret_file: ../files/secret\n", files: map[string]string{"files/secret": secret}, status: 1, finding: "DIR/files holds DIR/files/secret, which"},
+		{name: "the log of deliveries in it", root: "files", more: "nginx: {delivery_log: DIR/files/delivery.log, access_log: off}\n", status: 1, finding: "DIR/files holds DIR/files/delivery.log, which"},
+		{name: "the site's own log in it", root: "files", more: "nginx: {delivery_log: /var/log/nginx/delivery.log, access_log: DIR/files/access.log combined}\n", status: 1, finding: "DIR/files holds DIR/files/access.log, which"},
+		{name: "logs elsewhere", root: "files", more: "nginx: {delivery_log: /var/log/nginx/delivery.log, access_log: \"syslog:server=127.0.0.1 combined\"}\n"},
 		{name: "a link that leads to it", root: "link", link: [2]string{"link", "etc"}, status: 1, finding: "DIR/link holds DIR/etc/securefiles.yaml, which"},
 		{name: "a policy that links into it", root: "files", more: "policy: {file: linked.csv}\n", files: map[string]string{"files/real.csv": "p, alice, /a/**, read, allow\n"},
 			link: [2]string{"etc/linked.csv", "files/real.csv"}, status: 1, finding: "DIR/files holds DIR/etc/linked.csv, which"},
@@ -46,7 +49,7 @@ func TestCheckLooksAtTheRoot(t *testing.T) {
 			if row.root == "." {
 				root = dir
 			}
-			config := writeFile(t, filepath.Join(dir, "etc/securefiles.yaml"), "downloads:\n  - {name: main, url: /downloads/, internal: /protected/, root: "+root+"}\nadmin: 127.0.0.1:0\nlisten: 127.0.0.1:0\nidentity: [{htpasswd: users}]\n"+row.more)
+			config := writeFile(t, filepath.Join(dir, "etc/securefiles.yaml"), "downloads:\n  - {name: main, url: /downloads/, internal: /protected/, root: "+root+"}\nadmin: 127.0.0.1:0\nlisten: 127.0.0.1:0\nidentity: [{htpasswd: users}]\n"+strings.ReplaceAll(row.more, "DIR", dir))
 			writeFile(t, filepath.Join(dir, "etc/policy.csv"), "p, alice, /a/**, read, allow\n")
 			writeFile(t, filepath.Join(dir, "etc/users"), "alice:$2y$12$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n")
 			for name, text := range row.files {

@@ -7,7 +7,7 @@ import (
 )
 
 type schemaCommand struct {
-	Of string `arg:"" enum:"config,test" help:"config for securefiles.yaml, test for policy tests."`
+	Of string `arg:"" enum:"config,test,audit" help:"config for securefiles.yaml, test for policy tests, audit for a record of the audit trail."`
 }
 
 // Help shows an example.

@@ -188,10 +188,11 @@ func (whatCommand) Help() string {
 }
 
 func (cmd *whatCommand) Run(ctx context.Context, env Env, all *commands) error {
-	downloads, store, err := all.openPolicy(ctx, env)
+	p, err := all.openParts(ctx, env)
 	if err != nil {
 		return err
 	}
+	downloads, store := p.Downloads, p.Policy.Store
 	query, err := cmd.query(downloads, store.Zone())
 	if err != nil {
 		return err
@@ -205,6 +206,11 @@ func (cmd *whatCommand) Run(ctx context.Context, env Env, all *commands) error {
 		err = terminal.WriteJSON(env.Stdout, what)
 	} else {
 		err = writeWhat(env.Stdout, what, painter(env))
+		if authz.ValidSubject(cmd.Subject) == nil { // no group, and no role
+			for _, hint := range subjectHints(ctx, p, cmd.Subject) {
+				fmt.Fprintln(env.Stdout, "hint:", hint)
+			}
+		}
 	}
 	granted := what.Everything
 	for _, g := range what.Grants {

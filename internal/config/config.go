@@ -62,6 +62,8 @@ type Config struct {
 	Links     Links      `yaml:"links"`
 	Limits    []Limit    `yaml:"limits"`
 	Log       Log        `yaml:"log"`
+	Audit     Audit      `yaml:"audit" restart:"yes"`
+	State     State      `yaml:"state" restart:"yes"`
 
 	// File is the file that was read; empty for the embedded defaults.
 	File string `yaml:"-"`
@@ -92,7 +94,7 @@ type Nginx struct {
 	Service []string `yaml:"service"`
 	// DeliveryLog is the file with what was delivered; AccessLog stands beside it
 	// in each location: what the site's own access_log is.
-	DeliveryLog string `yaml:"delivery_log"`
+	DeliveryLog string `yaml:"delivery_log" restart:"yes"`
 	AccessLog   string `yaml:"access_log"`
 	// ErrorPages are files that nginx serves in the place of its own, absolute, by
 	// the status that they come with.
@@ -225,6 +227,13 @@ type Links struct {
 	Site string `yaml:"site"`
 }
 
+// State is where that is kept which limits and links count.
+type State struct {
+	// File is a file of the service's own. Without one, what limits count is forgotten
+	// when the service ends, and no link is counted, revoked, or has a password.
+	File string `yaml:"file" path:"state"`
+}
+
 // Limit bounds what anybody takes; what its values mean, package limit says.
 type Limit struct {
 	Name string   `yaml:"name"`
@@ -250,7 +259,51 @@ type Log struct {
 	Level string `yaml:"level"`
 }
 
-// A Duration is a time.Duration written as `10s` or `1m30s`.
+// AuditStdout is the value of Audit.File that is standard output.
+const AuditStdout = "stdout"
+
+// Audit says where the record of decisions and deliveries is kept. Without a File
+// there is none.
+type Audit struct {
+	// File is a path, or AuditStdout.
+	File string `yaml:"file" path:"file or stdout"`
+	// Durability is write, or fsync: what an answer waits for.
+	Durability string `yaml:"durability"`
+	// Wait is how long nginx may take to tell, in Nginx.DeliveryLog, what came of an
+	// allowed request.
+	Wait Duration `yaml:"wait"`
+	// Chain chains the records by hash; nil does not.
+	Chain *AuditChain `yaml:"chain"`
+	// Privacy says what of a person is written, and for how long it is kept.
+	Privacy AuditPrivacy `yaml:"privacy"`
+}
+
+// AuditChain is a chain of records, and its signed checkpoints.
+type AuditChain struct {
+	// KeyFile holds the key that signs checkpoints, as `securefiles audit key` makes it.
+	KeyFile string `yaml:"key_file" path:"file"`
+	// Every is how often there is a checkpoint, while there are records.
+	Every Duration `yaml:"every"`
+}
+
+// AuditPrivacy says what of a person is written, and for how long it is kept.
+type AuditPrivacy struct {
+	// Addresses is full, short or none.
+	Addresses string `yaml:"addresses"`
+	// Subjects is plain, or keyed: replaced by a hash by the secret in KeyFile.
+	Subjects string `yaml:"subjects"`
+	KeyFile  string `yaml:"key_file" path:"file"`
+	// Omit are members of records that are left out.
+	Omit []string `yaml:"omit"`
+	// Erasable seals what tells of a subject by a key of its own in the file Keys, so that
+	// `securefiles audit erase` can destroy it. Keys without it opens what was sealed.
+	Erasable bool   `yaml:"erasable"`
+	Keys     string `yaml:"keys" path:"store"`
+	// Retention is for how long rotated files are kept; zero is for ever.
+	Retention Duration `yaml:"retention"`
+}
+
+// A Duration is a time.Duration written as `10s` or `1m30s`, or in days, `90d`.
 type Duration time.Duration
 
 // UnmarshalYAML parses the text form; its error knows the place.
@@ -291,6 +344,17 @@ func (c *Config) fill() {
 	def(&c.Log.Format, "text")
 	def(&c.Log.Level, "info")
 	def(&c.Policy.File, "policy.csv")
+	if c.Audit.File != "" {
+		def(&c.Audit.Durability, "write")
+		def(&c.Audit.Privacy.Addresses, "full")
+		def(&c.Audit.Privacy.Subjects, "plain")
+		if c.Audit.Wait == 0 {
+			c.Audit.Wait = Duration(24 * time.Hour)
+		}
+		if chain := c.Audit.Chain; chain != nil && chain.Every == 0 {
+			chain.Every = Duration(time.Minute)
+		}
+	}
 	if c.Policy.RoleDepth == 0 {
 		c.Policy.RoleDepth = 10
 	}

@@ -83,9 +83,12 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 			}},
 			{Certificate: &Certificate{Subject: "uri", Groups: "ou"}},
 		},
-		Links: Links{MaxTTL: Duration(7 * 24 * time.Hour)},
+		Links: Links{MaxTTL: Duration(168 * time.Hour)},
 		Log:   Log{Format: "json", Level: "debug"},
-		File:  "testdata/valid-full.yaml",
+		Audit: Audit{File: "testdata/audit.jsonl", Durability: "fsync", Wait: Duration(time.Hour), Chain: &AuditChain{KeyFile: "testdata/audit.key", Every: Duration(10 * time.Second)}, Privacy: AuditPrivacy{
+			Addresses: "short", Subjects: "plain", Omit: []string{"user_agent.original"}, KeyFile: "testdata/audit.secret", Erasable: true, Keys: "testdata/audit.keys", Retention: Duration(90 * 24 * time.Hour),
+		}},
+		File: "testdata/valid-full.yaml",
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Errorf("configuration differs (-want +got):\n%s", diff)

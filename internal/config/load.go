@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +42,9 @@ func Load(file string, environ []string) (*Config, error) {
 		return nil, err
 	}
 	c.fill()
+	if err := c.checkPaths(doc); err != nil {
+		return nil, err
+	}
 	if file != "" {
 		resolve(reflect.ValueOf(c).Elem(), filepath.Dir(file))
 	}
@@ -112,7 +116,10 @@ func (c *Config) warnAt(path, problem string) {
 // LineOf returns the line of the file that names another file; 0 where none does.
 func (c *Config) LineOf(file string) int {
 	line := 0
-	named(reflect.ValueOf(c).Elem(), "", file, func(path string) {
+	named(reflect.ValueOf(c).Elem(), "", func(path, name string) {
+		if name != file {
+			return
+		}
 		var at *Error
 		if line == 0 && errors.As(c.At(path, ""), &at) {
 			line = at.Line
@@ -121,8 +128,8 @@ func (c *Config) LineOf(file string) int {
 	return line
 }
 
-// named visits the paths of values that name a file.
-func named(v reflect.Value, path, file string, visit func(path string)) {
+// named visits the values that name a file, with their paths.
+func named(v reflect.Value, path string, visit func(path, file string)) {
 	switch v.Kind() {
 	case reflect.Struct:
 		for i := range v.NumField() {
@@ -132,20 +139,34 @@ func named(v reflect.Value, path, file string, visit func(path string)) {
 				continue
 			}
 			at := strings.TrimPrefix(path+"."+key, ".")
-			if field.Tag.Get("path") == "file" && v.Field(i).String() == file {
-				visit(at)
+			if field.Tag.Get("path") == "file" {
+				visit(at, v.Field(i).String())
 			}
-			named(v.Field(i), at, file, visit)
+			named(v.Field(i), at, visit)
 		}
 	case reflect.Pointer:
 		if !v.IsNil() {
-			named(v.Elem(), path, file, visit)
+			named(v.Elem(), path, visit)
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
-			named(v.Index(i), indexed(path, i), file, visit)
+			named(v.Index(i), indexed(path, i), visit)
 		}
 	}
+}
+
+// shellPath is a path that a shell would make another one of.
+var shellPath = regexp.MustCompile(`^~[^/]*/|\$\{?[A-Za-z_]`)
+
+// checkPaths refuses what would be looked for under a name that nobody meant.
+func (c *Config) checkPaths(doc *strictyaml.Document) error {
+	var problems []error
+	named(reflect.ValueOf(c).Elem(), "", func(path, file string) {
+		if shellPath.MatchString(file) {
+			problems = append(problems, doc.At(path, "%q: ~ and variables stand for themselves here: write the whole path", file))
+		}
+	})
+	return errors.Join(problems...)
 }
 
 const envPrefix = "SECUREFILES_"
@@ -260,6 +281,11 @@ func set(v reflect.Value, text string) error {
 
 func parseDuration(text string) (Duration, error) {
 	d, err := time.ParseDuration(text)
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 15)
+		d = time.Duration(n) * 24 * time.Hour
+	}
 	if err != nil || d <= 0 {
 		return 0, fmt.Errorf("%q is not a positive duration such as 10s or 1m30s", text)
 	}
@@ -272,7 +298,7 @@ func resolve(v reflect.Value, dir string) {
 	case reflect.Struct:
 		for i := range v.NumField() {
 			field, value := v.Type().Field(i), v.Field(i)
-			if field.Tag.Get("path") != "file" {
+			if tag := field.Tag.Get("path"); tag == "" || tag == "file or stdout" && value.String() == AuditStdout {
 				resolve(value, dir)
 			} else if path := value.String(); path != "" && !filepath.IsAbs(path) {
 				value.SetString(filepath.Join(dir, path))

@@ -82,6 +82,7 @@ func (c *Config) validate(doc *strictyaml.Document) error {
 	if c.Links.Site != "" {
 		v.match("links.site", c.Links.Site, originPattern, "is not where a site is, such as https://files.example.org: scheme and host, nothing more")
 	}
+	v.audit(c.Audit)
 	for i, id := range c.Identity {
 		v.identity(indexed("identity", i), id)
 	}
@@ -230,6 +231,60 @@ func (v *validator) nginx(c *Config) {
 		v.match(path, file, rootPattern, "is not an absolute path that nginx can be told: no blanks, quotes, ; { } $ # or backslash")
 		if filepath.Clean(file) != file {
 			v.add(path, "%q: write the file without . or .. or doubled slashes", file)
+		}
+	}
+}
+
+// audit checks where records are kept, and how.
+func (v *validator) audit(a Audit) {
+	if a.File == "" {
+		if !reflect.ValueOf(a).IsZero() {
+			v.add("audit", "there is no file, so no records are kept: name one, file: /var/log/securefiles/audit/audit.jsonl, or stdout")
+		}
+		return
+	}
+	v.oneOf("audit.durability", a.Durability, "write", "fsync")
+	if a.File == AuditStdout && a.Durability == "fsync" {
+		v.add("audit.durability", "nobody knows when what goes to standard output is on a disk: fsync needs a file")
+	}
+	v.within("audit.wait", a.Wait, time.Second, 30*24*time.Hour)
+	if chain := a.Chain; chain != nil {
+		switch {
+		case a.File == AuditStdout:
+			v.add("audit.chain", "a chain goes on from the end of its file: standard output has none to read")
+		case chain.KeyFile == "":
+			v.add("audit.chain", "a chain needs a key_file: `securefiles audit key` makes one")
+		}
+		v.within("audit.chain.every", chain.Every, time.Second, 24*time.Hour)
+	}
+	v.privacy(a)
+}
+
+// privacy checks what of a person is written. What can be left out stands in package
+// audit.
+func (v *validator) privacy(a Audit) {
+	p := a.Privacy
+	v.oneOf("audit.privacy.addresses", p.Addresses, "full", "short", "none")
+	v.oneOf("audit.privacy.subjects", p.Subjects, "plain", "keyed")
+	v.within("audit.privacy.retention", p.Retention, 24*time.Hour, 100*365*24*time.Hour)
+	if p.Subjects == "keyed" && p.KeyFile == "" {
+		v.add("audit.privacy.subjects", "the hash needs a secret, or whoever has the names has the hashes: set audit.privacy.key_file")
+	}
+	if p.Subjects == "keyed" && p.Erasable {
+		v.add("audit.privacy.erasable", "what is erasable has a random id in the subject's place already: leave audit.privacy.subjects out")
+	}
+	if p.Erasable && p.Keys == "" {
+		v.add("audit.privacy.erasable", "the keys of the subjects need a file: set audit.privacy.keys, on a disk that you back up apart from the record")
+	}
+	if p.Keys != "" && p.Keys == a.File {
+		v.add("audit.privacy.keys", "is the record itself: name another file")
+	}
+	if a.File == AuditStdout {
+		if p.Erasable {
+			v.add("audit.privacy.erasable", "what keeps standard output keeps copies that nobody erases by their keys alone: erasable needs a file")
+		}
+		if p.Retention != 0 {
+			v.add("audit.privacy.retention", "what keeps standard output decides for how long: retention needs a file")
 		}
 	}
 }

@@ -78,12 +78,18 @@ type Options struct {
 	// Earlier are configurations of the web server that belonged to the service's own
 	// before, by their digest: until it has the new one, it asks by one of them.
 	Earlier map[string]Earlier
+	// Pages are the service's own; nil means that there are none.
+	Pages Pages
 	// MaxConcurrent bounds the questions that are answered at a time; more are
 	// refused. Zero means no bound.
 	MaxConcurrent int
 	// Patience is how long the web server waits for an answer; zero means 2 s. Who
 	// is gone before has hung up.
 	Patience time.Duration
+	// Record keeps a record of every outcome, with the status that answers it, before
+	// the answer leaves. After an error nothing is allowed: the answer is 503. Nil
+	// keeps none.
+	Record func(ctx context.Context, out *authz.Outcome, status int, took time.Duration) error
 	// Observe is told of every outcome.
 	Observe authz.Observer
 	// Logger gets what an operator must know: outcomes that point at a
@@ -138,7 +144,7 @@ func NewAuthRequest(guard *authz.Guard, opts *Options) (*AuthRequest, error) {
 
 // ServeHTTP answers nginx's question.
 func (a *AuthRequest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q := &authz.Question{Time: a.opts.Now()}
+	q := &authz.Question{Time: a.opts.Now(), ID: r.Header.Get(headerID)}
 	if a.places != nil {
 		select {
 		case a.places <- struct{}{}:
@@ -184,7 +190,7 @@ func (a *AuthRequest) MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *AuthRequest) refuseRoute(w http.ResponseWriter, r *http.Request, status int, problem string) {
-	q := &authz.Question{Time: a.opts.Now()}
+	q := &authz.Question{Time: a.opts.Now(), ID: r.Header.Get(headerID)}
 	a.reply(w, r, authz.Refuse(q, authz.ReasonRequest, &misuseError{status, problem + ": is proxy_pass in nginx as `securefiles nginx` prints it?"}))
 }
 
@@ -201,11 +207,9 @@ func (e *misuseError) Error() string { return e.problem }
 // means that somebody other than the snippet wrote one.
 func (a *AuthRequest) read(q *authz.Question, r *http.Request) error {
 	q.Host, q.Action, q.Header = r.Host, authz.ActionRead, r.Header
-	q.ID, q.Range = r.Header.Get(headerID), r.Header.Get(headerRange)
-	if a.opts.Secret != nil {
-		if values := r.Header[headerSecret]; len(values) != 1 || !a.opts.Secret(values[0]) {
-			return &misuseError{http.StatusForbidden, "the proxy secret is missing or wrong: set X-Securefiles-Proxy-Secret in nginx to what proxy_secret_file holds"}
-		}
+	q.Range = r.Header.Get(headerRange)
+	if !a.knows(r) {
+		return &misuseError{http.StatusForbidden, "the proxy secret is missing or wrong: set X-Securefiles-Proxy-Secret in nginx to what proxy_secret_file holds"}
 	}
 	a.lookAtSnippet(r, q.Time)
 	var err error
@@ -226,6 +230,12 @@ func (a *AuthRequest) read(q *authz.Question, r *http.Request) error {
 	return nil
 }
 
+// knows reports whether whoever asks has the secret, if there is one.
+func (a *AuthRequest) knows(r *http.Request) bool {
+	values := r.Header[headerSecret]
+	return a.opts.Secret == nil || len(values) == 1 && a.opts.Secret(values[0])
+}
+
 // single returns the one value of a header.
 func single(h http.Header, name string) (string, error) {
 	values := h[name]
@@ -238,9 +248,18 @@ func single(h http.Header, name string) (string, error) {
 	return values[0], nil
 }
 
-// reply answers, counts and logs an outcome.
+// reply records, answers, counts and logs an outcome.
 func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, out *authz.Outcome) {
 	status := statusOf(out)
+	if a.opts.Record != nil {
+		if err := a.opts.Record(r.Context(), out, status, a.opts.Now().Sub(out.Question.Time)); err != nil {
+			if out.Release != nil {
+				out.Release(r.Context())
+			}
+			out = unrecorded(out, err)
+			status = statusOf(out)
+		}
+	}
 	h := w.Header()
 	write(h, out, status)
 	prove := a.opts.Prove
@@ -254,6 +273,13 @@ func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, out *authz.O
 	now := a.opts.Now()
 	a.opts.Observe(out, now.Sub(out.Question.Time))
 	a.journal.write(r.Context(), out, status, now)
+}
+
+// unrecorded is what becomes of an outcome of which there is no record.
+func unrecorded(out *authz.Outcome, err error) *authz.Outcome {
+	refused := *out
+	refused.Reason, refused.Page, refused.Err = authz.ReasonUnavailable, "", fmt.Errorf("no record, no answer: %w", err)
+	return &refused
 }
 
 // statusOf returns the status that the client must get; nginx carries it there.

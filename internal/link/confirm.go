@@ -35,6 +35,10 @@ type Store interface {
 	Use(context.Context, state.Use) (ok bool, left int, err error)
 	// Secret signs what browsers are given.
 	Secret() []byte
+	// Reserve counts attempts at a password, and PasswordOf is the hash that they are
+	// checked against; empty where none is known.
+	Reserve(ctx context.Context, id string, charges []state.Charge) ([]state.Quota, error)
+	PasswordOf(ctx context.Context, id string) (string, error)
 }
 
 // Limit counts the use of a link that policy has allowed; it is an authz.Limiter. A link

@@ -89,6 +89,13 @@ func New(keys *Keys, opts *Options) (*Links, error) {
 	return l, nil
 }
 
+// With returns the same links, with a store for what they are used for.
+func (l *Links) With(store Store) *Links {
+	other := *l
+	other.opts.Store = store
+	return &other
+}
+
 // Authenticate returns who made the link, with what it opens as the principal's scope.
 // No link is authz.ErrNoCredentials; one that is none, or none at this time, is an
 // *authz.LinkError.

@@ -48,7 +48,13 @@ type Metrics struct {
 	inFlight  prometheus.Gauge
 	shadow    *prometheus.CounterVec
 	mismatch  prometheus.Counter
-	rows      map[string]*row // by name and labels
+
+	deliveries *prometheus.CounterVec
+	bytes      *prometheus.CounterVec
+	lastByte   *prometheus.HistogramVec
+	downloads  sync.Map // names of downloads that are, or were
+
+	rows map[string]*row // by name and labels
 }
 
 // A row is a series that others read; those of one name and label are added up.
@@ -200,13 +206,26 @@ func New(version, commit string, downloads, sources []string, policy func() Poli
 		Name: "securefiles_policy_shadow_mismatches_total",
 		Help: "Decisions that stock Casbin made differently. There should be none.",
 	})
+	m.deliveries = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "securefiles_deliveries_total",
+		Help: "What came of allowed requests, by download and delivery (complete, aborted, none, unknown).",
+	}, []string{"download", "delivery"})
+	m.bytes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "securefiles_delivered_bytes_total",
+		Help: "Bytes of files that were sent, by download.",
+	}, []string{"download"})
+	m.lastByte = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "securefiles_delivery_duration_seconds",
+		Help:    "Time from a request to the last byte of what was sent whole, by download.",
+		Buckets: []float64{0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400},
+	}, []string{"download"})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "securefiles_build_info",
 		Help:        "Always 1; the labels describe the build.",
 		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.decisions, m.durations, m.identity, m.reloads, m.reload, m.inFlight, m.shadow, m.mismatch, build,
+	m.registry.MustRegister(m.decisions, m.durations, m.identity, m.reloads, m.reload, m.inFlight, m.shadow, m.mismatch, m.deliveries, m.bytes, m.lastByte, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registerPolicy(policy)
 	m.Expect(downloads, sources)
@@ -247,6 +266,14 @@ func (m *Metrics) Expect(downloads, sources []string) {
 		for _, r := range authz.Reasons() {
 			m.decisions.WithLabelValues(d, "deny", string(r))
 		}
+	}
+	for _, d := range downloads {
+		m.downloads.Store(d, true)
+		for _, result := range []string{"complete", "aborted", "none", "unknown"} {
+			m.deliveries.WithLabelValues(d, result)
+		}
+		m.bytes.WithLabelValues(d)
+		m.lastByte.WithLabelValues(d)
 	}
 	for _, s := range sources {
 		for _, result := range []string{"accepted", "refused", "unavailable"} {
@@ -297,6 +324,20 @@ func identityResult(out *authz.Outcome) (source, result string) {
 		return source, "unavailable"
 	default:
 		return "", ""
+	}
+}
+
+// ObserveDelivery counts what came of an allowed request: how many bytes of the file
+// were sent, and how long it took. The delivery is complete, aborted, none or unknown.
+// The download of an earlier configuration is none.
+func (m *Metrics) ObserveDelivery(download, delivery string, bytes int64, took time.Duration) {
+	if _, ok := m.downloads.Load(download); !ok {
+		download = noDownload
+	}
+	m.deliveries.WithLabelValues(download, delivery).Inc()
+	m.bytes.WithLabelValues(download).Add(float64(bytes))
+	if delivery == "complete" && bytes > 0 {
+		m.lastByte.WithLabelValues(download).Observe(took.Seconds())
 	}
 }
 

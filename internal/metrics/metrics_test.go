@@ -36,6 +36,10 @@ func TestOutcomesAreCountedUnderTheirLabels(t *testing.T) {
 	m.Observe(&authz.Outcome{Reason: authz.ReasonAnonymous, Question: main, Principal: authz.AnonymousPrincipal()}, time.Second)
 	m.Observe(&authz.Outcome{Reason: authz.ReasonPath}, time.Second)
 	m.Observe(&authz.Outcome{Reason: authz.ReasonUnavailable, Question: main}, time.Second)
+	m.ObserveDelivery("main", "complete", 100, 50*time.Millisecond)
+	m.ObserveDelivery("main", "complete", 0, 50*time.Millisecond)
+	m.ObserveDelivery("main", "aborted", 20, time.Hour)
+	m.ObserveDelivery("main", "unknown", 0, 0)
 	m.ObserveReload(nil, time.Second)
 	m.ObserveReload(errors.New("bad"), time.Second)
 	body, _ := scrape(t, m, "")
@@ -50,6 +54,14 @@ func TestOutcomesAreCountedUnderTheirLabels(t *testing.T) {
 		`securefiles_identity_total{result="refused",source="htpasswd"} 1`,
 		`securefiles_identity_total{result="anonymous",source="none"} 1`,
 		`securefiles_identity_total{result="unavailable",source="none"} 1`,
+		`securefiles_deliveries_total{delivery="complete",download="main"} 2`,
+		`securefiles_deliveries_total{delivery="aborted",download="main"} 1`,
+		`securefiles_deliveries_total{delivery="none",download="main"} 0`,
+		`securefiles_deliveries_total{delivery="unknown",download="main"} 1`,
+		`securefiles_delivered_bytes_total{download="main"} 120`,
+		`securefiles_delivery_duration_seconds_bucket{download="main",le="0.025"} 0`,
+		`securefiles_delivery_duration_seconds_bucket{download="main",le="0.1"} 1`,
+		`securefiles_delivery_duration_seconds_count{download="main"} 1`,
 		`securefiles_policy_lines 7`,
 		`securefiles_policy_generation 3`,
 		`securefiles_policy_stale 1`,

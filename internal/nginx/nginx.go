@@ -46,6 +46,8 @@ type Config struct {
 	// location that ends a request then names, and AccessLog the site's own
 	// beside it: what stands after `access_log`. Both or none.
 	DeliveryLog, AccessLog string
+	// Links says that the service has links, and pages that ask people about them.
+	Links bool
 	// Limits says that the service bounds what anybody takes, and tells what is left.
 	Limits bool
 	// Pages are the site's own error pages: absolute paths, by status.

@@ -41,7 +41,19 @@ func NewGenerations(first *Generation, configuration Reloader, next func(ctx con
 		rows = append(rows, configuration)
 	}
 	g.configuration = NewReloaders(rows, opts)
+	first.Reload.first = g.loadFirst
 	return g
+}
+
+// loadFirst loads the configuration before anything that it names. What changes
+// together with it, by a link that is swapped, is then part of the next generation, and
+// is not taken beside the configuration before.
+func (g *Generations) loadFirst(ctx context.Context) {
+	for _, row := range g.configuration.rows {
+		if !g.configuration.isWritten(ctx, row) && ctx.Err() == nil {
+			g.configuration.load(ctx, row, row.Reload, false)
+		}
+	}
 }
 
 // Nginx returns the handler that asks the current generation.
@@ -62,6 +74,7 @@ func (g *Generations) replace(ctx context.Context, confirmed bool) error {
 		return err
 	}
 	next.Reload.follow(current.Reload)
+	next.Reload.first = g.loadFirst
 	g.current.Store(next)
 	current.Reload.end()
 	return nil

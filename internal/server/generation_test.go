@@ -46,12 +46,18 @@ type numbered struct {
 func newNumbered(t *testing.T) *numbered {
 	t.Helper()
 	n := &numbered{file: filepath.Join(t.TempDir(), "configuration")}
-	write(t, n.file, "1")
+	last := "1"
+	write(t, n.file, last)
 	n.Generations = NewGenerations(n.make(), Reloader{Name: "configuration", Files: []string{n.file}, State: func() Loaded { return Loaded{Generation: uint64(n.made.Load())} }},
-		func(context.Context, bool) (*Generation, error) {
+		func(_ context.Context, confirmed bool) (*Generation, error) {
 			if err := n.err.Load(); err != nil {
 				return nil, *err
 			}
+			text, err := os.ReadFile(n.file)
+			if err != nil || last == string(text) && !confirmed {
+				return nil, err
+			}
+			last = string(text)
 			return n.make(), nil
 		}, nil)
 	return n
@@ -196,10 +202,14 @@ func TestAGenerationThatCannotBeMadeLeavesTheLast(t *testing.T) {
 func TestNothingIsLoadedBesideTheConfiguration(t *testing.T) {
 	making, goOn := make(chan struct{}), make(chan struct{})
 	var loads atomic.Int64
+	var once atomic.Bool
 	row := Reloader{Name: "policy", Reload: func(context.Context) error { loads.Add(1); return nil }}
 	first := &Generation{Nginx: says("1", nil), Reload: NewReloaders([]Reloader{row}, nil)}
 	second := &Generation{Nginx: says("2", nil), Reload: NewReloaders(nil, nil)}
 	g := NewGenerations(first, Reloader{Name: "configuration", Files: []string{"/nonexistent"}}, func(context.Context, bool) (*Generation, error) {
+		if !once.CompareAndSwap(false, true) {
+			return nil, nil // it is as it was
+		}
 		close(making)
 		<-goOn
 		return second, nil
@@ -207,7 +217,11 @@ func TestNothingIsLoadedBesideTheConfiguration(t *testing.T) {
 	var both sync.WaitGroup
 	both.Go(func() { g.All(t.Context()) })
 	<-making
-	both.Go(func() { first.Reload.load(t.Context(), first.Reload.rows[0], row.Reload, false) })
+	if first.Reload.rows[0].turn.TryLock() {
+		t.Error("a row has its turn while the next generation is made")
+		first.Reload.rows[0].turn.Unlock()
+	}
+	both.Go(func() { first.Reload.load(t.Context(), first.Reload.rows[0], row.Reload, true) })
 	close(goOn)
 	both.Wait()
 	if loads.Load() != 0 {
@@ -302,5 +316,65 @@ func TestNobodyWaitsForTheWatchersOfTheGenerationBefore(t *testing.T) {
 	r.All(ctx)
 	if ctx.Err() != nil || loads != 0 {
 		t.Errorf("%v, %d loads", ctx.Err(), loads)
+	}
+}
+
+// What is swapped together, configuration and policy behind one link, is taken together:
+// the policy of the next configuration is never loaded beside the last one.
+func TestWhatChangesWithTheConfigurationIsTakenWithIt(t *testing.T) {
+	dir := t.TempDir()
+	swap := func(version int) {
+		t.Helper()
+		sub := filepath.Join(dir, fmt.Sprint(version))
+		if err := os.Mkdir(sub, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(sub, "configuration"), fmt.Sprint(version))
+		write(t, filepath.Join(sub, "policy"), fmt.Sprint(version))
+		if err := os.Symlink(sub, filepath.Join(dir, "next")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "next"), filepath.Join(dir, "data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swap(1)
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(dir, "data", name))
+		if err != nil {
+			t.Error(err)
+		}
+		return string(text)
+	}
+	var running atomic.Pointer[string]
+	next := func(context.Context, bool) (*Generation, error) {
+		version := read("configuration")
+		if now := running.Load(); now != nil && *now == version {
+			return nil, nil
+		}
+		running.Store(&version)
+		policy := Reloader{Name: "policy", Files: []string{filepath.Join(dir, "data", "policy")}, Reload: func(context.Context) error {
+			if got := read("policy"); got != version {
+				t.Errorf("the policy of %s is loaded beside the configuration of %s", got, version)
+			}
+			return nil
+		}}
+		return &Generation{Nginx: says(version, nil), Reload: NewReloaders([]Reloader{policy}, nil)}, nil
+	}
+	first, err := next(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := NewGenerations(first, Reloader{Name: "configuration", Files: []string{filepath.Join(dir, "data", "configuration")}, State: func() Loaded { return Loaded{Generation: 1} }}, next, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- g.Run(ctx) }()
+	for version := 2; version < 40; version++ {
+		swap(version)
+		until(t, "the next one serves", func() bool { return asked(g.Nginx()) == fmt.Sprint(version) })
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -99,6 +99,9 @@ type Reloaders struct {
 	log   *slog.Logger
 	now   func() time.Time
 	ended chan struct{} // closed once nothing is loaded any more
+	// first is called before a row is loaded because something has changed; nil is
+	// nothing.
+	first func(context.Context)
 }
 
 // A row is a Reloader and what became of it.
@@ -281,6 +284,9 @@ func (r *Reloaders) again(ctx context.Context, row *row) {
 }
 
 func (r *Reloaders) load(ctx context.Context, row *row, load func(context.Context) error, asked bool) {
+	if r.first != nil && !asked {
+		r.first(ctx)
+	}
 	row.turn.Lock()
 	defer row.turn.Unlock()
 	select {

@@ -62,6 +62,9 @@ type Options struct {
 	// HungUp is called after each SIGHUP, Stopping when the end begins. Both may
 	// be nil.
 	HungUp, Stopping func()
+	// Reopen opens files anew that are written to and were rotated: on SIGUSR1, which
+	// reads nothing again, and on SIGHUP. It may be nil.
+	Reopen func()
 	// Beside runs as long as the server does.
 	Beside []func(context.Context) error
 	// Version is told in the log.
@@ -131,16 +134,27 @@ func serve(server *http.Server, l net.Listener) error {
 	return nil
 }
 
-// reloadOnHangup loads everything again on SIGHUP.
+// reloadOnHangup loads everything again on SIGHUP, and opens anew what is written to
+// on SIGUSR1.
 func (s *server) reloadOnHangup(ctx context.Context) error {
-	hangup := make(chan os.Signal, 1)
+	hangup, rotated := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+	signal.Notify(rotated, syscall.SIGUSR1) // asked for or not: unheard, it would end the service
+	defer signal.Stop(rotated)
+	reopen := func() {
+		if s.Reopen != nil {
+			s.Reopen()
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-rotated:
+			reopen()
 		case <-hangup:
+			reopen()
 			notify(s.Logger, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
 			s.Reload.All(ctx)
 			if s.HungUp != nil {

@@ -1,11 +1,13 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +31,7 @@ var (
 	bucketBytes   = []byte("bytes")
 	bucketUses    = []byte("uses")
 	bucketRevoked = []byte("revoked")
+	bucketLinks   = []byte("links")
 	keyFormat     = []byte("format")
 	keySecret     = []byte("secret")
 )
@@ -48,12 +51,14 @@ type Disk struct {
 	asked   map[string]string // requests that are under way: of which link
 	ids     map[string]*Revocation
 	revoked []*Revocation // all others
+	links   map[string]*Link
+	unkept  map[string]bool // of them: what is not written yet
 }
 
 // OpenDisk opens a file, and makes it with mode 0600 if it does not exist. Another process
 // that has it open is an error, after a second.
 func OpenDisk(file string, opts *MemoryOptions) (*Disk, error) {
-	d := &Disk{Memory: NewMemory(opts), uses: map[string]*Uses{}, asked: map[string]string{}, ids: map[string]*Revocation{}}
+	d := &Disk{Memory: NewMemory(opts), uses: map[string]*Uses{}, asked: map[string]string{}, ids: map[string]*Revocation{}, links: map[string]*Link{}, unkept: map[string]bool{}}
 	d.opts = d.Memory.opts
 	var err error
 	d.db, err = bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second})
@@ -140,6 +145,17 @@ func (d *Disk) load() error {
 					return false, nil
 				}
 				d.note(r)
+				return true, nil
+			}),
+			each(bucketLinks, func(k, v []byte) (bool, error) {
+				l := &Link{}
+				if err := json.Unmarshal(v, l); err != nil {
+					return true, err
+				}
+				if !l.Expires.After(now) {
+					return false, nil
+				}
+				d.links[string(k)] = l
 				return true, nil
 			}),
 			each(bucketBytes, func(k, v []byte) (bool, error) {
@@ -244,15 +260,70 @@ func (d *Disk) Revoke(_ context.Context, r Revocation) error {
 func (d *Disk) IsRevoked(_ context.Context, l LinkFact) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if r := d.ids[l.ID]; r != nil {
-		return true, nil
+	return d.isRevoked(l), nil
+}
+
+func (d *Disk) isRevoked(l LinkFact) bool {
+	return d.ids[l.ID] != nil || slices.ContainsFunc(d.revoked, func(r *Revocation) bool { return r.ends(l) })
+}
+
+// Made keeps a link that was made here: it is on the disk when Made returns.
+func (d *Disk) Made(_ context.Context, l Link) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.links) >= maxCounted {
+		return errors.New("keep a link: the state holds as many links as it can")
 	}
-	for _, r := range d.revoked {
-		if r.ends(l) {
-			return true, nil
+	l.Made = true
+	if err := d.put(bucketLinks, l.ID, l); err != nil {
+		return fmt.Errorf("keep a link: %w", err)
+	}
+	d.links[l.ID] = &l
+	return nil
+}
+
+// Seen keeps a link that somebody came with, if it is not known; it is on the disk within
+// a second. More links than can be kept are not.
+func (d *Disk) Seen(l Link) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.links[l.ID] == nil && len(d.links) < maxCounted {
+		d.links[l.ID] = &l
+		d.unkept[l.ID] = true
+	}
+}
+
+// Links returns the links that were made or seen, and have not ended by their time, by
+// their end; with how often each was used, and whether it was revoked.
+func (d *Disk) Links(_ context.Context) ([]Link, error) {
+	now := d.opts.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []Link
+	for id, l := range d.links {
+		if !l.Expires.After(now) {
+			continue
 		}
+		one := *l
+		one.PasswordHash = ""
+		if u := d.uses[id]; u != nil {
+			one.Used = len(u.List)
+		}
+		one.Revoked = d.isRevoked(l.fact())
+		list = append(list, one)
 	}
-	return false, nil
+	slices.SortFunc(list, func(a, b Link) int { return cmp.Or(a.Expires.Compare(b.Expires), cmp.Compare(a.ID, b.ID)) })
+	return list, nil
+}
+
+// PasswordOf returns the hash of a link's password; empty where none is known.
+func (d *Disk) PasswordOf(_ context.Context, id string) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l := d.links[id]; l != nil {
+		return l.PasswordHash, nil
+	}
+	return "", nil
 }
 
 func (d *Disk) put(bucket []byte, key string, value any) error {
@@ -291,10 +362,23 @@ func (d *Disk) Close() error { return errors.Join(d.flush(), d.db.Close()) }
 // flush writes the byte counts that have changed.
 func (d *Disk) flush() error {
 	changed := d.changed()
-	if len(changed) == 0 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(changed)+len(d.unkept) == 0 {
 		return nil
 	}
+	seen := d.unkept
+	d.unkept = map[string]bool{}
 	return d.db.Update(func(tx *bbolt.Tx) error {
+		for id := range seen {
+			text, err := json.Marshal(d.links[id])
+			if err == nil {
+				err = tx.Bucket(bucketLinks).Put([]byte(id), text)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		b := tx.Bucket(bucketBytes)
 		for key, tat := range changed {
 			text, err := tat.MarshalBinary()
@@ -324,6 +408,15 @@ func (d *Disk) forget() error {
 			}
 			delete(d.uses, link)
 			if err := tx.Bucket(bucketUses).Delete([]byte(link)); err != nil {
+				return err
+			}
+		}
+		for id, l := range d.links {
+			if l.Expires.After(now) {
+				continue
+			}
+			delete(d.links, id)
+			if err := tx.Bucket(bucketLinks).Delete([]byte(id)); err != nil {
 				return err
 			}
 		}

@@ -187,6 +187,46 @@ func TestLinksAreRevoked(t *testing.T) {
 	}
 }
 
+// What was made is kept at once, what was seen within a second; none tells its password.
+func TestLinksAreListed(t *testing.T) {
+	b := newDiskBench(t)
+	made := Link{ID: "made", Subject: "alice", Path: "/a", Expires: noon.Add(2 * time.Hour), Uses: 2, PasswordHash: "hash"}
+	if err := b.Made(t.Context(), made); err != nil {
+		t.Fatal(err)
+	}
+	b.Seen(Link{ID: "made", Subject: "other", Expires: noon.Add(time.Hour)})
+	b.Seen(Link{ID: "seen", Subject: "bob", Expires: noon.Add(time.Hour)})
+	b.use(Use{Link: "made", Max: 2, Client: "a", Request: "1"})
+	if err := b.Revoke(t.Context(), Revocation{Subject: "bob", Before: noon, Until: noon.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.flush(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		list, err := b.Links(t.Context())
+		if err != nil || len(list) != 2 || list[0].ID != "seen" || !list[0].Revoked || list[0].Made || list[1].Subject != "alice" || list[1].Used != 1 || !list[1].Made || list[1].Revoked {
+			t.Errorf("%+v, %v", list, err)
+		}
+		for _, l := range list {
+			if l.PasswordHash != "" {
+				t.Errorf("%s tells its password", l.ID)
+			}
+		}
+		if hash, err := b.PasswordOf(t.Context(), "made"); err != nil || hash != "hash" {
+			t.Errorf("%q, %v", hash, err)
+		}
+		b.reopen()
+	}
+	b.now = noon.Add(time.Hour)
+	if err := b.forget(); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := b.Links(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("later: %+v, %v", list, err)
+	}
+}
+
 // Byte counts outlast the process; windows of requests do not.
 func TestBytesAreKept(t *testing.T) {
 	b := newDiskBench(t)

@@ -288,3 +288,12 @@ func (l *ledger) sweep(now time.Time) {
 }
 
 func (m *Memory) shardOf(key string) uint64 { return maphash.String(m.seed, key) % shards }
+
+// Run forgets nothing and keeps nothing: it waits until the context ends.
+func (m *Memory) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Close ends nothing.
+func (m *Memory) Close() error { return nil }

@@ -104,6 +104,31 @@ type Revocation struct {
 	Until time.Time `json:"until"`
 }
 
+// A Link is one that was made here, or that somebody came with.
+type Link struct {
+	ID        string    `json:"id"`
+	Subject   string    `json:"subject"`
+	Download  string    `json:"download"`
+	Path      string    `json:"path"`
+	Recipient string    `json:"recipient,omitempty"`
+	Key       string    `json:"key,omitempty"`
+	Issued    time.Time `json:"issued"`
+	Expires   time.Time `json:"expires"`
+	Uses      int       `json:"uses,omitempty"`
+	Password  bool      `json:"password,omitempty"`
+	// Made says that it was made here, not only seen.
+	Made bool `json:"made,omitempty"`
+	// PasswordHash is what its password is checked against; it is told to nobody.
+	PasswordHash string `json:"password_hash,omitempty"`
+	// Used and Revoked are what has come of it.
+	Used    int  `json:"used,omitempty"`
+	Revoked bool `json:"revoked,omitempty"`
+}
+
+func (l *Link) fact() LinkFact {
+	return LinkFact{ID: l.ID, Subject: l.Subject, Download: l.Download, Path: l.Path, Key: l.Key, Issued: l.Issued}
+}
+
 // A LinkFact is what revocations ask of a link.
 type LinkFact struct {
 	ID, Subject, Download, Path, Key string

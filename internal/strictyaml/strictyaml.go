@@ -55,7 +55,7 @@ func Read(file, what string) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
-	return text, nil
+	return bytes.TrimPrefix(text, []byte("\ufeff")), nil // some editors begin with it, and nobody sees it
 }
 
 // A Document is a parsed file, kept to say where a value stands.
@@ -127,6 +127,12 @@ func whatever(read func() error) (err error) {
 	return read()
 }
 
+var (
+	// noBlank is a key whose value follows its colon at once, which makes one text of both.
+	noBlank = regexp.MustCompile(`^([a-z_]+):(\S+)$`)
+	defined = regexp.MustCompile(`^mapping key (".*") already defined at \[(\d+):\d+\]$`)
+)
+
 // Place makes of an error of decoding one line with its place.
 func (d *Document) Place(err error) error {
 	var ours *Error
@@ -145,6 +151,9 @@ func (d *Document) Place(err error) error {
 	if strings.HasPrefix(e.Message, "unknown field") {
 		e.Message += ": see the " + cmp.Or(d.Keys, "list of keys in docs/configuration.md") + ", or remove it"
 	}
+	if m := defined.FindStringSubmatch(e.Message); m != nil {
+		e.Message = fmt.Sprintf("%s stands here twice, first in line %s: keep one", m[1], m[2])
+	}
 	if m := goField.FindStringSubmatch(e.Message); m != nil {
 		e.Message = m[1] + " was used where " + m[2] + " is expected"
 	}
@@ -158,6 +167,11 @@ func (d *Document) Place(err error) error {
 			e.Message += ": write a list, each item on a line that begins with -"
 		case "mapping":
 			e.Message += ": write lines KEY: VALUE"
+			if t := located.GetToken(); t != nil {
+				if m := noBlank.FindStringSubmatch(t.Value); m != nil {
+					e.Message += fmt.Sprintf(", with a blank behind the colon: %s: %s", m[1], m[2])
+				}
+			}
 		}
 	}
 	return e

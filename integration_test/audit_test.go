@@ -1,0 +1,601 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"securefiles/internal/audit"
+)
+
+// records reads the records of a file of the site; torn counts the lines that are
+// none.
+func (s *site) records(name string) (all []*audit.Record, torn int) {
+	s.t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		r, err := audit.Parse([]byte(line))
+		if err != nil || !strings.HasSuffix(line, "\n") {
+			torn++
+			continue
+		}
+		all = append(all, r)
+	}
+	return all, torn
+}
+
+// mounted puts a file system of a size into a directory of the site.
+func (s *site) mounted(name string, size int) string {
+	s.t.Helper()
+	dir := filepath.Join(s.dir, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); errors.Is(err, syscall.EPERM) {
+		s.t.Skip("only root may mount; internal/audit fills a disk in a namespace of its own")
+	} else if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) }) // a failed test may have files open there
+	return dir
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// Each answer, whatever it is, has left its record before it came.
+func TestAuditRecordsEachDecisionBeforeItsAnswer(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{policy: alicesPolicy, extra: "audit: {file: audit.jsonl}\n"})
+	for i, row := range []struct {
+		user, path string
+		status     int
+		want       audit.Record
+	}{
+		{"alice", "/downloads/project/plan.txt?link=CANARY", 200, audit.Record{Download: "main", Path: "/project/plan.txt", Subject: "alice", Source: "htpasswd", Decision: "allow", Reason: "policy", Line: "policy.csv:3", Status: 204}},
+		{"bob", "/downloads/project/plan.txt", 404, audit.Record{Download: "main", Path: "/project/plan.txt", Subject: "bob", Source: "htpasswd", Decision: "deny", Reason: "default-deny", Status: 404}},
+		{"", "/downloads/public/welcome.txt", 200, audit.Record{Download: "main", Path: "/public/welcome.txt", Subject: "anonymous", Decision: "allow", Reason: "policy", Line: "policy.csv:2", Status: 204}},
+		{"", "/downloads/a%5Cb?token=CANARY", 400, audit.Record{Download: "main", Path: "/downloads/a%5Cb", Decision: "deny", Reason: "path", Status: 400}},
+		{"Bearer CANARY", "/downloads/project/plan.txt", 401, audit.Record{Download: "main", Path: "/project/plan.txt", Decision: "deny", Reason: "anonymous", Status: 401, Subject: "anonymous"}},
+	} {
+		r := s.get(row.user, row.path, func(r *http.Request) {
+			r.Header.Set("User-Agent", "Mozilla/5.0")
+			r.Header.Set("Cookie", "session=CANARY")
+			r.Header.Set("Referer", "https://app.example/CANARY?token=CANARY")
+		})
+		all, torn := s.records("audit.jsonl")
+		if len(all) != i+1 || torn != 0 {
+			t.Fatalf("%s as %q: %d records, %d torn", row.path, row.user, len(all), torn)
+		}
+		got := all[i]
+		if r.status != row.status || got.Request != r.header.Get("X-Request-Id") || got.Client != "127.0.0.1" || got.Agent != "Mozilla/5.0" || got.Referrer != "https://app.example" ||
+			got.Duration <= 0 || got.Method != "GET" || got.Action != "read" {
+			t.Errorf("%s as %q: status %d, %+v", row.path, row.user, r.status, got)
+		}
+		if is := (audit.Record{Download: got.Download, Path: got.Path, Subject: got.Subject, Source: got.Source, Decision: got.Decision, Reason: got.Reason, Line: got.Line, Status: got.Status}); fmt.Sprint(is) != fmt.Sprint(row.want) {
+			t.Errorf("%s as %q:\ngot  %+v\nwant %+v", row.path, row.user, is, row.want)
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl")); err != nil || strings.Contains(string(text), "CANARY") {
+		t.Errorf("%v: a secret stands in %s", err, text)
+	}
+}
+
+// While the disk is full everybody gets 503, and nobody a file without a record; with
+// room again all is well without a restart.
+func TestAuditOnAFullDiskDeniesUntilThereIsRoom(t *testing.T) {
+	t.Parallel()
+	var disk string
+	s := start(t, plan{policy: alicesPolicy, extra: "audit: {file: disk/audit.jsonl}\n", before: func(s *site) { disk = s.mounted("disk", 64<<10) }})
+	const file = "/downloads/project/plan.txt"
+	if r := s.get("alice", file); r.status != 200 {
+		t.Fatalf("status %d", r.status)
+	}
+	ballast := filepath.Join(disk, "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(f, zeros{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	served, refused := 1, 0
+	for refused < 20 {
+		switch r := s.get("alice", file); {
+		case r.status == 200 && refused == 0: // what is left of a page
+			served++
+		case r.status == 503 && r.header.Get("Retry-After") != "" && !strings.Contains(r.body, s.texts["project/plan.txt"]):
+			refused++
+		default:
+			t.Fatalf("on a full disk: status %d after %d refusals", r.status, refused)
+		}
+	}
+	if got := s.metric("securefiles_audit_failing"); got != "1" {
+		t.Errorf("failing: %s", got)
+	}
+	if got := s.metric("securefiles_audit_write_failures_total"); got != "20" {
+		t.Errorf("failures: %s", got)
+	}
+	if !strings.Contains(s.log.String(), "no space left on device") {
+		t.Errorf("the log does not say why: %s", s.log.String())
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.get("alice", file); r.status != 200 || s.metric("securefiles_audit_failing") != "0" {
+		t.Errorf("with room again: status %d", r.status)
+	}
+	allowed := 0
+	all, torn := s.records("disk/audit.jsonl")
+	for _, r := range all {
+		if r.Decision == "allow" {
+			allowed++
+		}
+	}
+	if allowed < served+1 || torn > 1 {
+		t.Errorf("%d files were served, %d allows are recorded, %d lines are torn", served+1, allowed, torn)
+	}
+	stopService(t, s)
+}
+
+// stopService ends the service and waits for it.
+func stopService(t *testing.T, s *site) {
+	t.Helper()
+	if err := s.daemon.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.daemon.Wait(); err != nil {
+		t.Errorf("the service ended with %v", err)
+	}
+}
+
+func TestAuditOnAReadOnlyFileSystem(t *testing.T) {
+	t.Parallel()
+	var disk string
+	s := start(t, plan{policy: alicesPolicy, extra: "audit: {file: disk/audit.jsonl}\n", before: func(s *site) { disk = s.mounted("disk", 64<<10) }})
+	const file = "/downloads/project/plan.txt"
+	if r := s.get("alice", file); r.status != 200 {
+		t.Fatalf("status %d", r.status)
+	}
+	stopService(t, s)
+	if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.command(binary, "serve", "--config", "securefiles.yaml").CombinedOutput()
+	var status *exec.ExitError
+	if !errors.As(err, &status) || status.ExitCode() != 2 || !strings.Contains(string(out), "securefiles.yaml:") || !strings.Contains(string(out), "audit.file: open the audit file: open disk/audit.jsonl: read-only file system") {
+		t.Errorf("started with a file that cannot be written to: %v\n%s", err, out)
+	}
+	if r := s.get("alice", file); r.status != 503 {
+		t.Errorf("without the service: status %d", r.status)
+	}
+}
+
+// Rotated as logrotate does it, by either signal, under load: no record is lost.
+func TestAuditFileIsRotatedUnderLoad(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{policy: alicesPolicy, extra: "audit: {file: audit.jsonl}\n"})
+	const file = "/downloads/project/plan.txt"
+	l := s.load(loadRequest{user: "alice", path: file, right: []int{200}, body: s.texts["project/plan.txt"]})
+	for i, signal := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGHUP, syscall.SIGUSR1} {
+		l.goOn(s, 100)
+		if err := os.Rename(filepath.Join(s.dir, "audit.jsonl"), filepath.Join(s.dir, fmt.Sprint("audit.jsonl.", i))); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.daemon.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("there is a new file", func() bool {
+			_, err := os.Stat(filepath.Join(s.dir, "audit.jsonl"))
+			return err == nil
+		})
+	}
+	l.end(t)
+	n := 0
+	for _, name := range []string{"audit.jsonl.0", "audit.jsonl.1", "audit.jsonl.2", "audit.jsonl"} {
+		all, torn := s.records(name)
+		if n += len(all); torn != 0 {
+			t.Errorf("%s: %d torn lines", name, torn)
+		}
+	}
+	if n != l.answers {
+		t.Errorf("%d answers, %d records", l.answers, n)
+	}
+}
+
+// deliveredPlan is a site whose service follows nginx's own log.
+func deliveredPlan(more string, files map[string]string) plan {
+	return plan{policy: alicesPolicy, printed: true, files: files,
+		extra: "audit: {file: audit.jsonl" + more + "}\nnginx: {delivery_log: LOGS/deliveries.log, access_log: 'off'}\ndownloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}]\n",
+		before: func(s *site) {
+			s.edit("securefiles.yaml", "LOGS", filepath.Join(s.dir, "logs"))
+			if err := os.MkdirAll(filepath.Join(s.dir, "logs"), 0o755); err != nil {
+				s.t.Fatal(err)
+			}
+		}}
+}
+
+// delivered waits for the delivery of each request, and returns them by it.
+func (s *site) delivered(ids ...string) map[string]*audit.Record {
+	s.t.Helper()
+	found := map[string]*audit.Record{}
+	defer func() {
+		for _, id := range ids {
+			if found[id] == nil {
+				s.t.Logf("%q has no delivery", id)
+			}
+		}
+	}()
+	s.eventually("each delivery is recorded", func() bool {
+		clear(found)
+		all, _ := s.records("audit.jsonl")
+		for _, r := range all {
+			if r.Type != audit.TypeDelivery {
+				continue
+			}
+			if found[r.Request] != nil {
+				s.t.Fatalf("the delivery of %s is recorded twice", r.Request)
+			}
+			found[r.Request] = r
+		}
+		for _, id := range ids {
+			if found[id] == nil {
+				return false
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// What really came of it, through nginx, stands in the record.
+func TestAuditDeliveriesAreWhatNginxDelivered(t *testing.T) {
+	t.Parallel()
+	const size = 20 << 20
+	big := strings.Repeat("0123456789abcdef", size/16)
+	http2 := freeAddress(t)
+	p := deliveredPlan("", map[string]string{"project/big.bin": big, "project/plan.txt": "0123456789", "project/empty.txt": ""})
+	p.edit = func(s *site, conf string) string {
+		return strings.Replace(conf, "listen "+s.web+";", "listen "+s.web+";\nlisten "+http2+" http2;", 1)
+	}
+	s := start(t, p)
+	const small, large = "/downloads/project/plan.txt", "/downloads/project/big.bin"
+	// ask begins a request, and returns its id and its body.
+	ask := func(client *http.Client, address, method, path string, header ...string) (string, *http.Response) {
+		t.Helper()
+		r, err := http.NewRequest(method, "http://"+address+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("alice", "alice")
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Header.Get("X-Request-Id"), resp
+	}
+	drain := func(resp *http.Response) {
+		t.Helper()
+		_, err := io.Copy(io.Discard, resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	want := map[string]audit.Record{}
+	whole := func(id string, r audit.Record) { want[id] = r }
+
+	kept := newClient() // one connection
+	for range 3 {
+		id, resp := ask(kept, s.web, "GET", small)
+		drain(resp)
+		whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Bytes: 10, Length: 10, Size: 10, Protocol: "1.1"})
+	}
+	id, resp := ask(kept, s.web, "GET", large)
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Bytes: size, Length: size, Size: size, Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "GET", "/downloads/project/empty.txt")
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "HEAD", large)
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Length: size, Size: size, Protocol: "1.1"})
+	etag := resp.Header.Get("Etag")
+	id, resp = ask(kept, s.web, "GET", large, "If-None-Match", etag)
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 304, Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "GET", large, "Range", "bytes=100-199")
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 206, Bytes: 100, Length: 100, Size: size, Range: fmt.Sprintf("bytes 100-199/%d", size), Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "GET", large, "Range", "bytes=0-9,100-109")
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 206, Bytes: resp.ContentLength, Length: resp.ContentLength, Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "GET", small, "Range", "bytes=100-")
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.None, Status: 416, Protocol: "1.1"})
+	id, resp = ask(kept, s.web, "GET", "/downloads/project/none.txt")
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.None, Status: 404, Protocol: "1.1"})
+
+	// A client that takes its time gets all of it, and nginx is reloaded meanwhile.
+	id, resp = ask(newClient(), s.web, "GET", large)
+	before := workers(t, s.nginx.Process.Pid)
+	if err := s.nginx.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("nginx has new workers", func() bool {
+		return slices.ContainsFunc(workers(t, s.nginx.Process.Pid), func(pid int) bool { return !slices.Contains(before, pid) })
+	})
+	for {
+		_, err := io.CopyN(io.Discard, resp.Body, 1<<20)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond) // a slow client
+	}
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Bytes: size, Length: size, Size: size, Protocol: "1.1"})
+
+	two := newClient()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	two.Transport = &http.Transport{Protocols: protocols, DisableCompression: true}
+	id, resp = ask(two, http2, "GET", large)
+	drain(resp)
+	whole(id, audit.Record{Delivery: audit.Complete, Status: 200, Bytes: size, Length: size, Size: size, Protocol: "2"})
+
+	// Those who hang up.
+	aborted := map[string]bool{}
+	for _, c := range []struct {
+		client  *http.Client
+		address string
+		header  []string
+	}{{newClient(), s.web, nil}, {two, http2, nil}, {newClient(), s.web, []string{"Range", "bytes=1000-"}}} {
+		id, resp := ask(c.client, c.address, "GET", large, c.header...)
+		if _, err := io.CopyN(io.Discard, resp.Body, 100_000); err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		aborted[id] = true
+	}
+	// And one who was refused has no delivery.
+	refused := s.get("bob", small).header.Get("X-Request-Id")
+
+	var ids []string
+	for id := range want {
+		ids = append(ids, id)
+	}
+	for id := range aborted {
+		ids = append(ids, id)
+	}
+	got := s.delivered(ids...)
+	if len(got) != len(ids) || got[refused] != nil {
+		t.Errorf("%d deliveries of %d", len(got), len(ids))
+	}
+	for id, w := range want {
+		g := got[id]
+		if g.Delivery != w.Delivery || g.Status != w.Status || g.Bytes != w.Bytes || g.Length != w.Length || g.Size != w.Size || g.Range != w.Range || g.Protocol != w.Protocol ||
+			g.Subject != "alice" || g.Client != "127.0.0.1" || g.Decision != "" {
+			t.Errorf("got  %+v\nwant %+v", *g, w)
+		}
+	}
+	for id := range aborted {
+		if g := got[id]; g.Delivery != audit.Aborted || g.Bytes < 100_000 || g.Bytes >= g.Length || g.Size != size {
+			t.Errorf("hung up: %+v", *g)
+		}
+	}
+	if got, want := s.metric(`securefiles_deliveries_total{delivery="aborted",download="main"}`), "3"; got != want {
+		t.Errorf("%s were aborted", got)
+	}
+	s.eventually("nothing is awaited any more", func() bool { return s.metric("securefiles_audit_awaited") == "0" })
+}
+
+// workers are the processes whose parent is another.
+func workers(t *testing.T, parent int) (pids []int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range strings.Fields(string(text)) {
+		var pid int
+		if _, err := fmt.Sscan(field, &pid); err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// Of what a killed worker was sending nginx tells nothing: it is unknown in the end.
+func TestAuditDeliveryOfAKilledWorkerIsUnknown(t *testing.T) {
+	t.Parallel()
+	p := deliveredPlan(", wait: 2s", map[string]string{"project/big.bin": strings.Repeat("x", 20<<20)})
+	s := start(t, p)
+	r, err := http.NewRequest("GET", "http://"+s.web+"/downloads/project/big.bin", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth("alice", "alice")
+	resp, err := newClient().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range workers(t, s.nginx.Process.Pid) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err == nil {
+		t.Error("the file came whole")
+	}
+	id := resp.Header.Get("X-Request-Id")
+	if g := s.delivered(id)[id]; g.Delivery != audit.Unknown || g.Bytes != 0 || g.Subject != "alice" {
+		t.Errorf("%+v", g)
+	}
+}
+
+// killed is how many times the service is killed; `make chaos-audit` has more.
+func killed(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("SECUREFILES_AUDIT_KILLS")
+	if text == "" {
+		return 6
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// An nginxDelivery is a line of nginx's log of deliveries.
+type nginxDelivery struct {
+	Request string `json:"request_id"`
+	Status  string `json:"status"`
+	Body    int64  `json:"body_bytes"`
+}
+
+func (s *site) nginxDeliveries(names ...string) (all []nginxDelivery) {
+	s.t.Helper()
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(s.dir, name))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			var d nginxDelivery
+			if err := json.Unmarshal([]byte(line), &d); err != nil {
+				s.t.Fatalf("%v: %s", err, line)
+			}
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// Killed at any moment, under as many downloads as there can be: each file that nginx
+// began to send has its decision in the file, each that ended has one delivery, and the
+// chain is whole.
+func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
+	kills := killed(t)
+	p := deliveredPlan(", chain: {key_file: audit.key, every: 1s}", nil)
+	before := p.before
+	p.before = func(s *site) {
+		before(s)
+		key, err := s.command(binary, "audit", "key", "files.example.org").Output()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.write("audit.key", string(key))
+	}
+	s := start(t, p)
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	var served, refused, broken atomic.Int64
+	for range 16 {
+		clients.Go(func() {
+			client := newClient()
+			defer client.CloseIdleConnections()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				switch r, err := s.try(client, "", "/downloads/public/welcome.txt"); {
+				case err != nil:
+					broken.Add(1)
+				case r.status == 200:
+					served.Add(1)
+				case r.status == 503:
+					refused.Add(1)
+				default:
+					broken.Add(1)
+				}
+			}
+		})
+	}
+	began := time.Now()
+	for range kills {
+		from := served.Load()
+		s.eventually("files are served", func() bool { return served.Load() > from+20 })
+		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // at any moment
+		if err := s.daemon.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.daemon.Wait() // it was killed
+		s.startService()
+	}
+	close(stop)
+	clients.Wait()
+	t.Logf("%d files served, %.0f a second, %d refused, service killed %d times", served.Load(), float64(served.Load())/time.Since(began).Seconds(), refused.Load(), kills)
+	if broken.Load() > 0 {
+		t.Errorf("%d answers were neither a file nor 503", broken.Load())
+	}
+
+	all := s.nginxDeliveries("logs/deliveries.log")
+	var sent []string
+	for _, d := range all {
+		if d.Status == "200" {
+			sent = append(sent, d.Request)
+		}
+	}
+	if int64(len(sent)) != served.Load() {
+		t.Errorf("%d files were served, nginx has %d in its log", served.Load(), len(sent))
+	}
+	got := s.delivered(sent...)
+	allowed := map[string]int{}
+	records, torn := s.records("audit.jsonl")
+	for _, r := range records {
+		if r.Type == audit.TypeDecision && r.Decision == "allow" {
+			allowed[r.Request]++
+		}
+	}
+	for _, id := range sent {
+		if allowed[id] == 0 {
+			t.Errorf("%s was sent, and nobody has recorded that it was allowed", id)
+		}
+		if got[id].Delivery != audit.Complete {
+			t.Errorf("%s was sent, and its delivery is %s", id, got[id].Delivery)
+		}
+	}
+	if torn > kills {
+		t.Errorf("%d lines are torn by %d kills", torn, kills)
+	}
+	stopService(t, s)
+	out, err := s.command(binary, "audit", "verify", "--config", "securefiles.yaml").CombinedOutput()
+	if err != nil {
+		t.Errorf("the chain is not whole: %v\n%s", err, out)
+	}
+	t.Logf("%d lines torn; %s", torn, out)
+}

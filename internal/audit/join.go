@@ -1,0 +1,435 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"container/list"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"securefiles/internal/regular"
+)
+
+const (
+	// MaxLine is how long a line of an audit file can be, in bytes: 256 groups of 255
+	// bytes, each of them escaped, are 400 kB.
+	MaxLine = 1 << 20
+	// maxAwaited bounds the allowed requests that nginx has not told of.
+	maxAwaited = 1 << 17
+	maxJoined  = 256 // records that are written at once
+	saveEvery  = time.Second
+	// maxUnsaved is how much of the file is read at the start where it is not known
+	// from where on.
+	maxUnsaved = 64 << 20
+)
+
+// A joiner finds, for each request that was allowed, nginx's account of it, and writes
+// the record of the delivery.
+//
+// What is awaited is kept in a file, with how far the audit file was then. After
+// whatever kills the process, that and what was written to the audit file since say
+// what is awaited, and what was recorded already: of what nginx's log hands out again
+// nothing is recorded twice.
+type joiner struct {
+	writer    *Writer
+	transform Transform // that of the writer; nil for none
+	restore   func(*Record)
+	delivered func(*Record)
+	follower  *Follower
+	state     string // the file; empty for none
+	wait      time.Duration
+	most      int
+	log       *slog.Logger
+	now       func() time.Time
+
+	mu    sync.Mutex
+	byID  map[string]*list.Element
+	order *list.List // of *Record, the oldest decision first
+	dirty bool       // it is not what was saved last
+
+	broken   bool // what was taken out could not be written
+	refused  atomic.Uint64
+	overflow atomic.Uint64
+	trouble  string // what the log was told last
+	told     time.Time
+}
+
+// await has a decision be waited for, and returns the one of the same request before
+// it. nginx asks twice where it had no answer.
+func (j *joiner) await(r *Record) (before *Record) {
+	var oldest *Record
+	j.mu.Lock()
+	j.dirty = true
+	if e := j.byID[r.Request]; e != nil {
+		before = e.Value.(*Record)
+		e.Value = r
+	} else {
+		j.byID[r.Request] = j.order.PushBack(r)
+		if j.order.Len() > j.most {
+			oldest = j.drop(j.order.Front())
+		}
+	}
+	j.mu.Unlock()
+	if oldest != nil {
+		j.overflow.Add(1)
+		if gone := delivered(oldest, Unknown, j.now()); j.writer.Write(gone) == nil {
+			j.delivered(gone)
+		}
+	}
+	return before
+}
+
+// forget takes back what await did.
+func (j *joiner) forget(r, before *Record) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.dirty = true
+	e := j.byID[r.Request]
+	switch {
+	case e == nil || e.Value != any(r):
+	case before != nil:
+		e.Value = before
+	default:
+		j.drop(e)
+	}
+}
+
+// drop removes one that is awaited; mu is held.
+func (j *joiner) drop(e *list.Element) *Record {
+	r := j.order.Remove(e).(*Record)
+	delete(j.byID, r.Request)
+	j.dirty = true
+	return r
+}
+
+// take returns the decision that a request was waited for by, and waits no longer.
+func (j *joiner) take(request string) *Record {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if e := j.byID[request]; e != nil {
+		return j.drop(e)
+	}
+	return nil
+}
+
+// run joins until the context ends.
+func (j *joiner) run(ctx context.Context) error {
+	defer j.follower.Close() //nolint:errcheck // it reads
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	var done *Position // all before it is recorded
+	var pause time.Duration
+	for saved := time.Now(); ; {
+		records, pos, err := j.read()
+		if pos != nil {
+			done = pos
+		}
+		if err == nil && pos == nil {
+			records = j.expired()
+		}
+		j.tell(err)
+		if !j.record(ctx, records) {
+			return nil // what is in the files says what was not
+		}
+		ending := ctx.Err() != nil
+		if now := time.Now(); ending || now.Sub(saved) >= pause {
+			j.tell(j.save(done))
+			done, saved = nil, time.Now()
+			pause = max(saveEvery, 20*saved.Sub(now))
+		}
+		switch {
+		case ending:
+			return nil
+		case pos == nil:
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// tell has the log know of an error, of the same once a minute.
+func (j *joiner) tell(err error) {
+	if err == nil {
+		return
+	}
+	if now, text := j.now(), err.Error(); text != j.trouble || now.Sub(j.told) >= time.Minute {
+		j.trouble, j.told = text, now
+		j.log.Error("what nginx delivered cannot be recorded now, and is later", "error", err)
+	}
+}
+
+// read returns the deliveries of what was awaited, from the lines that nginx has
+// written, and where it came to; nil where there is no line.
+func (j *joiner) read() (records []*Record, at *Position, err error) {
+	for n := 0; n < maxJoined; n++ {
+		line, pos, ok, err := j.follower.TryNext()
+		if err != nil || !ok {
+			return records, at, err
+		}
+		at = &pos
+		d, err := parseDelivery(line)
+		if err != nil {
+			if j.refused.Add(1) == 1 {
+				j.log.Warn("a line of nginx's delivery log is passed over, and so are others like it", "error", err)
+			}
+			continue
+		}
+		if decision := j.take(d.request); decision != nil {
+			records = append(records, d.of(decision))
+		}
+	}
+	return records, at, nil
+}
+
+// expired returns what is awaited for too long. Nothing is while there are lines of
+// nginx's to be read.
+func (j *joiner) expired() (records []*Record) {
+	now := j.now()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for e := j.order.Front(); e != nil && len(records) < maxJoined && now.Sub(e.Value.(*Record).Time) >= j.wait; e = j.order.Front() {
+		records = append(records, delivered(j.drop(e), Unknown, now))
+	}
+	return records
+}
+
+// record writes deliveries, again and again until they are written; false means that
+// the context ended before.
+func (j *joiner) record(ctx context.Context, records []*Record) bool {
+	for len(records) > 0 {
+		n, err := j.writer.WriteAll(records...)
+		for _, r := range records[:n] {
+			j.delivered(r)
+		}
+		if records = records[n:]; err == nil {
+			continue
+		}
+		j.tell(err)
+		select {
+		case <-time.After(saveEvery):
+		case <-ctx.Done():
+			j.broken = true
+			return false
+		}
+	}
+	return true
+}
+
+// savedState is the first line of the file; records are the others.
+type savedState struct {
+	Version int       `json:"v"`
+	Saved   time.Time `json:"saved"`
+	Device  uint64    `json:"device"`
+	Inode   uint64    `json:"inode"`
+	Offset  int64     `json:"offset"` // all that was written before is counted in
+}
+
+// save stores what is awaited, and that nginx's log is done up to a position; nil for
+// no further than before.
+func (j *joiner) save(done *Position) error {
+	if err := j.saveAwaited(); err != nil {
+		return fmt.Errorf("store what is awaited of nginx: %w", err)
+	}
+	if done == nil {
+		return nil
+	}
+	return j.follower.Commit(*done)
+}
+
+func (j *joiner) saveAwaited() (err error) {
+	if j.state == "" {
+		return nil
+	}
+	s := savedState{Version: Version, Saved: j.now()}
+	// Before what is awaited: a decision is awaited before it is written.
+	if s.Device, s.Inode, s.Offset, err = j.writer.position(); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	dirty := j.dirty
+	j.dirty = false
+	all := make([]*Record, 0, j.order.Len())
+	for e := j.order.Front(); e != nil; e = e.Next() {
+		all = append(all, e.Value.(*Record))
+	}
+	j.mu.Unlock()
+	if !dirty {
+		return nil
+	}
+	defer func() {
+		if err != nil {
+			j.mu.Lock()
+			j.dirty = true
+			j.mu.Unlock()
+		}
+	}()
+	temp := j.state + ".new"
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(f, 64<<10)
+	head, err := json.Marshal(s)
+	if err == nil {
+		_, err = out.Write(append(head, '\n'))
+	}
+	var line []byte
+	for _, r := range all {
+		if err != nil {
+			break
+		}
+		if j.transform != nil {
+			changed := *r
+			if err = j.transform.Apply(&changed); err != nil {
+				break
+			}
+			r = &changed
+		}
+		line = append(r.Append(line[:0]), '\n')
+		_, err = out.Write(line)
+	}
+	if err == nil {
+		err = cmp.Or(out.Flush(), f.Sync())
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp, j.state)
+}
+
+// recover reads what is awaited: what was saved, and what was written since.
+func (j *joiner) recover(name string) error {
+	if j.state == "" {
+		return nil
+	}
+	s, err := j.recoverSaved()
+	if err != nil {
+		return fmt.Errorf("read what is awaited of nginx: %w", err)
+	}
+	// Decisions and deliveries come in the order in which they were written, so that
+	// to begin too early does no harm.
+	found, err := (&Follower{path: name}).list()
+	if err != nil {
+		return fmt.Errorf("read what is awaited of nginx: %w", err)
+	}
+	from := slices.IndexFunc(found, func(l listed) bool { return s != nil && l.id == fileID{s.Device, s.Inode} })
+	skip := int64(0)
+	switch {
+	case from >= 0:
+		skip = s.Offset
+	case s != nil: // it was compressed meanwhile, or removed
+		from = slices.IndexFunc(found, func(l listed) bool { return !l.info.ModTime().Before(s.Saved.Add(-2 * time.Second)) })
+	default:
+		if from = len(found) - 1; from >= 0 {
+			skip = max(0, found[from].info.Size()-maxUnsaved)
+		}
+	}
+	if from < 0 {
+		return nil
+	}
+	for _, l := range found[from:] {
+		if err := j.recoverFrom(l.name, skip); err != nil {
+			return fmt.Errorf("read what is awaited of nginx: %w", err)
+		}
+		skip = 0
+	}
+	return nil
+}
+
+// recoverSaved reads what was saved; nil is nothing.
+func (j *joiner) recoverSaved() (*savedState, error) {
+	f, err := regular.Open(j.state)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it was read
+	r := &reading{buf: bufio.NewReaderSize(f, 64<<10)}
+	line, err := r.next(MaxLine)
+	s := &savedState{}
+	if err == nil {
+		err = json.Unmarshal(line, s)
+	}
+	if err != nil || s.Version != Version {
+		return nil, fmt.Errorf("%s holds no such state of version %d (%v): remove it to have the end of the audit file read in its place", j.state, Version, err)
+	}
+	return s, j.readRecords(r)
+}
+
+func (j *joiner) recoverFrom(name string, skip int64) error {
+	f, err := regular.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // it was read
+	var in io.Reader = f
+	if compressed(name) {
+		if in, err = gzip.NewReader(bufio.NewReader(f)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	} else if _, err := f.Seek(skip, io.SeekStart); err != nil {
+		return err
+	}
+	if err := j.readRecords(&reading{buf: bufio.NewReaderSize(in, 64<<10)}); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// readRecords reads records, oldest first. What is none is passed over: a line that a
+// crash tore, the rest of one where reading began in its middle.
+func (j *joiner) readRecords(from *reading) error {
+	for {
+		line, err := from.next(MaxLine)
+		switch {
+		case errors.Is(err, bufio.ErrTooLong):
+			continue
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		if !bytes.Contains(line, []byte(`"type":"de`)) {
+			continue
+		}
+		r, err := Parse(line)
+		switch {
+		case err != nil:
+		case r.Type == TypeDelivery:
+			j.take(r.Request)
+		case r.Type == TypeDecision && isAwaited(r):
+			r.Seq, r.Hash = 0, ""
+			if j.restore != nil {
+				j.restore(r)
+			}
+			j.mu.Lock()
+			if e := j.byID[r.Request]; e != nil {
+				e.Value = r
+			} else if j.byID[r.Request] = j.order.PushBack(r); j.order.Len() > j.most {
+				j.drop(j.order.Front())
+				j.overflow.Add(1)
+			}
+			j.mu.Unlock()
+		}
+	}
+}
+
+// isAwaited reports whether nginx is to tell what came of a decision.
+func isAwaited(r *Record) bool { return r.Decision == "allow" && r.Request != "" }

@@ -1,0 +1,68 @@
+package frontend
+
+import (
+	"context"
+	"net/http"
+
+	"securefiles/authz"
+)
+
+// Pages shows the service's own pages in the place of refusals, and takes what people
+// answer there.
+type Pages interface {
+	// Render makes the page of an outcome; false means that it has none.
+	Render(context.Context, *authz.Outcome) (body []byte, ok bool, err error)
+	// ServeHTTP takes the form of a page.
+	http.Handler
+}
+
+// Page answers nginx when it shows a page in the place of a refusal: the same question is
+// decided again, and the page comes with its status. What is allowed by now is sent on to
+// the file.
+func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
+	q := &authz.Question{Time: a.opts.Now()}
+	if err := a.read(q, r); err != nil || a.opts.Pages == nil {
+		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
+		return
+	}
+	out := a.guard.Check(r.Context(), q)
+	if out.Release != nil { // nothing is sent
+		out.Release(context.WithoutCancel(r.Context()))
+	}
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	if out.Allowed() {
+		h.Set("Location", q.Target)
+		w.WriteHeader(http.StatusSeeOther)
+		return
+	}
+	body, ok, err := a.opts.Pages.Render(r.Context(), out)
+	if err != nil {
+		out.Reason, out.Err = authz.ReasonUnavailable, err
+		a.journal.write(r.Context(), out, http.StatusServiceUnavailable, a.opts.Now())
+		h.Set("Retry-After", retryAfter)
+		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
+		return
+	}
+	status := statusOf(out)
+	if !ok {
+		http.Error(w, http.StatusText(status), status)
+		return
+	}
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Robots-Tag", "noindex")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // whoever is gone reads nothing
+}
+
+// Form takes the form of a page.
+func (a *AuthRequest) Form(w http.ResponseWriter, r *http.Request) {
+	if a.opts.Pages == nil || !a.knows(r) {
+		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
+		return
+	}
+	a.opts.Pages.ServeHTTP(w, r)
+}

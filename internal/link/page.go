@@ -1,0 +1,314 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	_ "embed" // the page
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strconv"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/text/language"
+
+	"securefiles/authz"
+	"securefiles/internal/state"
+	"securefiles/pathguard"
+)
+
+// ConfirmPath is where the form of a page is sent, below the service's own prefix.
+const ConfirmPath = "/_securefiles/link"
+
+// Bounds of what a page takes.
+const (
+	maxForm     = 16 << 10
+	maxPassword = 72 // bytes: bcrypt reads no more
+	// attempts at a link's password, at once and then in each span.
+	attempts   = 10
+	attemptsIn = 10 * time.Minute
+	// maxHashing is how many passwords are checked at a time.
+	maxHashing = 2
+)
+
+//go:embed page.html
+var pageText string
+
+// words are what a page says, in a language.
+type words struct {
+	File, Until, Left, Password, Download            string
+	Confirm, ConfirmText, NeedsPassword              string
+	Expired, UsedUp, Revoked, EndedText              string
+	WrongPassword, TooMany, Failed, FailedText, Time string
+}
+
+// Pages shows what a person is asked or told about a link, and takes the answer. It is
+// safe for concurrent use.
+type Pages struct {
+	links     *Links
+	downloads *authz.Downloads
+	page      *template.Template
+	tongues   language.Matcher
+	words     []words
+	hashing   chan struct{}
+	crossSite *http.CrossOriginProtection
+}
+
+// NewPages returns the pages of links.
+func NewPages(links *Links, downloads *authz.Downloads) (*Pages, error) {
+	if links == nil || downloads == nil {
+		return nil, errors.New("pages need links and downloads")
+	}
+	page, err := template.New("page").Parse(pageText)
+	if err != nil {
+		return nil, fmt.Errorf("read the page of links: %w", err)
+	}
+	return &Pages{
+		links: links, downloads: downloads, page: page, hashing: make(chan struct{}, maxHashing), crossSite: http.NewCrossOriginProtection(),
+		tongues: language.NewMatcher([]language.Tag{language.English, language.German}),
+		words: []words{{
+			File: "File", Until: "Until", Left: "Downloads left", Password: "Password", Download: "Download",
+			Confirm: "Download a file", ConfirmText: "Somebody has shared this file with you.", NeedsPassword: "Somebody has shared a file with you. It is protected by a password.",
+			Expired: "This link has expired", UsedUp: "This link has been used up", Revoked: "This link was withdrawn", EndedText: "Ask whoever sent it to you for another one.",
+			WrongPassword: "This is not the password.", TooMany: "There were too many attempts. Wait a few minutes, and try again.",
+			Failed: "This link cannot be opened", FailedText: "Open it again as it was sent to you.", Time: "2 January 2006, 15:04 MST",
+		}, {
+			File: "Datei", Until: "Bis", Left: "Verbleibende Downloads", Password: "Passwort", Download: "Herunterladen",
+			Confirm: "Datei herunterladen", ConfirmText: "Diese Datei wurde für Sie freigegeben.", NeedsPassword: "Für Sie wurde eine Datei freigegeben. Sie ist mit einem Passwort geschützt.",
+			Expired: "Dieser Link ist abgelaufen", UsedUp: "Dieser Link ist verbraucht", Revoked: "Dieser Link wurde zurückgezogen", EndedText: "Bitten Sie den Absender um einen neuen.",
+			WrongPassword: "Das ist nicht das Passwort.", TooMany: "Das waren zu viele Versuche. Warten Sie einige Minuten und versuchen Sie es noch einmal.",
+			Failed: "Dieser Link lässt sich nicht öffnen", FailedText: "Öffnen Sie ihn noch einmal so, wie Sie ihn bekommen haben.", Time: "02.01.2006, 15:04 MST",
+		}},
+	}, nil
+}
+
+// view is what the page shows.
+type view struct {
+	T                              words
+	Lang, Title, Text, Problem     string
+	File, Until, Left, Action, URL string
+	Password                       bool
+}
+
+// Render makes the page that belongs to an outcome, in a language that the request
+// accepts; false means that there is none.
+func (p *Pages) Render(ctx context.Context, out *authz.Outcome) ([]byte, bool, error) {
+	v, t := p.begin(out.Question.Header)
+	switch out.Page {
+	case authz.PageEnded:
+		// Nothing of the file: it may not have been for whoever reads this.
+		v.Title, v.Text = map[authz.Reason]string{authz.ReasonExpired: t.Expired, authz.ReasonUsedUp: t.UsedUp, authz.ReasonRevoked: t.Revoked}[out.Reason], t.EndedText
+	case authz.PageLink, authz.PagePassword:
+		v.Title, v.Text = t.Confirm, t.ConfirmText
+		v.Action, v.URL = ConfirmPath, out.Question.Target
+		if v.Password = out.Page == authz.PagePassword; v.Password {
+			v.Text = t.NeedsPassword
+		}
+		if err := p.describe(ctx, &v, out); err != nil {
+			return nil, false, err
+		}
+	default:
+		return nil, false, nil
+	}
+	body, err := p.render(&v)
+	return body, err == nil, err
+}
+
+// describe tells of the file that a link opens.
+func (p *Pages) describe(ctx context.Context, v *view, out *authz.Outcome) error {
+	s := out.Principal.Scope
+	if s == nil {
+		return errors.New("there is no link to show")
+	}
+	v.File, v.Until = out.Question.Path.Base(), s.Expires.Format(v.T.Time)
+	if s.Filename != "" {
+		v.File = s.Filename
+	}
+	if s.Uses > 0 {
+		_, left, err := p.links.opts.Store.Use(ctx, state.Use{Link: s.ID, Max: s.Uses, Until: s.Expires, Look: true})
+		if err != nil {
+			return fmt.Errorf("look at the uses of a link: %w", err)
+		}
+		v.Left = strconv.Itoa(left)
+	}
+	return nil
+}
+
+func (p *Pages) begin(h http.Header) (view, words) {
+	tags, _, _ := language.ParseAcceptLanguage(h.Get("Accept-Language")) // what is no language is English
+	_, i, _ := p.tongues.Match(tags...)
+	lang := []string{"en", "de"}[i]
+	return view{T: p.words[i], Lang: lang}, p.words[i]
+}
+
+func (p *Pages) render(v *view) ([]byte, error) {
+	var body bytes.Buffer
+	if err := p.page.Execute(&body, v); err != nil {
+		return nil, fmt.Errorf("write a page: %w", err)
+	}
+	return body.Bytes(), nil
+}
+
+// ServeHTTP takes the form of a page: what a person has confirmed, and the password. It
+// answers 303, to the file, with a cookie by which the browser may use the link; or the
+// page again.
+func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	status, problem := http.StatusForbidden, func(words) string { return "" }
+	if r.Method != http.MethodPost || p.isCrossSite(r) {
+		p.answer(w, r, http.StatusForbidden, nil, problem)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil {
+		p.answer(w, r, http.StatusBadRequest, nil, problem)
+		return
+	}
+	target := r.PostForm.Get("url")
+	c, d, path, err := p.read(r.Context(), target)
+	if err != nil {
+		var link *authz.LinkError
+		if !errors.As(err, &link) {
+			status = http.StatusServiceUnavailable
+		}
+		p.answer(w, r, status, nil, problem)
+		return
+	}
+	if c.Password {
+		ok, late, err := p.isPassword(r.Context(), c.ID, r.PostForm.Get("password"))
+		switch {
+		case err != nil:
+			p.answer(w, r, http.StatusServiceUnavailable, nil, problem)
+			return
+		case late:
+			p.answer(w, r, http.StatusTooManyRequests, nil, func(t words) string { return t.TooMany })
+			return
+		case !ok:
+			p.answer(w, r, http.StatusForbidden, &target, func(t words) string { return t.WrongPassword })
+			return
+		}
+	}
+	cookie, err := p.links.Confirmed(c, d.URL, r.Header.Get("X-Original-Scheme") == "https")
+	if err != nil {
+		p.answer(w, r, http.StatusServiceUnavailable, nil, problem)
+		return
+	}
+	http.SetCookie(w, cookie)
+	pageHeaders(w.Header())
+	token, err := Token(target)
+	if err != nil {
+		p.answer(w, r, http.StatusForbidden, nil, problem)
+		return
+	}
+	w.Header().Set("Location", path.URL(d.URL)+"?"+Parameter+"="+token)
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// isCrossSite reports whether another site sent the form. A page without a referrer has no
+// origin to tell; over https, and on this host, browsers say in another header that it is
+// the same site. Over http nobody can tell, and whoever could forge the form has the link.
+func (p *Pages) isCrossSite(r *http.Request) bool {
+	if r.Header.Get("Origin") == "null" && r.Header.Get("Sec-Fetch-Site") == "" {
+		return false
+	}
+	return p.crossSite.Check(r) != nil
+}
+
+// read finds out what a link opens, and that it is one now.
+func (p *Pages) read(ctx context.Context, target string) (*Claims, *authz.Download, pathguard.Path, error) {
+	fail := func(err error) (*Claims, *authz.Download, pathguard.Path, error) {
+		return nil, nil, pathguard.Path{}, err
+	}
+	d, path, err := p.downloads.Find(target)
+	if err != nil {
+		return fail(refused("", "it is for no file"))
+	}
+	token, err := Token(target)
+	if errors.Is(err, authz.ErrNoCredentials) {
+		err = refused("", "there is no link")
+	}
+	if err != nil {
+		return fail(err)
+	}
+	c, err := p.links.Read(token)
+	if err == nil {
+		err = p.links.check(ctx, c)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	if !c.scope().Names(d.Name, path.String()) {
+		return fail(refused(c.ID, "it is for something else"))
+	}
+	return c, d, path, nil
+}
+
+// isPassword checks a link's password. Late means that there were too many attempts.
+func (p *Pages) isPassword(ctx context.Context, id, password string) (ok, late bool, err error) {
+	store := p.links.opts.Store
+	if store == nil {
+		return false, false, errors.New("nothing keeps the passwords of links: set state.file")
+	}
+	quotas, err := store.Reserve(ctx, "", []state.Charge{{Kind: state.Rate, Key: "password/" + id, Limit: attempts, Period: attemptsIn, Cost: 1}})
+	if err != nil {
+		return false, false, fmt.Errorf("count attempts: %w", err)
+	}
+	if quotas[0].Over {
+		return false, true, nil
+	}
+	hash, err := store.PasswordOf(ctx, id)
+	if err != nil {
+		return false, false, fmt.Errorf("look a password up: %w", err)
+	}
+	if hash == "" || len(password) > maxPassword {
+		return false, false, nil
+	}
+	select {
+	case p.hashing <- struct{}{}:
+		defer func() { <-p.hashing }()
+	case <-ctx.Done():
+		return false, false, ctx.Err()
+	}
+	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil, false, nil
+}
+
+// HashPassword returns what the state keeps of a link's password, of 1 to 72 bytes.
+func HashPassword(password string) (string, error) {
+	if password == "" || len(password) > maxPassword {
+		return "", fmt.Errorf("a link's password has 1 to %d bytes", maxPassword)
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), 12)
+	if err != nil {
+		return "", fmt.Errorf("hash a password: %w", err)
+	}
+	return string(hash), nil
+}
+
+// answer shows a page in the place of a file. Where the URL is there, its form can be sent
+// again.
+func (p *Pages) answer(w http.ResponseWriter, r *http.Request, status int, url *string, problem func(words) string) {
+	v, t := p.begin(r.Header)
+	v.Title, v.Text, v.Problem = t.Failed, t.FailedText, problem(t)
+	if url != nil {
+		v.Title, v.Text, v.Action, v.URL, v.Password = t.Confirm, t.NeedsPassword, ConfirmPath, *url, true
+	}
+	body, err := p.render(&v)
+	if err != nil {
+		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
+		return
+	}
+	pageHeaders(w.Header())
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // whoever is gone reads nothing
+}
+
+// pageHeaders keep a page out of caches, frames and other sites' logs, and run nothing.
+func pageHeaders(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer") // its address holds the link
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Robots-Tag", "noindex")
+}
