@@ -767,7 +767,7 @@ func (e everything) Decide(context.Context, authz.Query) (authz.Decision, error)
 // watcher walk.
 func TestEveryFileIsLoadedAgain(t *testing.T) {
 	dir := t.TempDir()
-	model, err := os.ReadFile("examples/starter/model.conf")
+	model, err := os.ReadFile("policy/internal/model/default_model.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1437,7 +1437,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 		"policy.csv": "p, @anyone, /public/**, read, allow\np, @authenticated, /a/**, read, allow\np, bob, /b/**, read, allow\np, alice, /a/**, share, allow\np, @staff, /staff/**, read, allow\n" +
 			"p, @anyone, /zoned/**, read, allow, " + time.Now().UTC().Add(-time.Hour).Format(time.DateTime) + ", _\n" + deep,
 		"other.csv": "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
-		"exact.conf": strings.Replace(starterModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
+		"exact.conf": strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
 		"audit.key":      "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n",
 		"link-keys.json": linkKeys, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
@@ -1451,7 +1451,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 			fmt.Fprintf(&names, "p, @anyone, /{a}/f%d/{b}, read, allow\n", i)
 		}
 		writeFile(t, filepath.Join(dir, "names.csv"), names.String())
-		writeFile(t, filepath.Join(dir, "names.conf"), strings.Replace(starterModel(t), "globMatch(r.obj, p.obj)", "keyMatch4(r.obj, p.obj)", 1))
+		writeFile(t, filepath.Join(dir, "names.conf"), strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "keyMatch4(r.obj, p.obj)", 1))
 	}
 	yaml = strings.NewReplacer("%D", dir, "%A", plain.URL, "%T", encrypted.URL).Replace(yaml)
 	for key, value := range map[string]string{"listen": "unix:" + dir + "/n.sock", "admin": "unix:" + dir + "/a.sock", "shutdown_delay": "1ms"} {
@@ -1472,9 +1472,9 @@ func (k *keyTest) open() (*cli.Parts, error) {
 	return open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
 }
 
-func starterModel(t *testing.T) string {
+func builtInModel(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("examples/starter/model.conf")
+	text, err := os.ReadFile("policy/internal/model/default_model.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
