@@ -89,11 +89,12 @@ type FollowerStats struct {
 	LostBytes uint64
 }
 
-// A Position is behind a line that was handed out.
+// A Position is behind a line that was handed out. File and Offset are the same
+// wherever the line is met again: in a renamed file, in a copy, compressed.
 type Position struct {
-	Device, Inode uint64
-	Offset        int64
-	segment       uint64
+	File    string // 32 hexadecimal digits, of the first line of the file
+	Offset  int64
+	segment uint64
 }
 
 type fileID struct{ device, inode uint64 }
@@ -239,7 +240,7 @@ func (f *Follower) TryNext() (line []byte, pos Position, ok bool, err error) {
 		switch {
 		case err == nil:
 			file.delivered, file.seen, f.cur.seg.to = f.cur.offset, f.cur.offset, f.cur.offset
-			pos := Position{Device: file.Device, Inode: file.Inode, Offset: f.cur.offset, segment: f.cur.seg.seq}
+			pos := Position{File: file.Head, Offset: f.cur.offset, segment: f.cur.seg.seq}
 			f.mu.Unlock()
 			return line, pos, true, nil
 		case errors.Is(err, bufio.ErrTooLong):
