@@ -133,6 +133,7 @@ type reading struct {
 	file     *followed
 	f        *os.File
 	buf      *bufio.Reader
+	skip     int64 // to be read and thrown away first
 	partial  []byte
 	skipping bool // the rest of a line that is too long
 	offset   int64
@@ -273,6 +274,13 @@ func (f *Follower) TryNext() (line []byte, pos Position, ok bool, err error) {
 // next returns a line; io.EOF where there is none, now; bufio.ErrTooLong where one
 // was passed over.
 func (r *reading) next(most int) ([]byte, error) {
+	for r.skip > 0 {
+		n, err := r.buf.Discard(int(min(r.skip, 1<<20)))
+		r.skip -= int64(n)
+		if err != nil {
+			return nil, err
+		}
+	}
 	for {
 		part, err := r.buf.ReadSlice('\n')
 		r.offset += int64(len(part))
@@ -361,9 +369,7 @@ func (f *Follower) open(file *followed) (err error) {
 	}
 	var r io.Reader = in
 	if compressed(file.name) {
-		if r, err = gzip.NewReader(bufio.NewReader(in)); err == nil {
-			_, err = io.CopyN(io.Discard, r, file.delivered)
-		}
+		r, err = gzip.NewReader(bufio.NewReader(in))
 	} else {
 		_, err = in.Seek(file.delivered, io.SeekStart)
 	}
@@ -376,6 +382,9 @@ func (f *Follower) open(file *followed) (err error) {
 	seg := &segment{seq: f.seq, file: file, to: file.delivered}
 	f.segments = append(f.segments, seg)
 	f.cur = &reading{file: file, f: in, buf: bufio.NewReaderSize(r, 64<<10), offset: file.delivered, seg: seg}
+	if compressed(file.name) {
+		f.cur.skip = file.delivered
+	}
 	return nil
 }
 
