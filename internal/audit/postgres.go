@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/bmatcuk/doublestar/v4"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -138,4 +140,100 @@ func column(text string) string {
 		text = string([]rune(text)[:columnRunes])
 	}
 	return strings.ReplaceAll(text, "\x00", "")
+}
+
+// A Table is a Source: the records of all instances that a Postgres has stored.
+type Table struct {
+	// URLFile holds the URL of the database, of a user who may read the table.
+	URLFile string
+	// Open opens what is sealed in a record; nil for nothing.
+	Open func(*Record) (opened bool)
+}
+
+// Search asks the database for the records that may match, in the order of their times,
+// and takes those that do.
+func (t *Table) Search(ctx context.Context, q *Query, found func(*Found) error) (*Report, error) {
+	report := &Report{}
+	if err := q.Validate(); err != nil {
+		return report, err
+	}
+	conn, err := connectPostgres(ctx, t.URLFile)
+	if err != nil {
+		return report, fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // all was read
+	sql, args := q.sql()
+	rows, err := conn.Query(ctx, sql, args...)
+	if err != nil {
+		return report, fmt.Errorf("search in PostgreSQL: %w", err)
+	}
+	defer rows.Close()
+	s := &sifting{query: q, sieve: newSieve(q, nil), open: t.Open, found: found, Report: report}
+	for n := 1; rows.Next(); n++ {
+		if err := s.line("securefiles_audit", n, rows.RawValues()[0]); err != nil {
+			return report, err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return report, fmt.Errorf("search in PostgreSQL: %w", err)
+	}
+	return report, nil
+}
+
+// sql asks for what may match: by the columns that have an index, and by what stands
+// in a line that matches.
+func (q *Query) sql() (string, []any) {
+	where := []string{"type IN ('decision', 'delivery')"}
+	var args []any
+	add := func(condition string, arg any) {
+		args = append(args, arg)
+		where = append(where, fmt.Sprintf(condition, len(args)))
+	}
+	if !q.Since.IsZero() {
+		add("time >= $%d", q.Since)
+	}
+	if !q.Until.IsZero() {
+		add("time < $%d", q.Until)
+	}
+	if q.Request != "" {
+		add("request = $%d", column(q.Request))
+	}
+	if len(q.Subjects) > 0 {
+		var names []string
+		for _, name := range q.Subjects {
+			names = append(names, column(name))
+		}
+		add("subject = ANY ($%d::text[])", names)
+	}
+	if fixed, exact := q.fixedPath(); exact {
+		add("(path = $%d OR path = '')", column(fixed)) // of what is sealed
+	} else if fixed != "" {
+		add("(path LIKE $%d OR path = '')", strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`).Replace(column(fixed))+"%")
+	}
+	for _, c := range q.conditions() {
+		var texts []string
+		for _, value := range c.values {
+			texts = append(texts, c.key+value)
+		}
+		if c.sealable {
+			texts = append(texts, `"sealed":"`)
+		}
+		add("EXISTS (SELECT FROM unnest($%d::text[]) AS held WHERE strpos(line, held) > 0)", texts)
+	}
+	return "SELECT line FROM securefiles_audit WHERE " + strings.Join(where, " AND ") + " ORDER BY time, file, position", args
+}
+
+// fixedPath is how a path that matches begins, or all of it.
+func (q *Query) fixedPath() (fixed string, exact bool) {
+	if q.Path == "" {
+		return "", false
+	}
+	if !strings.ContainsAny(q.Path, `*?[{\`) {
+		return q.Path, true
+	}
+	fixed, _ = doublestar.SplitPattern(q.Path)
+	if !path.IsAbs(fixed) || fixed == "/" {
+		return "", false
+	}
+	return fixed, false
 }

@@ -2,8 +2,10 @@ package audit
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -160,6 +162,63 @@ func TestPostgresSaysWhatToDo(t *testing.T) {
 		_, err := NewPostgres(c.file, "/audit.jsonl", &PostgresOptions{Timeout: 5 * time.Second}).Send(t.Context(), entry)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "planted") || strings.Contains(err.Error(), "wrong-password") {
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// Whatever is asked, the database and the file answer the same.
+func TestPostgresIsSearchedAsFilesAre(t *testing.T) {
+	server, url := database(t)
+	s := newShipTest(t)
+	out, err := os.Create(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	at := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	paths := []string{"/a", "/a/b", "/a/b/c.pdf", "/a%/x", "/a_/x", `/a\x`, "/a*", "/A/b", "/", "/\x00", "/a/" + strings.Repeat("ä", 600) + "1", "/a/" + strings.Repeat("ä", 600) + "2", ""}
+	for i := range 400 {
+		r := record(i)
+		r.Time = at.Add(time.Duration(i) * time.Minute)
+		r.Path, r.Subject, r.Groups = paths[i%len(paths)], []string{"alice", "bob", "anonymous", "a\x00b"}[i%4], []string{"@staff", "@anyone"}[i%2:]
+		r.Client, r.Link, r.Download = []string{"192.0.2.1", "192.0.2.0/24", "2001:db8::1", "::ffff:192.0.2.1"}[i%4], []string{"", "l1"}[i%2], []string{"main", "docs"}[i%3%2]
+		if i%5 == 0 {
+			r.Type, r.Decision, r.Reason, r.Delivery = TypeDelivery, "", "", []string{Complete, Aborted}[i%2]
+		}
+		if i%7 == 0 {
+			r.Path, r.Client, r.Sealed = "", "", "c2VhbGVk"
+		}
+		if _, err := out.Write(append(r.Append(nil), '\n')); err != nil {
+			t.Fatal(err)
+		}
+		s.written++
+	}
+	s.ship(NewPostgres(url, s.path, nil))
+	s.eventually(func() string { return missing(s.rows(server) == s.written, fmt.Sprint(s.rows(server), " rows")) })
+	opens := func(r *Record) bool { r.Path, r.Client = "/a/sealed", "192.0.2.7"; return true }
+	queries := []Query{
+		{}, {Request: record(7).Request}, {Request: "none"}, {Link: "l1"}, {Download: "docs"}, {Reason: "policy"}, {Group: "staff"}, {Subjects: []string{"bob", "alice"}}, {Subjects: []string{"a\x00b"}},
+		{Address: netip.MustParsePrefix("192.0.2.1/32")}, {Address: netip.MustParsePrefix("192.0.0.0/16")}, {Address: netip.MustParsePrefix("2001:db8::/32")},
+		{Since: at.Add(time.Hour), Until: at.Add(2 * time.Hour)}, {Since: at.Add(30 * time.Second)}, {Until: at.Add(time.Minute)}, {Decision: "allow"}, {Delivery: Aborted}, {Path: "/**", Subjects: []string{"bob"}},
+	}
+	for _, p := range append(paths, "/a/**", "/a/*", "/a%/*", "/a_/**", "/**/c.pdf", "/[aA]/b", "/{a,A}/b", "/a/sealed", "**", "/a/ä*1") {
+		queries = append(queries, Query{Path: p})
+	}
+	for _, q := range queries {
+		if q.Validate() != nil {
+			continue
+		}
+		var got, want []string
+		table, err := (&Table{URLFile: urlOf(t, server, "reader:r"), Open: opens}).Search(t.Context(), &q, func(f *Found) error { got = append(got, string(f.Line)); return nil })
+		if err != nil {
+			t.Fatalf("%+v: %v", q, err)
+		}
+		files, err := (&Files{Paths: []string{s.path}, Open: opens}).Search(t.Context(), &q, func(f *Found) error { want = append(want, string(f.Line)); return nil })
+		if err != nil {
+			t.Fatalf("%+v: %v", q, err)
+		}
+		if !slices.Equal(got, want) || table.Sealed != files.Sealed || table.TornLines != 0 {
+			t.Errorf("%+v: %d found, %+v; of files %d, %+v", q, len(got), table, len(want), files)
 		}
 	}
 }
