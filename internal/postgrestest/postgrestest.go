@@ -57,7 +57,7 @@ func Start(t *testing.T) *Server {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
-		t.Fatalf("PostgreSQL is needed (scripts/install.sh initdb): %v", err)
+		t.Fatalf("PostgreSQL is needed: scripts/install.sh postgresql: %v", err)
 	}
 	slices.Sort(found)
 	s := &Server{t: t, bin: filepath.Dir(found[len(found)-1])}
