@@ -298,6 +298,7 @@ func TestPrometheusAnswersEachQueryOfDashboardAndRules(t *testing.T) {
 			t.Fatalf("there is no answer to\n%s", strings.Join(none, "\n"))
 		}
 	}
+	m.exemplarsLeadToRecords()
 	_, metrics := m.adminGet("/metrics")
 	for _, metric := range regexp.MustCompile(`(?m)^# TYPE (securefiles_\w+)`).FindAllStringSubmatch(metrics, -1) {
 		if !regexp.MustCompile(metric[1] + `(_bucket|_sum|_count)?\{`).MatchString(string(text)) {
