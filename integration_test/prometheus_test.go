@@ -136,13 +136,12 @@ func (m *monitored) startPrometheus() {
 		}
 		m.write(name, waits.ReplaceAllString(string(text), "${1}0s"))
 	}
-	m.write("prometheus.yaml", fmt.Sprintf(`
-global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}
-rule_files: [recording.yaml, alerts.yaml]
-scrape_configs:
-  - job_name: securefiles
-    static_configs: [{targets: ['%s']}]
-`, m.admin))
+	config, err := os.ReadFile("../examples/prometheus/prometheus.yaml")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	text := strings.Replace(string(config), "127.0.0.1:9181", m.admin, 1)
+	m.write("prometheus.yaml", regexp.MustCompile(`(?m)^( *\w+_interval): .*$`).ReplaceAllString(text, "$1: 500ms"))
 	m.prometheus = freeAddress(m.t)
 	cmd := m.command("prometheus", "--config.file=prometheus.yaml", "--storage.tsdb.path="+filepath.Join(m.t.TempDir(), "data"), "--web.listen-address="+m.prometheus,
 		"--enable-feature=exemplar-storage", "--log.level=warn")
@@ -234,7 +233,7 @@ func (m *monitored) traffic(n int) {
 // each metric that the service has.
 func TestPrometheusAnswersEachQueryOfDashboardAndRules(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"check", "rules", "../examples/prometheus/alerts.yaml", "../examples/prometheus/recording.yaml"}, {"test", "rules", "testdata/alerts_test.yaml"}} {
+	for _, args := range [][]string{{"check", "config", "../examples/prometheus/prometheus.yaml"}, {"test", "rules", "testdata/alerts_test.yaml"}} {
 		if out, err := exec.Command("promtool", args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
 		}
