@@ -551,3 +551,29 @@ func TestFollowerMissesNothingWhateverComesAbout(t *testing.T) {
 		})
 	}
 }
+
+func TestFollowerReadsNoCopyOfWhatIsThere(t *testing.T) {
+	f := newFollowTest(t)
+	f.write("a\nb\nc\n")
+	f.want("a")
+	text, err := os.ReadFile(f.path)
+	if err == nil {
+		err = os.WriteFile(f.path+".1", text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.want("b c")
+	f.none()
+	f.write("d\n")
+	f.want("d")
+	f.none()
+	f.commit()
+	f.write("e\n")
+	f.want("e")
+	f.none()
+	if lag, err := f.Lag(); err != nil || lag != 2 {
+		t.Errorf("it lags %d, %v", lag, err)
+	}
+	f.quiet()
+}
