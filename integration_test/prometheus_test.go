@@ -105,7 +105,7 @@ func monitor(t *testing.T) *monitored {
 
 	p := deliveredPlan(fmt.Sprintf(", wait: 1s, syslog: {url: 'tcp://%s'}, postgres: {url_file: database-url}", m.syslog.Addr()), someFiles())
 	p.files["public/big.bin"] = strings.Repeat("0123456789abcdef", 1<<20)
-	p.identity = fmt.Sprintf("identity:\n  - htpasswd: users.htpasswd\n  - jwt: {issuer: here, audience: [downloads], jwks_url: '%s/'}\n  - session: {url: '%s/', cookies: [session], timeout: 1500ms, max_calls: 32}\n", keys.URL, app.URL)
+	p.identity = fmt.Sprintf("identity:\n  - htpasswd: users.htpasswd\n  - jwt: {issuer: here, audience: [downloads], jwks_url: '%s/'}\n  - session: {url: '%s/', cookies: [session], timeout: 1500ms, max_calls: 32}\nlimits: [{name: all, per: address, requests: 1000000/1m}]\n", keys.URL, app.URL)
 	readLog := p.before
 	p.before = func(s *site) {
 		readLog(s)
@@ -374,6 +374,8 @@ func TestPrometheusFiresEachAlertWhenItsFaultIsMade(t *testing.T) {
 	m.traffic(100)
 	fires("SecurefilesStale", func() { m.replace("policy.csv", "p, nonsense\n") })
 	m.replace("policy.csv", alicesPolicy)
+	fires("SecurefilesRestartNeeded", func() { m.edit("securefiles.yaml", "wait: 1s", "wait: 2s") })
+	m.edit("securefiles.yaml", "wait: 2s", "wait: 1s")
 	fires("SecurefilesDeliveryLines", func() { add(deliveries, "no delivery\n") })
 	fires("SecurefilesDeliveriesUnknown", func() {
 		for range 20 {
