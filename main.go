@@ -116,7 +116,29 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 	if _, err := audit.NewPrivacy(audit.PrivacyOptions{Omit: c.Audit.Privacy.Omit}); err != nil {
 		problems = append(problems, c.At("audit.privacy.omit", err.Error()))
 	}
+	if p.Sinks, err = sinks(c); err != nil {
+		problems = append(problems, err)
+	}
 	return p, errors.Join(problems...)
+}
+
+// sinks makes what the records of the audit file are sent to.
+func sinks(c *config.Config) (made []cli.AuditSink, err error) {
+	if s := c.Audit.Syslog; s != nil {
+		syslog, err := audit.NewSyslog(s.URL, &audit.SyslogOptions{CAFile: s.CAFile})
+		if err != nil {
+			return nil, c.At("audit.syslog.url", err.Error())
+		}
+		made = append(made, cli.AuditSink{Name: "syslog", Sink: syslog})
+	}
+	if s := c.Audit.Postgres; s != nil {
+		file, err := filepath.Abs(c.Audit.File)
+		if err != nil {
+			return nil, c.At("audit.file", err.Error())
+		}
+		made = append(made, cli.AuditSink{Name: "postgres", Sink: audit.NewPostgres(s.URLFile, file, nil)})
+	}
+	return made, nil
 }
 
 // zone finds a time zone by its name. That of the machine is none: the same policy
@@ -294,6 +316,11 @@ func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logge
 	if err != nil {
 		return err
 	}
+	ship, err := shippers(p, s.counters, log)
+	if err != nil {
+		return err
+	}
+	beside = append(beside, ship...)
 	s.begin(p, nil)
 	s.generations = server.NewGenerations(first, s.configuration(p.Config.File), s.next, &server.ReloadOptions{Logger: log})
 	countReloads(s.counters, s.generations.State, func() bool { return len(s.current.Load().Config.Restart) > 0 })
@@ -382,10 +409,27 @@ func (s *service) openTrail(ctx context.Context, c *config.Config, privacy *audi
 		return nil, c.At("audit.file", err.Error())
 	}
 	countAudit(s.counters, trail.State)
+	if c.Audit.File != config.AuditStdout {
+		countDisk(s.counters, c.Audit.File)
+	}
 	if nginx := trail.Nginx(); nginx != nil {
 		countFollower(s.counters, "nginx", nginx)
 	}
 	return trail, nil
+}
+
+// shippers are what sends the records of the audit file elsewhere.
+func shippers(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) (run []func(context.Context) error, err error) {
+	file := p.Config.Audit.File
+	for _, sink := range p.Sinks {
+		s, err := audit.NewShipper(sink.Name, file, file+"."+sink.Name+".state", sink, &audit.ShipperOptions{Log: log})
+		if err != nil {
+			return nil, p.Config.At("audit."+sink.Name, err.Error())
+		}
+		countShipper(counters, sink.Name, s)
+		run = append(run, s.Run)
+	}
+	return run, nil
 }
 
 // delivered counts what came of an allowed request, and tells whoever waits for it.
@@ -777,6 +821,27 @@ func countFollower(m *metrics.Metrics, name string, f *audit.Follower) {
 	m.Func(metrics.Counter, "securefiles_audit_passed_over_total", "Lines that were too long, files that were truncated or could not be read, by follower.", "follower", name, func() float64 {
 		s := f.Stats()
 		return float64(s.TooLong + s.Truncated + s.Unread)
+	})
+}
+
+// countShipper adds the series of what sends records elsewhere.
+func countShipper(m *metrics.Metrics, name string, s *audit.Shipper) {
+	countFollower(m, name, s.Follower())
+	m.Func(metrics.Counter, "securefiles_audit_passed_over_total", "", "follower", name, func() float64 { return float64(s.Refused()) })
+	m.Func(metrics.Counter, "securefiles_audit_sent_total", "Records that have arrived, by sink (syslog, postgres).", "sink", name, func() float64 { return float64(s.Sent()) })
+	m.Func(metrics.Counter, "securefiles_audit_send_failures_total", "Attempts to send records that failed, by sink; they are sent again.", "sink", name, func() float64 { return float64(s.Failures()) })
+	m.Func(metrics.Gauge, "securefiles_audit_sink_behind_seconds", "Age of the oldest record that is being sent and has not arrived, by sink; 0 where there is none.", "sink", name,
+		func() float64 { return s.Behind(time.Now()).Seconds() })
+}
+
+// countDisk adds the room that is left for the audit file.
+func countDisk(m *metrics.Metrics, file string) {
+	m.Func(metrics.Gauge, "securefiles_audit_disk_free_ratio", "Share of the file system that holds the audit file that is free, of 1.", "", "", func() float64 {
+		free, err := audit.DiskFree(file)
+		if err != nil {
+			return math.NaN()
+		}
+		return free
 	})
 }
 

@@ -91,6 +91,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/policy/shadow":           policyRooms,
 		// For tests alone.
 		"securefiles/policy/internal/world":     {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model"},
+		"securefiles/internal/postgrestest":     nil,
 		"securefiles/policy/internal/storetest": {"securefiles/authz", "securefiles/policy", "securefiles/policy/internal/world"},
 
 		// What the configuration is made into stands in main; the command line asks for it.
@@ -155,6 +156,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/coreos/":          {"securefiles/internal/server"},
 		"golang.org/x/net":            {"securefiles/internal/server"},
 		"golang.org/x/mod":            {"securefiles/internal/audit"},
+		"github.com/jackc/":           {"securefiles/internal/audit"},
 	} {
 		found := false
 		for name, list := range imports {
@@ -346,6 +348,13 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a record without paths", "audit: {file: a, privacy: {omit: [path]}}", `audit.privacy.omit: "path" cannot be left out`},
 		{"retention of no time", "audit: {file: a, privacy: {retention: 0d}}", `"0d" is not a positive duration`},
 		{"addresses by half", "audit: {file: a, privacy: {addresses: half}}", `audit.privacy.addresses: "half" is not one of full, short, none`},
+		{"erasable records that are sent to syslog", "audit: {file: a, syslog: {url: 'tcp://h'}, privacy: {erasable: true, keys: k}}", "audit.privacy.erasable: a syslog server keeps copies"},
+		{"records sent nowhere", "audit: {file: a, syslog: {ca_file: c}}", "audit.syslog: it says nowhere where records are sent to: write url: tcp://HOST:601"},
+		{"records stored nowhere", "audit: {file: a, postgres: {}}", "audit.postgres: it says nowhere"},
+		{"records sent from no file", "audit: {file: stdout, syslog: {url: 'tcp://h'}}", "audit.syslog: records are sent from the file"},
+		{"records stored from no file", "audit: {file: stdout, postgres: {url_file: u}}", "audit.postgres: records are sent from the file"},
+		{"records sent to no syslog server", "audit: {file: a, syslog: {url: 'udp://h'}}", `audit.syslog.url: "udp://h" is no address of a syslog server`},
+		{"records sent by TLS", "audit: {file: a, syslog: {url: 'tls://h', ca_file: c}}", ""},
 		{"records kept in another way", "audit: {file: a, durability: always}", `audit.durability: "always" is not one of write, fsync`},
 		{"an unknown format of the log", "log: {format: xml}", `log.format: "xml" is not one of text, json`},
 
@@ -607,6 +616,12 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	countFollower(counters, "nginx", follower)
+	countDisk(counters, t.TempDir())
+	shipper, err := audit.NewShipper("syslog", filepath.Join(t.TempDir(), "log"), "", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	countShipper(counters, "syslog", shipper)
 	w := httptest.NewRecorder()
 	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	problems, err := promlint.New(bytes.NewReader(w.Body.Bytes())).Lint() // names as Prometheus has them
@@ -648,8 +663,11 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build|reload|audit|deliveries|delivered|delivery_duration)[a-z_]*[a-z]")
 	delete(texts, "CHANGELOG.md") // which names what was
 	for file, text := range texts {
-		for _, name := range named.FindAllString(text, -1) {
-			if !exists[name] && name != "securefiles_decisions" {
+		for _, at := range named.FindAllStringIndex(text, -1) {
+			if strings.HasPrefix(text[at[1]:], ":") {
+				continue // what a rule records
+			}
+			if name := text[at[0]:at[1]]; !exists[name] && name != "securefiles_decisions" {
 				t.Errorf("%s names %s", file, name)
 			}
 		}
@@ -814,7 +832,8 @@ identity:
 		t.Errorf("got %q, want %q", got, want)
 	}
 	// The key of the audit trail's chain is read at the start: another one is another chain.
-	if n := filesOf(reflect.TypeFor[config.Config]()) - 1; n != len(want) {
+	// What sinks need, two files, is read for each connection.
+	if n := filesOf(reflect.TypeFor[config.Config]()) - 1 - 2; n != len(want) {
 		t.Errorf("the configuration names %d files, and %d are in this test: add what is new", n, len(want))
 	}
 }
@@ -1173,6 +1192,46 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 				time.Sleep(10 * time.Millisecond) // between looks
 			}
 		}, [2]string{"unknown: false", "unknown: true"}},
+		{"audit.syslog.url", "audit: {file: audit.jsonl, syslog: {url: 'unix://%D/a'}}", "audit: {file: audit.jsonl, syslog: {url: 'unix://%D/b'}}", func(k *keyTest) string {
+			told := make(chan string, 100) // more than there are records
+			for _, name := range []string{"a", "b"} {
+				conn, err := net.ListenPacket("unixgram", filepath.Join(k.dir, name))
+				if err != nil {
+					k.t.Fatal(err)
+				}
+				k.t.Cleanup(func() { conn.Close() })
+				go func() {
+					buf := make([]byte, 1<<16)
+					for {
+						n, _, err := conn.ReadFrom(buf)
+						if err != nil {
+							return
+						}
+						if strings.Contains(string(buf[:n]), `"path":"/public/f"`) {
+							told <- name
+						}
+					}
+				}()
+			}
+			k.start().ask("/downloads/public/f")
+			select {
+			case name := <-told:
+				return "told " + name
+			case <-time.After(time.Minute):
+				return "told nobody"
+			}
+		}, [2]string{"told a", "told b"}},
+		{"audit.syslog.ca_file", "audit: {file: audit.jsonl, syslog: {url: 'tcp://h'}}", "audit: {file: audit.jsonl, syslog: {url: 'tcp://h', ca_file: c}}", accepted, [2]string{"error <nil>", "for tls:// alone"}},
+		{"audit.postgres.url_file", "audit: {file: audit.jsonl, postgres: {url_file: a}}", "audit: {file: audit.jsonl, postgres: {url_file: b}}", func(k *keyTest) string {
+			k.start().ask("/downloads/public/f")
+			for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+				if _, after, ok := strings.Cut(k.log.String(), "connect to PostgreSQL: open "+k.dir+"/"); ok {
+					name, _, _ := strings.Cut(after, ":")
+					return "opens " + name
+				}
+			}
+			return "opens nothing"
+		}, [2]string{"opens a", "opens b"}},
 		{"policy.shadow_share", "", "policy: {shadow_share: 1}", func(k *keyTest) string {
 			k.start()
 			for deadline := time.Now().Add(10 * time.Second); ; {

@@ -257,6 +257,19 @@ func (v *validator) audit(a Audit) {
 		}
 		v.within("audit.chain.every", chain.Every, time.Second, 24*time.Hour)
 	}
+	for _, sink := range []struct {
+		key, option string
+		there       bool
+		value       string
+	}{{"audit.syslog", "url: tcp://HOST:601", a.Syslog != nil, deref(a.Syslog).URL}, {"audit.postgres", "url_file: FILE", a.Postgres != nil, deref(a.Postgres).URLFile}} {
+		switch {
+		case !sink.there:
+		case sink.value == "":
+			v.add(sink.key, "it says nowhere where records are sent to: write %s", sink.option)
+		case a.File == AuditStdout:
+			v.add(sink.key, "records are sent from the file, so that none is lost while they cannot be sent: name one in audit.file")
+		}
+	}
 	v.privacy(a)
 }
 
@@ -279,6 +292,9 @@ func (v *validator) privacy(a Audit) {
 	if p.Keys != "" && p.Keys == a.File {
 		v.add("audit.privacy.keys", "is the record itself: name another file")
 	}
+	if p.Erasable && a.Syslog != nil {
+		v.add("audit.privacy.erasable", "a syslog server keeps copies that nobody erases by their keys alone: leave out audit.syslog, or erasable")
+	}
 	if a.File == AuditStdout {
 		if p.Erasable {
 			v.add("audit.privacy.erasable", "what keeps standard output keeps copies that nobody erases by their keys alone: erasable needs a file")
@@ -287,6 +303,14 @@ func (v *validator) privacy(a Audit) {
 			v.add("audit.privacy.retention", "what keeps standard output decides for how long: retention needs a file")
 		}
 	}
+}
+
+// deref is what a pointer points to, or nothing.
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
 }
 
 // Connectable reports whether Listen is where nginx can find the service.
