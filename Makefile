@@ -9,7 +9,6 @@
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
 # make chaos-audit    the service killed 200 times under load: is there a record of each file that was sent?
 # make audit-chain    1,000 changes of a chain of a million records: is each found?
-# make packages       deb and rpm for amd64 and arm64, in dist
 # make test-packages  are they the same bytes built twice; installed, upgraded and purged in a bare Debian (as root)
 # make release        the packages of the tag that is checked out, and their digests
 
@@ -26,8 +25,7 @@ VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak vulncheck clean go packages test-packages release
-.PHONY: build demo test lint bench fuzz mutate diff soak chaos-audit audit-chain vulncheck clean go packages test-packages
+.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak chaos-audit audit-chain vulncheck clean go packages test-packages release
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
