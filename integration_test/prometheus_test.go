@@ -109,7 +109,7 @@ func monitor(t *testing.T) *monitored {
 	readLog := p.before
 	p.before = func(s *site) {
 		readLog(s)
-		model, err := os.ReadFile("../examples/starter/model.conf")
+		model, err := os.ReadFile("../policy/internal/model/default_model.conf")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -418,7 +418,7 @@ func TestPrometheusFiresEachAlertWhenItsFaultIsMade(t *testing.T) {
 		}
 	})
 	comes("SecurefilesCannotDecide") // of these questions
-	starter, err := os.ReadFile("../examples/starter/model.conf")
+	starter, err := os.ReadFile("../policy/internal/model/default_model.conf")
 	if err != nil {
 		t.Fatal(err)
 	}

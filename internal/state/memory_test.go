@@ -158,8 +158,10 @@ func TestPlacesAreFreeAgain(t *testing.T) {
 	}
 	// Without an id each is a request of its own.
 	b.now = b.now.Add(time.Hour)
-	if b.reserve("", c)[0].Over || b.reserve("", c)[0].Over || !b.reserve("", c)[0].Over {
-		t.Error("requests without an id share a place")
+	for i, want := range []bool{false, false, true} {
+		if b.reserve("", c)[0].Over != want {
+			t.Errorf("request %d without an id: over %t", i, !want)
+		}
 	}
 }
 
