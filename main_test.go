@@ -152,6 +152,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/goccy/":           {"securefiles/internal/strictyaml"},
 		"github.com/alecthomas/kong":  {"securefiles/internal/cli"},
 		"github.com/go-chi/":          {"securefiles", "securefiles/internal/admin"},
+		"github.com/klauspost/":       {"securefiles/internal/audit"},
 		"github.com/maypok86/":        {"securefiles/internal/identity", "securefiles/internal/link"},
 		"github.com/coreos/":          {"securefiles/internal/server"},
 		"golang.org/x/net":            {"securefiles/internal/server"},
