@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -171,10 +172,18 @@ func TestErasedSubjectIsInNoFile(t *testing.T) {
 		t.Errorf("without keys: %d, %+v", len(found), report)
 	}
 
-	// Another process erases.
+	// Another process erases, and the old file holds nothing any more.
+	old, err := os.Open(keysName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close() //nolint:errcheck // it is read alone
 	other := keyStore(t, keysName)
 	if found, err := other.Erase("bob"); !found || err != nil {
 		t.Fatal(found, err)
+	}
+	if rows, err := io.ReadAll(old); err != nil || len(rows) == 0 || len(bytes.Trim(rows, "\x00")) > 0 {
+		t.Errorf("the old file holds %s: %v", rows, err)
 	}
 	if found, err := other.Erase("bob"); found || err != nil {
 		t.Errorf("again: %v, %v", found, err)
