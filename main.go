@@ -268,7 +268,7 @@ func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logge
 		return err
 	}
 	s.counters = metrics.New(s.version.Version, s.version.Commit, nil, nil, s.policy)
-	if s.store, err = openStore(p.Config.State.File); err != nil {
+	if s.store, err = openStore(p.Config); err != nil {
 		return p.Config.At("state.file", err.Error())
 	}
 	defer func() { err = errors.Join(err, s.store.Close()) }()
@@ -332,11 +332,12 @@ type store interface {
 }
 
 // openStore opens the state; without a file it is forgotten when the process ends.
-func openStore(file string) (store, error) {
-	if file == "" {
-		return state.NewMemory(nil), nil
+func openStore(c *config.Config) (store, error) {
+	opts := &state.MemoryOptions{Wait: time.Duration(c.Audit.Wait)}
+	if c.State.File == "" {
+		return state.NewMemory(opts), nil
 	}
-	return state.OpenDisk(file, nil)
+	return state.OpenDisk(c.State.File, opts)
 }
 
 // openPrivacy makes what changes records before they are written, and opens the keys
@@ -392,7 +393,12 @@ func (s *service) openTrail(ctx context.Context, c *config.Config, privacy *audi
 func (s *service) delivered(ctx context.Context, r *audit.Record) {
 	s.counters.ObserveDelivery(r.Download, r.Delivery, r.Bytes, time.Duration(r.Duration*float64(time.Second)))
 	if r.Delivery == audit.Unknown {
-		return // its lease ends by itself
+		if counts, ok := s.store.(interface {
+			Forget(context.Context, string) error
+		}); ok { // where it is not forgotten by itself
+			_ = counts.Forget(ctx, r.Request) // what was reserved counts
+		}
+		return
 	}
 	err := s.store.Settle(ctx, r.Request, r.Bytes)
 	if kept, ok := s.store.(*state.Disk); ok && err == nil && r.Delivery != audit.Complete && r.Link != "" {

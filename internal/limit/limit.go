@@ -328,7 +328,7 @@ func (l late) Limit(ctx context.Context, out *authz.Outcome) error {
 				taken = append(taken, taking{r, r.charge(state.Places, who, 1), authz.ReasonBusy})
 			}
 			if r.bytes > 0 && !head {
-				taken = append(taken, taking{r, r.charge(state.Bytes, who, estimate(q.Range, out.Rate)), authz.ReasonQuota})
+				taken = append(taken, taking{r, r.charge(state.Bytes, who, min(r.bytes, estimate(q.Range, out.Rate))), authz.ReasonQuota})
 			}
 		}
 	}
