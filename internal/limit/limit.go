@@ -342,6 +342,8 @@ type taking struct {
 	reason authz.Reason
 }
 
+var units = map[state.Kind]string{state.Bytes: authz.UnitBytes, state.Places: authz.UnitPlaces}
+
 // reserve takes all, and notes what is left.
 func reserve(ctx context.Context, store Store, id string, out *authz.Outcome, taken []taking) error {
 	if len(taken) == 0 {
@@ -358,8 +360,8 @@ func reserve(ctx context.Context, store Store, id string, out *authz.Outcome, ta
 	var over *authz.LimitError
 	for i, q := range quotas {
 		t := taken[i]
-		if q != (state.Quota{}) {
-			out.Quotas = append(out.Quotas, authz.Quota{Name: t.name, Limit: t.charge.Limit, Period: t.charge.Period, Remaining: q.Remaining, Reset: q.Reset})
+		if q != (state.Quota{}) && !t.observe { // or clients would wait for what nobody refuses
+			out.Quotas = append(out.Quotas, authz.Quota{Name: t.name, Limit: t.charge.Limit, Period: t.charge.Period, Unit: units[t.charge.Kind], Remaining: q.Remaining, Reset: q.Reset})
 		}
 		switch {
 		case !q.Over:

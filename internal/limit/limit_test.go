@@ -287,8 +287,9 @@ func TestTheStrictestWins(t *testing.T) {
 func TestObservedLimitsRefuseNothing(t *testing.T) {
 	b := newBench(t, Limit{Per: PerSubject, Requests: "1/1m", Observe: true})
 	for range 3 {
-		if got := b.ask(b.Limits.Late(b.store), by("alice")); got != "ok" {
-			t.Error(got)
+		out := by("alice")
+		if got := b.ask(b.Limits.Late(b.store), out); got != "ok" || len(out.Quotas) != 0 {
+			t.Errorf("%s, %v", got, out.Quotas)
 		}
 	}
 	var counted []string
