@@ -510,12 +510,28 @@ func (s *service) begin(p *cli.Parts, gone identity.Sources) {
 	ended := seriesOf(gone, nil)
 	if running := s.current.Load(); running != nil {
 		ended = seriesOf(gone, running.Limits)
+		s.forget(running.Limits, p.Limits)
 	}
 	s.counters.Replace(seriesOf(p.Sources, p.Limits), ended)
 	s.current.Store(p)
 	s.refused.Store(nil)
 	s.count.Add(1)
 	warn(p, s.log)
+}
+
+// forget forgets what limits have counted that are no more.
+func (s *service) forget(were, are *limit.Limits) {
+	counts, ok := s.store.(interface {
+		Drop(ctx context.Context, prefix string) error
+	})
+	if were == nil || !ok { // or it forgets them when their time is over
+		return
+	}
+	for _, prefix := range were.Gone(are) {
+		if err := counts.Drop(context.Background(), prefix); err != nil {
+			s.log.Warn("what a limit that is gone has counted would count again if the limit came back", "error", err)
+		}
+	}
 }
 
 // next makes the generation after the running one, if the configuration has changed.

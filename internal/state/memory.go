@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -274,6 +276,17 @@ func (m *Memory) find(key string, now time.Time) (*shard, *count) {
 	one = &count{}
 	s.counts[key] = one
 	return s, one
+}
+
+// Drop forgets what keys count that begin with a prefix.
+func (m *Memory) Drop(_ context.Context, prefix string) error {
+	for i := range m.counts {
+		s := &m.counts[i]
+		s.mu.Lock()
+		maps.DeleteFunc(s.counts, func(key string, _ *count) bool { return strings.HasPrefix(key, prefix) })
+		s.mu.Unlock()
+	}
+	return nil
 }
 
 // changed returns the byte counts that have changed since it was called last.
