@@ -329,8 +329,8 @@ func (id Identity) kinds() (named int, keys []string) {
 	return named, keys
 }
 
-// hasGroups reports whether the source is told where groups are.
-func (id Identity) hasGroups() bool {
+// HasGroups reports whether the source is told where groups are.
+func (id Identity) HasGroups() bool {
 	switch {
 	case id.JWT != nil:
 		return id.JWT.GroupsClaim != ""
@@ -357,7 +357,7 @@ func (v *validator) identity(path string, id Identity) {
 	}
 	if id.Groups != "" {
 		v.oneOf(path+".groups", id.Groups, "required", "optional")
-		if !id.hasGroups() {
+		if !id.HasGroups() {
 			v.add(path+".groups", "belongs to a source that gives groups: set groups_header, groups_claim, groups_path or, of a certificate, groups: ou")
 		}
 	}
