@@ -290,7 +290,7 @@ func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logge
 		return err
 	}
 	s.counters = metrics.New(s.version.Version, s.version.Commit, nil, nil, s.policy)
-	if s.store, err = openStore(p.Config.State.File); err != nil {
+	if s.store, err = openStore(p.Config); err != nil {
 		return p.Config.At("state.file", err.Error())
 	}
 	defer func() { err = errors.Join(err, s.store.Close()) }()
@@ -359,11 +359,12 @@ type store interface {
 }
 
 // openStore opens the state; without a file it is forgotten when the process ends.
-func openStore(file string) (store, error) {
-	if file == "" {
-		return state.NewMemory(nil), nil
+func openStore(c *config.Config) (store, error) {
+	opts := &state.MemoryOptions{Wait: time.Duration(c.Audit.Wait)}
+	if c.State.File == "" {
+		return state.NewMemory(opts), nil
 	}
-	return state.OpenDisk(file, nil)
+	return state.OpenDisk(c.State.File, opts)
 }
 
 // openPrivacy makes what changes records before they are written, and opens the keys
@@ -436,7 +437,12 @@ func shippers(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) (run []
 func (s *service) delivered(ctx context.Context, r *audit.Record) {
 	s.counters.ObserveDelivery(r.Download, r.Delivery, r.Bytes, time.Duration(r.Duration*float64(time.Second)))
 	if r.Delivery == audit.Unknown {
-		return // its lease ends by itself
+		if counts, ok := s.store.(interface {
+			Forget(context.Context, string) error
+		}); ok { // where it is not forgotten by itself
+			_ = counts.Forget(ctx, r.Request) // what was reserved counts
+		}
+		return
 	}
 	err := s.store.Settle(ctx, r.Request, r.Bytes)
 	if kept, ok := s.store.(*state.Disk); ok && err == nil && r.Delivery != audit.Complete && r.Link != "" {
@@ -548,12 +554,28 @@ func (s *service) begin(p *cli.Parts, gone identity.Sources) {
 	ended := seriesOf(gone, nil)
 	if running := s.current.Load(); running != nil {
 		ended = seriesOf(gone, running.Limits)
+		s.forget(running.Limits, p.Limits)
 	}
 	s.counters.Replace(seriesOf(p.Sources, p.Limits), ended)
 	s.current.Store(p)
 	s.refused.Store(nil)
 	s.count.Add(1)
 	warn(p, s.log)
+}
+
+// forget forgets what limits have counted that are no more.
+func (s *service) forget(were, are *limit.Limits) {
+	counts, ok := s.store.(interface {
+		Drop(ctx context.Context, prefix string) error
+	})
+	if were == nil || !ok { // or it forgets them when their time is over
+		return
+	}
+	for _, prefix := range were.Gone(are) {
+		if err := counts.Drop(context.Background(), prefix); err != nil {
+			s.log.Warn("what a limit that is gone has counted would count again if the limit came back", "error", err)
+		}
+	}
 }
 
 // next makes the generation after the running one, if the configuration has changed.

@@ -316,6 +316,8 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a service at a host that nginx takes for a socket", "nginx: {service: ['UNIX:9180']}", `nginx.service[0]: "UNIX:9180" is a unix socket for nginx`},
 		{"a service at port 0", "nginx: {service: ['127.0.0.1:0']}", `nginx.service[0]: "127.0.0.1:0" is neither`},
 		{"a service at a socket with syntax", "nginx: {service: ['unix:/a; b']}", `nginx.service[0]: "/a; b" is not the absolute path of a socket`},
+		{"bytes that nobody follows", "nginx: {delivery_log: /a, access_log: 'off'}\nlimits: [{name: a, per: subject, bytes: 1GB/1d}]", "limits[0]: bytes and downloads at a time are known by what nginx reports"},
+		{"downloads that nginx does not report", "audit: {file: audit.jsonl}\nlimits: [{name: a, per: subject, downloads: 2}]", "set nginx.delivery_log and audit.file"},
 		{"a delivery log alone", "nginx: {delivery_log: /a}", "nginx: delivery_log and access_log go together"},
 		{"an access log alone", "nginx: {access_log: /a}", "nginx: delivery_log and access_log go together"},
 		{"both", "nginx: {delivery_log: /var/log/nginx/d.log, access_log: /var/log/nginx/access.log combined buffer=32k}", ""},
@@ -1023,7 +1025,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		return "identity: [{header: X-Remote-User}]\nlimits: [{" + what + "}]"
 	}
 	reported := func(what string) string {
-		return limited(what) + "\nnginx: {delivery_log: /var/log/nginx/delivery.log, access_log: 'off'}"
+		return limited(what) + "\nnginx: {delivery_log: %D/delivery.log, access_log: 'off'}\naudit: {file: %D/audit.jsonl}"
 	}
 	twice := func(k *keyTest) string {
 		k.start().ask("/downloads/public/f.txt", "X-Request-Id: 1")

@@ -74,8 +74,8 @@ func (c *Config) validate(doc *strictyaml.Document) error {
 	v.within("policy.decision_timeout", c.Policy.DecisionTimeout, time.Millisecond, 1500*time.Millisecond) // nginx waits 2 s
 	for i, limit := range c.Limits {
 		v.oneOf(indexed("limits", i)+".mode", limit.Mode, "enforce", "observe")
-		if (limit.Bytes != "" || limit.Downloads != 0) && c.Nginx.DeliveryLog == "" {
-			v.add(indexed("limits", i), "bytes and downloads at a time are known by what nginx reports: set nginx.delivery_log")
+		if (limit.Bytes != "" || limit.Downloads != 0) && (c.Nginx.DeliveryLog == "" || c.Audit.File == "") {
+			v.add(indexed("limits", i), "bytes and downloads at a time are known by what nginx reports, which the record of deliveries follows: set nginx.delivery_log and audit.file")
 		}
 	}
 	v.within("links.max_ttl", c.Links.MaxTTL, time.Minute, 366*24*time.Hour)
@@ -353,8 +353,8 @@ func (id Identity) kinds() (named int, keys []string) {
 	return named, keys
 }
 
-// hasGroups reports whether the source is told where groups are.
-func (id Identity) hasGroups() bool {
+// HasGroups reports whether the source is told where groups are.
+func (id Identity) HasGroups() bool {
 	switch {
 	case id.JWT != nil:
 		return id.JWT.GroupsClaim != ""
@@ -381,7 +381,7 @@ func (v *validator) identity(path string, id Identity) {
 	}
 	if id.Groups != "" {
 		v.oneOf(path+".groups", id.Groups, "required", "optional")
-		if !id.hasGroups() {
+		if !id.HasGroups() {
 			v.add(path+".groups", "belongs to a source that gives groups: set groups_header, groups_claim, groups_path or, of a certificate, groups: ou")
 		}
 	}

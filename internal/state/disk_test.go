@@ -272,3 +272,31 @@ func TestAFileIsOneProcess(t *testing.T) {
 		t.Error("the secret is another one after a restart")
 	}
 }
+
+// What a limit counted that is gone is forgotten, on the disk too; its neighbour's is not.
+func TestCountsAreDropped(t *testing.T) {
+	b := newDiskBench(t)
+	c := func(key string) Charge {
+		return Charge{Kind: Bytes, Key: key, Limit: 1000, Period: 1000 * time.Second, Cost: 1000}
+	}
+	over := func(id, key string) bool {
+		q, err := b.Reserve(t.Context(), id, []Charge{c(key)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q[0].Over
+	}
+	for _, key := range []string{"day/bytes/alice", "day/bytes/bob", "days/bytes/alice", "da/bytes/alice"} {
+		over("1 "+key, key)
+	}
+	if err := b.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Drop(t.Context(), "day/bytes/"); err != nil {
+		t.Fatal(err)
+	}
+	b.reopen()
+	if over("2", "day/bytes/alice") || over("3", "day/bytes/bob") || !over("4", "days/bytes/alice") || !over("5", "da/bytes/alice") {
+		t.Error("not what was dropped, and nothing else")
+	}
+}

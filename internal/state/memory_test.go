@@ -267,3 +267,72 @@ func BenchmarkReserve(b *testing.B) {
 		}
 	}
 }
+
+// A range can claim more bytes than a time.Duration has room for.
+func TestNoCostGivesAnythingBack(t *testing.T) {
+	for _, cost := range []int64{1 << 49, 1 << 52, 3 << 60, 1<<63 - 1} {
+		b := newBench(t, MemoryOptions{})
+		c := Charge{Kind: Bytes, Key: "alice", Limit: 1000, Period: 366 * 24 * time.Hour, Cost: 900}
+		b.reserve("before", c)
+		huge := c
+		huge.Cost = cost
+		if !b.reserve("huge", huge)[0].Over || !b.reserve("after", c)[0].Over {
+			t.Errorf("%d bytes: what was taken is forgotten", cost)
+		}
+		if err := b.Settle(t.Context(), "before", cost); err != nil {
+			t.Fatal(err)
+		}
+		if !b.reserve("settled", Charge{Kind: Bytes, Key: "alice", Limit: 1000, Period: c.Period, Cost: 1})[0].Over {
+			t.Errorf("%d bytes were delivered, and forgotten", cost)
+		}
+	}
+}
+
+// A download of hours gives its place back by its lease, and its bytes count when it ends.
+func TestBytesOfALongDownloadCount(t *testing.T) {
+	b := newBench(t, MemoryOptions{})
+	place := Charge{Kind: Places, Key: "place", Limit: 1, Cost: 1}
+	quota := Charge{Kind: Bytes, Key: "alice", Limit: 1000, Period: 100 * time.Hour, Cost: 1}
+	b.reserve("long", place, quota)
+	b.now = b.now.Add(2 * time.Hour)
+	if b.reserve("another", place)[0].Over {
+		t.Error("the place is not free")
+	}
+	for i := range 20 * shards { // it looks for what is over
+		b.reserve(fmt.Sprint(i), requests("bob", 1<<40, time.Hour))
+	}
+	if err := b.Settle(t.Context(), "long", 5000); err != nil {
+		t.Fatal(err)
+	}
+	if !b.reserve("next", quota)[0].Over {
+		t.Error("its bytes are forgotten")
+	}
+	if !b.reserve("a third", place)[0].Over {
+		t.Error("the place of another was given back")
+	}
+}
+
+// What nobody can be told of is not let through without being counted; what waits for
+// nothing never is.
+func TestReservationsAreBounded(t *testing.T) {
+	b := newBench(t, MemoryOptions{MaxReserved: shards})
+	quota := Charge{Kind: Bytes, Key: "alice", Limit: 1 << 40, Period: time.Hour, Cost: 1}
+	refused := 0
+	for i := range 50 * shards {
+		if _, err := b.Reserve(t.Context(), fmt.Sprint(i), []Charge{quota}); err != nil {
+			refused++
+		}
+	}
+	if refused < 48*shards {
+		t.Errorf("%d of %d were refused", refused, 50*shards)
+	}
+	if b.reserve("request", requests("bob", 10, time.Minute))[0].Over {
+		t.Error("requests are refused as well")
+	}
+	for i := range 50 * shards {
+		if err := b.Forget(t.Context(), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.reserve("there is room", quota)
+}
