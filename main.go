@@ -523,6 +523,16 @@ func (s *service) put(p *cli.Parts) (*server.Generation, error) {
 		return nil, err
 	}
 	asked := adminOptions(p, s.counters, func() []server.ReloadState { return s.generations.State() }, s.version)
+	if p.Limits != nil {
+		look, _ := s.store.(limit.Looker)
+		asked.Limits = func(ctx context.Context, q authz.Query) any {
+			standing, err := p.Limits.Standing(ctx, p.Queried(q), look)
+			if err != nil {
+				s.log.Warn("what is left of the limits is not told", "error", err)
+			}
+			return standing
+		}
+	}
 	asked.Snippet, asked.OtherSnippet, asked.Stopping = opts.Snippet, front.OtherSnippet, s.stopping.Load
 	if kept, ok := s.store.(*state.Disk); ok {
 		asked.Links = kept

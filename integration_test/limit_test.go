@@ -239,3 +239,36 @@ func TestLimitOfBytesHoldsAgainstManyRanges(t *testing.T) {
 		t.Errorf("%d bytes of %d", n, 2<<20)
 	}
 }
+
+// explain and whoami tell which limits apply, and what is left where the running service
+// can be asked.
+func TestExplainTellsWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{printed: true, policy: "p, @anyone, /public/**, read, allow\n", before: func(s *site) { s.write("token", linkToken) }, extra: `admin_token_file: token
+limits:
+  - {name: all, per: subject, requests: 5/1h, rate: 2MiB/s}
+  - {name: of-bob, of: [bob], per: subject, requests: 3/1h, mode: observe}
+`})
+	offline := s.run(0, "explain", "alice", "/public/welcome.txt")
+	s.status("alice", "/downloads/public/welcome.txt", 200)
+	for range 3 { // asking takes nothing
+		for _, args := range [][]string{{"explain", "alice", "/public/welcome.txt"}, {"whoami", "-u", "alice:alice"}} {
+			if got := s.run(0, args...); !strings.Contains(got, "limit: all, per subject: 5/1h requests, 4 left, all in 12m0s\nlimit: all, per subject: 2MiB/s each") || strings.Contains(got, "of-bob") {
+				t.Errorf("%v: %s", args, got)
+			}
+		}
+	}
+	if got := s.run(0, "explain", "bob", "/public/welcome.txt", "--json"); !strings.Contains(got, `"most": "3/1h requests"`) || !strings.Contains(got, `"left": 3`) || !strings.Contains(got, `"left": 5`) {
+		t.Errorf("bob: %s", got)
+	}
+	if got := s.run(1, "whoami"); !strings.Contains(got, "limit: all, per subject: 5/1h requests\n") { // of an address that nobody named
+		t.Errorf("nobody: %s", got)
+	}
+	if got := s.run(0, "explain", "anonymous", "/public/welcome.txt", "--ip", "127.0.0.1"); !strings.Contains(got, "5 left") {
+		t.Errorf("nobody, from here: %s", got)
+	}
+	end(s.daemon)
+	if got := s.run(0, "explain", "alice", "/public/welcome.txt"); got != strings.ReplaceAll(offline, ", 5 left", "") || strings.Contains(got, "left") || !strings.Contains(got, "limit: all, per subject: 5/1h requests") {
+		t.Errorf("without the service: %s\nwith it: %s", got, offline)
+	}
+}

@@ -7,6 +7,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -52,6 +53,9 @@ type Options struct {
 	// Whoami asks the identity sources about a request that somebody wrote down:
 	// whole, or its header lines. Its error is the asker's fault.
 	Whoami WhoamiFunc
+	// Limits are those that apply to whom a query is about, and what is left of them; nil
+	// means that there are none.
+	Limits func(context.Context, authz.Query) any
 }
 
 // A Restart is a key of the configuration that counts after a restart, and where it

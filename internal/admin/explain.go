@@ -54,5 +54,12 @@ func (a *Admin) explain(w http.ResponseWriter, r *http.Request) {
 		respond(w, http.StatusServiceUnavailable, problem{err.Error()})
 		return
 	}
-	respond(w, http.StatusOK, x)
+	answer := struct {
+		*explain.Explanation
+		Limits any `json:"limits,omitempty"`
+	}{Explanation: x}
+	if a.opts.Limits != nil {
+		answer.Limits = a.opts.Limits(ctx, query)
+	}
+	respond(w, http.StatusOK, answer)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"regexp"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"securefiles/authz"
+	"securefiles/internal/limit"
 	"securefiles/internal/terminal"
 	"securefiles/policy"
 	"securefiles/policy/explain"
@@ -64,10 +66,15 @@ func (cmd *explainCommand) Run(ctx context.Context, env Env, all *commands) erro
 	if err != nil {
 		return err
 	}
+	standing := limitsOf(ctx, p, env, cmd.Ask, query)
 	if cmd.JSON {
-		err = terminal.WriteJSON(env.Stdout, x)
+		err = terminal.WriteJSON(env.Stdout, struct {
+			*explain.Explanation
+			Limits []limit.Standing `json:"limits,omitempty"`
+		}{x, standing})
 	} else {
 		err = x.Render(env.Stdout, painter(env))
+		limit.Render(env.Stdout, standing)
 		for _, hint := range slices.Concat(subjectHints(ctx, p, x.Subject), pathHints(query.Object), hints(p.Downloads, x)) {
 			fmt.Fprintln(env.Stdout, "hint:", hint)
 		}
@@ -79,6 +86,25 @@ func (cmd *explainCommand) Run(ctx context.Context, env Env, all *commands) erro
 		return errNo
 	}
 	return nil
+}
+
+// limitsOf are the limits that apply to whoever a query is about, and what is left of
+// them where the running service tells.
+func limitsOf(ctx context.Context, p *Parts, env Env, ask explain.Ask, q authz.Query) []limit.Standing {
+	if p.Limits == nil {
+		return nil
+	}
+	all, err := p.Limits.Standing(ctx, p.Queried(q), nil)
+	if err != nil || len(all) == 0 {
+		return all
+	}
+	var told struct {
+		Limits []limit.Standing `json:"limits"`
+	}
+	if call(ctx, p.Config, env, http.MethodPost, "/explain", ask, &told) == nil { // or nobody knows
+		limit.Told(all, told.Limits)
+	}
+	return all
 }
 
 // query is what the service would ask of the policy.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,6 +48,21 @@ type Parts struct {
 type AuditSink struct {
 	Name string // syslog or postgres
 	audit.Sink
+}
+
+// Queried is the outcome of whoever a query is about, as far as limits ask for it.
+func (p *Parts) Queried(q authz.Query) *authz.Outcome {
+	asked := &authz.Question{Method: http.MethodGet, Action: q.Action}
+	asked.IP, _ = netip.ParseAddr(q.IP) // it may be unknown
+	for _, d := range p.Downloads.All() {
+		if d.Name == q.Domain || len(p.Downloads.All()) == 1 {
+			asked.Download = d
+		}
+	}
+	if asked.Download == nil {
+		asked.Download = &authz.Download{Name: q.Domain}
+	}
+	return &authz.Outcome{Question: asked, Principal: q.Principal}
 }
 
 // A Policy is where the policy is, and once it is open the store that serves it.

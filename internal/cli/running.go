@@ -111,6 +111,7 @@ func call(ctx context.Context, c *config.Config, env Env, method, path string, s
 		return err
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Content-Type", "application/json")
 	resp, err := transport.RoundTrip(r)
 	if err != nil {
 		return fmt.Errorf("ask the running service at %s: %w: is it running?", c.Admin, err)

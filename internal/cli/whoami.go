@@ -8,12 +8,16 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
+	"time"
 
 	"securefiles/authz"
 	"securefiles/internal/config"
 	"securefiles/internal/identity"
+	"securefiles/internal/limit"
 	"securefiles/internal/terminal"
+	"securefiles/policy/explain"
 )
 
 type whoamiCommand struct {
@@ -55,10 +59,15 @@ func (cmd *whoamiCommand) Run(ctx context.Context, env Env, all *commands) error
 		fmt.Fprintln(env.Stderr, "securefiles: the policy cannot be read, so whether the user is named like a role of it is not looked at: see `securefiles check`")
 	}
 	answer := p.Sources.Whoami(ctx, q, decider)
+	standing := limitsOfCaller(ctx, p, env, answer)
 	if cmd.JSON {
-		err = terminal.WriteJSON(env.Stdout, answer)
+		err = terminal.WriteJSON(env.Stdout, struct {
+			*identity.Whoami
+			Limits []limit.Standing `json:"limits,omitempty"`
+		}{answer, standing})
 	} else {
 		err = answer.Render(env.Stdout)
+		limit.Render(env.Stdout, standing)
 	}
 	if err != nil {
 		return err
@@ -67,6 +76,32 @@ func (cmd *whoamiCommand) Run(ctx context.Context, env Env, all *commands) error
 		return errNo
 	}
 	return nil
+}
+
+// limitsOfCaller are the limits that apply to who was found, in any download.
+func limitsOfCaller(ctx context.Context, p *Parts, env Env, who *identity.Whoami) []limit.Standing {
+	if p.Limits == nil || who.Result != identity.ResultAccepted && who.Result != identity.ResultAnonymous {
+		return nil
+	}
+	ask := explain.Ask{Subject: who.Subject, Path: "/file", Action: authz.ActionRead}
+	for _, g := range who.Groups {
+		if !authz.IsBuiltinGroup(g) {
+			ask.Groups = append(ask.Groups, g)
+		}
+	}
+	var all []limit.Standing
+	for _, ask.Download = range p.Downloads.Names() {
+		q, err := ask.Query(p.Downloads, time.UTC)
+		if err != nil { // a name that policy reserves is nobody's
+			return nil
+		}
+		for _, one := range limitsOf(ctx, p, env, ask, q) {
+			if !slices.ContainsFunc(all, func(s limit.Standing) bool { return s.Name == one.Name && s.Most == one.Most }) {
+				all = append(all, one)
+			}
+		}
+	}
+	return all
 }
 
 // request puts the request together.

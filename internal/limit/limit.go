@@ -121,6 +121,7 @@ type rule struct {
 	requestsIn, bytesIn     time.Duration
 	rate                    int64
 
+	text    Limit
 	results map[Result]*atomic.Uint64
 }
 
@@ -144,7 +145,7 @@ func New(list []Limit, downloads []string) (*Limits, error) {
 
 // parse reads a limit, and says all that is wrong with it.
 func parse(i int, one Limit, downloads []string) (*rule, []error) {
-	r := &rule{name: one.Name, per: one.Per, bits6: one.IPv6, observe: one.Observe, places: int64(one.Downloads), results: map[Result]*atomic.Uint64{}}
+	r := &rule{text: one, name: one.Name, per: one.Per, bits6: one.IPv6, observe: one.Observe, places: int64(one.Downloads), results: map[Result]*atomic.Uint64{}}
 	for _, result := range Results() {
 		r.results[result] = new(atomic.Uint64)
 	}

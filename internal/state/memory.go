@@ -278,6 +278,28 @@ func (m *Memory) find(key string, now time.Time) (*shard, *count) {
 	return s, one
 }
 
+// Look returns what is left of charges, and takes nothing.
+func (m *Memory) Look(_ context.Context, charges []Charge) ([]Quota, error) {
+	now := m.opts.Now()
+	quotas := make([]Quota, len(charges))
+	for i, c := range charges {
+		s, one := m.find(c.Key, now)
+		if c.Kind == Places {
+			quotas[i].Remaining = c.Limit
+			for _, until := range one.places {
+				if until.After(now) {
+					quotas[i].Remaining = max(0, quotas[i].Remaining-1)
+				}
+			}
+			quotas[i].Over = quotas[i].Remaining == 0
+		} else {
+			_, quotas[i] = gcra(one.tat, now, c.Limit, c.Period, 0)
+		}
+		s.mu.Unlock()
+	}
+	return quotas, nil
+}
+
 // Drop forgets what keys count that begin with a prefix.
 func (m *Memory) Drop(_ context.Context, prefix string) error {
 	for i := range m.counts {
