@@ -2,6 +2,8 @@ package state
 
 import (
 	"fmt"
+	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -335,4 +337,34 @@ func TestReservationsAreBounded(t *testing.T) {
 		}
 	}
 	b.reserve("there is room", quota)
+}
+
+// Ten million clients and what they have under way take no more memory than docs/limits.md
+// says; SECUREFILES_TEST_LONG=1 has as many come.
+func TestMemoryOfManyClients(t *testing.T) {
+	clients, opts := 400_000, MemoryOptions{MaxKeys: defaultMaxKeys / 25, MaxReserved: defaultMaxReserved / 25}
+	if os.Getenv("SECUREFILES_TEST_LONG") != "" {
+		clients, opts = 10_000_000, MemoryOptions{}
+	}
+	most := uint64(512 << 20 / (10_000_000 / clients))
+	heap := func() uint64 {
+		runtime.GC()
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return s.HeapAlloc
+	}
+	before := heap()
+	m := NewMemory(&opts)
+	for i := range clients {
+		key := fmt.Sprintf("everybody/requests/address:2001:db8:%x:%x::/64", i>>16, i&0xffff)
+		if _, err := m.Reserve(t.Context(), fmt.Sprintf("early:%032x", i), []Charge{requests(key, 100, time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	took := heap() - before
+	t.Logf("%d clients: %d MiB", clients, took>>20)
+	if took > most {
+		t.Errorf("%d clients take %d bytes, more than %d", clients, took, most)
+	}
+	runtime.KeepAlive(m)
 }
