@@ -14,7 +14,7 @@ declare -A package=(
   [cc]="gcc libc6-dev"    # for the race detector
   [certificates]=ca-certificates
   [django]=python3-django # for Debian's own python3
-  [chromium]=chromium
+  [chromium]=chromium [redis-server]=redis-server
 )
 have() {
   case $1 in
@@ -27,6 +27,7 @@ have() {
 missing=()
 optional=()
 had_nginx=$(command -v nginx || true)
+had_redis=$(command -v redis-server || true)
 for command in "$@"; do
   name=${command%\?}
   packages=${package[$name]:?no package is known for $name}
@@ -54,7 +55,10 @@ done
 ((${#missing[@]})) || exit 0
 DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 
-# The package starts an nginx of its own on port 80, which nobody asked for.
+# The packages start an nginx on port 80 and a Redis of their own, which nobody asked for.
 if [[ -z $had_nginx && -d /run/systemd/system && " ${missing[*]} " == *" nginx "* ]]; then
   "${sudo[@]}" systemctl disable --now nginx >&2 || true
+fi
+if [[ -z $had_redis && -d /run/systemd/system && " ${missing[*]} " == *" redis-server "* ]]; then
+  "${sudo[@]}" systemctl disable --now redis-server >&2 || true
 fi

@@ -7,6 +7,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -47,6 +48,9 @@ type Options struct {
 	Token func(text string) bool
 	// Links keeps links; nil means that nothing does, and that there is no route about them.
 	Links LinkState
+	// Accept makes what the store holds now what counts, after it was emptied; nil where
+	// nothing like that can be.
+	Accept func(context.Context) error
 	// Downloads are those that questions are about.
 	Downloads *authz.Downloads
 	// Whoami asks the identity sources about a request that somebody wrote down:
@@ -96,6 +100,9 @@ func New(opts Options) *Admin {
 			r.With(a.requireToken).Get("/links", a.links)
 			r.With(a.requireToken).Post("/links", a.made)
 			r.With(a.requireToken).Post("/links/revoke", a.revoke)
+		}
+		if opts.Accept != nil {
+			r.With(a.requireToken).Post("/state/accept", a.accept)
 		}
 	}
 	a.Handler = r

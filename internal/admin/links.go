@@ -67,6 +67,15 @@ func (a *Admin) revoke(w http.ResponseWriter, r *http.Request) {
 	respond(w, http.StatusOK, map[string]any{"revoked": true})
 }
 
+// accept answers POST /state/accept: what the store holds now is what counts.
+func (a *Admin) accept(w http.ResponseWriter, r *http.Request) {
+	if err := a.opts.Accept(r.Context()); err != nil {
+		respond(w, http.StatusServiceUnavailable, problem{err.Error()})
+		return
+	}
+	respond(w, http.StatusOK, map[string]any{"accepted": true})
+}
+
 // take reads what a request says, and answers where it cannot be read.
 func take(w http.ResponseWriter, r *http.Request, into any) bool {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxLink))

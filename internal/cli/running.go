@@ -122,8 +122,10 @@ func call(ctx context.Context, c *config.Config, env Env, method, path string, s
 	}
 	var problem struct{ Error string }
 	switch {
+	case resp.StatusCode == http.StatusNotFound && path == "/state/accept":
+		return errors.New("the running service does not count in Redis: set state.redis, and admin_token_file, and restart it")
 	case resp.StatusCode == http.StatusNotFound:
-		return errors.New("the running service keeps no links: set state.file, and admin_token_file, and restart it")
+		return errors.New("the running service keeps no links: set state.file or state.redis, and admin_token_file, and restart it")
 	case resp.StatusCode != http.StatusOK && json.Unmarshal(text, &problem) == nil && problem.Error != "":
 		return fmt.Errorf("the running service says: %s", problem.Error)
 	case resp.StatusCode != http.StatusOK:
