@@ -251,7 +251,7 @@ func (v *validator) state(s *State) {
 	}
 	v.oneOf("state.fail", s.Fail, "closed", "local")
 	if len(r.Address) == 0 {
-		v.add("state.redis.address", "there is none: write address: [127.0.0.1:6379], or [unix:/run/redis/redis-server.sock]")
+		v.add("state.redis.address", "there is none: write address: ['127.0.0.1:6379'], or ['unix:/run/redis/redis-server.sock']")
 	}
 	for i, a := range r.Address {
 		network, address := Address(a)
