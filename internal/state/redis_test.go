@@ -1,9 +1,11 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os/exec"
 	"path/filepath"
@@ -287,6 +289,27 @@ func TestRedisMustKeepWhatItAcknowledges(t *testing.T) {
 	if ok, _, err := r.Use(t.Context(), one("l", "1")); err != nil || !ok {
 		t.Errorf("%t, %v", ok, err)
 	}
+
+	// One that may not ask how it is kept is believed.
+	server.do("ACL", "SETUSER", "files", "on", ">pw", "~p*", "-@all", "+@read", "+@write", "+@scripting", "+@connection", "+time", "+info", "+wait")
+	server.do("CONFIG", "SET", "appendfsync", "everysec")
+	var log bytes.Buffer
+	trusted := openRedis(t, server, func(o *RedisOptions) {
+		o.Username, o.Password, o.Logger = "files", "pw", slog.New(slog.NewTextHandler(&log, nil))
+	})
+	if ok, _, err := trusted.Use(t.Context(), one("n", "n")); err != nil || !ok || !strings.Contains(log.String(), "which nobody has checked") {
+		t.Errorf("%t, %v: %s", ok, err, log.String())
+	}
+	if _, err := trusted.Reserve(t.Context(), "1", []Charge{requests("r", 2, time.Hour)}); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(trusted.Settle(t.Context(), "1", 1), trusted.Made(t.Context(), Link{ID: "l", Expires: time.Now().Add(time.Hour)}), trusted.Revoke(t.Context(), Revocation{Subject: "x", Until: time.Now().Add(time.Hour)})); err != nil {
+		t.Error(err)
+	}
+	if list, err := trusted.Links(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	server.do("CONFIG", "SET", "appendfsync", "always")
 
 	// With a replica that must have it, and is none.
 	sure := openRedis(t, server, func(o *RedisOptions) { o.Replicas, o.Timeout = 1, time.Second })
