@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -481,4 +482,68 @@ func freePort(t *testing.T) int {
 	}
 	defer l.Close() //nolint:errcheck // only its port matters
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// After Sentinels have made a replica the master, what was answered is there, and the
+// service goes on by itself.
+func TestRedisIsFailedOverBySentinel(t *testing.T) {
+	ports := [2]int{freePort(t), freePort(t)}
+	master := startRedis(t, "--port", fmt.Sprint(ports[0]))
+	replica := startRedis(t, "--port", fmt.Sprint(ports[1]), "--replicaof", "127.0.0.1", fmt.Sprint(ports[0]))
+	dir, port := t.TempDir(), freePort(t)
+	conf := filepath.Join(dir, "sentinel.conf")
+	text := fmt.Sprintf("port %d\ndir %s\nsentinel monitor vault 127.0.0.1 %d 1\nsentinel down-after-milliseconds vault 500\nsentinel failover-timeout vault 5000\n", port, dir, ports[0])
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sentinel := exec.Command("redis-server", conf, "--sentinel")
+	if err := sentinel.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sentinel.Process.Kill(); _ = sentinel.Wait() })
+
+	r := openRedis(t, master, func(o *RedisOptions) {
+		o.Addresses, o.Sentinel, o.Replicas, o.Timeout = []string{fmt.Sprint("127.0.0.1:", port)}, "vault", 1, 2*time.Second
+	})
+	within := func(what string, do func() error) {
+		t.Helper()
+		deadline := time.Now().Add(60 * time.Second)
+		for {
+			err := do()
+			if err == nil {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %v", what, err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	within("a replica that acknowledges", func() error { return r.Accept(t.Context()) })
+	within("Redis is fit", func() error { return r.check(t.Context()) })
+	c := redis.NewClient(&redis.Options{Addr: fmt.Sprint("127.0.0.1:", port)})
+	defer c.Close() //nolint:errcheck // it only asked
+	within("the sentinel knows the replica", func() error {
+		list, err := c.Do(t.Context(), "SENTINEL", "REPLICAS", "vault").Slice()
+		if err == nil && len(list) == 0 {
+			return errors.New("none")
+		}
+		return err
+	})
+	if ok, _, err := r.Use(t.Context(), one("l", "1")); err != nil || !ok {
+		t.Fatalf("%t, %v", ok, err)
+	}
+	master.kill()
+	within("another master", func() error {
+		_, err := r.IsRevoked(t.Context(), LinkFact{ID: "l"})
+		return err
+	})
+	// Nobody acknowledges what the new master writes: it is not answered.
+	if ok, _, err := r.Use(t.Context(), one("m", "2")); err == nil || ok {
+		t.Errorf("without a replica: %t, %v", ok, err)
+	}
+	alone := openRedis(t, replica)
+	if ok, _, err := alone.Use(t.Context(), one("l", "later")); err != nil || ok {
+		t.Errorf("used twice: %t, %v", ok, err)
+	}
 }

@@ -1,7 +1,7 @@
 // Package state keeps what limits and links count.
 //
 // A [Memory] counts in this process, a [Disk] keeps what must outlast it, and in a [Redis]
-// several processes count together. What it counts by is a key that a limit makes; what
+// several processes count together. What they count by is a key that a limit makes; what
 // is counted is one of four kinds, each with a rule of its own: see [Kind]. All charges
 // of one request are taken together or not at all, and twice the same request takes them
 // once.
