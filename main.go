@@ -329,6 +329,7 @@ type service struct {
 // A store counts what limits and links need, and may keep it.
 type store interface {
 	limit.Store
+	admin.CountState
 	// Run writes what is kept, until the context ends.
 	Run(context.Context) error
 	Close() error
@@ -542,6 +543,10 @@ func (s *service) put(p *cli.Parts) (*server.Generation, error) {
 	asked.Snippet, asked.OtherSnippet, asked.Stopping = opts.Snippet, front.OtherSnippet, s.stopping.Load
 	if kept, ok := s.store.(keeper); ok {
 		asked.Links = kept
+	}
+	asked.Counts = s.store
+	if kept, ok := s.store.(*state.Disk); ok {
+		asked.Backup = kept.Backup
 	}
 	if kept, ok := s.store.(*state.Redis); ok {
 		asked.Accept = kept.Accept

@@ -112,6 +112,20 @@ func TestTwoInstancesOnOneRedis(t *testing.T) {
 		s.status("", "/downloads/public/welcome.txt", []int{200, 200, 200, 429, 429, 429}[i])
 	}
 
+	const key = "all/requests/address:127.0.0.1"
+	if list := s.run(0, "state", "list", "all/"); !strings.Contains(list, key) {
+		t.Errorf("state list: %s", list)
+	}
+	s.run(0, "state", "reset", key)
+	s.run(1, "state", "reset", key)
+	s.status("", "/downloads/public/welcome.txt", 200)
+	s.status("", "/downloads/public/welcome.txt", 200)
+	s.status("", "/downloads/public/welcome.txt", 200)
+	s.run(2, "state", "backup", "copy.db") // Redis has its own ways
+	if _, err := os.Stat(filepath.Join(s.dir, "copy.db")); err == nil {
+		t.Error("an empty copy is left")
+	}
+
 	end(redis.cmd)
 	s.status("", link, 503)
 	s.status("", "/downloads/public/welcome.txt", 503)

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,6 +69,26 @@ func TestBytesAreKept(t *testing.T) {
 	b.reopen()
 	if q, err = b.Reserve(t.Context(), "4", []Charge{c}); err != nil || q[0].Over {
 		t.Errorf("over: %+v, %v", q, err)
+	}
+}
+
+// A copy that is made while the file is in use is a file as it was then.
+func TestACopyIsAFile(t *testing.T) {
+	b := newDiskBench(t)
+	if err := b.Revoke(t.Context(), Revocation{ID: "one", Until: noon.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	var copied bytes.Buffer
+	if err := b.Backup(&copied); err != nil {
+		t.Fatal(err)
+	}
+	b.file = filepath.Join(t.TempDir(), "copy.db")
+	if err := os.WriteFile(b.file, copied.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.reopen()
+	if ended, err := b.IsRevoked(t.Context(), LinkFact{ID: "one"}); err != nil || !ended {
+		t.Errorf("%t, %v", ended, err)
 	}
 }
 

@@ -628,6 +628,66 @@ func (r *Redis) PasswordOf(ctx context.Context, id string) (string, error) {
 	return l.PasswordHash, nil
 }
 
+// Counts returns what is counted now, by key.
+func (r *Redis) Counts(ctx context.Context) ([]Count, error) {
+	begin := r.limits("count:")
+	master, err := r.master(ctx, begin)
+	if err != nil {
+		return nil, err
+	}
+	var keys []string
+	for cursor, more := uint64(0), true; more; more = cursor != 0 {
+		err := r.ask(ctx, func(ctx context.Context) error {
+			some, next, err := master.Scan(ctx, cursor, begin+"*", readAtATime).Result()
+			keys, cursor = append(keys, some...), next
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(keys) // a key can come twice
+	var list []Count
+	for some := range slices.Chunk(slices.Compact(keys), readAtATime) {
+		full, taken := make([]*redis.StringCmd, len(some)), make([]*redis.IntCmd, len(some))
+		err := r.ask(ctx, func(ctx context.Context) error {
+			_, err := master.Pipelined(ctx, func(p redis.Pipeliner) error {
+				for i, key := range some {
+					full[i], taken[i] = p.Get(ctx, key), p.ZCard(ctx, key)
+				}
+				return nil
+			})
+			if redis.HasErrorPrefix(err, "WRONGTYPE") { // it is one of the two
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i, key := range some {
+			c := Count{Key: strings.TrimPrefix(key, begin), Taken: int(taken[i].Val())}
+			if n, err := strconv.ParseInt(full[i].Val(), 10, 64); err == nil {
+				c.Full = time.UnixMicro(n)
+			}
+			if c.Taken > 0 || !c.Full.IsZero() {
+				list = append(list, c)
+			}
+		}
+	}
+	return list, nil
+}
+
+// Reset forgets what a key counts. It reports whether that was anything.
+func (r *Redis) Reset(ctx context.Context, key string) (ok bool, err error) {
+	err = r.ask(ctx, func(ctx context.Context) error {
+		n, err := r.client.Del(ctx, r.limits("count:"+key)).Result()
+		ok = n > 0
+		return err
+	})
+	return ok, err
+}
+
 // check looks whether Redis keeps what it acknowledges; what it is not fit for is closed.
 func (r *Redis) check(ctx context.Context) error {
 	conf := map[string]string{}

@@ -54,6 +54,14 @@ type Quota struct {
 	Retry time.Duration
 }
 
+// A Count is what one key counts.
+type Count struct {
+	Key string `json:"key"`
+	// Full is when all of it is there again; zero for places, of which Taken are.
+	Full  time.Time `json:"full,omitzero"`
+	Taken int       `json:"taken,omitempty"`
+}
+
 // gcra is the generic cell rate algorithm: a bucket that holds limit, and fills evenly in
 // a period. The time at which it will be full again is all that it is (tat); the zero
 // time is a full one. It returns that time after the cost is taken, and what is left.

@@ -18,6 +18,8 @@ type counter interface {
 	Reserve(ctx context.Context, id string, charges []Charge) ([]Quota, error)
 	Settle(ctx context.Context, id string, bytes int64) error
 	Release(ctx context.Context, id string) error
+	Counts(context.Context) ([]Count, error)
+	Reset(ctx context.Context, key string) (bool, error)
 	Close() error
 }
 
@@ -52,6 +54,12 @@ func (b *bench) Settle(ctx context.Context, id string, bytes int64) error {
 }
 
 func (b *bench) Release(ctx context.Context, id string) error { return b.counter.Release(ctx, id) }
+
+func (b *bench) Counts(ctx context.Context) ([]Count, error) { return b.counter.Counts(ctx) }
+
+func (b *bench) Reset(ctx context.Context, key string) (bool, error) {
+	return b.counter.Reset(ctx, key)
+}
 
 func (b *bench) Close() error { return b.counter.Close() }
 
@@ -337,6 +345,34 @@ func TestAllOrNothing(t *testing.T) {
 		observed.Observe = true
 		if q := b.reserve("observed", observed, plenty); !q[0].Over || q[1].Over {
 			t.Errorf("observed: %+v", q)
+		}
+	})
+}
+
+// What is counted is listed, and forgotten when somebody says so.
+func TestCountsAreListedAndReset(t *testing.T) {
+	onEachStore(t, 0, func(t *testing.T, b *bench) {
+		r, place := requests("a", 2, time.Hour), Charge{Kind: Places, Key: "p", Limit: 3, Cost: 1}
+		bytes := Charge{Kind: Bytes, Key: "b", Limit: 10, Period: time.Hour, Cost: 10}
+		b.reserve("1", r, place, bytes)
+		b.reserve("2", place)
+		list, err := b.Counts(t.Context())
+		if err != nil || len(list) != 3 || list[0].Key != "a" || !list[0].Full.Equal(noon.Add(30*time.Minute)) || list[1].Key != "b" || list[2].Key != "p" || list[2].Taken != 2 {
+			t.Errorf("%+v, %v", list, err)
+		}
+		if !b.reserve("3", bytes)[0].Over {
+			t.Error("there is something left")
+		}
+		for i := range 2 {
+			if ok, err := b.Reset(t.Context(), "b"); err != nil || ok != (i == 0) {
+				t.Errorf("%t, %v", ok, err)
+			}
+		}
+		if b.keeper != nil {
+			b.reopen()
+		}
+		if b.reserve("4", bytes)[0].Over {
+			t.Error("it was not reset")
 		}
 	})
 }
