@@ -100,6 +100,7 @@ var errAway = errors.New("redis is away")
 // What closes links.
 const (
 	problemMissing = "Redis does not hold the epoch of links: it is new, or was emptied, which forgets uses and revocations; `securefiles state accept` opens links again"
+	problemFormat  = "Redis holds links of a format that this version does not read: use the version that wrote them, or another state.redis.prefix"
 	problemOlder   = "Redis holds less than it has acknowledged: it is an older copy, which forgets uses and revocations; `securefiles state accept` opens links again"
 )
 
@@ -376,8 +377,11 @@ func (r *Redis) known() epoch {
 func (r *Redis) follow(ctx context.Context, code int64, is epoch) error {
 	if code < 0 {
 		problem := problemMissing
-		if code == -3 {
+		switch code {
+		case -3:
 			problem = problemOlder
+		case -4:
+			problem = problemFormat
 		}
 		r.forgot.Store(&problem)
 		r.tell(problem)
@@ -725,8 +729,6 @@ func (r *Redis) check(ctx context.Context) error {
 	}
 	problem := ""
 	switch {
-	case found[2] != nil && found[2] != formatVersion:
-		problem = fmt.Sprintf("what Redis holds is of format %q, and this version reads %s: use the version that wrote it, or another prefix", found[2], formatVersion)
 	case forbidden != nil:
 		r.tell(fmt.Sprintf("Redis does not say how it keeps what it acknowledges (%v): counted links need appendonly yes, appendfsync always and maxmemory-policy noeviction, which nobody has checked", forbidden))
 	case conf["appendonly"] != "yes" || conf["appendfsync"] != "always":
@@ -744,7 +746,9 @@ func (r *Redis) check(ctx context.Context) error {
 		r.tell(problem)
 	}
 	is, code := epoch{number(found[0]), number(found[1])}, int64(0)
-	if known := r.known(); is.id == 0 {
+	if known := r.known(); found[2] != nil && found[2] != formatVersion {
+		code = -4
+	} else if is.id == 0 {
 		code = -2
 	} else if is.id < known.id || is.id == known.id && is.n < known.n {
 		code = -3

@@ -261,6 +261,9 @@ func TestRedisThatForgotIsClosed(t *testing.T) {
 	open(a, "4")
 	open(b, "4")
 
+	server.do("HSET", "p{links}:epoch", "format", "2") // of a version to come
+	closed(a, problemFormat)
+
 	server.kill()
 	empty := startRedis(t)
 	c := openRedis(t, empty)

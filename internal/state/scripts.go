@@ -18,9 +18,10 @@ local day = 86400000000
 // luaEpoch says whether the store is the one that was known, or one that came after it:
 // ARGV[2] and ARGV[3] are the epoch and how much was kept in it, as they were seen last.
 const luaEpoch = luaNow + `
-local e = redis.call('HMGET', KEYS[1], 'id', 'n', 'revision')
+local e = redis.call('HMGET', KEYS[1], 'id', 'n', 'revision', 'format')
 local id, n, revision = tonumber(e[1] or ''), tonumber(e[2] or '0'), tonumber(e[3] or '0')
 local function known()
+  if e[4] and e[4] ~= '` + formatVersion + `' then return -4 end
   if not id then return -2 end
   if id < tonumber(ARGV[2]) or id == tonumber(ARGV[2]) and n < tonumber(ARGV[3]) then return -3 end
   return 0
