@@ -199,6 +199,9 @@ func (p *Parts) Exposures() []exposure.Exposure {
 	if chain := p.Config.Audit.Chain; chain != nil {
 		secrets = append(secrets, exposure.Secret{What: "the key of the audit trail's chain", Files: []string{chain.KeyFile}})
 	}
+	if r := p.Config.State.Redis; r != nil && r.PasswordFile != "" {
+		secrets = append(secrets, exposure.Secret{What: "the password of Redis", Files: []string{r.PasswordFile}})
+	}
 	found := exposure.Find(secrets, p.Decisive()...)
 	if network, path := config.Address(p.Config.Listen); network == "unix" {
 		found = append(found, exposure.Socket(path)...)
