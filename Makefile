@@ -7,6 +7,8 @@
 # make bench-audit  a search of the record beside grep -F on the same file, of AUDIT_LINES lines, 650 bytes each
 # make soak   ten million questions: does memory grow?
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
+# make chaos-audit    the service killed 200 times under load: is there a record of each file that was sent?
+# make audit-chain    1,000 changes of a chain of a million records: is each found?
 # make test-packages  are they the same bytes built twice; installed, upgraded and purged in a bare Debian (as root)
 # make release        the packages of the tag that is checked out, and their digests
 
@@ -23,7 +25,7 @@ VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak vulncheck clean go packages test-packages release
+.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak chaos-audit audit-chain vulncheck clean go packages test-packages release
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
@@ -38,7 +40,7 @@ demo: go
 	./examples/demo/demo.sh
 
 test: go
-	./scripts/install.sh certificates cc nginx curl openssl django git zsh fish xmllint redis-server 'chromium?'
+	./scripts/install.sh certificates cc nginx curl openssl django git zsh fish xmllint postgresql promtool rsyslogd redis-server 'chromium?'
 	@$(MAKE) --no-print-directory lint
 	go test -race -shuffle=on -timeout 30m ./...
 	go test -short -run '^$$' -bench . -benchtime 1x -timeout 10m ./... > /dev/null # do they still run?
@@ -54,6 +56,7 @@ bench: go
 	./bench/policy.sh
 	./bench/endtoend.sh
 	./bench/identity.sh
+	./bench/audit.sh
 
 # Then each target in turn: go test fuzzes one at a time.
 fuzz: go
@@ -78,6 +81,13 @@ bench-audit: go
 
 soak: go
 	SECUREFILES_SOAK=10000000 go test -run TestMemoryDoesNotGrow -v -timeout 1h ./policy
+
+chaos-audit: go
+	./scripts/install.sh certificates nginx
+	SECUREFILES_AUDIT_KILLS=200 go test -count=1 -run TestAuditLosesNothing -v -timeout 1h ./integration_test
+
+audit-chain: go
+	SECUREFILES_AUDIT_CHAIN=1000000 go test -count=1 -run TestEachChangeOfAChain -v -timeout 4h ./internal/audit
 
 # Needs the vulnerability database, so continuous integration does not depend on it.
 vulncheck: go

@@ -119,7 +119,29 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 	if _, err := audit.NewPrivacy(audit.PrivacyOptions{Omit: c.Audit.Privacy.Omit}); err != nil {
 		problems = append(problems, c.At("audit.privacy.omit", err.Error()))
 	}
+	if p.Sinks, err = sinks(c); err != nil {
+		problems = append(problems, err)
+	}
 	return p, errors.Join(problems...)
+}
+
+// sinks makes what the records of the audit file are sent to.
+func sinks(c *config.Config) (made []cli.AuditSink, err error) {
+	if s := c.Audit.Syslog; s != nil {
+		syslog, err := audit.NewSyslog(s.URL, &audit.SyslogOptions{CAFile: s.CAFile})
+		if err != nil {
+			return nil, c.At("audit.syslog.url", err.Error())
+		}
+		made = append(made, cli.AuditSink{Name: "syslog", Sink: syslog})
+	}
+	if s := c.Audit.Postgres; s != nil {
+		file, err := filepath.Abs(c.Audit.File)
+		if err != nil {
+			return nil, c.At("audit.file", err.Error())
+		}
+		made = append(made, cli.AuditSink{Name: "postgres", Sink: audit.NewPostgres(s.URLFile, file, nil)})
+	}
+	return made, nil
 }
 
 // zone finds a time zone by its name. That of the machine is none: the same policy
@@ -297,6 +319,11 @@ func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logge
 	if err != nil {
 		return err
 	}
+	ship, err := shippers(p, s.counters, log)
+	if err != nil {
+		return err
+	}
+	beside = append(beside, ship...)
 	s.begin(p, nil)
 	s.generations = server.NewGenerations(first, s.configuration(p.Config.File), s.next, &server.ReloadOptions{Logger: log})
 	countReloads(s.counters, s.generations.State, func() bool { return len(s.current.Load().Config.Restart) > 0 })
@@ -346,27 +373,28 @@ type keeper interface {
 // openStore opens the state; without a file or a Redis it is forgotten when the process
 // ends.
 func (s *service) openStore(ctx context.Context, c *config.Config) (store, error) {
+	opts := &state.MemoryOptions{Wait: time.Duration(c.Audit.Wait)}
 	switch {
 	case c.State.Redis != nil:
-		opts, err := redisOptions(c.State.Redis)
+		there, err := redisOptions(c.State.Redis)
 		if err != nil {
 			return nil, c.At("state.redis", err.Error())
 		}
-		opts.Local, opts.Logger = c.State.Fail == "local", s.log
-		kept, err := state.OpenRedis(ctx, opts)
+		there.Local, there.Wait, there.Logger = c.State.Fail == "local", opts.Wait, s.log
+		kept, err := state.OpenRedis(ctx, there)
 		if err != nil {
 			return nil, c.At("state.redis", err.Error())
 		}
 		countRedis(s.counters, kept)
 		return kept, nil
 	case c.State.File != "":
-		kept, err := state.OpenDisk(c.State.File, nil)
+		kept, err := state.OpenDisk(c.State.File, opts)
 		if err != nil {
 			return nil, c.At("state.file", err.Error())
 		}
 		return kept, nil
 	}
-	return state.NewMemory(nil), nil
+	return state.NewMemory(opts), nil
 }
 
 // redisOptions reads what it takes to connect to Redis.
@@ -449,17 +477,39 @@ func (s *service) openTrail(ctx context.Context, c *config.Config, privacy *audi
 		return nil, c.At("audit.file", err.Error())
 	}
 	countAudit(s.counters, trail.State)
+	if c.Audit.File != config.AuditStdout {
+		countDisk(s.counters, c.Audit.File)
+	}
 	if nginx := trail.Nginx(); nginx != nil {
 		countFollower(s.counters, "nginx", nginx)
 	}
 	return trail, nil
 }
 
+// shippers are what sends the records of the audit file elsewhere.
+func shippers(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) (run []func(context.Context) error, err error) {
+	file := p.Config.Audit.File
+	for _, sink := range p.Sinks {
+		s, err := audit.NewShipper(sink.Name, file, file+"."+sink.Name+".state", sink, &audit.ShipperOptions{Log: log})
+		if err != nil {
+			return nil, p.Config.At("audit."+sink.Name, err.Error())
+		}
+		countShipper(counters, sink.Name, s)
+		run = append(run, s.Run)
+	}
+	return run, nil
+}
+
 // delivered counts what came of an allowed request, and tells whoever waits for it.
 func (s *service) delivered(ctx context.Context, r *audit.Record) {
 	s.counters.ObserveDelivery(r.Download, r.Delivery, r.Bytes, time.Duration(r.Duration*float64(time.Second)))
 	if r.Delivery == audit.Unknown {
-		return // its lease ends by itself
+		if counts, ok := s.store.(interface {
+			Forget(context.Context, string) error
+		}); ok { // where it is not forgotten by itself
+			_ = counts.Forget(ctx, r.Request) // what was reserved counts
+		}
+		return
 	}
 	err := s.store.Settle(ctx, r.Request, r.Bytes)
 	if kept, ok := s.store.(keeper); ok && err == nil && r.Delivery != audit.Complete && r.Link != "" {
@@ -578,12 +628,28 @@ func (s *service) begin(p *cli.Parts, gone identity.Sources) {
 	ended := seriesOf(gone, nil)
 	if running := s.current.Load(); running != nil {
 		ended = seriesOf(gone, running.Limits)
+		s.forget(running.Limits, p.Limits)
 	}
 	s.counters.Replace(seriesOf(p.Sources, p.Limits), ended)
 	s.current.Store(p)
 	s.refused.Store(nil)
 	s.count.Add(1)
 	warn(p, s.log)
+}
+
+// forget forgets what limits have counted that are no more.
+func (s *service) forget(were, are *limit.Limits) {
+	counts, ok := s.store.(interface {
+		Drop(ctx context.Context, prefix string) error
+	})
+	if were == nil || !ok { // or it forgets them when their time is over
+		return
+	}
+	for _, prefix := range were.Gone(are) {
+		if err := counts.Drop(context.Background(), prefix); err != nil {
+			s.log.Warn("what a limit that is gone has counted would count again if the limit came back", "error", err)
+		}
+	}
 }
 
 // next makes the generation after the running one, if the configuration has changed.
@@ -851,6 +917,27 @@ func countFollower(m *metrics.Metrics, name string, f *audit.Follower) {
 	m.Func(metrics.Counter, "securefiles_audit_passed_over_total", "Lines that were too long, files that were truncated or could not be read, by follower.", "follower", name, func() float64 {
 		s := f.Stats()
 		return float64(s.TooLong + s.Truncated + s.Unread)
+	})
+}
+
+// countShipper adds the series of what sends records elsewhere.
+func countShipper(m *metrics.Metrics, name string, s *audit.Shipper) {
+	countFollower(m, name, s.Follower())
+	m.Func(metrics.Counter, "securefiles_audit_passed_over_total", "", "follower", name, func() float64 { return float64(s.Refused()) })
+	m.Func(metrics.Counter, "securefiles_audit_sent_total", "Records that have arrived, by sink (syslog, postgres).", "sink", name, func() float64 { return float64(s.Sent()) })
+	m.Func(metrics.Counter, "securefiles_audit_send_failures_total", "Attempts to send records that failed, by sink; they are sent again.", "sink", name, func() float64 { return float64(s.Failures()) })
+	m.Func(metrics.Gauge, "securefiles_audit_sink_behind_seconds", "Age of the oldest record that is being sent and has not arrived, by sink; 0 where there is none.", "sink", name,
+		func() float64 { return s.Behind(time.Now()).Seconds() })
+}
+
+// countDisk adds the room that is left for the audit file.
+func countDisk(m *metrics.Metrics, file string) {
+	m.Func(metrics.Gauge, "securefiles_audit_disk_free_ratio", "Share of the file system that holds the audit file that is free, of 1.", "", "", func() float64 {
+		free, err := audit.DiskFree(file)
+		if err != nil {
+			return math.NaN()
+		}
+		return free
 	})
 }
 

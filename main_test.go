@@ -91,6 +91,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/policy/shadow":           policyRooms,
 		// For tests alone.
 		"securefiles/policy/internal/world":     {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model"},
+		"securefiles/internal/postgrestest":     nil,
 		"securefiles/policy/internal/storetest": {"securefiles/authz", "securefiles/policy", "securefiles/policy/internal/world"},
 
 		// What the configuration is made into stands in main; the command line asks for it.
@@ -152,10 +153,12 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/goccy/":           {"securefiles/internal/strictyaml"},
 		"github.com/alecthomas/kong":  {"securefiles/internal/cli"},
 		"github.com/go-chi/":          {"securefiles", "securefiles/internal/admin"},
+		"github.com/klauspost/":       {"securefiles/internal/audit"},
 		"github.com/maypok86/":        {"securefiles/internal/identity", "securefiles/internal/link"},
 		"github.com/coreos/":          {"securefiles/internal/server"},
 		"golang.org/x/net":            {"securefiles/internal/server"},
 		"golang.org/x/mod":            {"securefiles/internal/audit"},
+		"github.com/jackc/":           {"securefiles/internal/audit"},
 	} {
 		found := false
 		for name, list := range imports {
@@ -314,6 +317,8 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a service at a host that nginx takes for a socket", "nginx: {service: ['UNIX:9180']}", `nginx.service[0]: "UNIX:9180" is a unix socket for nginx`},
 		{"a service at port 0", "nginx: {service: ['127.0.0.1:0']}", `nginx.service[0]: "127.0.0.1:0" is neither`},
 		{"a service at a socket with syntax", "nginx: {service: ['unix:/a; b']}", `nginx.service[0]: "/a; b" is not the absolute path of a socket`},
+		{"bytes that nobody follows", "nginx: {delivery_log: /a, access_log: 'off'}\nlimits: [{name: a, per: subject, bytes: 1GB/1d}]", "limits[0]: bytes and downloads at a time are known by what nginx reports"},
+		{"downloads that nginx does not report", "audit: {file: audit.jsonl}\nlimits: [{name: a, per: subject, downloads: 2}]", "set nginx.delivery_log and audit.file"},
 		{"a delivery log alone", "nginx: {delivery_log: /a}", "nginx: delivery_log and access_log go together"},
 		{"an access log alone", "nginx: {access_log: /a}", "nginx: delivery_log and access_log go together"},
 		{"both", "nginx: {delivery_log: /var/log/nginx/d.log, access_log: /var/log/nginx/access.log combined buffer=32k}", ""},
@@ -347,6 +352,13 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a record without paths", "audit: {file: a, privacy: {omit: [path]}}", `audit.privacy.omit: "path" cannot be left out`},
 		{"retention of no time", "audit: {file: a, privacy: {retention: 0d}}", `"0d" is not a positive duration`},
 		{"addresses by half", "audit: {file: a, privacy: {addresses: half}}", `audit.privacy.addresses: "half" is not one of full, short, none`},
+		{"erasable records that are sent to syslog", "audit: {file: a, syslog: {url: 'tcp://h'}, privacy: {erasable: true, keys: k}}", "audit.privacy.erasable: a syslog server keeps copies"},
+		{"records sent nowhere", "audit: {file: a, syslog: {ca_file: c}}", "audit.syslog: it says nowhere where records are sent to: write url: tcp://HOST:601"},
+		{"records stored nowhere", "audit: {file: a, postgres: {}}", "audit.postgres: it says nowhere"},
+		{"records sent from no file", "audit: {file: stdout, syslog: {url: 'tcp://h'}}", "audit.syslog: records are sent from the file"},
+		{"records stored from no file", "audit: {file: stdout, postgres: {url_file: u}}", "audit.postgres: records are sent from the file"},
+		{"records sent to no syslog server", "audit: {file: a, syslog: {url: 'udp://h'}}", `audit.syslog.url: "udp://h" is no address of a syslog server`},
+		{"records sent by TLS", "audit: {file: a, syslog: {url: 'tls://h', ca_file: c}}", ""},
 		{"records kept in another way", "audit: {file: a, durability: always}", `audit.durability: "always" is not one of write, fsync`},
 		{"an unknown format of the log", "log: {format: xml}", `log.format: "xml" is not one of text, json`},
 
@@ -608,6 +620,12 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	countFollower(counters, "nginx", follower)
+	countDisk(counters, t.TempDir())
+	shipper, err := audit.NewShipper("syslog", filepath.Join(t.TempDir(), "log"), "", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	countShipper(counters, "syslog", shipper)
 	w := httptest.NewRecorder()
 	counters.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	problems, err := promlint.New(bytes.NewReader(w.Body.Bytes())).Lint() // names as Prometheus has them
@@ -649,8 +667,11 @@ func TestDocumentedMetricsAreTheOnesThereAre(t *testing.T) {
 	named := regexp.MustCompile("securefiles_(?:decision|policy|identity|requests|build|reload|audit|deliveries|delivered|delivery_duration)[a-z_]*[a-z]")
 	delete(texts, "CHANGELOG.md") // which names what was
 	for file, text := range texts {
-		for _, name := range named.FindAllString(text, -1) {
-			if !exists[name] && name != "securefiles_decisions" {
+		for _, at := range named.FindAllStringIndex(text, -1) {
+			if strings.HasPrefix(text[at[1]:], ":") {
+				continue // what a rule records
+			}
+			if name := text[at[0]:at[1]]; !exists[name] && name != "securefiles_decisions" {
 				t.Errorf("%s names %s", file, name)
 			}
 		}
@@ -768,7 +789,7 @@ func (e everything) Decide(context.Context, authz.Query) (authz.Decision, error)
 // watcher walk.
 func TestEveryFileIsLoadedAgain(t *testing.T) {
 	dir := t.TempDir()
-	model, err := os.ReadFile("examples/starter/model.conf")
+	model, err := os.ReadFile("policy/internal/model/default_model.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -816,7 +837,8 @@ identity:
 	}
 	// Three are read at the start: the key of the audit trail's chain, for another one is
 	// another chain, and the password and the certificates of Redis.
-	if n := filesOf(reflect.TypeFor[config.Config]()) - 3; n != len(want) {
+	// What sinks need, two files, is read for each connection.
+	if n := filesOf(reflect.TypeFor[config.Config]()) - 3 - 2; n != len(want) {
 		t.Errorf("the configuration names %d files, and %d are in this test: add what is new", n, len(want))
 	}
 }
@@ -1007,7 +1029,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		return "identity: [{header: X-Remote-User}]\nlimits: [{" + what + "}]"
 	}
 	reported := func(what string) string {
-		return limited(what) + "\nnginx: {delivery_log: /var/log/nginx/delivery.log, access_log: 'off'}"
+		return limited(what) + "\nnginx: {delivery_log: %D/delivery.log, access_log: 'off'}\naudit: {file: %D/audit.jsonl}"
 	}
 	twice := func(k *keyTest) string {
 		k.start().ask("/downloads/public/f.txt", "X-Request-Id: 1")
@@ -1177,6 +1199,46 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 				time.Sleep(10 * time.Millisecond) // between looks
 			}
 		}, [2]string{"unknown: false", "unknown: true"}},
+		{"audit.syslog.url", "audit: {file: audit.jsonl, syslog: {url: 'unix://%D/a'}}", "audit: {file: audit.jsonl, syslog: {url: 'unix://%D/b'}}", func(k *keyTest) string {
+			told := make(chan string, 100) // more than there are records
+			for _, name := range []string{"a", "b"} {
+				conn, err := net.ListenPacket("unixgram", filepath.Join(k.dir, name))
+				if err != nil {
+					k.t.Fatal(err)
+				}
+				k.t.Cleanup(func() { conn.Close() })
+				go func() {
+					buf := make([]byte, 1<<16)
+					for {
+						n, _, err := conn.ReadFrom(buf)
+						if err != nil {
+							return
+						}
+						if strings.Contains(string(buf[:n]), `"path":"/public/f"`) {
+							told <- name
+						}
+					}
+				}()
+			}
+			k.start().ask("/downloads/public/f")
+			select {
+			case name := <-told:
+				return "told " + name
+			case <-time.After(time.Minute):
+				return "told nobody"
+			}
+		}, [2]string{"told a", "told b"}},
+		{"audit.syslog.ca_file", "audit: {file: audit.jsonl, syslog: {url: 'tcp://h'}}", "audit: {file: audit.jsonl, syslog: {url: 'tcp://h', ca_file: c}}", accepted, [2]string{"error <nil>", "for tls:// alone"}},
+		{"audit.postgres.url_file", "audit: {file: audit.jsonl, postgres: {url_file: a}}", "audit: {file: audit.jsonl, postgres: {url_file: b}}", func(k *keyTest) string {
+			k.start().ask("/downloads/public/f")
+			for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+				if _, after, ok := strings.Cut(k.log.String(), "connect to PostgreSQL: open "+k.dir+"/"); ok {
+					name, _, _ := strings.Cut(after, ":")
+					return "opens " + name
+				}
+			}
+			return "opens nothing"
+		}, [2]string{"opens a", "opens b"}},
 		{"policy.shadow_share", "", "policy: {shadow_share: 1}", func(k *keyTest) string {
 			k.start()
 			for deadline := time.Now().Add(10 * time.Second); ; {
@@ -1464,7 +1526,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 		"policy.csv": "p, @anyone, /public/**, read, allow\np, @authenticated, /a/**, read, allow\np, bob, /b/**, read, allow\np, alice, /a/**, share, allow\np, @staff, /staff/**, read, allow\n" +
 			"p, @anyone, /zoned/**, read, allow, " + time.Now().UTC().Add(-time.Hour).Format(time.DateTime) + ", _\n" + deep,
 		"other.csv": "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
-		"exact.conf": strings.Replace(starterModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
+		"exact.conf": strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
 		"audit.key":      "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n",
 		"link-keys.json": linkKeys, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
@@ -1478,7 +1540,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 			fmt.Fprintf(&names, "p, @anyone, /{a}/f%d/{b}, read, allow\n", i)
 		}
 		writeFile(t, filepath.Join(dir, "names.csv"), names.String())
-		writeFile(t, filepath.Join(dir, "names.conf"), strings.Replace(starterModel(t), "globMatch(r.obj, p.obj)", "keyMatch4(r.obj, p.obj)", 1))
+		writeFile(t, filepath.Join(dir, "names.conf"), strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "keyMatch4(r.obj, p.obj)", 1))
 	}
 	yaml = strings.NewReplacer("%H", strings.TrimPrefix(encrypted.URL, "https://"), "%D", dir, "%A", plain.URL, "%T", encrypted.URL).Replace(yaml)
 	for key, value := range map[string]string{"listen": "unix:" + dir + "/n.sock", "admin": "unix:" + dir + "/a.sock", "shutdown_delay": "1ms"} {
@@ -1499,9 +1561,9 @@ func (k *keyTest) open() (*cli.Parts, error) {
 	return open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
 }
 
-func starterModel(t *testing.T) string {
+func builtInModel(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("examples/starter/model.conf")
+	text, err := os.ReadFile("policy/internal/model/default_model.conf")
 	if err != nil {
 		t.Fatal(err)
 	}

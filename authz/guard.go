@@ -66,9 +66,11 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 		return Refuse(q, ReasonPath, err)
 	}
 	if g.early != nil {
-		if out = limited(ctx, g.early, &Outcome{Question: q}); out.Err != nil {
-			return out
+		early := limited(ctx, g.early, &Outcome{Question: q})
+		if early.Err != nil {
+			return early
 		}
+		defer func() { out.Quotas = append(early.Quotas, out.Quotas...) }()
 	}
 	// Who may ask: the caller, and else whoever made the link.
 	if out = g.decideFor(ctx, q, g.identity, nil); !out.Allowed() && g.links != nil {

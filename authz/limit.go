@@ -69,7 +69,13 @@ type LimitError struct {
 
 func (e *LimitError) Error() string { return fmt.Sprintf("limit %s is reached", e.Limit) }
 
-// A Quota is what is left of one limit, for the headers of
+// Units of quotas.
+const (
+	UnitBytes  = "content-bytes"
+	UnitPlaces = "concurrent-requests"
+)
+
+// A Quota is what is left of one limit that is enforced, for the headers of
 // draft-ietf-httpapi-ratelimit-headers-10.
 type Quota struct {
 	// Name is the limit's; Limit is how much there is in each Period, or at a time if that
@@ -77,6 +83,8 @@ type Quota struct {
 	Name   string
 	Limit  int64
 	Period time.Duration
+	// Unit is what is counted, by that draft's registry; empty means requests.
+	Unit string
 	// Remaining is what is left, and Reset when all will be again.
 	Remaining int64
 	Reset     time.Duration

@@ -19,6 +19,7 @@ func (f fakeLimiter) Limit(_ context.Context, out *Outcome) error {
 		return f.err
 	}
 	*f.log = append(*f.log, "+"+f.name)
+	out.Quotas = append(out.Quotas, Quota{Name: f.name})
 	out.Release = func(context.Context) { *f.log = append(*f.log, "-"+f.name) }
 	return nil
 }
@@ -70,6 +71,13 @@ func TestLimitsComeAfterPolicy(t *testing.T) {
 		})
 		g := newTestGuard(t, known("alice"), policy, &Options{Early: fakeLimiter{"early", row.early, &log}, Limits: fakeLimiter{"late", row.late, &log}})
 		out := g.Check(t.Context(), question("/downloads/a"))
+		var quotas []string
+		for _, q := range out.Quotas {
+			quotas = append(quotas, "+"+q.Name)
+		}
+		if fmt.Sprint(quotas) != row.asked {
+			t.Errorf("%s: quotas %v, want %s", row.name, quotas, row.asked)
+		}
 		if out.Reason != row.reason || out.Allowed() != (row.allow && row.early == nil && row.late == nil) || fmt.Sprint(log) != row.asked {
 			t.Errorf("%s: %s, %t, %v", row.name, out.Reason, out.Allowed(), log)
 		}

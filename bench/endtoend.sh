@@ -5,7 +5,7 @@
 #   static    without any question
 #   return    auth_request to `return 204` inside nginx
 #   bare      the snippet, asking a net/http handler that always allows
-#   service   the snippet, asking securefiles, with the starter policy of 5 lines
+#   service   the snippet, asking securefiles, with the starter policy
 #   million   the same with 1,000,000 policy lines and 310,000 role links more
 #
 # wrk (1 thread, 32 connections) asks one after the other, ROUNDS times for
@@ -46,7 +46,7 @@ mkdir "$dir/million"
 cp "$dir"/{model.conf,policy.csv,users.htpasswd,securefiles.yaml} "$dir/million"
 sed -i -e "s|127.0.0.1:$service|127.0.0.1:$million|" -e "s|127.0.0.1:$admin|127.0.0.1:$million_admin|" "$dir/million/securefiles.yaml"
 awk -v lines="${POLICY_LINES:-1000000}" 'BEGIN {
-  for (i = 0; i < lines; i++) printf "p, role%d, /team%d/project%d/**, read, allow\n", i % 10000, i % 1000, i / 1000
+  for (i = 0; i < lines; i++) printf "p, role%d, main, /team%d/project%d/**, read, allow\n", i % 10000, i % 1000, i / 1000
   for (i = 1; i < 10000; i++) printf "g, role%d, role%d\n", i, (i - 1) / 10
   for (i = 0; i < lines / 10; i++) for (k = 0; k < 3; k++) printf "g, user%d, role%d\n", i, (i * 7 + k * 3001) % 10000
   for (k = 0; k < 3; k++) printf "g, alice, role%d\n", k * 3001

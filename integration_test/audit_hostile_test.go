@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -78,7 +77,7 @@ func TestAuditOfHostileRequestsHoldsNoSecret(t *testing.T) {
 			t.Fatalf("%q in what audit shows", r)
 		}
 	}
-	t.Log(fmt.Sprintf("%d requests, %d answers, %d records", n, answered, len(all)))
+	t.Logf("%d requests, %d answers, %d records", n, answered, len(all))
 }
 
 // raw sends bytes to nginx, and reports whether it answered.

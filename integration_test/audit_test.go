@@ -1,12 +1,14 @@
 package integration_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -598,4 +600,106 @@ func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
 		t.Errorf("the chain is not whole: %v\n%s", err, out)
 	}
 	t.Logf("%d lines torn; %s", torn, out)
+}
+
+// hostileText is text that breaks lines, drives terminals, is no UTF-8, ends JSON strings, or
+// is long.
+func hostileText(i int) string {
+	pieces := []string{
+		"\x1b[2J", "\x1b]0;owned\x07", "\x9b31m", "\u009b31m", "\u202e", "\u2028", "\u0085", "\r", "\"}", `\`, `\u000a`, "\xff\xfe", "\xc0\xaf", "\xed\xa0\x80", "😀", "\t",
+		"'; DROP TABLE", "=cmd|' /C calc'!A1", "%0d%0a", "$(id)", "{{.}}", strings.Repeat("A", 300), "\x7f", "\x01", "</script>",
+	}
+	return fmt.Sprint("h", i, "-", pieces[i%len(pieces)], pieces[(i*7+3)%len(pieces)])
+}
+
+// 500 hostile subjects, paths, user agents, referrers and ranges: each record is one line
+// of printable ASCII and of JSON, and no secret is in a record, the log, or a metric.
+func TestAuditRecordsOfHostileClientsAreLinesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	p := deliveredPlan(", chain: {key_file: audit.key}", nil)
+	before := p.before
+	p.before = func(s *site) {
+		before(s)
+		key, err := s.command(binary, "audit", "key", "files.example.org").Output()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.write("audit.key", string(key))
+		s.edit("securefiles.yaml", "level: info", "level: debug")
+	}
+	s := start(t, p)
+	const secret = "CANARY-7f3a"
+	// field is a value of a header as a client may send it: what nginx refuses itself
+	// is left out.
+	field := func(text string) string {
+		return strings.Map(func(r rune) rune {
+			if r == '\r' || r == '\n' || r == 0 {
+				return -1
+			}
+			return r
+		}, text)
+	}
+	for i := range 500 {
+		h := hostileText(i)
+		path := "/downloads/public/" + url.PathEscape(h)
+		if i%5 == 0 {
+			path = "/downloads/../" + strings.Map(func(r rune) rune {
+				if r <= ' ' || r == 0x7f {
+					return '_'
+				}
+				return r
+			}, h)
+		}
+		authorization := ""
+		if i%2 == 0 {
+			authorization = "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(h+":"+secret)) + "\r\n"
+		}
+		request := fmt.Sprintf("GET %s?link=%s&token=%s HTTP/1.1\r\nHost: files\r\nConnection: close\r\nUser-Agent: %s\r\nReferer: https://u:%s@%s/%s?t=%s\r\nRange: bytes=%s\r\nCookie: session=%s\r\n%s\r\n",
+			path, secret, secret, field(h), secret, field(h), secret, secret, field(h), secret, authorization)
+		if _, err := raw(s.web, "GET", []byte(request)); err != nil {
+			t.Fatalf("%q: %v", h, err)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	for line := range strings.Lines(string(text)) {
+		lines++
+		for _, c := range []byte(strings.TrimSuffix(line, "\n")) {
+			if c < ' ' || c > '~' {
+				t.Fatalf("%q is in %q", c, line)
+			}
+		}
+		var any map[string]any
+		if err := json.Unmarshal([]byte(line), &any); err != nil {
+			t.Errorf("%v: %s", err, line)
+		}
+	}
+	if all, torn := s.records("audit.jsonl"); len(all) != lines || torn > 0 || lines < 250 {
+		t.Errorf("%d records in %d lines, %d torn", len(all), lines, torn)
+	}
+	_, metrics := s.adminGet("/metrics")
+	stopService(t, s)
+	files, err := filepath.Glob(filepath.Join(s.dir, "audit.jsonl*"))
+	if err != nil || len(files) < 3 {
+		t.Errorf("%v, %v", files, err)
+	}
+	holds := map[string]string{"the service's log": s.log.String(), "the metrics": metrics}
+	for _, file := range append(files, filepath.Join(s.dir, "logs/deliveries.log")) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		holds[file] = string(text)
+	}
+	for where, text := range holds {
+		if i := strings.Index(text, secret); i >= 0 {
+			t.Errorf("a secret is in %s: %q", where, text[max(0, i-200):min(len(text), i+50)])
+		}
+	}
+	if out, err := s.command(binary, "audit", "verify", "--config", "securefiles.yaml").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }

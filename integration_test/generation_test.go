@@ -268,6 +268,12 @@ func TestLimitsGoOnWhenTheConfigurationChanges(t *testing.T) {
 	s.status("", welcome, 200) // another limit
 	s.reconfigure(oneDownload)
 	s.status("", welcome, 200)
+	s.reconfigure(limits(2)) // of a limit that was gone, nothing is known
+	s.status("", welcome, 200)
+	s.status("", welcome, 200)
+	s.status("", welcome, 429)
+	s.reconfigure(limits(20)) // what was used up stays used up, and comes back faster
+	s.status("", welcome, 429)
 }
 
 // A key that needs a restart is told where somebody looks, until it says what the service

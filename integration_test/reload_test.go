@@ -151,7 +151,7 @@ func TestPolicyThatIsBeingWrittenIsNotServed(t *testing.T) {
 func TestPipeInTheFilesPlaceHangsNothing(t *testing.T) {
 	t.Parallel()
 	keys := fmt.Sprintf(`{"keys":[{"kty":"oct","k":%q}]}`, strings.Repeat("A", 43))
-	model, err := os.ReadFile("../examples/starter/model.conf")
+	model, err := os.ReadFile("../policy/internal/model/default_model.conf")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ cd "$work/site"
 chown 65532 etc
 securefiles 65532:65532 "$PWD/etc:/etc/securefiles" -- /usr/bin/securefiles init /etc/securefiles
 printf 'alice:%s\n' "$(openssl passwd -6 secret)" >>etc/users.htpasswd
-printf 'p, alice, /mine/**, read, allow\n' >>etc/policy.csv
+printf 'p, alice, main, /mine/**, read, allow\n' >>etc/policy.csv
 chgrp -R 101 etc
 securefiles 65532:101 "$PWD/etc:/etc/securefiles:ro" -- /usr/bin/securefiles nginx --complete --container >nginx.conf
 mkdir -p "$work"/files/{mine,public}
@@ -84,7 +84,7 @@ is 'alice' "$(get /mine/a.txt -u alice:secret)" "alice's 200"
 is 'anonymous' "$(get /mine/a.txt -o /dev/null)" 401
 is 'past the service' "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/protected/mine/a.txt)" 404
 grep -q '"uri":"/downloads/mine/a.txt"' "$work/nginx.log" || fail 'nothing is logged'
-printf 'p, @anyone, /mine/**, read, deny\n' >>etc/policy.csv
+printf 'p, @anyone, main, /mine/**, read, deny\n' >>etc/policy.csv
 for ((i = 0; ; i++)); do
   if [[ $(get /mine/a.txt -o /dev/null -u alice:secret) == 404 ]]; then break; fi
   ((i < 300)) || fail 'an edit of the policy does not take effect'

@@ -117,7 +117,7 @@ printf -v took '%d.%02d' $((took / 100)) $((took % 100))
 say "from the deb to a guarded file of one's own: $took seconds"
 ((${took%.*} < 120)) || fail 'that is over two minutes'
 inside dpkg -P securefiles
-inside sh -c 'rm -r /etc/nginx/conf.d/files.conf /var/www/securefiles && systemctl reload nginx'
+inside sh -c 'rm -r /etc/nginx/conf.d/site.conf /var/www/securefiles && systemctl reload nginx'
 
 say 'installed'
 inside dpkg -i /packages/old.deb
@@ -136,9 +136,9 @@ echo 'for users' >/var/www/securefiles/shared/a.txt
 echo "alice's" >/var/www/securefiles/mine/a.txt
 head -c 8M /dev/zero >/var/www/securefiles/mine/large
 printf 'alice:%s\n' "$(openssl passwd -6 secret)" >>/etc/securefiles/users.htpasswd
-printf 'p, alice, /mine/**, read, allow\n' >>/etc/securefiles/policy.csv
+printf 'p, alice, main, /mine/**, read, allow\n' >>/etc/securefiles/policy.csv
 rm -f /etc/nginx/sites-enabled/default
-cp /usr/share/securefiles/nginx/site.conf.example /etc/nginx/conf.d/files.conf
+cp /usr/share/securefiles/nginx/site.conf.example /etc/nginx/conf.d/site.conf
 nginx -t
 systemctl reload nginx
 EOF
@@ -196,7 +196,7 @@ inside sh -e <<'EOF'
 printf 'nginx:\n  delivery_log: /var/log/securefiles/delivery.log\n  access_log: /var/log/securefiles/access.log securefiles_access\n' >>/etc/securefiles/securefiles.yaml
 securefiles nginx --http >/etc/nginx/securefiles-http.conf
 securefiles nginx >/etc/nginx/securefiles-server.conf
-sed -i 's|/usr/share/securefiles/nginx/\(.*\)\.conf|/etc/nginx/securefiles-\1.conf|' /etc/nginx/conf.d/files.conf
+sed -i 's|/usr/share/securefiles/nginx/\(.*\)\.conf|/etc/nginx/securefiles-\1.conf|' /etc/nginx/conf.d/site.conf
 nginx -t
 systemctl reload nginx
 EOF
@@ -222,15 +222,15 @@ is 'what is left' "$left" ''
 
 say 'the rpm: installed, upgraded while files are downloaded, erased'
 # On Debian rpm knows no dependencies; nginx's user is called as on Fedora.
-inside sh -ec 'groupadd --system nginx && usermod -aG nginx www-data && rm -f /etc/nginx/conf.d/files.conf && systemctl restart nginx'
+inside sh -ec 'groupadd --system nginx && usermod -aG nginx www-data && rm -f /etc/nginx/conf.d/site.conf && systemctl restart nginx'
 of_rpm() { inside rpm --nodeps --force-debian "$@"; }
 of_rpm -i /packages/old.rpm
 is 'owner of the policy' "$(inside stat -c '%U:%G %a' /etc/securefiles /etc/securefiles/policy.csv | xargs)" 'root:securefiles 750 root:securefiles 640'
 inside sh -e <<'EOF'
 systemctl enable --now securefiles.socket securefiles.service
 printf 'alice:%s\n' "$(openssl passwd -6 secret)" >>/etc/securefiles/users.htpasswd
-printf 'p, alice, /mine/**, read, allow\n' >>/etc/securefiles/policy.csv
-cp /usr/share/securefiles/nginx/site.conf.example /etc/nginx/conf.d/files.conf
+printf 'p, alice, main, /mine/**, read, allow\n' >>/etc/securefiles/policy.csv
+cp /usr/share/securefiles/nginx/site.conf.example /etc/nginx/conf.d/site.conf
 nginx -t
 systemctl reload nginx
 EOF

@@ -5,7 +5,8 @@ package schema
 import "embed"
 
 // FS holds config.schema.json, of a configuration, test.schema.json, of policy tests,
-// and audit.schema.json, of a record of the audit trail.
+// and audit.schema.json, of a record of the audit trail; and postgres.sql, the table
+// that holds records.
 //
-//go:embed config.schema.json test.schema.json audit.schema.json
+//go:embed config.schema.json test.schema.json audit.schema.json postgres.sql
 var FS embed.FS

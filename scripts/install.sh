@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Debian or Ubuntu packages that hold the given commands, if any
 # command is missing: install.sh nginx curl …
-# Three names are no commands: cc is a C compiler that finds its headers,
-# certificates are what Go needs to fetch modules, django is a module of python3.
+# Four names are no commands: cc is a C compiler that finds its headers,
+# certificates are what Go needs to fetch modules, django is a module of python3,
+# postgresql is a server whose commands are in no PATH.
 # A name with a question mark behind it is left out where there is no package:
 # Ubuntu's chromium is another kind of package.
 set -euo pipefail
@@ -14,20 +15,22 @@ declare -A package=(
   [cc]="gcc libc6-dev"    # for the race detector
   [certificates]=ca-certificates
   [django]=python3-django # for Debian's own python3
-  [chromium]=chromium [redis-server]=redis-server
+  [chromium]=chromium
+  [postgresql]=postgresql [promtool]=prometheus [redis-server]=redis-server
+  [rsyslogd]="rsyslog rsyslog-gnutls"
 )
 have() {
   case $1 in
     cc) echo '#include <stdlib.h>' | ${CC:-gcc} -E - &>/dev/null ;;
     certificates) [[ -n ${SSL_CERT_FILE:-}${SSL_CERT_DIR:-} ]] || compgen -G '/etc/ssl/certs/*' >/dev/null || compgen -G '/etc/ssl/*.pem' >/dev/null || compgen -G '/etc/pki/tls/certs/*' >/dev/null ;;
     django) /usr/bin/python3 -c 'import django' 2>/dev/null ;;
+    postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
+    rsyslogd) command -v rsyslogd >/dev/null && compgen -G '/usr/lib/*/rsyslog/lmnsd_gtls.so' >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }
 missing=()
 optional=()
-had_nginx=$(command -v nginx || true)
-had_redis=$(command -v redis-server || true)
 for command in "$@"; do
   name=${command%\?}
   packages=${package[$name]:?no package is known for $name}
@@ -35,7 +38,7 @@ for command in "$@"; do
   if [[ $command == *\? ]]; then
     optional+=("$packages")
   else
-    # shellcheck disable=SC2206 # cc is two packages
+    # shellcheck disable=SC2206 # cc and rsyslogd are two packages
     missing+=($packages)
   fi
 done
@@ -55,10 +58,11 @@ done
 ((${#missing[@]})) || exit 0
 DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 
-# The packages start an nginx on port 80 and a Redis of their own, which nobody asked for.
-if [[ -z $had_nginx && -d /run/systemd/system && " ${missing[*]} " == *" nginx "* ]]; then
-  "${sudo[@]}" systemctl disable --now nginx >&2 || true
-fi
-if [[ -z $had_redis && -d /run/systemd/system && " ${missing[*]} " == *" redis-server "* ]]; then
-  "${sudo[@]}" systemctl disable --now redis-server >&2 || true
+# Packages start services of their own, which nobody asked for.
+if [[ -d /run/systemd/system ]]; then
+  for package in "${missing[@]}"; do
+    case $package in
+      nginx | postgresql | prometheus | redis-server) "${sudo[@]}" systemctl disable --now "$package" >&2 || true ;;
+    esac
+  done
 fi

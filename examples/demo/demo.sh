@@ -42,6 +42,11 @@ done
 sed -i -e "s|/run/securefiles/auth.sock|$socket|" -e "s|127.0.0.1:9181|127.0.0.1:$admin|" \
   -e "s|/var/www/securefiles|$dir/files|" "$dir/securefiles.yaml"
 
+cat >>"$dir/securefiles.yaml" <<END
+audit: {file: $dir/logs/audit.jsonl}
+nginx: {delivery_log: $dir/logs/delivery.log, access_log: off}
+END
+
 "$binary" nginx --complete --config "$dir/securefiles.yaml" |
   sed "s|127.0.0.1:8080|127.0.0.1:$web|" >"$dir/nginx.conf"
 chmod 755 "$dir" # as root, nginx's workers run as another user
@@ -82,6 +87,11 @@ Make bob an editor, and ask again; it takes effect within a second:
 
   echo 'g, bob, editor' >> $dir/policy.csv; sleep 1
   curl -i -u bob:bob $url/project/plan.txt             # 200
+
+Who got the plan in the last 90 days, and how much of it? What did bob download today?
+
+  $binary audit --config $dir/securefiles.yaml --path /project/plan.txt --since 90d --by subject
+  $binary audit --config $dir/securefiles.yaml --subject bob --since today --by path
 
 Metrics and health:
 

@@ -276,13 +276,13 @@ func TestEachChangeOfAChainIsFoundAtItsPlace(t *testing.T) {
 			want = []int{0}
 		case 4:
 			what = "a record is changed, and what it says of itself"
-			hashed, says, _ := cutChain(bytes.TrimSuffix(lines[at], []byte("\n")))
+			hashed, _, _ := cutChain(bytes.TrimSuffix(lines[at], []byte("\n")))
 			before := Head{}
 			if at > 0 {
 				_, before, _ = cutChain(bytes.TrimSuffix(lines[at-1], []byte("\n")))
 			}
 			other := bytes.Replace(hashed, []byte(`"v":1`), []byte(`"v":1,"x":1`), 1)
-			says = before.follow(other)
+			says := before.follow(other)
 			changed[at] = append(append(bytes.Clone(other), hashMember...), strings.SplitAfter(says.String(), ":")[1]+chainEnd+"\n"...)
 			want = []int{at + 2}
 			if at == len(lines)-1 {

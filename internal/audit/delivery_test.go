@@ -2,16 +2,20 @@ package audit
 
 import (
 	"encoding/json"
+	"os"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 const testRequest = "0123456789abcdef0123456789abcdef"
 
-// nginxLine is a line of nginx's log, as its snippet has it written, with other values
+// lineOfNginx is a line of nginx's log, as its snippet has it written, with other values
 // for some members.
-func nginxLine(t testing.TB, change string) string {
+func lineOfNginx(t testing.TB, change string) string {
 	t.Helper()
 	line := map[string]any{
 		"v": 1, "request_id": testRequest, "msec": 1764198000.123, "method": "GET", "protocol": "HTTP/1.1", "status": "200",
@@ -25,6 +29,37 @@ func nginxLine(t testing.TB, change string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// inOrder is a line as the snippet has it written, to the byte.
+const inOrder = `{"v":1,"request_id":"` + testRequest + `","msec":1764198000.123,"method":"GET","protocol":"HTTP/2.0","status":"206",` +
+	`"body_bytes":100,"bytes":1500,"content_length":"100","content_range":"bytes 0-99/1000","completion":"OK","duration":1.250}`
+
+// The quick way reads the lines of the snippet, and says the same as the other.
+func TestLinesOfTheSnippetAreReadTheQuickWay(t *testing.T) {
+	var quick, slow nginxLine
+	if !quick.read(inOrder) {
+		t.Fatal("it is not read")
+	}
+	if err := json.Unmarshal([]byte(inOrder), &slow); err != nil || !reflect.DeepEqual(quick, slow) {
+		t.Errorf("%v: %+v, not %+v", err, quick, slow)
+	}
+	template, err := os.ReadFile("../nginx/http.conf.tmpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var format strings.Builder
+	_, rest, _ := strings.Cut(string(template), "log_format securefiles_delivery escape=json")
+	rest, _, _ = strings.Cut(rest, ";")
+	for i, part := range strings.Split(rest, "'") {
+		if i%2 == 1 {
+			format.WriteString(part)
+		}
+	}
+	variables := regexp.MustCompile(`[$][a-z_]+`).ReplaceAllString(format.String(), "0")
+	if !new(nginxLine).read(variables) {
+		t.Errorf("the snippet has lines written that take the slow way: %s", format.String())
+	}
 }
 
 // Each row is what Debian's nginx 1.22.1 has been seen to say.
@@ -53,7 +88,7 @@ func TestWhatNginxSaysOfADelivery(t *testing.T) {
 		"a member that is to come":  {`"zone": "a"`, Complete, 1000, 1000, 1000, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, err := parseDelivery([]byte(nginxLine(t, row.line)))
+			d, err := parseDelivery([]byte(lineOfNginx(t, row.line)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +107,7 @@ func TestWhatNginxSaysOfADelivery(t *testing.T) {
 
 func TestProtocolsOfDeliveries(t *testing.T) {
 	for text, want := range map[string]string{"HTTP/1.0": "1.0", "HTTP/1.1": "1.1", "HTTP/2.0": "2", "HTTP/3.0": "3", "HTTP/1.9": "", "": "", "SPDY": ""} {
-		d, err := parseDelivery([]byte(nginxLine(t, `"protocol": "`+text+`"`)))
+		d, err := parseDelivery([]byte(lineOfNginx(t, `"protocol": "`+text+`"`)))
 		if err != nil || d.protocol != want {
 			t.Errorf("%q: %q, %v", text, d.protocol, err)
 		}
@@ -97,7 +132,7 @@ func TestLinesThatAreNoDeliveryAreRefused(t *testing.T) {
 		`"content_range": "bytes 0-10/10"`:        "content_range",
 		`"body_bytes": "1"`:                       "cannot unmarshal",
 	} {
-		if _, err := parseDelivery([]byte(nginxLine(t, change))); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parseDelivery([]byte(lineOfNginx(t, change))); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", change, err)
 		}
 	}
@@ -109,11 +144,16 @@ func TestLinesThatAreNoDeliveryAreRefused(t *testing.T) {
 }
 
 func FuzzDeliveryIsReadOrRefused(f *testing.F) {
-	f.Add(nginxLine(f, ""))
-	f.Add(nginxLine(f, `"status": "206", "content_range": "bytes 0-99/1000"`))
-	f.Add(nginxLine(f, `"content_range": "bytes */1000"`))
+	f.Add(lineOfNginx(f, ""))
+	f.Add(inOrder)
+	f.Add(lineOfNginx(f, `"status": "206", "content_range": "bytes 0-99/1000"`))
+	f.Add(lineOfNginx(f, `"content_range": "bytes */1000"`))
 	f.Fuzz(func(t *testing.T, line string) {
 		d, err := parseDelivery([]byte(line))
+		var quick, slow nginxLine
+		if quick.read(line) && json.Unmarshal([]byte(line), &slow) == nil && utf8.ValidString(line) && !reflect.DeepEqual(quick, slow) {
+			t.Errorf("the quick way reads %+v, the other %+v", quick, slow)
+		}
 		if err != nil {
 			return
 		}

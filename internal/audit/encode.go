@@ -46,15 +46,20 @@ func appendSeconds(b []byte, seconds float64) []byte {
 func appendText(b []byte, text string) []byte {
 	b = append(b, '"')
 	for i := 0; i < len(text); {
+		plain := i
+		for i < len(text) && text[i] >= ' ' && text[i] < 0x7f && text[i] != '"' && text[i] != '\\' {
+			i++
+		}
+		b = append(b, text[plain:i]...)
+		if i == len(text) {
+			break
+		}
 		c := text[i]
 		if c < utf8.RuneSelf {
-			switch {
-			case c == '"' || c == '\\':
+			if c == '"' || c == '\\' {
 				b = append(b, '\\', c)
-			case c < ' ' || c == 0x7f:
+			} else {
 				b = appendEscape(b, rune(c))
-			default:
-				b = append(b, c)
 			}
 			i++
 			continue

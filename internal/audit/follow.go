@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -31,8 +30,8 @@ import (
 //
 // How far it came is kept in a file of its own, by device, inode and offset, and
 // survives whatever kills the process. Rotated files are those beside the file
-// whose names are its own with `.` or `-` and a digit behind (`FILE.1`,
-// `FILE-20261126`, `FILE.2.gz`), and whatever name a file was given that is known
+// whose names are its own with a number or a date (`FILE.1`, `FILE-20261126.gz`,
+// `audit-20261126.jsonl`), and whatever name a file was given that is known
 // already. What stands in several of them is told apart by the first line, so the
 // first lines of two files must differ unless one is a copy: each holds an id or a
 // time.
@@ -41,8 +40,8 @@ import (
 //     however many times this came about while nobody followed.
 //   - A file that is copied and truncated (copytruncate) is read on in the copy. What
 //     is written between the two is lost, and nobody can tell how much it was.
-//   - A file that gzip has compressed is read on where it was left. Other compressed
-//     files are passed over, with a warning if they may hold what was not read.
+//   - A file that gzip or zstd has compressed is read on where it was left. Other
+//     compressed files are passed over, with a warning if they may hold what was not read.
 //   - A file that was removed before it was read is lost, with a warning.
 //   - A last line without a line feed is waited for, in that file; others are read on.
 //   - A line that is longer than may be is passed over and counted.
@@ -89,11 +88,12 @@ type FollowerStats struct {
 	LostBytes uint64
 }
 
-// A Position is behind a line that was handed out.
+// A Position is behind a line that was handed out. File and Offset are the same
+// wherever the line is met again: in a renamed file, in a copy, compressed.
 type Position struct {
-	Device, Inode uint64
-	Offset        int64
-	segment       uint64
+	File    string // 32 hexadecimal digits, of the first line of the file
+	Offset  int64
+	segment uint64
 }
 
 type fileID struct{ device, inode uint64 }
@@ -132,6 +132,7 @@ type reading struct {
 	file     *followed
 	f        *os.File
 	buf      *bufio.Reader
+	skip     int64 // to be read and thrown away first
 	partial  []byte
 	skipping bool // the rest of a line that is too long
 	offset   int64
@@ -239,7 +240,7 @@ func (f *Follower) TryNext() (line []byte, pos Position, ok bool, err error) {
 		switch {
 		case err == nil:
 			file.delivered, file.seen, f.cur.seg.to = f.cur.offset, f.cur.offset, f.cur.offset
-			pos := Position{Device: file.Device, Inode: file.Inode, Offset: f.cur.offset, segment: f.cur.seg.seq}
+			pos := Position{File: file.Head, Offset: f.cur.offset, segment: f.cur.seg.seq}
 			f.mu.Unlock()
 			return line, pos, true, nil
 		case errors.Is(err, bufio.ErrTooLong):
@@ -272,6 +273,13 @@ func (f *Follower) TryNext() (line []byte, pos Position, ok bool, err error) {
 // next returns a line; io.EOF where there is none, now; bufio.ErrTooLong where one
 // was passed over.
 func (r *reading) next(most int) ([]byte, error) {
+	for r.skip > 0 {
+		n, err := r.buf.Discard(int(min(r.skip, 1<<20)))
+		r.skip -= int64(n)
+		if err != nil {
+			return nil, err
+		}
+	}
 	for {
 		part, err := r.buf.ReadSlice('\n')
 		r.offset += int64(len(part))
@@ -360,9 +368,7 @@ func (f *Follower) open(file *followed) (err error) {
 	}
 	var r io.Reader = in
 	if compressed(file.name) {
-		if r, err = gzip.NewReader(bufio.NewReader(in)); err == nil {
-			_, err = io.CopyN(io.Discard, r, file.delivered)
-		}
+		r, err = unpack(in)
 	} else {
 		_, err = in.Seek(file.delivered, io.SeekStart)
 	}
@@ -375,6 +381,9 @@ func (f *Follower) open(file *followed) (err error) {
 	seg := &segment{seq: f.seq, file: file, to: file.delivered}
 	f.segments = append(f.segments, seg)
 	f.cur = &reading{file: file, f: in, buf: bufio.NewReaderSize(r, 64<<10), offset: file.delivered, seg: seg}
+	if compressed(file.name) {
+		f.cur.skip = file.delivered
+	}
 	return nil
 }
 
@@ -415,8 +424,7 @@ func (f *Follower) list() ([]listed, error) {
 	var found []listed
 	seen := map[fileID]bool{}
 	for _, e := range entries {
-		rest, ok := strings.CutPrefix(e.Name(), base)
-		if !ok || dir+e.Name() == f.state {
+		if dir+e.Name() == f.state || !strings.HasPrefix(e.Name(), strings.TrimSuffix(base, filepath.Ext(base))) {
 			continue
 		}
 		info, err := os.Stat(dir + e.Name())
@@ -427,8 +435,7 @@ func (f *Follower) list() ([]listed, error) {
 			return nil, err
 		}
 		id := idOf(info)
-		rotated := len(rest) > 1 && (rest[0] == '.' || rest[0] == '-') && rest[1] >= '0' && rest[1] <= '9'
-		if !info.Mode().IsRegular() || seen[id] || rest != "" && !rotated && !known[id] {
+		if !info.Mode().IsRegular() || seen[id] || !rotation(base, e.Name()) && !known[id] {
 			continue
 		}
 		seen[id] = true
@@ -441,6 +448,21 @@ func (f *Follower) list() ([]listed, error) {
 		return cmp.Or(a.info.ModTime().Compare(b.info.ModTime()), cmp.Compare(number(b.name, f.path), number(a.name, f.path)), strings.Compare(a.name, b.name))
 	})
 	return found, nil
+}
+
+// rotation says that a name is that of a file, or of what it was rotated to:
+// audit.jsonl.1, audit.jsonl-20261231.gz, audit-20261231.jsonl.
+func rotation(base, name string) bool {
+	for _, extension := range append([]string{".gz", ".zst"}, otherCompressions...) {
+		name = strings.TrimSuffix(name, extension)
+	}
+	suffix, ok := strings.CutPrefix(name, base)
+	if extension := filepath.Ext(base); !ok {
+		if suffix, ok = strings.CutPrefix(name, strings.TrimSuffix(base, extension)); ok {
+			suffix, ok = strings.CutSuffix(suffix, extension)
+		}
+	}
+	return name == base || ok && rotatedSuffix.MatchString(suffix)
 }
 
 // number is the N of FILE.N, 0 where there is none.
@@ -539,7 +561,7 @@ func (f *Follower) begin(l listed) (*followed, error) {
 		file.done = true
 		read := slices.ContainsFunc(f.files, func(o *followed) bool { return o.Modified == l.info.ModTime().Unix() && o.size <= o.delivered })
 		if !read {
-			f.unread(file, errors.New("it is compressed, and not by gzip"))
+			f.unread(file, errors.New("it is compressed, and not by gzip or zstd"))
 		}
 	} else {
 		head, err := headOf(l.name)
@@ -582,7 +604,7 @@ func headOf(name string) (string, error) {
 	defer in.Close() // read-only
 	var r io.Reader = in
 	if compressed(name) {
-		r, err = gzip.NewReader(in)
+		r, err = unpack(in)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return "", nil // it is written just now
 		}
@@ -613,13 +635,28 @@ func idOf(info fs.FileInfo) fileID {
 	return fileID{uint64(stat.Dev), stat.Ino}
 }
 
-// compressed says that a file is read through gzip.
-func compressed(name string) bool { return strings.HasSuffix(name, ".gz") }
+// unpack reads what gzip or zstd has packed.
+func unpack(r io.Reader) (io.Reader, error) {
+	text, err := decompress(r)
+	if plain, ok := text.(*bufio.Reader); ok && err == nil {
+		if _, err := plain.Peek(4); err != nil {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return nil, errors.New("it is not compressed as its name says")
+	}
+	return text, err
+}
+
+// compressed says that a file is read through gzip or zstd.
+func compressed(name string) bool {
+	return slices.Contains([]string{".gz", ".zst"}, filepath.Ext(name))
+}
+
+// otherCompressions are what is not read here.
+var otherCompressions = []string{".bz2", ".lz4", ".xz"}
 
 // passedOver says that a file is compressed by what is not read here.
-func passedOver(name string) bool {
-	return slices.Contains([]string{".bz2", ".lz4", ".xz", ".zst"}, filepath.Ext(name))
-}
+func passedOver(name string) bool { return slices.Contains(otherCompressions, filepath.Ext(name)) }
 
 // Commit stores that all up to pos, which Next or TryNext returned, need not be
 // handed out again. What was handed out and not committed is handed out again after

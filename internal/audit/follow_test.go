@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // A followTest is a file, its rotations, and who follows it.
@@ -217,6 +219,22 @@ func TestFollowerFindsRotationsThatCameWhileItWasAway(t *testing.T) {
 			os.Remove(f.path)
 			f.write("d\n")
 			f.rename("", ".1")
+			f.write("e\n")
+		},
+		"compressed by zstd, and with the date before the extension": func(f *followTest) {
+			f.write("c\n")
+			text, _ := os.ReadFile(f.path)
+			w, err := zstd.NewWriter(nil)
+			if err != nil {
+				f.Fatal(err)
+			}
+			os.WriteFile(f.path+".2.zst", w.EncodeAll(text, nil), 0o600)
+			os.Remove(f.path)
+			f.write("d\n")
+			f.rename("", "x")
+			if err := os.Rename(f.path+"x", strings.Replace(f.path, ".jsonl", "-20261126.jsonl", 1)); err != nil {
+				f.Fatal(err)
+			}
 			f.write("e\n")
 		},
 		"compressed, and the inode used again": func(f *followTest) {
@@ -532,4 +550,30 @@ func TestFollowerMissesNothingWhateverComesAbout(t *testing.T) {
 			f.quiet()
 		})
 	}
+}
+
+func TestFollowerReadsNoCopyOfWhatIsThere(t *testing.T) {
+	f := newFollowTest(t)
+	f.write("a\nb\nc\n")
+	f.want("a")
+	text, err := os.ReadFile(f.path)
+	if err == nil {
+		err = os.WriteFile(f.path+".1", text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.want("b c")
+	f.none()
+	f.write("d\n")
+	f.want("d")
+	f.none()
+	f.commit()
+	f.write("e\n")
+	f.want("e")
+	f.none()
+	if lag, err := f.Lag(); err != nil || lag != 2 {
+		t.Errorf("it lags %d, %v", lag, err)
+	}
+	f.quiet()
 }

@@ -102,7 +102,7 @@ func (j *joinTest) deliver(n int, change string) {
 	if err != nil {
 		j.t.Fatal(err)
 	}
-	line := nginxLine(j.t, strings.TrimSuffix(fmt.Sprintf(`"request_id": %q, %s`, id(n), change), ", ")) + "\n"
+	line := lineOfNginx(j.t, strings.TrimSuffix(fmt.Sprintf(`"request_id": %q, %s`, id(n), change), ", ")) + "\n"
 	if _, err := f.WriteString(line); err != nil {
 		j.t.Fatal(err)
 	}

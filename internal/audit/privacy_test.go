@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -111,7 +112,8 @@ func TestErasedSubjectIsInNoFile(t *testing.T) {
 	name, keysName := filepath.Join(dir, "audit.jsonl"), filepath.Join(dir, "audit.keys")
 	keys := keyStore(t, keysName)
 	p := private(t, PrivacyOptions{Keys: keys})
-	w, err := OpenWriter(name, &WriterOptions{Transform: p})
+	signer, public := testKey(t)
+	w, err := OpenWriter(name, &WriterOptions{Transform: p, Chain: &ChainOptions{Signer: signer}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +150,9 @@ func TestErasedSubjectIsInNoFile(t *testing.T) {
 			if !f.Opened {
 				t.Errorf("%s is found sealed", f.Line)
 			}
-			found = append(found, *f.Record)
+			r := *f.Record
+			r.Seq, r.Hash = 0, ""
+			found = append(found, r)
 			return nil
 		})
 		if err != nil {
@@ -168,10 +172,18 @@ func TestErasedSubjectIsInNoFile(t *testing.T) {
 		t.Errorf("without keys: %d, %+v", len(found), report)
 	}
 
-	// Another process erases.
+	// Another process erases, and the old file holds nothing any more.
+	old, err := os.Open(keysName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close() //nolint:errcheck // it is read alone
 	other := keyStore(t, keysName)
 	if found, err := other.Erase("bob"); !found || err != nil {
 		t.Fatal(found, err)
+	}
+	if rows, err := io.ReadAll(old); err != nil || len(rows) == 0 || len(bytes.Trim(rows, "\x00")) > 0 {
+		t.Errorf("the old file holds %s: %v", rows, err)
 	}
 	if found, err := other.Erase("bob"); found || err != nil {
 		t.Errorf("again: %v, %v", found, err)
@@ -205,6 +217,9 @@ func TestErasedSubjectIsInNoFile(t *testing.T) {
 	}
 	if now, ok := keys.ID("bob"); !ok || now == id {
 		t.Errorf("id %q after the erasure, %q before", now, id)
+	}
+	if v, problems := verify(t, &VerifyOptions{Key: public}, name); len(problems) > 0 || v.Records < 6 || v.Torn+v.Unchained > 0 {
+		t.Errorf("the chain after the erasure: %+v, %v", v, problems)
 	}
 }
 

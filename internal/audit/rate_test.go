@@ -28,6 +28,8 @@ func TestSearchIsHalfAsFastAsGrep(t *testing.T) {
 		text  string
 	}{
 		"a subject":                   {Query{Subjects: []string{"bob"}}, `"user.id":"bob"`},
+		"one in a thousand lines":     {Query{Subjects: []string{"user5"}}, `"user.id":"user5"`},
+		"one in twenty lines":         {Query{Decision: "deny"}, `"decision":"deny"`},
 		"a path":                      {Query{Path: "/project/plan.pdf"}, `"path":"/project/plan.pdf"`},
 		"a folder":                    {Query{Path: "/project/17/**"}, `"path":"/project/17/`},
 		"a request":                   {Query{Request: "00000000000000000000000000000000"}, `"request.id":"00000000000000000000000000000000"`},

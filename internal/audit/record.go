@@ -182,8 +182,11 @@ func (e *LaterError) Error() string {
 // changes add. Of a later version the error is a *LaterError.
 func Parse(line []byte) (*Record, error) {
 	r := &Record{}
-	if err := json.Unmarshal(line, r); err != nil {
-		return nil, fmt.Errorf("read an audit record: %w", err)
+	if !decode(line, r) {
+		*r = Record{}
+		if err := json.Unmarshal(line, r); err != nil {
+			return nil, fmt.Errorf("read an audit record: %w", err)
+		}
 	}
 	if r.Version > Version {
 		return nil, &LaterError{Version: r.Version}

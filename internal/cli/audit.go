@@ -40,6 +40,8 @@ func (auditCommand) Help() string { return auditSearchCommand{}.Help() }
 type auditSearchCommand struct {
 	Files []string `arg:"" optional:"" name:"file" help:"Files of records, plain or compressed by gzip or zstd, /dev/stdin too. Default: audit.file of the configuration, and what it was rotated to."`
 
+	Postgres string `placeholder:"FILE" type:"path" help:"Search the database instead whose URL the file holds, of a user who may read the table: all instances at once."`
+
 	Request  string `placeholder:"ID" help:"By the id of the request, which error pages show."`
 	Subject  string `placeholder:"NAME" help:"By the user, or anonymous."`
 	Group    string `placeholder:"NAME" help:"By a group of the user, with or without @."`
@@ -91,7 +93,11 @@ func (cmd *auditSearchCommand) Run(ctx context.Context, env Env, all *commands) 
 	}
 	shown := newProgress(env, "searching")
 	source := &audit.Files{}
-	if source.Paths, err = cmd.files(conf); err != nil {
+	if cmd.Postgres != "" {
+		if len(cmd.Files) > 0 || cmd.Follow {
+			return errors.New("--postgres searches the database alone: leave files and --follow out")
+		}
+	} else if source.Paths, err = cmd.files(conf); err != nil {
 		return err
 	}
 	if keys := conf.Audit.Privacy.Keys; keys != "" {
@@ -135,7 +141,11 @@ func (cmd *auditSearchCommand) Run(ctx context.Context, env Env, all *commands) 
 			return nil
 		}
 	}
-	report, err := source.Search(ctx, query, func(f *audit.Found) error {
+	var from audit.Source = source
+	if cmd.Postgres != "" {
+		from = &audit.Table{URLFile: cmd.Postgres, Open: source.Open}
+	}
+	report, err := from.Search(ctx, query, func(f *audit.Found) error {
 		found++
 		return take(f)
 	})

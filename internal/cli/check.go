@@ -18,6 +18,7 @@ import (
 	"securefiles/internal/access"
 	"securefiles/internal/config"
 	"securefiles/internal/identity"
+	"securefiles/internal/limit"
 	"securefiles/internal/terminal"
 	"securefiles/policy"
 	"securefiles/policy/lint"
@@ -200,7 +201,28 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 	}
 	// A file without users is one that somebody is about to fill.
 	check.OnlyUsers = check.OnlyUsers && len(check.Users) > 0
-	return findings, nil
+	return append(findings, limitFindings(p, check)...), nil
+}
+
+// limitFindings tell of limits that never refuse anything.
+func limitFindings(p *Parts, check *lint.Options) []policy.Finding {
+	if p.Limits == nil {
+		return nil
+	}
+	known := limit.Known{
+		Sources: len(p.Config.Identity) > 0, Links: p.Links != nil,
+		Groups: p.Links != nil || slices.ContainsFunc(p.Config.Identity, config.Identity.HasGroups), // applications may write groups into links
+	}
+	if check.OnlyUsers {
+		known.Subject = func(name string) bool {
+			return slices.ContainsFunc(check.Users, func(u lint.User) bool { return u.Name == name })
+		}
+	}
+	var findings []policy.Finding
+	for _, never := range p.Limits.Never(known) {
+		findings = append(findings, findingAt(p.Config, fmt.Sprintf("limits[%d].%s", never.Index, never.Option), policy.SeverityWarning, "limit-never", never.Problem))
+	}
+	return findings
 }
 
 // findingAt is about a value of the configuration, where that stands in its file.
@@ -275,6 +297,7 @@ func checkRules() []lint.Rule {
 		lint.Rule{ID: "environment", Severity: policy.SeverityWarning, Ignorable: true, Summary: "an environment variable that names no key", Remedy: "Correct its name, or rename whatever else sets it."},
 		lint.Rule{ID: "link-keys", Severity: policy.SeverityError, Summary: "keys of links that cannot be read", Remedy: "Make some with `securefiles link key new`, and let the service read them."},
 		lint.Rule{ID: "header-unset", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a header of a source that nginx never fills", Remedy: "Set nginx_value, or nginx_groups_value."},
+		lint.Rule{ID: "limit-never", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a limit that never refuses anything", Remedy: "Correct whom it is of, or leave it out."},
 		lint.Rule{ID: "root", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a root that is not on this machine", Remedy: "Make the directory, or correct the path."},
 		lint.Rule{ID: "root-holds", Severity: policy.SeverityError, Summary: "a root that is no directory, or holds what decisions depend on", Remedy: "Name a directory that holds the downloads alone."},
 		lint.Rule{ID: "secret-readable", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a secret that every user of the machine can read", Remedy: "Take the right to read it from others: chmod o= FILE."},

@@ -15,6 +15,10 @@ import (
 // namedFence is a fence that a comment gives a file's name, or a console.
 var namedFence = regexp.MustCompile("(?ms)^(?:<!-- file: (\\S+) -->\n)?```([a-z]+)\n(.*?)^```$")
 
+// followed are the pages that integration_test follows from their beginning to
+// their end, on a machine with nginx.
+var followed = map[string]bool{"docs/get-started.md": true, "docs/how-to.md": true}
+
 // Every console that the documentation shows and that needs no nginx is run, in
 // a directory made by `securefiles init`, and prints what the page says. The
 // pages' own files are written there too.
@@ -25,6 +29,9 @@ func TestDocumentedConsolesPrintWhatTheyShow(t *testing.T) {
 	}
 	dir, commands := t.TempDir(), 0
 	for _, page := range append(pages, "README.md") {
+		if followed[page] {
+			continue
+		}
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -52,9 +52,9 @@ func TestDocumentedCommandsExist(t *testing.T) {
 	for file, text := range documents(t) {
 		for _, m := range command.FindAllStringSubmatch(strings.ReplaceAll(text, `\|`, "|"), -1) {
 			line, _, _ := strings.Cut(m[1], " [") // what may be left out
-			args := regexp.MustCompile(`'[^']*'|\S+`).FindAllString(line, -1)
+			args := regexp.MustCompile(`'[^']*'|"[^"]*"|\S+`).FindAllString(line, -1)
 			for i := range args {
-				args[i] = strings.Trim(args[i], `'`)
+				args[i] = strings.Trim(args[i], `'"`)
 			}
 			parser, err := newParser(&commands{}, Env{})
 			if err != nil {
@@ -146,17 +146,33 @@ func TestDocumentedMakeTargetsExist(t *testing.T) {
 	}
 }
 
-// Every relative link leads to a file.
+// headings are a page's, as links name them.
+func headings(text string) map[string]bool {
+	names := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
+		name := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		names[strings.ReplaceAll(name, " ", "-")] = true
+	}
+	return names
+}
+
+// Every relative link leads to a file, and to a heading that it has.
 func TestDocumentedLinksLeadSomewhere(t *testing.T) {
-	found := 0
-	for file, text := range documents(t) {
+	found, texts := 0, documents(t)
+	for file, text := range texts {
 		if filepath.Ext(file) != ".md" {
 			continue
 		}
-		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`).FindAllStringSubmatch(text, -1) {
 			found++
-			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+			target := file
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(file), m[1])
+			}
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s: %v", file, err)
+			} else if m[2] != "" && !headings(texts[target])[m[2]] {
+				t.Errorf("%s: %s has no heading #%s", file, target, m[2])
 			}
 		}
 	}

@@ -23,7 +23,7 @@ func TestHealthyAsksTheService(t *testing.T) {
 		"well":            {"tcp", "127.0.0.1:0", func(http.ResponseWriter, *http.Request) {}, exitYes, ""},
 		"well, by socket": {"unix", "admin.sock", func(http.ResponseWriter, *http.Request) {}, exitYes, ""},
 		"not well":        {"tcp", "127.0.0.1:0", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, exitNo, "/healthz answers 503"},
-		"somebody else's": {"tcp", "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 302) }, exitNo, "/healthz answers 302"},
+		"somebody else's": {"tcp", "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, exitNo, "/healthz answers 302"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -178,7 +178,7 @@ func TestExposedFilesAreFindings(t *testing.T) {
 			} {
 				writeFile(t, filepath.Join(dir, name), text)
 			}
-			model, err := os.ReadFile("examples/starter/model.conf")
+			model, err := os.ReadFile("policy/internal/model/default_model.conf")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -36,9 +36,16 @@ type Parts struct {
 	Policy    Policy
 	Token     *secret.Secret // of the admin listener; nil where none is configured
 	AuditKey  *secret.Secret // by which subjects are hashed in the record; nil where they are not
+	Sinks     []AuditSink
 	// Begin is called when they are about to serve: it has the log say what they are
 	// configured to.
 	Begin func()
+}
+
+// An AuditSink is where the records of the audit file are sent too.
+type AuditSink struct {
+	Name string // syslog or postgres
+	audit.Sink
 }
 
 // A Policy is where the policy is, and once it is open the store that serves it.
@@ -179,7 +186,19 @@ func (p *Parts) kept() []string {
 	if chain := p.Config.Audit.Chain; chain != nil {
 		all = append(all, chain.KeyFile)
 	}
-	return all
+	url, ca := p.ofSinks()
+	return append(append(all, url...), ca...)
+}
+
+// ofSinks are the files with which records are sent elsewhere: secrets, and others.
+func (p *Parts) ofSinks() (secrets, others []string) {
+	if a := p.Config.Audit.Postgres; a != nil {
+		secrets = append(secrets, a.URLFile)
+	}
+	if a := p.Config.Audit.Syslog; a != nil && a.CAFile != "" {
+		others = append(others, a.CAFile)
+	}
+	return secrets, others
 }
 
 // Exposures looks at the files that decisions depend on.
@@ -202,7 +221,9 @@ func (p *Parts) Exposures() []exposure.Exposure {
 	if r := p.Config.State.Redis; r != nil && r.PasswordFile != "" {
 		secrets = append(secrets, exposure.Secret{What: "the password of Redis", Files: []string{r.PasswordFile}})
 	}
-	found := exposure.Find(secrets, p.Decisive()...)
+	urls, authorities := p.ofSinks()
+	secrets = append(secrets, exposure.Secret{What: "the URL of the audit database, with its password", Files: urls})
+	found := exposure.Find(secrets, append(p.Decisive(), authorities...)...)
 	if network, path := config.Address(p.Config.Listen); network == "unix" {
 		found = append(found, exposure.Socket(path)...)
 	}

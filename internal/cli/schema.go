@@ -7,7 +7,7 @@ import (
 )
 
 type schemaCommand struct {
-	Of string `arg:"" enum:"config,test,audit" help:"config for securefiles.yaml, test for policy tests, audit for a record of the audit trail."`
+	Of string `arg:"" enum:"config,test,audit,postgres" help:"config for securefiles.yaml, test for policy tests, audit for a record of the audit trail; postgres for the SQL of the table that holds records."`
 }
 
 // Help shows an example.
@@ -16,7 +16,11 @@ func (schemaCommand) Help() string {
 }
 
 func (cmd *schemaCommand) Run(env Env) error {
-	text, err := schema.FS.ReadFile(cmd.Of + ".schema.json")
+	name := cmd.Of + ".schema.json"
+	if cmd.Of == "postgres" {
+		name = "postgres.sql"
+	}
+	text, err := schema.FS.ReadFile(name)
 	if err != nil {
 		return err
 	}

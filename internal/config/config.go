@@ -301,6 +301,24 @@ type Audit struct {
 	Chain *AuditChain `yaml:"chain"`
 	// Privacy says what of a person is written, and for how long it is kept.
 	Privacy AuditPrivacy `yaml:"privacy"`
+	// Syslog and Postgres are where the records of File are sent too; nil is nowhere.
+	Syslog   *AuditSyslog   `yaml:"syslog"`
+	Postgres *AuditPostgres `yaml:"postgres"`
+}
+
+// AuditSyslog is a syslog server.
+type AuditSyslog struct {
+	// URL is unix:///PATH, tcp://HOST:PORT or tls://HOST:PORT.
+	URL string `yaml:"url"`
+	// CAFile holds the authorities that may have signed the certificate of a tls://
+	// server, PEM; empty means those of the system.
+	CAFile string `yaml:"ca_file" path:"file"`
+}
+
+// AuditPostgres is a PostgreSQL database.
+type AuditPostgres struct {
+	// URLFile holds the URL, with the password.
+	URLFile string `yaml:"url_file" path:"file"`
 }
 
 // AuditChain is a chain of records, and its signed checkpoints.

@@ -87,7 +87,7 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 		Log:   Log{Format: "json", Level: "debug"},
 		Audit: Audit{File: "testdata/audit.jsonl", Durability: "fsync", Wait: Duration(time.Hour), Chain: &AuditChain{KeyFile: "testdata/audit.key", Every: Duration(10 * time.Second)}, Privacy: AuditPrivacy{
 			Addresses: "short", Subjects: "plain", Omit: []string{"user_agent.original"}, KeyFile: "testdata/audit.secret", Erasable: true, Keys: "testdata/audit.keys", Retention: Duration(90 * 24 * time.Hour),
-		}},
+		}, Postgres: &AuditPostgres{URLFile: "testdata/database-url"}},
 		File: "testdata/valid-full.yaml",
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {

@@ -75,8 +75,8 @@ func (c *Config) validate(doc *strictyaml.Document) error {
 	v.within("policy.decision_timeout", c.Policy.DecisionTimeout, time.Millisecond, 1500*time.Millisecond) // nginx waits 2 s
 	for i, limit := range c.Limits {
 		v.oneOf(indexed("limits", i)+".mode", limit.Mode, "enforce", "observe")
-		if (limit.Bytes != "" || limit.Downloads != 0) && c.Nginx.DeliveryLog == "" {
-			v.add(indexed("limits", i), "bytes and downloads at a time are known by what nginx reports: set nginx.delivery_log")
+		if (limit.Bytes != "" || limit.Downloads != 0) && (c.Nginx.DeliveryLog == "" || c.Audit.File == "") {
+			v.add(indexed("limits", i), "bytes and downloads at a time are known by what nginx reports, which the record of deliveries follows: set nginx.delivery_log and audit.file")
 		}
 	}
 	v.within("links.max_ttl", c.Links.MaxTTL, time.Minute, 366*24*time.Hour)
@@ -296,6 +296,19 @@ func (v *validator) audit(a Audit) {
 		}
 		v.within("audit.chain.every", chain.Every, time.Second, 24*time.Hour)
 	}
+	for _, sink := range []struct {
+		key, option string
+		there       bool
+		value       string
+	}{{"audit.syslog", "url: tcp://HOST:601", a.Syslog != nil, deref(a.Syslog).URL}, {"audit.postgres", "url_file: FILE", a.Postgres != nil, deref(a.Postgres).URLFile}} {
+		switch {
+		case !sink.there:
+		case sink.value == "":
+			v.add(sink.key, "it says nowhere where records are sent to: write %s", sink.option)
+		case a.File == AuditStdout:
+			v.add(sink.key, "records are sent from the file, so that none is lost while they cannot be sent: name one in audit.file")
+		}
+	}
 	v.privacy(a)
 }
 
@@ -318,6 +331,9 @@ func (v *validator) privacy(a Audit) {
 	if p.Keys != "" && p.Keys == a.File {
 		v.add("audit.privacy.keys", "is the record itself: name another file")
 	}
+	if p.Erasable && a.Syslog != nil {
+		v.add("audit.privacy.erasable", "a syslog server keeps copies that nobody erases by their keys alone: leave out audit.syslog, or erasable")
+	}
 	if a.File == AuditStdout {
 		if p.Erasable {
 			v.add("audit.privacy.erasable", "what keeps standard output keeps copies that nobody erases by their keys alone: erasable needs a file")
@@ -326,6 +342,14 @@ func (v *validator) privacy(a Audit) {
 			v.add("audit.privacy.retention", "what keeps standard output decides for how long: retention needs a file")
 		}
 	}
+}
+
+// deref is what a pointer points to, or nothing.
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
 }
 
 // Connectable reports whether Listen is where nginx can find the service.
@@ -368,8 +392,8 @@ func (id Identity) kinds() (named int, keys []string) {
 	return named, keys
 }
 
-// hasGroups reports whether the source is told where groups are.
-func (id Identity) hasGroups() bool {
+// HasGroups reports whether the source is told where groups are.
+func (id Identity) HasGroups() bool {
 	switch {
 	case id.JWT != nil:
 		return id.JWT.GroupsClaim != ""
@@ -396,7 +420,7 @@ func (v *validator) identity(path string, id Identity) {
 	}
 	if id.Groups != "" {
 		v.oneOf(path+".groups", id.Groups, "required", "optional")
-		if !id.hasGroups() {
+		if !id.HasGroups() {
 			v.add(path+".groups", "belongs to a source that gives groups: set groups_header, groups_claim, groups_path or, of a certificate, groups: ou")
 		}
 	}

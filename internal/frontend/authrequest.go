@@ -161,6 +161,9 @@ func (a *AuthRequest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := a.guard.Check(r.Context(), q)
 	if earlier, asked := a.earlier(r); asked && out.Download() != nil {
 		if err := earlier.Unfit(out.Download()); err != nil {
+			if out.Release != nil { // nothing is sent
+				out.Release(context.WithoutCancel(r.Context()))
+			}
 			out = authz.Refuse(q, authz.ReasonUnavailable, err)
 		}
 	}
@@ -254,7 +257,7 @@ func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, out *authz.O
 	if a.opts.Record != nil {
 		if err := a.opts.Record(r.Context(), out, status, a.opts.Now().Sub(out.Question.Time)); err != nil {
 			if out.Release != nil {
-				out.Release(r.Context())
+				out.Release(context.WithoutCancel(r.Context()))
 			}
 			out = unrecorded(out, err)
 			status = statusOf(out)

@@ -20,7 +20,7 @@ type Pages interface {
 // decided again, and the page comes with its status. What is allowed by now is sent on to
 // the file.
 func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
-	q := &authz.Question{Time: a.opts.Now()}
+	q := &authz.Question{Time: a.opts.Now(), ID: r.Header.Get(headerID)} // the same one takes nothing twice, and can give it back
 	if err := a.read(q, r); err != nil || a.opts.Pages == nil {
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 		return

@@ -248,6 +248,40 @@ func amount(text string, parse func(string) (uint64, error)) (int64, time.Durati
 	return int64(n), span, nil
 }
 
+// Gone returns what the keys begin with of what was limited, and is no more by the list
+// that follows, which may be nil. A limit of the same name goes on counting.
+func (l *Limits) Gone(next *Limits) []string {
+	var prefixes []string
+	for _, r := range l.list {
+		now := &rule{}
+		if next != nil {
+			if i := slices.IndexFunc(next.list, func(other *rule) bool { return other.name == r.name }); i >= 0 {
+				now = next.list[i]
+			}
+		}
+		for _, k := range []struct {
+			kind     state.Kind
+			was, now int64
+		}{{state.Rate, r.requests, now.requests}, {state.Bytes, r.bytes, now.bytes}, {state.Places, r.places, now.places}} {
+			if k.was > 0 && k.now == 0 {
+				prefixes = append(prefixes, r.prefix(k.kind))
+			}
+		}
+	}
+	return prefixes
+}
+
+// prefix begins the keys of what a limit counts.
+func (r *rule) prefix(kind state.Kind) string {
+	switch kind {
+	case state.Rate:
+		return r.name + "/requests/"
+	case state.Bytes:
+		return r.name + "/bytes/"
+	}
+	return r.name + "/downloads/"
+}
+
 // A Count is how often something came of a limit.
 type Count struct {
 	Limit  string
@@ -328,7 +362,7 @@ func (l late) Limit(ctx context.Context, out *authz.Outcome) error {
 				taken = append(taken, taking{r, r.charge(state.Places, who, 1), authz.ReasonBusy})
 			}
 			if r.bytes > 0 && !head {
-				taken = append(taken, taking{r, r.charge(state.Bytes, who, estimate(q.Range, out.Rate)), authz.ReasonQuota})
+				taken = append(taken, taking{r, r.charge(state.Bytes, who, min(r.bytes, estimate(q.Range, out.Rate))), authz.ReasonQuota})
 			}
 		}
 	}
@@ -341,6 +375,8 @@ type taking struct {
 	charge state.Charge
 	reason authz.Reason
 }
+
+var units = map[state.Kind]string{state.Bytes: authz.UnitBytes, state.Places: authz.UnitPlaces}
 
 // reserve takes all, and notes what is left.
 func reserve(ctx context.Context, store Store, id string, out *authz.Outcome, taken []taking) error {
@@ -358,8 +394,8 @@ func reserve(ctx context.Context, store Store, id string, out *authz.Outcome, ta
 	var over *authz.LimitError
 	for i, q := range quotas {
 		t := taken[i]
-		if q != (state.Quota{}) {
-			out.Quotas = append(out.Quotas, authz.Quota{Name: t.name, Limit: t.charge.Limit, Period: t.charge.Period, Remaining: q.Remaining, Reset: q.Reset})
+		if q != (state.Quota{}) && !t.observe { // or clients would wait for what nobody refuses
+			out.Quotas = append(out.Quotas, authz.Quota{Name: t.name, Limit: t.charge.Limit, Period: t.charge.Period, Unit: units[t.charge.Kind], Remaining: q.Remaining, Reset: q.Reset})
 		}
 		switch {
 		case !q.Over:
@@ -446,14 +482,14 @@ func (r *rule) address(ip netip.Addr) string {
 }
 
 func (r *rule) charge(kind state.Kind, who string, cost int64) state.Charge {
-	c := state.Charge{Kind: kind, Cost: cost, Observe: r.observe}
+	c := state.Charge{Kind: kind, Key: r.prefix(kind) + who, Cost: cost, Observe: r.observe}
 	switch kind {
 	case state.Rate:
-		c.Key, c.Limit, c.Period = r.name+"/requests/"+who, r.requests, r.requestsIn
+		c.Limit, c.Period = r.requests, r.requestsIn
 	case state.Bytes:
-		c.Key, c.Limit, c.Period = r.name+"/bytes/"+who, r.bytes, r.bytesIn
+		c.Limit, c.Period = r.bytes, r.bytesIn
 	default:
-		c.Key, c.Limit = r.name+"/downloads/"+who, r.places
+		c.Limit = r.places
 	}
 	return c
 }

@@ -287,8 +287,9 @@ func TestTheStrictestWins(t *testing.T) {
 func TestObservedLimitsRefuseNothing(t *testing.T) {
 	b := newBench(t, Limit{Per: PerSubject, Requests: "1/1m", Observe: true})
 	for range 3 {
-		if got := b.ask(b.Limits.Late(b.store), by("alice")); got != "ok" {
-			t.Error(got)
+		out := by("alice")
+		if got := b.ask(b.Limits.Late(b.store), out); got != "ok" || len(out.Quotas) != 0 {
+			t.Errorf("%s, %v", got, out.Quotas)
 		}
 	}
 	var counted []string
@@ -354,5 +355,42 @@ func TestBadLimits(t *testing.T) {
 	good.Requests, good.Bytes = "100/1d", "1GB/30d"
 	if _, err := New([]Limit{good}, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// Ranges that claim all there is reserve no more than the limit holds, and forget nothing
+// of what was taken.
+func TestHugeRangesReserveTheLimit(t *testing.T) {
+	const most = "0-562949953421310"
+	for _, ranges := range []string{"bytes=-562949953421311", "bytes=" + most, "bytes=" + strings.Repeat(most+",", 400) + most} {
+		b := newBench(t, Limit{Per: PerSubject, Bytes: "100MiB/366d"})
+		huge := func() *authz.Outcome {
+			out := by("alice")
+			out.Question.Range = ranges
+			return out
+		}
+		first := huge()
+		if got := b.ask(b.Limits.Late(b.store), first); got != "ok" {
+			t.Errorf("first: %s", got)
+		}
+		for range 3 {
+			if got := b.ask(b.Limits.Late(b.store), huge()); got != "quota l0" {
+				t.Errorf("beside it: %s", got)
+			}
+		}
+		if err := b.store.Settle(t.Context(), first.Question.ID, 60<<20); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.ask(b.Limits.Late(b.store), huge()); got != "quota l0" {
+			t.Errorf("after 60 MiB were delivered: %s", got)
+		}
+		fits := by("alice")
+		fits.Question.Range = "bytes=0-41943039"
+		if got := b.ask(b.Limits.Late(b.store), fits); got != "ok" {
+			t.Errorf("what is left: %s", got)
+		}
+		if got := b.ask(b.Limits.Late(b.store), by("alice")); got != "quota l0" {
+			t.Errorf("and no more: %s", got)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -299,11 +300,29 @@ func (m *Metrics) Observe(out *authz.Outcome, took time.Duration) {
 	if out.Allowed() {
 		decision = "allow"
 	}
-	m.decisions.WithLabelValues(download, decision, string(out.Reason)).Inc()
-	m.durations.WithLabelValues(download).Observe(took.Seconds())
+	count, duration := m.decisions.WithLabelValues(download, decision, string(out.Reason)), m.durations.WithLabelValues(download)
+	if id := exemplar(out); id != nil && (!out.Allowed() || took >= slow) {
+		count.(prometheus.ExemplarAdder).AddWithExemplar(1, id)
+		duration.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), id)
+	} else {
+		count.Inc()
+		duration.Observe(took.Seconds())
+	}
 	if source, result := identityResult(out); result != "" {
 		m.identity.WithLabelValues(source, result).Inc()
 	}
+}
+
+// slow is how long a decision takes that leads to its record.
+const slow = 10 * time.Millisecond
+
+// exemplar leads from a graph to a record: the web server's id of the request, where
+// it is one of nginx's. Others could be anything, of any length.
+func exemplar(out *authz.Outcome) prometheus.Labels {
+	if out.Question == nil || len(out.Question.ID) != 32 || strings.Trim(out.Question.ID, "0123456789abcdef") != "" {
+		return nil
+	}
+	return prometheus.Labels{"request_id": out.Question.ID}
 }
 
 // identityResult says how the attempt to identify the caller ended; an empty

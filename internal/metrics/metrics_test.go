@@ -196,3 +196,37 @@ func TestInFlightCountsWhatIsBeingServed(t *testing.T) {
 		t.Error("the gauge does not follow the requests")
 	}
 }
+
+// A dot on a graph leads to the record of a request: of one that was denied, or slow.
+func TestExemplarsAreTheRequestIDsOfDenialsAndSlowDecisions(t *testing.T) {
+	const id = "0123456789abcdef0123456789abcdef"
+	denied := func(id string) *authz.Outcome {
+		return &authz.Outcome{Question: &authz.Question{ID: id}, Reason: authz.ReasonPath}
+	}
+	for _, c := range []struct {
+		name string
+		out  *authz.Outcome
+		took time.Duration
+		want int
+	}{
+		{"a denial", denied(id), 0, 2},
+		{"a slow denial", denied(id), time.Second, 2},
+		{"a denial without an id", denied(""), 0, 0},
+		{"an id that nginx did not make", denied(strings.Repeat("x", 32)), 0, 0},
+		{"one that no exemplar can hold", denied(strings.Repeat("a", 200)), 0, 0},
+		{"no question at all", &authz.Outcome{Reason: authz.ReasonPath}, 0, 0},
+	} {
+		m := New("", "", []string{"main"}, nil, func() Policy { return Policy{} })
+		m.Observe(c.out, c.took)
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+		w := httptest.NewRecorder()
+		m.Handler().ServeHTTP(w, r)
+		if n := strings.Count(w.Body.String(), `# {request_id="`+id+`"}`); n != c.want {
+			t.Errorf("%s: %d exemplars, want %d", c.name, n, c.want)
+		}
+		if n := strings.Count(w.Body.String(), "# {request_id="); n != c.want {
+			t.Errorf("%s: %d exemplars of any kind", c.name, n)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -357,6 +358,24 @@ func (d *Disk) put(bucket []byte, key string, value any) error {
 	return d.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put([]byte(key), text) })
 }
 
+// Drop forgets what keys count that begin with a prefix, in the file too.
+func (d *Disk) Drop(ctx context.Context, prefix string) error {
+	d.mu.Lock() // of what is being written as well
+	defer d.mu.Unlock()
+	if err := d.Memory.Drop(ctx, prefix); err != nil {
+		return err
+	}
+	return d.db.Update(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketBytes).Cursor()
+		for k, _ := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)); k, _ = c.Seek([]byte(prefix)) {
+			if err := c.Delete(); err != nil {
+				return fmt.Errorf("forget what a limit has counted: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
 // Run writes byte counts each second, and forgets what is over each minute, until the
 // context ends.
 func (d *Disk) Run(ctx context.Context) error {
@@ -384,9 +403,9 @@ func (d *Disk) Close() error { return errors.Join(d.flush(), d.db.Close()) }
 
 // flush writes the byte counts that have changed.
 func (d *Disk) flush() error {
-	changed := d.changed()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	changed := d.changed()
 	if len(changed)+len(d.unkept) == 0 {
 		return nil
 	}

@@ -3,9 +3,12 @@ package state
 import (
 	"cmp"
 	"context"
+	"errors"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,9 +20,8 @@ const (
 	// defaultMaxKeys is how many keys are told apart: some 150 MB.
 	defaultMaxKeys = 1 << 20
 	// sharedKeys is how many are shared by what comes beyond, in each shard.
-	sharedKeys = 64
-	// maxReserved is how many requests can be under way, and wait to be settled.
-	maxReserved = 1 << 20
+	sharedKeys         = 64
+	defaultMaxReserved = 1 << 20
 	// retryWindow is how long a request that has nothing to settle is known, so that a web
 	// server that asks again takes nothing twice.
 	retryWindow = 10 * time.Second
@@ -32,9 +34,14 @@ type MemoryOptions struct {
 	// MaxKeys is how many keys are told apart; zero means about a million. More share
 	// theirs with others, by their hash: they get less than their limit, never more.
 	MaxKeys int
-	// Lease is how long a request may wait to be settled: then its places are free, and
-	// its bytes are taken as they were reserved. Zero means an hour.
+	// Lease is how long a request that is not settled holds its places. Zero means an hour.
 	Lease time.Duration
+	// Wait is how long a request can be settled, if that is longer: then its bytes are
+	// taken as they were reserved. Zero means 24 hours.
+	Wait time.Duration
+	// MaxReserved is how many requests can wait to be settled; zero means about a
+	// million. One more is an error, for what it takes would never be known.
+	MaxReserved int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -93,6 +100,13 @@ func NewMemory(opts *MemoryOptions) *Memory {
 	if m.opts.Lease == 0 {
 		m.opts.Lease = time.Hour
 	}
+	if m.opts.Wait == 0 {
+		m.opts.Wait = 24 * time.Hour
+	}
+	m.opts.Wait = max(m.opts.Wait, m.opts.Lease)
+	if m.opts.MaxReserved == 0 {
+		m.opts.MaxReserved = defaultMaxReserved
+	}
 	if m.opts.Now == nil {
 		m.opts.Now = time.Now
 	}
@@ -116,8 +130,14 @@ func (m *Memory) Reserve(_ context.Context, id string, charges []Charge) ([]Quot
 		return r.quotas, nil
 	}
 	r := &reservation{charges: charges, quotas: make([]Quota, 0, len(charges)), until: now.Add(retryWindow)}
-	if slices.ContainsFunc(charges, func(c Charge) bool { return c.Kind != Rate }) {
-		r.until = now.Add(m.opts.Lease)
+	settled := slices.ContainsFunc(charges, func(c Charge) bool { return c.Kind != Rate })
+	if settled {
+		r.until = now.Add(m.opts.Wait)
+	}
+	most := max(1, m.opts.MaxReserved/shards)
+	book.sweep(now, most)
+	if settled && id != "" && len(book.taken) >= most {
+		return nil, errFull
 	}
 	owner := id
 	if id == "" {
@@ -134,17 +154,31 @@ func (m *Memory) Reserve(_ context.Context, id string, charges []Charge) ([]Quot
 			return r.quotas, nil
 		}
 	}
-	if book.sweep(now); id != "" && len(book.taken) < maxReserved/shards {
+	if id != "" && len(book.taken) < most {
 		book.taken[id] = r
 	}
 	return r.quotas, nil
 }
 
+// errFull says that nothing can be reserved: to let it be taken all the same would be to
+// count what nobody corrects.
+var errFull = errors.New("as many requests as can wait to be told of do: does the web server report what it delivers?")
+
 // Settle says that a request has ended, and how many bytes it took: its places are free,
-// and bytes are corrected. A request that is not known has been settled already, or its
-// lease is over.
+// and bytes are corrected. A request that is not known has been settled already, or was
+// waited for too long.
 func (m *Memory) Settle(_ context.Context, id string, bytes int64) error {
-	m.end(id, bytes)
+	m.end(id, max(0, bytes))
+	return nil
+}
+
+// Forget says that nobody will tell what a request took: what was reserved counts, and
+// its places are free when their lease ends.
+func (m *Memory) Forget(_ context.Context, id string) error {
+	book := &m.taken[m.shardOf(id)]
+	book.mu.Lock()
+	defer book.mu.Unlock()
+	delete(book.taken, id)
 	return nil
 }
 
@@ -217,8 +251,9 @@ func (m *Memory) giveBack(id string, c Charge, cost int64, now time.Time) {
 	if one.tat.Before(now) {
 		one.tat = now
 	}
+	one.kept = c.Kind == Bytes // it may have been forgotten meanwhile
 	one.dirty = one.dirty || one.kept
-	one.tat = one.tat.Add(-time.Duration(float64(c.Period) / float64(c.Limit) * float64(cost)))
+	one.tat = one.tat.Add(-span(c.Limit, c.Period, cost))
 }
 
 // find returns what a key counts, and its shard, which is locked.
@@ -282,6 +317,17 @@ func (m *Memory) Reset(_ context.Context, key string) (bool, error) {
 	return ok, nil
 }
 
+// Drop forgets what keys count that begin with a prefix.
+func (m *Memory) Drop(_ context.Context, prefix string) error {
+	for i := range m.counts {
+		s := &m.counts[i]
+		s.mu.Lock()
+		maps.DeleteFunc(s.counts, func(key string, _ *count) bool { return strings.HasPrefix(key, prefix) })
+		s.mu.Unlock()
+	}
+	return nil
+}
+
 // changed returns the byte counts that have changed since it was called last.
 func (m *Memory) changed() map[string]time.Time {
 	changed := map[string]time.Time{}
@@ -313,9 +359,10 @@ func (s *shard) sweep(now time.Time) {
 	}
 }
 
-// sweep forgets requests whose lease is over, now and then.
-func (l *ledger) sweep(now time.Time) {
-	if now.Sub(l.swept) < time.Minute && len(l.taken) < maxReserved/shards {
+// sweep forgets requests that nobody waits for any more: each minute, and each second where
+// there are as many as there can be.
+func (l *ledger) sweep(now time.Time, most int) {
+	if since := now.Sub(l.swept); since < time.Second || since < time.Minute && len(l.taken) < most {
 		return
 	}
 	l.swept = now

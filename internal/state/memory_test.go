@@ -79,3 +79,29 @@ func BenchmarkReserve(b *testing.B) {
 		}
 	}
 }
+
+// What nobody can be told of is not let through without being counted; what waits for
+// nothing never is.
+func TestReservationsAreBounded(t *testing.T) {
+	b := &bench{t: t, now: noon}
+	b.counter = NewMemory(&MemoryOptions{MaxReserved: shards, Now: func() time.Time { return b.now }})
+	quota := Charge{Kind: Bytes, Key: "alice", Limit: 1 << 40, Period: time.Hour, Cost: 1}
+	refused := 0
+	for i := range 50 * shards {
+		if _, err := b.Reserve(t.Context(), fmt.Sprint(i), []Charge{quota}); err != nil {
+			refused++
+		}
+	}
+	if refused < 48*shards {
+		t.Errorf("%d of %d were refused", refused, 50*shards)
+	}
+	if b.reserve("request", requests("bob", 10, time.Minute))[0].Over {
+		t.Error("requests are refused as well")
+	}
+	for i := range 50 * shards {
+		if err := b.Forget(t.Context(), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.reserve("there is room", quota)
+}

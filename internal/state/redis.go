@@ -53,8 +53,9 @@ type RedisOptions struct {
 	Local bool
 	// Timeout bounds what is asked at a time; zero means a second.
 	Timeout time.Duration
-	// Lease is how long a request may wait to be settled; zero means an hour.
-	Lease time.Duration
+	// Lease is how long a request that is not settled holds its places, and Wait how long
+	// it can be settled; zero means an hour, and 24.
+	Lease, Wait time.Duration
 	// Now stands in the place of Redis's clock; nil means that.
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -120,6 +121,10 @@ func OpenRedis(ctx context.Context, opts *RedisOptions) (*Redis, error) {
 	if r.opts.Lease == 0 {
 		r.opts.Lease = time.Hour
 	}
+	if r.opts.Wait == 0 {
+		r.opts.Wait = 24 * time.Hour
+	}
+	r.opts.Wait = max(r.opts.Wait, r.opts.Lease)
 	if r.opts.Logger == nil {
 		r.opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -127,7 +132,7 @@ func OpenRedis(ctx context.Context, opts *RedisOptions) (*Redis, error) {
 		return nil, fmt.Errorf("open the state: the prefix %q has braces, which say what belongs together", r.opts.Prefix)
 	}
 	if opts.Local {
-		r.local = NewMemory(&MemoryOptions{Lease: r.opts.Lease, Now: opts.Now})
+		r.local = NewMemory(&MemoryOptions{Lease: r.opts.Lease, Wait: r.opts.Wait, Now: opts.Now})
 	}
 	// Until Redis tells the secret, nothing that was signed is good, and nothing signed will be.
 	r.secret = make([]byte, 32)
@@ -304,8 +309,8 @@ func (r *Redis) Reserve(ctx context.Context, id string, charges []Charge) ([]Quo
 	}
 	keys := make([]string, 1, 1+len(charges))
 	keys[0] = r.limits("request:" + id)
-	args := make([]any, 0, 4+5*len(charges))
-	args = append(args, r.opts.Lease.Microseconds(), retryWindow.Microseconds(), owner, truth(id != ""))
+	args := make([]any, 0, 5+5*len(charges))
+	args = append(args, r.opts.Lease.Microseconds(), retryWindow.Microseconds(), r.opts.Wait.Microseconds(), owner, truth(id != ""))
 	for _, c := range charges {
 		keys = append(keys, r.limits("count:"+c.Key))
 		args = append(args, int(c.Kind), c.Limit, c.Period.Microseconds(), c.Cost, truth(c.Observe))
@@ -342,6 +347,12 @@ func (r *Redis) end(ctx context.Context, id string, bytes int64) error {
 	}
 	_, err := r.run(ctx, settleScript, []string{r.limits("request:" + id)}, id, bytes)
 	return err
+}
+
+// Forget says that nobody will tell what a request took: what was reserved counts, and its
+// places are free when their lease ends.
+func (r *Redis) Forget(ctx context.Context, id string) error {
+	return r.ask(ctx, func(ctx context.Context) error { return r.client.Del(ctx, r.limits("request:"+id)).Err() })
 }
 
 // Use counts a use of a link before it is answered: Redis has acknowledged it when Use
@@ -632,27 +643,51 @@ func (r *Redis) PasswordOf(ctx context.Context, id string) (string, error) {
 	return l.PasswordHash, nil
 }
 
-// Counts returns what is counted now, by key.
-func (r *Redis) Counts(ctx context.Context) ([]Count, error) {
+// keys are those of counts that begin with a prefix, and the server that has them.
+func (r *Redis) keys(ctx context.Context, prefix string) (*redis.Client, []string, error) {
 	begin := r.limits("count:")
 	master, err := r.master(ctx, begin)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var keys []string
 	for cursor, more := uint64(0), true; more; more = cursor != 0 {
 		err := r.ask(ctx, func(ctx context.Context) error {
-			some, next, err := master.Scan(ctx, cursor, begin+"*", readAtATime).Result()
+			some, next, err := master.Scan(ctx, cursor, begin+prefix+"*", readAtATime).Result()
 			keys, cursor = append(keys, some...), next
 			return err
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	slices.Sort(keys) // a key can come twice
+	return master, slices.Compact(keys), nil
+}
+
+// Drop forgets what keys count that begin with a prefix.
+func (r *Redis) Drop(ctx context.Context, prefix string) error {
+	master, keys, err := r.keys(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(keys, readAtATime) {
+		if err := r.ask(ctx, func(ctx context.Context) error { return master.Unlink(ctx, some...).Err() }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Counts returns what is counted now, by key.
+func (r *Redis) Counts(ctx context.Context) ([]Count, error) {
+	begin := r.limits("count:")
+	master, keys, err := r.keys(ctx, "")
+	if err != nil {
+		return nil, err
+	}
 	var list []Count
-	for some := range slices.Chunk(slices.Compact(keys), readAtATime) {
+	for some := range slices.Chunk(keys, readAtATime) {
 		full, taken := make([]*redis.StringCmd, len(some)), make([]*redis.IntCmd, len(some))
 		err := r.ask(ctx, func(ctx context.Context) error {
 			_, err := master.Pipelined(ctx, func(p redis.Pipeliner) error {

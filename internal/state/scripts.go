@@ -13,6 +13,10 @@ if not now then local t = redis.call('TIME'); now = t[1] * 1000000 + t[2] end
 local function whole(n) return string.format('%.0f', n) end
 local function ms(us) return whole(math.max(1, math.ceil(us / 1000))) end
 local day = 86400000000
+local function span(limit, period, cost) -- see span of package state
+  local most = 100 * 366 * day
+  return math.min(math.max(period / limit * cost, -most), most)
+end
 `
 
 // luaEpoch says whether the store is the one that was known, or one that came after it:
@@ -29,11 +33,12 @@ end
 `
 
 // reserve: KEYS are the request's reservation and the counts. ARGV: the time, the lease,
-// how long a request without one is known, its owner, whether it has an id; then kind,
+// how long a request is known that has nothing to settle, and
+// one that has, its owner, whether it has an id; then kind,
 // limit, period, cost and observe of each. It answers with over, remaining, reset and
 // retry of each.
 var reserveScript = redis.NewScript(luaNow + `
-local lease, window, owner, named = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
+local lease, window, wait, owner, named = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1'
 local out = {}
 local function answer(over, remaining, reset, retry)
   out[#out + 1] = over; out[#out + 1] = remaining; out[#out + 1] = reset; out[#out + 1] = retry
@@ -45,22 +50,22 @@ if named then
 end
 local tats, places, row = {}, {}, {}
 for i = 2, #KEYS do
-  local key, a = KEYS[i], 6 + (i - 2) * 5
+  local key, a = KEYS[i], 7 + (i - 2) * 5
   local kind, limit, period, cost = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
   local over, remaining, reset, retry = 0, 0, 0, 0
-  if kind ~= 0 then window = lease end
+  if kind ~= 0 then window = wait end
   if kind == 2 then
     redis.call('ZREMRANGEBYSCORE', key, '-inf', whole(now))
     remaining = math.max(0, limit - redis.call('ZCARD', key))
     if remaining == 0 then over = 1 else remaining = remaining - 1; places[#places + 1] = key end
   else
-    local tat, each = math.max(now, tats[key] or tonumber(redis.call('GET', key) or '0')), period / limit
-    local after = tat + each * cost
+    local tat = math.max(now, tats[key] or tonumber(redis.call('GET', key) or '0'))
+    local after = tat + span(limit, period, cost)
     if after - now > period and tat > now then
       over, retry, after = 1, math.min(after - now - period, tat - now), tat
     end
     tats[key], reset = after, after - now
-    remaining = math.max(0, math.floor((period - reset) / each + 1e-6))
+    remaining = math.max(0, math.floor((period - reset) / period * limit + 1e-6))
   end
   answer(over, remaining, math.ceil(reset), math.ceil(retry))
   if over == 1 and ARGV[a + 4] == '0' then
@@ -96,7 +101,7 @@ for i = 1, #row, 9 do
   if kind == 2 then
     if row[i + 5] == '0' then redis.call('ZREM', key, ARGV[2]) end
   elseif cost ~= 0 then
-    local tat = math.max(now, tonumber(redis.call('GET', key) or '0')) - period / limit * cost
+    local tat = math.max(now, tonumber(redis.call('GET', key) or '0')) - span(limit, period, cost)
     if tat > now then redis.call('SET', key, whole(tat), 'PX', ms(tat - now)) else redis.call('DEL', key) end
   end
 end

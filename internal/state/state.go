@@ -73,14 +73,23 @@ func gcra(tat, now time.Time, limit int64, period time.Duration, cost int64) (ti
 	if tat.Before(now) {
 		tat = now
 	}
-	each := float64(period) / float64(limit)
-	after := tat.Add(time.Duration(each * float64(cost)))
+	after := tat.Add(span(limit, period, cost))
 	q := Quota{Over: after.Sub(now) > period && tat.After(now)}
 	if q.Over {
 		q.Retry = min(after.Sub(now)-period, tat.Sub(now))
 		after = tat
 	}
 	q.Reset = after.Sub(now)
-	q.Remaining = max(0, int64(float64(period-q.Reset)/each+1e-6))
+	q.Remaining = max(0, int64(float64(period-q.Reset)/float64(period)*float64(limit)+1e-6))
 	return after, q
+}
+
+// maxSpan bounds what one request can make others wait, beyond what any can reserve: a
+// longer time.Duration would begin anew, below zero.
+const maxSpan = 100 * 366 * 24 * time.Hour
+
+// span is how long a bucket takes to fill by a cost; less than nothing is taken back.
+func span(limit int64, period time.Duration, cost int64) time.Duration {
+	long := float64(period) / float64(limit) * float64(cost)
+	return time.Duration(min(max(long, -float64(maxSpan)), float64(maxSpan)))
 }

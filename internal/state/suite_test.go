@@ -18,6 +18,8 @@ type counter interface {
 	Reserve(ctx context.Context, id string, charges []Charge) ([]Quota, error)
 	Settle(ctx context.Context, id string, bytes int64) error
 	Release(ctx context.Context, id string) error
+	Forget(ctx context.Context, id string) error
+	Drop(ctx context.Context, prefix string) error
 	Counts(context.Context) ([]Count, error)
 	Reset(ctx context.Context, key string) (bool, error)
 	Close() error
@@ -54,6 +56,10 @@ func (b *bench) Settle(ctx context.Context, id string, bytes int64) error {
 }
 
 func (b *bench) Release(ctx context.Context, id string) error { return b.counter.Release(ctx, id) }
+
+func (b *bench) Forget(ctx context.Context, id string) error { return b.counter.Forget(ctx, id) }
+
+func (b *bench) Drop(ctx context.Context, prefix string) error { return b.counter.Drop(ctx, prefix) }
 
 func (b *bench) Counts(ctx context.Context) ([]Count, error) { return b.counter.Counts(ctx) }
 
@@ -308,8 +314,10 @@ func TestPlacesAreFreeAgain(t *testing.T) {
 		}
 		// Without an id each is a request of its own.
 		b.now = b.now.Add(time.Hour)
-		if b.reserve("", c)[0].Over || b.reserve("", c)[0].Over || !b.reserve("", c)[0].Over {
-			t.Error("requests without an id share a place")
+		for i, want := range []bool{false, false, true} {
+			if b.reserve("", c)[0].Over != want {
+				t.Errorf("request %d without an id: over %t", i, !want)
+			}
 		}
 	})
 }
@@ -345,6 +353,81 @@ func TestAllOrNothing(t *testing.T) {
 		observed.Observe = true
 		if q := b.reserve("observed", observed, plenty); !q[0].Over || q[1].Over {
 			t.Errorf("observed: %+v", q)
+		}
+	})
+}
+
+// A range can claim more bytes than a time.Duration has room for.
+func TestNoCostGivesAnythingBack(t *testing.T) {
+	onEachStore(t, 0, func(t *testing.T, b *bench) {
+		for _, cost := range []int64{1 << 49, 1 << 52, 3 << 60, 1<<63 - 1} {
+			c := Charge{Kind: Bytes, Key: fmt.Sprint("alice", cost), Limit: 1000, Period: 366 * 24 * time.Hour, Cost: 900}
+			b.reserve(fmt.Sprint("before", cost), c)
+			huge := c
+			huge.Cost = cost
+			if !b.reserve(fmt.Sprint("huge", cost), huge)[0].Over || !b.reserve(fmt.Sprint("after", cost), c)[0].Over {
+				t.Errorf("%d bytes: what was taken is forgotten", cost)
+			}
+			if err := b.Settle(t.Context(), fmt.Sprint("before", cost), cost); err != nil {
+				t.Fatal(err)
+			}
+			if !b.reserve(fmt.Sprint("settled", cost), Charge{Kind: Bytes, Key: c.Key, Limit: 1000, Period: c.Period, Cost: 1})[0].Over {
+				t.Errorf("%d bytes were delivered, and forgotten", cost)
+			}
+		}
+	})
+}
+
+// A download of hours gives its place back by its lease, and its bytes count when it ends.
+func TestBytesOfALongDownloadCount(t *testing.T) {
+	onEachStore(t, 0, func(t *testing.T, b *bench) {
+		place := Charge{Kind: Places, Key: "place", Limit: 1, Cost: 1}
+		quota := Charge{Kind: Bytes, Key: "alice", Limit: 1000, Period: 100 * time.Hour, Cost: 1}
+		b.reserve("long", place, quota)
+		b.now = b.now.Add(2 * time.Hour)
+		if b.reserve("another", place)[0].Over {
+			t.Error("the place is not free")
+		}
+		for i := range 20 * shards { // it looks for what is over
+			b.reserve(fmt.Sprint(i), requests("bob", 1<<40, time.Hour))
+		}
+		if err := b.Settle(t.Context(), "long", 5000); err != nil {
+			t.Fatal(err)
+		}
+		if !b.reserve("next", quota)[0].Over {
+			t.Error("its bytes are forgotten")
+		}
+		if !b.reserve("a third", place)[0].Over {
+			t.Error("the place of another was given back")
+		}
+	})
+}
+
+// What a limit counted that is gone is forgotten, on the disk too; its neighbour's is not.
+func TestCountsAreDropped(t *testing.T) {
+	onEachKeeper(t, func(t *testing.T, b *bench) {
+		c := func(key string) Charge {
+			return Charge{Kind: Bytes, Key: key, Limit: 1000, Period: 1000 * time.Second, Cost: 1000}
+		}
+		over := func(id, key string) bool {
+			q, err := b.Reserve(t.Context(), id, []Charge{c(key)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return q[0].Over
+		}
+		for _, key := range []string{"day/bytes/alice", "day/bytes/bob", "days/bytes/alice", "da/bytes/alice"} {
+			over("1 "+key, key)
+		}
+		if err := b.flush(); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Drop(t.Context(), "day/bytes/"); err != nil {
+			t.Fatal(err)
+		}
+		b.reopen()
+		if over("2", "day/bytes/alice") || over("3", "day/bytes/bob") || !over("4", "days/bytes/alice") || !over("5", "da/bytes/alice") {
+			t.Error("not what was dropped, and nothing else")
 		}
 	})
 }

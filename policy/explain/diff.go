@@ -359,13 +359,18 @@ func (d *differ) look(ctx context.Context, n subject) error {
 	}
 	class := sha256.Sum256(signature)
 	if places, ok := d.classes[class]; ok {
-		if d.made || d.alone != nil {
+		if d.made {
 			return nil
 		}
 		for _, p := range places {
 			list := &d.out.Lost
 			if p.gained {
 				list = &d.out.Gained
+			}
+			c := (*list)[p.at]
+			t := &trial{differ: d, query: &authz.Query{Object: c.Path, Action: c.Action, Domain: c.Domain, IP: d.opts.IP, Host: d.opts.Host, At: d.opts.At}}
+			if t.eitherTells([2]bool{!p.gained, p.gained}) {
+				continue
 			}
 			(*list)[p.at].Names = append((*list)[p.at].Names, n.name)
 		}

@@ -63,6 +63,7 @@ func TestCompare(t *testing.T) {
 		{"a deny of a group goes, whose members another allows", "p, @staff, /hr/**, read, allow\np, @interns, /hr/**, read, deny\n", "p, @staff, /hr/**, read, allow\np, @interns, /x, read, deny\n", "@interns+@staff:/hr/x:/hr/**", ""},
 		{"a deny of a user goes, whom a group allows", "p, @staff, /hr/**, read, allow\np, bob, /hr/**, read, deny\n", "p, @staff, /hr/**, read, allow\np, bob, /x, read, deny\n", "bob+@staff:/hr/x:/hr/**", ""},
 		{"a deny comes for members of a group that another allows", "p, @staff, /hr/**, read, allow\np, @interns, /x, read, deny\n", "p, @staff, /hr/**, read, allow\np, @interns, /hr/pay, read, deny\n", "", "@interns+@staff:/hr/pay:/hr/pay"},
+		{"users of one kind together with a group", "p, @staff, /hr/**, read, allow\np, r, /hr/**, read, deny\ng, bob, r\ng, eve, r\n", "p, @staff, /hr/**, read, allow\np, r, /x, read, deny\ng, bob, r\ng, eve, r\n", "bob+@staff,eve+@staff:/hr/x:/hr/**", ""},
 		{"what either has alone is told once", "p, @staff, /hr/**, read, allow\n", "p, @staff, /hr/**, read, allow\np, @interns, /hr/*/y, read, allow\n", "@interns:/hr/x/y:/hr/*/y", ""},
 		{"and of one alone where others have a part", "p, @staff, /hr/pay, read, allow\np, bob, /x, read, allow\n", "p, @staff, /hr/pay, read, allow\np, bob, /x, read, allow\np, bob, /hr/**, read, allow\n", "bob:/hr/x:/hr/**", ""},
 	} {
@@ -129,7 +130,7 @@ func TestCompareAgreesWithBruteForce(t *testing.T) {
 		for direction, list := range map[string][]Change{"gained": given.Gained, "lost": given.Lost} {
 			for _, c := range list {
 				for _, name := range c.Names {
-					if c.Pattern == "" {
+					if c.Pattern == "" && !strings.Contains(name, "+@") {
 						got[strings.Join([]string{direction, name, c.Action, c.Domain, c.Path}, " ")] = true
 					}
 				}
@@ -179,6 +180,9 @@ func TestCompareAgreesWithBruteForce(t *testing.T) {
 		for direction, list := range map[string][]Change{"gained": patterns.Gained, "lost": patterns.Lost} {
 			for _, c := range list {
 				for _, name := range c.Names {
+					if strings.Contains(name, "+@") {
+						continue // of whom the other test asks
+					}
 					told[strings.Join([]string{direction, name, c.Action, c.Domain}, " ")] = true
 					was, is := ask(before, name, c.Action, c.Domain, c.Path), ask(after, name, c.Action, c.Domain, c.Path)
 					if was == is || is != (direction == "gained") {

@@ -302,7 +302,8 @@ func (c *checker) kept(place func(policy.Finding) (file string, line int)) []pol
 		out = append(out, f)
 	}
 	for _, ig := range c.ignores {
-		if c.complete && !ig.used && !slices.Contains(c.opts.Disable, ig.rule) && !slices.Contains(c.opts.Disable, "suppression") {
+		asked := ig.rule != "subject-unknown" || c.opts.OnlyUsers // otherwise nobody knows which names there are
+		if c.complete && asked && !ig.used && !slices.Contains(c.opts.Disable, ig.rule) && !slices.Contains(c.opts.Disable, "suppression") {
 			out = append(out, policy.Finding{File: ig.file, Line: ig.line, Severity: policy.SeverityWarning, Rule: "suppression", Message: fmt.Sprintf("the next line has no finding of %s: remove this comment", ig.rule)})
 		}
 	}

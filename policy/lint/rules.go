@@ -129,7 +129,7 @@ func Rules() []Rule {
 		{"model-effect", w, "an effect that does not do what it seems to", "Use one of Casbin's five, to the letter, and give policy_definition an eft."},
 		{"model-matcher", e, "a matcher that fails or that means something else", "Mend the expression."},
 		{"model-literal", e, "a literal that Casbin would change", "Put the text into the policy."},
-		{"model-domain", judged, "several downloads, and a model that does not ask which", "Add dom to request_definition, policy_definition and the matcher."},
+		{"model-domain", judged, "several downloads, and a model that does not ask which", "Add dom to request_definition, policy_definition and the matcher, as the model of securefiles init has it."},
 		{"model-superuser", w, "an alternative for which every line matches, those that deny too", "Add && p.eft == \"allow\" to it."},
 		{"model-open", w, "a way to match that does not ask who, or not for what", "Ask r.sub and r.obj in each alternative; put alternatives of one part into parentheses."},
 		{"model-unused", w, "a name that the matcher never asks", "Ask it in the matcher, or remove it."},

@@ -322,10 +322,14 @@ func (l *loader) countHint(fields [][]byte, names []string, optional int) string
 	least := len(names) - optional
 	dated := slices.ContainsFunc(fields, IsTime)
 	switch {
+	case lacksDownload(fields, names, optional):
+		return "; the download is missing: write its name before the path, or * for every one"
 	case dated && optional == 2 && len(fields) == least+1 && IsTime(fields[least-1]):
 		return "; " + names[least-1] + " is missing before the beginning and the end"
 	case dated && optional == 2 && len(fields) == least+1:
 		return "; a beginning and an end stand together: write _ for the one that there is not, as in _, 2026-12-31"
+	case len(fields) > least && len(fields) <= len(names)+1 && !slices.Contains(names, "dom") && len(fields) > 2 && !isPath(fields[1]) && isPath(fields[2]):
+		return "; this model's lines name no download: take it out, or take the model of securefiles init"
 	case dated && optional == 0 && len(fields) > least:
 		return "; the model has no dates: see the built-in model for timeMatch(p.from, p.until) and g = _, _, (_, _)"
 	case optional == 0 && len(fields) == least-2 && slices.Equal(names[least-2:], []string{"from", "until"}):
@@ -335,6 +339,14 @@ func (l *loader) countHint(fields [][]byte, names []string, optional int) string
 	}
 	return ""
 }
+
+// lacksDownload reports whether a line has a path where the model has a download.
+func lacksDownload(fields [][]byte, names []string, optional int) bool {
+	least := len(names) - optional
+	return len(fields) > 1 && len(names) > 1 && names[1] == "dom" && isPath(fields[1]) && (len(fields) == least-1 || len(fields) == len(names)-1)
+}
+
+func isPath(field []byte) bool { return len(field) > 0 && field[0] == '/' }
 
 // complete adds to a line what it leaves out at its end.
 func complete(fields [][]byte, count int) [][]byte {
