@@ -13,6 +13,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +24,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -290,8 +293,8 @@ func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logge
 		return err
 	}
 	s.counters = metrics.New(s.version.Version, s.version.Commit, nil, nil, s.policy)
-	if s.store, err = openStore(p.Config); err != nil {
-		return p.Config.At("state.file", err.Error())
+	if s.store, err = s.openStore(ctx, p.Config); err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, s.store.Close()) }()
 	privacy, keys, err := openPrivacy(p)
@@ -353,18 +356,82 @@ type service struct {
 // A store counts what limits and links need, and may keep it.
 type store interface {
 	limit.Store
+	admin.CountState
 	// Run writes what is kept, until the context ends.
 	Run(context.Context) error
 	Close() error
 }
 
-// openStore opens the state; without a file it is forgotten when the process ends.
-func openStore(c *config.Config) (store, error) {
+// A keeper is a store that keeps what links need, too.
+type keeper interface {
+	link.Store
+	admin.LinkState
+	// Short says that a request was not answered with all that it asked for.
+	Short(ctx context.Context, request string) error
+}
+
+// openStore opens the state; without a file or a Redis it is forgotten when the process
+// ends.
+func (s *service) openStore(ctx context.Context, c *config.Config) (store, error) {
 	opts := &state.MemoryOptions{Wait: time.Duration(c.Audit.Wait)}
-	if c.State.File == "" {
-		return state.NewMemory(opts), nil
+	switch {
+	case c.State.Redis != nil:
+		there, err := redisOptions(c.State.Redis)
+		if err != nil {
+			return nil, c.At("state.redis", err.Error())
+		}
+		there.Local, there.Wait, there.Logger = c.State.Fail == "local", opts.Wait, s.log
+		kept, err := state.OpenRedis(ctx, there)
+		if err != nil {
+			return nil, c.At("state.redis", err.Error())
+		}
+		countRedis(s.counters, kept)
+		return kept, nil
+	case c.State.File != "":
+		kept, err := state.OpenDisk(c.State.File, opts)
+		if err != nil {
+			return nil, c.At("state.file", err.Error())
+		}
+		return kept, nil
 	}
-	return state.OpenDisk(c.State.File, opts)
+	return state.NewMemory(opts), nil
+}
+
+// redisOptions reads what it takes to connect to Redis.
+func redisOptions(r *config.Redis) (*state.RedisOptions, error) {
+	opts := &state.RedisOptions{Addresses: r.Address, Sentinel: r.SentinelMaster, Username: r.Username, Prefix: r.Prefix, Replicas: r.Replicas}
+	if r.PasswordFile != "" {
+		text, err := os.ReadFile(r.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the password: %w", err)
+		}
+		opts.Password = strings.TrimRight(string(text), "\r\n")
+	}
+	if r.TLS {
+		opts.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if r.CAFile != "" {
+		text, err := os.ReadFile(r.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read who vouches for the server: %w", err)
+		}
+		opts.TLS.RootCAs = x509.NewCertPool()
+		if !opts.TLS.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("%s holds no certificate", r.CAFile)
+		}
+	}
+	return opts, nil
+}
+
+// countRedis adds the series of Redis to the metrics.
+func countRedis(m *metrics.Metrics, r *state.Redis) {
+	m.Func(metrics.Counter, "securefiles_state_errors_total", "Questions that Redis did not answer: links got 503, and limits what state.fail says.", "", "", func() float64 { return float64(r.Errors()) })
+	m.Func(metrics.Gauge, "securefiles_state_closed", "1 while links are not opened though Redis answers: it was emptied, is an older copy, or can lose what it acknowledges.", "", "", func() float64 {
+		if r.Closed() != "" {
+			return 1
+		}
+		return 0
+	})
 }
 
 // openPrivacy makes what changes records before they are written, and opens the keys
@@ -445,7 +512,7 @@ func (s *service) delivered(ctx context.Context, r *audit.Record) {
 		return
 	}
 	err := s.store.Settle(ctx, r.Request, r.Bytes)
-	if kept, ok := s.store.(*state.Disk); ok && err == nil && r.Delivery != audit.Complete && r.Link != "" {
+	if kept, ok := s.store.(keeper); ok && err == nil && r.Delivery != audit.Complete && r.Link != "" {
 		err = kept.Short(ctx, r.Request)
 	}
 	if err != nil {
@@ -493,7 +560,7 @@ func (s *service) put(p *cli.Parts) (*server.Generation, error) {
 	var pages frontend.Pages
 	if p.Links != nil {
 		links := p.Links
-		if kept, ok := s.store.(*state.Disk); ok {
+		if kept, ok := s.store.(keeper); ok {
 			links = links.With(kept)
 		}
 		deciding.Links, deciding.Limits = links, authz.AllLimits(deciding.Limits, links)
@@ -543,8 +610,15 @@ func (s *service) put(p *cli.Parts) (*server.Generation, error) {
 		}
 	}
 	asked.Snippet, asked.OtherSnippet, asked.Stopping = opts.Snippet, front.OtherSnippet, s.stopping.Load
-	if kept, ok := s.store.(*state.Disk); ok {
+	if kept, ok := s.store.(keeper); ok {
 		asked.Links = kept
+	}
+	asked.Counts = s.store
+	if kept, ok := s.store.(*state.Disk); ok {
+		asked.Backup = kept.Backup
+	}
+	if kept, ok := s.store.(*state.Redis); ok {
+		asked.Accept = kept.Accept
 	}
 	s.snippets = append(s.snippets, printed)
 	return &server.Generation{

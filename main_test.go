@@ -148,6 +148,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/prometheus/":      {"securefiles/internal/metrics"},
 		"github.com/tg123/":           {"securefiles/internal/identity"},
 		"github.com/go-jose/":         {"securefiles/internal/identity", "securefiles/internal/link", "securefiles/examples/links"},
+		"github.com/redis/":           {"securefiles/internal/state"},
 		"go.etcd.io/bbolt":            {"securefiles/internal/state"},
 		"github.com/goccy/":           {"securefiles/internal/strictyaml"},
 		"github.com/alecthomas/kong":  {"securefiles/internal/cli"},
@@ -834,9 +835,10 @@ identity:
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	// The key of the audit trail's chain is read at the start: another one is another chain.
+	// Three are read at the start: the key of the audit trail's chain, for another one is
+	// another chain, and the password and the certificates of Redis.
 	// What sinks need, two files, is read for each connection.
-	if n := filesOf(reflect.TypeFor[config.Config]()) - 1 - 2; n != len(want) {
+	if n := filesOf(reflect.TypeFor[config.Config]()) - 3 - 2; n != len(want) {
 		t.Errorf("the configuration names %d files, and %d are in this test: add what is new", n, len(want))
 	}
 }
@@ -983,6 +985,8 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 	ask := func(lines ...string) func(*keyTest) string {
 		return func(k *keyTest) string { return k.start().ask("/downloads/a/f", lines...) }
 	}
+	fake := newFakeRedis(t)
+	redis := func(more string) string { return "state: {redis: {address: ['" + fake.address + "']" + more + "}}" }
 	askFor := func(target string, lines ...string) func(*keyTest) string {
 		return func(k *keyTest) string { return k.start().ask(target, lines...) }
 	}
@@ -1285,6 +1289,29 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		}, [2]string{"printed: false", "printed: true"}},
 		{"state.file", "links: {keys_file: link-keys.json}", "links: {keys_file: link-keys.json}\nstate: {file: state.db}", func(k *keyTest) string { return k.start().ask(k.link(1)) },
 			[2]string{"503 unavailable", "403 confirm"}},
+		{"state.redis.address", "state: {redis: {address: ['unix:%D/none.sock']}}", "state: {redis: {address: ['" + fake.address + "']}}", func(k *keyTest) string { return fake.told(k) + k.log.String() }, [2]string{"none.sock", "hello"}},
+		{"state.redis.sentinel_master", redis(""), redis(", sentinel_master: vault"), fake.told, [2]string{"epoch", "vault"}},
+		{"state.redis.username", redis(", password_file: secret"), redis(", password_file: secret, username: files"), fake.told, [2]string{"default", "files"}},
+		{"state.redis.password_file", redis(", username: files"), redis(", username: files, password_file: secret"), fake.told, [2]string{"hello\r\n$1\r\n3\r\n*", testToken}},
+		{"state.redis.tls", redis(""), redis(", tls: true"), fake.told, [2]string{"hello", "\x16\x03\x01"}},
+		{"state.redis.ca_file", "state: {redis: {address: ['%H'], tls: true}}", "state: {redis: {address: ['%H'], tls: true, ca_file: ca.pem}}", func(k *keyTest) string { k.start(); return k.log.String() },
+			[2]string{"certificate signed by unknown authority", "can't parse"}},
+		{"state.redis.prefix", redis(""), redis(", prefix: files."), fake.told, [2]string{"securefiles:{links}", "files.{links}"}},
+		{"state.redis.replicas", "admin_token_file: secret\n" + redis(""), "admin_token_file: secret\n" + redis(", replicas: 1"), func(k *keyTest) string {
+			before := len(fake.heard.String())
+			r, err := http.NewRequestWithContext(k.t.Context(), http.MethodPost, "http://securefiles/state/accept", nil)
+			if err != nil {
+				k.t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+testToken)
+			resp, err := k.start().overUnix("admin", r)
+			if err != nil {
+				return err.Error()
+			}
+			defer resp.Body.Close() //nolint:errcheck // what Redis is told matters
+			return fmt.Sprint("replicas: ", strings.Contains(fake.heard.String()[before:], "WAIT"))
+		}, [2]string{"replicas: false", "replicas: true"}},
+		{"state.fail", limited("per: address, requests: 1/1h") + "\n" + redis(""), limited("per: address, requests: 1/1h") + "\n" + strings.Replace(redis(""), "{redis", "{fail: local, redis", 1), public, [2]string{"503 unavailable", "204"}},
 		{"limits[].name", limited("per: address, requests: 1/1h"), limited("name: other, per: address, requests: 1/1h"), func(k *keyTest) string {
 			k.start().ask("/downloads/public/f.txt")
 			return k.admin(http.MethodGet, "/metrics")
@@ -1520,7 +1547,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 		writeFile(t, filepath.Join(dir, "names.csv"), names.String())
 		writeFile(t, filepath.Join(dir, "names.conf"), strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "keyMatch4(r.obj, p.obj)", 1))
 	}
-	yaml = strings.NewReplacer("%D", dir, "%A", plain.URL, "%T", encrypted.URL).Replace(yaml)
+	yaml = strings.NewReplacer("%H", strings.TrimPrefix(encrypted.URL, "https://"), "%D", dir, "%A", plain.URL, "%T", encrypted.URL).Replace(yaml)
 	for key, value := range map[string]string{"listen": "unix:" + dir + "/n.sock", "admin": "unix:" + dir + "/a.sock", "shutdown_delay": "1ms"} {
 		if !strings.Contains("\n"+yaml, "\n"+key+":") {
 			yaml += "\n" + key + ": " + value
@@ -1863,4 +1890,50 @@ func TestLevelAndTokenFollowTheConfiguration(t *testing.T) {
 	if log := k.log.String(); !strings.Contains(log, "level=DEBUG msg=decision") {
 		t.Errorf("at level debug: %s", log)
 	}
+}
+
+// A fakeRedis refuses whatever it is told, and remembers it.
+type fakeRedis struct {
+	address string
+	heard   syncedBuffer
+}
+
+func newFakeRedis(t *testing.T) *fakeRedis {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	f := &fakeRedis{address: l.Addr().String()}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // the test is over
+			}
+			go func() {
+				defer conn.Close() //nolint:errcheck // nobody waits for it
+				told := make([]byte, 64<<10)
+				for {
+					n, err := conn.Read(told)
+					_, _ = f.heard.Write(told[:n]) // it never fails
+					if err != nil {
+						return
+					}
+					if _, err := conn.Write([]byte("-ERR not here\r\n")); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return f
+}
+
+// told is what it is told by a service that starts, and what it was told before.
+func (f *fakeRedis) told(k *keyTest) string {
+	before := len(f.heard.String())
+	k.start().ask("/downloads/a/f")
+	return f.heard.String()[before:] + k.failed
 }

@@ -226,8 +226,14 @@ func TestCountedLinkIsOneDownload(t *testing.T) {
 		t.Errorf("link list: %s", list)
 	}
 
-	// It stays used when the service is killed.
+	// It stays used when the service is killed, and when a copy takes the place of the file.
+	s.run(0, "state", "backup", "copy.db")
+	s.run(2, "state", "backup", "copy.db") // it is there already
+	s.run(2, "state", "accept")
 	end(s.daemon)
+	if err := os.Rename(filepath.Join(s.dir, "copy.db"), filepath.Join(s.dir, "state.db")); err != nil {
+		t.Fatal(err)
+	}
 	s.startService()
 	s.status("", link, 410)
 	s.status("", link, 200, mine)

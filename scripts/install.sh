@@ -17,7 +17,7 @@ declare -A package=(
   [django]=python3-django # for Debian's own python3
   [pyjwt]="python3-jwt python3-cryptography"
   [chromium]=chromium
-  [postgresql]=postgresql [promtool]=prometheus
+  [postgresql]=postgresql [promtool]=prometheus [redis-server]=redis-server
   [rsyslogd]="rsyslog rsyslog-gnutls"
 )
 have() {
@@ -64,7 +64,7 @@ DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-
 if [[ -d /run/systemd/system ]]; then
   for package in "${missing[@]}"; do
     case $package in
-      nginx | postgresql | prometheus) "${sudo[@]}" systemctl disable --now "$package" >&2 || true ;;
+      nginx | postgresql | prometheus | redis-server) "${sudo[@]}" systemctl disable --now "$package" >&2 || true ;;
     esac
   done
 fi

@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -48,6 +49,13 @@ type Options struct {
 	Token func(text string) bool
 	// Links keeps links; nil means that nothing does, and that there is no route about them.
 	Links LinkState
+	// Accept makes what the store holds now what counts, after it was emptied; nil where
+	// nothing like that can be.
+	Accept func(context.Context) error
+	// Counts keeps what limits count, and Backup writes a copy of the store's file; nil
+	// where there is none.
+	Counts CountState
+	Backup func(io.Writer) error
 	// Downloads are those that questions are about.
 	Downloads *authz.Downloads
 	// Whoami asks the identity sources about a request that somebody wrote down:
@@ -100,6 +108,16 @@ func New(opts Options) *Admin {
 			r.With(a.requireToken).Get("/links", a.links)
 			r.With(a.requireToken).Post("/links", a.made)
 			r.With(a.requireToken).Post("/links/revoke", a.revoke)
+		}
+		if opts.Counts != nil {
+			r.With(a.requireToken, middleware.Throttle(1)).Get("/state", a.counts)
+			r.With(a.requireToken).Post("/state/reset", a.reset)
+		}
+		if opts.Backup != nil {
+			r.With(a.requireToken, middleware.Throttle(1)).Get("/state/backup", a.backup)
+		}
+		if opts.Accept != nil {
+			r.With(a.requireToken).Post("/state/accept", a.accept)
 		}
 	}
 	a.Handler = r

@@ -67,6 +67,56 @@ func (a *Admin) revoke(w http.ResponseWriter, r *http.Request) {
 	respond(w, http.StatusOK, map[string]any{"revoked": true})
 }
 
+// accept answers POST /state/accept: what the store holds now is what counts.
+func (a *Admin) accept(w http.ResponseWriter, r *http.Request) {
+	if err := a.opts.Accept(r.Context()); err != nil {
+		respond(w, http.StatusServiceUnavailable, problem{err.Error()})
+		return
+	}
+	respond(w, http.StatusOK, map[string]any{"accepted": true})
+}
+
+// CountState keeps what limits count.
+type CountState interface {
+	Counts(context.Context) ([]state.Count, error)
+	Reset(ctx context.Context, key string) (bool, error)
+}
+
+// counts answers GET /state: what limits count now, by key.
+func (a *Admin) counts(w http.ResponseWriter, r *http.Request) {
+	list, err := a.opts.Counts.Counts(r.Context())
+	if err != nil {
+		respond(w, http.StatusServiceUnavailable, problem{err.Error()})
+		return
+	}
+	if list == nil {
+		list = []state.Count{}
+	}
+	respond(w, http.StatusOK, list)
+}
+
+// reset answers POST /state/reset: a key that counts from nothing again.
+func (a *Admin) reset(w http.ResponseWriter, r *http.Request) {
+	var asked state.Count
+	if !take(w, r, &asked) {
+		return
+	}
+	ok, err := a.opts.Counts.Reset(r.Context(), asked.Key)
+	if err != nil {
+		respond(w, http.StatusServiceUnavailable, problem{err.Error()})
+		return
+	}
+	respond(w, http.StatusOK, map[string]any{"reset": ok})
+}
+
+// backup answers GET /state/backup: a copy of the store's file.
+func (a *Admin) backup(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if err := a.opts.Backup(w); err != nil {
+		panic(http.ErrAbortHandler) // a part of a copy is none
+	}
+}
+
 // take reads what a request says, and answers where it cannot be read.
 func take(w http.ResponseWriter, r *http.Request, into any) bool {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxLink))

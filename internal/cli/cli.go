@@ -82,6 +82,7 @@ type commands struct {
 	Whoami     whoamiCommand     `cmd:"" help:"Say which identity source accepts a request, and why the others do not."`
 	Test       testCommand       `cmd:"" help:"Run policy tests, with coverage, for continuous integration."`
 	Diff       diffCommand       `cmd:"" help:"Say who gains and who loses what by a change of policy."`
+	State      stateCommand      `cmd:"" help:"What limits and links count, where it is kept."`
 	Link       linkCommand       `cmd:"" help:"Make links to files, for people without an account, and look at them."`
 	Audit      auditCommand      `cmd:"" help:"Say who got which file, when, from where, and how much of it."`
 	Nginx      nginxCommand      `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`

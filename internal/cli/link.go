@@ -122,8 +122,8 @@ func (cmd *linkCreateCommand) keep(ctx context.Context, env Env, p *Parts, c *li
 		ID: c.ID, Subject: c.Subject, Download: c.Download, Path: c.Path, Recipient: c.Recipient, Issued: c.Issued, Expires: c.Expires,
 		Uses: c.Uses, Password: c.Password,
 	}
-	if p.Config.State.File == "" {
-		return errors.New("a link with --uses or --password is kept by the service: set state.file")
+	if !p.Config.State.Keeps() {
+		return errors.New("a link with --uses or --password is kept by the service: set state.file or state.redis")
 	}
 	if c.Password {
 		password, err := readPassword(env)
@@ -466,7 +466,7 @@ type linkRevokeCommand struct {
 
 // Help shows an example.
 func (linkRevokeCommand) Help() string {
-	return "Tells the running service, with the admin token: the links end at once, with 410. Needs state.file.\n\nExamples:\n  securefiles link revoke 7KAtvEAmT55GV9Uy\n  securefiles link revoke --subject alice\n  securefiles link revoke --path /project/"
+	return "Tells the running service, with the admin token: the links end at once, with 410. Needs state.file or state.redis.\n\nExamples:\n  securefiles link revoke 7KAtvEAmT55GV9Uy\n  securefiles link revoke --subject alice\n  securefiles link revoke --path /project/"
 }
 
 func (cmd *linkRevokeCommand) Run(ctx context.Context, env Env, all *commands) error {

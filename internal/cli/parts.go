@@ -235,6 +235,9 @@ func (p *Parts) Exposures() []exposure.Exposure {
 	if chain := p.Config.Audit.Chain; chain != nil {
 		secrets = append(secrets, exposure.Secret{What: "the key of the audit trail's chain", Files: []string{chain.KeyFile}})
 	}
+	if r := p.Config.State.Redis; r != nil && r.PasswordFile != "" {
+		secrets = append(secrets, exposure.Secret{What: "the password of Redis", Files: []string{r.PasswordFile}})
+	}
 	urls, authorities := p.ofSinks()
 	secrets = append(secrets, exposure.Secret{What: "the URL of the audit database, with its password", Files: urls})
 	found := exposure.Find(secrets, append(p.Decisive(), authorities...)...)

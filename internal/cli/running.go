@@ -117,14 +117,26 @@ func call(ctx context.Context, c *config.Config, env Env, method, path string, s
 		return fmt.Errorf("ask the running service at %s: %w: is it running?", c.Admin, err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was only read
+	if file, ok := into.(io.Writer); ok && resp.StatusCode == http.StatusOK {
+		if _, err := io.Copy(file, resp.Body); err != nil {
+			return fmt.Errorf("read what the running service answers: %w", err)
+		}
+		return nil
+	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 256<<20))
 	if err != nil {
 		return fmt.Errorf("ask the running service at %s: %w", c.Admin, err)
 	}
 	var problem struct{ Error string }
 	switch {
+	case resp.StatusCode == http.StatusNotFound && path == "/state/backup":
+		return errors.New("the running service has no file to copy: set state.file, and admin_token_file, and restart it")
+	case resp.StatusCode == http.StatusNotFound && path != "/state/accept" && strings.HasPrefix(path, "/state"):
+		return errors.New("the running service has no admin token: set admin_token_file, and restart it")
+	case resp.StatusCode == http.StatusNotFound && path == "/state/accept":
+		return errors.New("the running service does not count in Redis: set state.redis, and admin_token_file, and restart it")
 	case resp.StatusCode == http.StatusNotFound:
-		return errors.New("the running service keeps no links: set state.file, and admin_token_file, and restart it")
+		return errors.New("the running service keeps no links: set state.file or state.redis, and admin_token_file, and restart it")
 	case resp.StatusCode != http.StatusOK && json.Unmarshal(text, &problem) == nil && problem.Error != "":
 		return fmt.Errorf("the running service says: %s", problem.Error)
 	case resp.StatusCode != http.StatusOK:

@@ -235,6 +235,31 @@ type State struct {
 	// File is a file of the service's own. Without one, what limits count is forgotten
 	// when the service ends, and no link is counted, revoked, or has a password.
 	File string `yaml:"file" path:"state"`
+	// Redis is a Redis or Valkey that several instances count in, in its place.
+	Redis *Redis `yaml:"redis"`
+	// Fail says what limits do while Redis is away: closed or local.
+	Fail string `yaml:"fail"`
+}
+
+// Keeps reports whether anything is kept when the service ends.
+func (s *State) Keeps() bool { return s.File != "" || s.Redis != nil }
+
+// Redis says where a Redis or Valkey is, and what it is trusted with.
+type Redis struct {
+	// Address is `unix:/path` or `host:port`; several are nodes of a Cluster, or the
+	// Sentinels that know who the master of the name SentinelMaster is.
+	Address        []string `yaml:"address"`
+	SentinelMaster string   `yaml:"sentinel_master"`
+	Username       string   `yaml:"username"`
+	PasswordFile   string   `yaml:"password_file" path:"file"`
+	// TLS asks for it; CAFile holds the certificates that vouch for the server, in the
+	// place of the machine's.
+	TLS    bool   `yaml:"tls"`
+	CAFile string `yaml:"ca_file" path:"file"`
+	// Prefix begins each key.
+	Prefix string `yaml:"prefix"`
+	// Replicas is how many have what a counted link was used for before it is answered.
+	Replicas int `yaml:"replicas"`
 }
 
 // Limit bounds what anybody takes; what its values mean, package limit says.
@@ -365,6 +390,10 @@ func (c *Config) fill() {
 	def(&c.Log.Format, "text")
 	def(&c.Log.Level, "info")
 	def(&c.Policy.File, "policy.csv")
+	if r := c.State.Redis; r != nil {
+		def(&r.Prefix, "securefiles:")
+		def(&c.State.Fail, "closed")
+	}
 	if c.Audit.File != "" {
 		def(&c.Audit.Durability, "write")
 		def(&c.Audit.Privacy.Addresses, "full")

@@ -39,10 +39,11 @@ var (
 	// section 5.5, ASCII only).
 	fieldPattern = regexp.MustCompile(`^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$`)
 	// originPattern is a serialized origin as browsers send it (RFC 6454, section 6.2).
-	originPattern = regexp.MustCompile(`^https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]+)?$`)
-	hostPattern   = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$`)
-	socketPattern = regexp.MustCompile(`^/[A-Za-z0-9_./-]+$`)
-	accessPattern = regexp.MustCompile(`^(?:off|(?:/|syslog:)[^\x00-\x1f"'\\;{}#$]*)$`)
+	originPattern      = regexp.MustCompile(`^https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]+)?$`)
+	hostPattern        = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$`)
+	socketPattern      = regexp.MustCompile(`^/[A-Za-z0-9_./-]+$`)
+	redisPrefixPattern = regexp.MustCompile(`^[A-Za-z0-9.:_-]{1,64}$`)
+	accessPattern      = regexp.MustCompile(`^(?:off|(?:/|syslog:)[^\x00-\x1f"'\\;{}#$]*)$`)
 )
 
 // validate checks every value and names each problem.
@@ -85,6 +86,7 @@ func (c *Config) validate(doc *strictyaml.Document) error {
 	if c.Links.Site != "" {
 		v.match("links.site", c.Links.Site, originPattern, "is not where a site is, such as https://files.example.org: scheme and host, nothing more")
 	}
+	v.state(&c.State)
 	v.audit(c.Audit)
 	for i, id := range c.Identity {
 		v.identity(indexed("identity", i), id)
@@ -235,6 +237,43 @@ func (v *validator) nginx(c *Config) {
 		if filepath.Clean(file) != file {
 			v.add(path, "%q: write the file without . or .. or doubled slashes", file)
 		}
+	}
+}
+
+// state checks where what is counted is kept.
+func (v *validator) state(s *State) {
+	r := s.Redis
+	if r == nil {
+		if s.Fail != "" {
+			v.add("state.fail", "it is about Redis, and there is none: set state.redis.address")
+		}
+		return
+	}
+	if s.File != "" {
+		v.add("state.file", "there is Redis too: what is counted is kept in one place")
+	}
+	v.oneOf("state.fail", s.Fail, "closed", "local")
+	if len(r.Address) == 0 {
+		v.add("state.redis.address", "there is none: write address: ['127.0.0.1:6379'], or ['unix:/run/redis/redis-server.sock']")
+	}
+	for i, a := range r.Address {
+		network, address := Address(a)
+		if network == "unix" {
+			if !filepath.IsAbs(address) || len(r.Address) > 1 || r.SentinelMaster != "" {
+				v.add(indexed("state.redis.address", i), "%q is not a unix socket of one server, such as unix:/run/redis/redis-server.sock", a)
+			}
+		} else if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+			v.add(indexed("state.redis.address", i), "%q is neither host:port nor unix:/path", a)
+		}
+	}
+	if !redisPrefixPattern.MatchString(r.Prefix) {
+		v.add("state.redis.prefix", "%q is not 1 to 64 of a-z, A-Z, 0-9 and .:_-", r.Prefix)
+	}
+	if r.Replicas < 0 || r.Replicas > 8 {
+		v.add("state.redis.replicas", "%d is out of range: 0 to 8 replicas", r.Replicas)
+	}
+	if r.CAFile != "" && !r.TLS {
+		v.add("state.redis.ca_file", "it vouches for a server that nobody asks for TLS: set state.redis.tls")
 	}
 }
 

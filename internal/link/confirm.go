@@ -54,7 +54,7 @@ func (l *Links) Limit(ctx context.Context, out *authz.Outcome) error {
 	}
 	store := l.opts.Store
 	if store == nil {
-		return errors.New("the link is counted, or has a password, and nothing keeps that: set state.file")
+		return errors.New("the link is counted, or has a password, and nothing keeps that: set state.file or state.redis")
 	}
 	use := state.Use{
 		Link: s.ID, Max: s.Uses, Until: s.Expires, Client: q.IP.Unmap().WithZone("").String(), Request: q.ID,
@@ -120,7 +120,7 @@ func isDirect(target string) bool {
 // below a URL path. Secure says that the site is reached over https.
 func (l *Links) Confirmed(c *Claims, path string, secure bool) (*http.Cookie, error) {
 	if l.opts.Store == nil {
-		return nil, errors.New("confirm a link: nothing keeps its use: set state.file")
+		return nil, errors.New("confirm a link: nothing keeps its use: set state.file or state.redis")
 	}
 	nonce := make([]byte, 16)
 	if _, err := rand.Read(nonce); err != nil {

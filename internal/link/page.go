@@ -248,7 +248,7 @@ func (p *Pages) read(ctx context.Context, target string) (*Claims, *authz.Downlo
 func (p *Pages) isPassword(ctx context.Context, id, password string) (ok, late bool, err error) {
 	store := p.links.opts.Store
 	if store == nil {
-		return false, false, errors.New("nothing keeps the passwords of links: set state.file")
+		return false, false, errors.New("nothing keeps the passwords of links: set state.file or state.redis")
 	}
 	quotas, err := store.Reserve(ctx, "", []state.Charge{{Kind: state.Rate, Key: "password/" + id, Limit: attempts, Period: attemptsIn, Cost: 1}})
 	if err != nil {

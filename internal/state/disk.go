@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -325,6 +326,28 @@ func (d *Disk) PasswordOf(_ context.Context, id string) (string, error) {
 		return l.PasswordHash, nil
 	}
 	return "", nil
+}
+
+// Reset forgets what a key counts, in the file too. It reports whether that was anything.
+func (d *Disk) Reset(ctx context.Context, key string) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ok, err := d.Memory.Reset(ctx, key)
+	if err == nil {
+		err = d.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketBytes).Delete([]byte(key)) })
+	}
+	return ok, err
+}
+
+// Backup writes a copy of the file as it is now, while others go on.
+func (d *Disk) Backup(w io.Writer) error {
+	if err := d.flush(); err != nil {
+		return err
+	}
+	return d.db.View(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(w)
+		return err
+	})
 }
 
 func (d *Disk) put(bucket []byte, key string, value any) error {

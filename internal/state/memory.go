@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -298,6 +299,44 @@ func (m *Memory) Look(_ context.Context, charges []Charge) ([]Quota, error) {
 		s.mu.Unlock()
 	}
 	return quotas, nil
+}
+
+// Counts returns what is counted now, by key; not what keys share that came beyond the
+// bound.
+func (m *Memory) Counts(context.Context) ([]Count, error) {
+	now := m.opts.Now()
+	var list []Count
+	for i := range m.counts {
+		s := &m.counts[i]
+		s.mu.Lock()
+		for key, one := range s.counts {
+			c := Count{Key: key}
+			for _, until := range one.places {
+				if until.After(now) {
+					c.Taken++
+				}
+			}
+			if one.tat.After(now) {
+				c.Full = one.tat
+			}
+			if key[0] != 0 && (c.Taken > 0 || !c.Full.IsZero()) {
+				list = append(list, c)
+			}
+		}
+		s.mu.Unlock()
+	}
+	slices.SortFunc(list, func(a, b Count) int { return cmp.Compare(a.Key, b.Key) })
+	return list, nil
+}
+
+// Reset forgets what a key counts. It reports whether that was anything.
+func (m *Memory) Reset(_ context.Context, key string) (bool, error) {
+	s := &m.counts[m.shardOf(key)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.counts[key]
+	delete(s.counts, key)
+	return ok, nil
 }
 
 // Drop forgets what keys count that begin with a prefix.

@@ -1,11 +1,12 @@
 // Package state keeps what limits and links count.
 //
-// A [Memory] counts in this process. What it counts by is a key that a limit makes; what
+// A [Memory] counts in this process, a [Disk] keeps what must outlast it, and in a [Redis]
+// several processes count together. What they count by is a key that a limit makes; what
 // is counted is one of four kinds, each with a rule of its own: see [Kind]. All charges
 // of one request are taken together or not at all, and twice the same request takes them
 // once.
 //
-// state does not protect what several processes count from each other.
+// state does not check who asks, nor what a limit is.
 package state
 
 import (
@@ -51,6 +52,14 @@ type Quota struct {
 	Reset     time.Duration
 	// Retry is when the charge could be had; zero where it was, and where nobody knows.
 	Retry time.Duration
+}
+
+// A Count is what one key counts.
+type Count struct {
+	Key string `json:"key"`
+	// Full is when all of it is there again; zero for places, of which Taken are.
+	Full  time.Time `json:"full,omitzero"`
+	Taken int       `json:"taken,omitempty"`
 }
 
 // gcra is the generic cell rate algorithm: a bucket that holds limit, and fills evenly in

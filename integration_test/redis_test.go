@@ -1,0 +1,154 @@
+package integration_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// A redisServer is what several instances count in.
+type redisServer struct {
+	s   *site
+	dir string
+	cmd *exec.Cmd
+}
+
+func (r *redisServer) socket() string { return filepath.Join(r.dir, "redis.sock") }
+
+func (r *redisServer) start() {
+	r.s.t.Helper()
+	r.cmd = r.s.command("redis-server", "--port", "0", "--unixsocket", r.socket(), "--dir", r.dir, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no")
+	if err := r.cmd.Start(); err != nil {
+		r.s.t.Fatalf("%v: `make test` installs it", err)
+	}
+	cmd := r.cmd
+	r.s.t.Cleanup(func() { end(cmd) })
+	r.s.eventually("Redis listens", func() bool {
+		conn, err := net.Dial("unix", r.socket())
+		return err == nil && conn.Close() == nil
+	})
+}
+
+// onRedis is a site with two instances that nginx asks in turn, on one Redis.
+func onRedis(t *testing.T, extra string) (s *site, redis *redisServer, second *exec.Cmd) {
+	t.Helper()
+	listen, admin := freeAddress(t), freeAddress(t)
+	dir, err := os.MkdirTemp("", "redis") // short: sockets have names of at most 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	redis = &redisServer{dir: dir}
+	s = withLinks(t, plan{
+		printed: true, policy: sharing + "p, @anyone, /public/**, read, allow\n",
+		extra: fmt.Sprintf("state: {redis: {address: ['unix:%s']}}\nadmin_token_file: token\n%s", redis.socket(), extra),
+		before: func(s *site) {
+			s.write("token", linkToken)
+			redis.s = s
+			redis.start()
+		},
+		edit: func(s *site, conf string) string {
+			return strings.Replace(conf, "server "+s.service+";", "server "+s.service+" max_fails=0; server "+listen+" max_fails=0;", 1)
+		},
+	})
+	text, err := os.ReadFile(filepath.Join(s.dir, "securefiles.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("second.yaml", strings.NewReplacer(s.service, listen, s.admin, admin).Replace(string(text)))
+	second = s.command(binary, "serve", "--config", "second.yaml")
+	second.Stderr = s.log
+	if err := second.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end(second) })
+	s.eventually("the second instance listens", func() bool {
+		conn, err := net.Dial("tcp", listen)
+		return err == nil && conn.Close() == nil
+	})
+	return s, redis, second
+}
+
+// One use raced by 200 clients over two instances is one download, whatever is killed
+// then; and a limit is one for both.
+func TestTwoInstancesOnOneRedis(t *testing.T) {
+	t.Parallel()
+	s, redis, second := onRedis(t, "limits: [{name: all, of: [anonymous], per: subject, requests: 3/1h}]\n")
+	made := func() string {
+		return s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1") + "&direct=1"
+	}
+	link := made()
+	s.status("", link, 503) // nobody has accepted a Redis that holds nothing
+	s.run(0, "state", "accept")
+
+	race := func(link string) int64 {
+		var served atomic.Int64
+		var group sync.WaitGroup
+		client := newClient()
+		for range 200 {
+			group.Go(func() {
+				if r, err := s.try(client, "", link); err == nil && r.status == http.StatusOK {
+					served.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		return served.Load()
+	}
+	if n := race(link); n != 1 {
+		t.Errorf("%d downloads", n)
+	}
+	s.status("", link, 410)
+
+	for i := range 6 {
+		s.status("", "/downloads/public/welcome.txt", []int{200, 200, 200, 429, 429, 429}[i])
+	}
+
+	const key = "all/requests/address:127.0.0.1"
+	if list := s.run(0, "state", "list", "all/"); !strings.Contains(list, key) {
+		t.Errorf("state list: %s", list)
+	}
+	s.run(0, "state", "reset", key)
+	s.run(1, "state", "reset", key)
+	s.status("", "/downloads/public/welcome.txt", 200)
+	s.status("", "/downloads/public/welcome.txt", 200)
+	s.status("", "/downloads/public/welcome.txt", 200)
+	s.run(2, "state", "backup", "copy.db") // Redis has its own ways
+	if _, err := os.Stat(filepath.Join(s.dir, "copy.db")); err == nil {
+		t.Error("an empty copy is left")
+	}
+
+	end(redis.cmd)
+	s.status("", link, 503)
+	s.status("", "/downloads/public/welcome.txt", 503)
+	s.status("alice", "/downloads/public/welcome.txt", 200) // is counted by nobody
+	redis.start()
+	s.eventually("links are answered again", func() bool { return s.get("", link).status == 410 && s.get("", link).status == 410 })
+	s.status("", "/downloads/public/welcome.txt", 429)
+
+	if err := redis.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.status("", link, 503)
+	if err := redis.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("links are answered again", func() bool { return s.get("", link).status == 410 && s.get("", link).status == 410 })
+
+	link = made()
+	end(second)
+	if n := race(link); n != 1 {
+		t.Errorf("%d downloads of one instance", n)
+	}
+	link = made()
+	s.run(0, "link", "revoke", "--subject", "alice")
+	s.status("", link, 410)
+}

@@ -1,0 +1,552 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A redisServer is a Redis of a test, on a socket.
+type redisServer struct {
+	t    *testing.T
+	dir  string
+	args []string
+	cmd  *exec.Cmd
+}
+
+// startRedis starts one that keeps what it acknowledges.
+func startRedis(t *testing.T, args ...string) *redisServer {
+	t.Helper()
+	s := &redisServer{t: t, dir: t.TempDir(), args: args}
+	s.start()
+	t.Cleanup(s.kill)
+	return s
+}
+
+func (s *redisServer) addresses() []string { return []string{"unix:" + s.socket()} }
+
+func (s *redisServer) socket() string { return filepath.Join(s.dir, "redis.sock") }
+
+func (s *redisServer) start() {
+	s.t.Helper()
+	args := []string{"--port", "0", "--unixsocket", s.socket(), "--dir", s.dir, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no"}
+	s.cmd = exec.Command("redis-server", append(args, s.args...)...)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatalf("%v: scripts/install.sh redis-server installs it", err)
+	}
+	c := redis.NewClient(&redis.Options{Network: "unix", Addr: s.socket(), MaxRetries: -1})
+	defer c.Close() //nolint:errcheck // it only asked
+	for range 500 {
+		if c.Ping(context.Background()).Err() == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.t.Fatal("redis-server does not answer")
+}
+
+// kill is kill -9.
+func (s *redisServer) kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+}
+
+func (s *redisServer) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// do runs a command, as an operator would.
+func (s *redisServer) do(args ...any) {
+	s.t.Helper()
+	c := redis.NewClient(&redis.Options{Network: "unix", Addr: s.socket()})
+	defer c.Close() //nolint:errcheck // it only asked
+	if err := c.Do(s.t.Context(), args...).Err(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func openRedis(t *testing.T, s *redisServer, edit ...func(*RedisOptions)) *Redis {
+	t.Helper()
+	opts := &RedisOptions{Addresses: s.addresses(), Prefix: "p", Timeout: 10 * time.Second}
+	for _, e := range edit {
+		e(opts)
+	}
+	r, err := OpenRedis(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+func accept(t *testing.T, r *Redis) {
+	t.Helper()
+	if err := r.Accept(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// back waits until an instance finds Redis again, by itself.
+func back(t *testing.T, r *Redis) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		_, err := r.Reserve(t.Context(), "", []Charge{requests("back", 1<<30, time.Hour)})
+		if _, err2 := r.IsRevoked(t.Context(), LinkFact{ID: "back"}); err == nil && err2 == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("Redis is not found again: ", err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func one(link, request string) Use {
+	return Use{Link: link, Max: 1, Client: "a", Request: request, Until: time.Now().Add(time.Hour)}
+}
+
+// One use raced by 200 clients over two instances is one download, and stays one when
+// Redis is killed in the middle.
+func TestRedisUseIsRaced(t *testing.T) {
+	server := startRedis(t)
+	instances := []*Redis{openRedis(t, server), openRedis(t, server)}
+	accept(t, instances[0])
+	for round := range 5 {
+		link := fmt.Sprint("l", round)
+		var allowed, failed atomic.Int64
+		var group sync.WaitGroup
+		for i := range 200 {
+			group.Go(func() {
+				ok, _, err := instances[i%2].Use(t.Context(), one(link, fmt.Sprint(link, "-", i)))
+				if err != nil {
+					failed.Add(1)
+				}
+				if ok {
+					allowed.Add(1)
+				}
+			})
+		}
+		if killed := round%2 == 1; killed {
+			time.Sleep(time.Duration(round) * 3 * time.Millisecond)
+			server.kill()
+			group.Wait()
+			server.start()
+			for _, r := range instances {
+				back(t, r)
+			}
+			if n := allowed.Load(); n > 1 {
+				t.Errorf("%d downloads", n)
+			}
+			later, _, err := instances[0].Use(t.Context(), one(link, "later "+link))
+			if err != nil || later && allowed.Load() > 0 {
+				t.Errorf("round %d: after it was killed: %t, %v", round, later, err)
+			}
+			continue
+		}
+		group.Wait()
+		if n := allowed.Load(); n != 1 || failed.Load() > 0 {
+			t.Errorf("%d downloads, %d failures", n, failed.Load())
+		}
+	}
+}
+
+// nginx's second instance gets the answer of the first, and takes nothing again.
+func TestRedisIsOneForAllInstances(t *testing.T) {
+	server := startRedis(t)
+	a, b := openRedis(t, server), openRedis(t, server)
+	accept(t, a)
+	for _, r := range []*Redis{a, b, a} {
+		if ok, left, err := r.Use(t.Context(), one("l", "1")); err != nil || !ok || left != 0 {
+			t.Errorf("%t %d %v", ok, left, err)
+		}
+	}
+	if ok, _, err := b.Use(t.Context(), one("l", "2")); err != nil || ok {
+		t.Errorf("another: %t, %v", ok, err)
+	}
+	if string(a.Secret()) != string(b.Secret()) {
+		t.Error("two secrets")
+	}
+	c := []Charge{requests("r", 2, time.Hour), {Kind: Bytes, Key: "b", Limit: 100, Period: time.Hour, Cost: 60}, {Kind: Places, Key: "p", Limit: 1, Cost: 1}}
+	for _, r := range []*Redis{a, b, a} {
+		if q, err := r.Reserve(t.Context(), "1", c); err != nil || q[0].Remaining != 1 || q[1].Remaining != 40 || q[2].Over {
+			t.Errorf("%+v, %v", q, err)
+		}
+	}
+	if q, err := b.Reserve(t.Context(), "2", c); err != nil || !q[1].Over {
+		t.Errorf("%+v, %v", q, err)
+	}
+	if err := b.Settle(t.Context(), "1", 10); err != nil { // of what the other reserved
+		t.Fatal(err)
+	}
+	if q, err := a.Reserve(t.Context(), "3", c); err != nil || q[0].Remaining != 0 || q[1].Remaining != 30 || q[2].Over {
+		t.Errorf("%+v, %v", q, err)
+	}
+	// A revocation of one instance ends the link at the other one at once.
+	for _, end := range []Revocation{{ID: "x"}, {Subject: "bob", Before: time.Now()}} {
+		end.Until = time.Now().Add(time.Hour)
+		link := LinkFact{ID: end.ID, Subject: end.Subject, Issued: time.Now().Add(-time.Hour)}
+		if ended, err := b.IsRevoked(t.Context(), link); err != nil || ended {
+			t.Errorf("before: %t, %v", ended, err)
+		}
+		if err := a.Revoke(t.Context(), end); err != nil {
+			t.Fatal(err)
+		}
+		if ended, err := b.IsRevoked(t.Context(), link); err != nil || !ended {
+			t.Errorf("after: %t, %v", ended, err)
+		}
+	}
+}
+
+// A Redis that was emptied, or is an older one, opens no link until somebody accepts it;
+// limits begin anew.
+func TestRedisThatForgotIsClosed(t *testing.T) {
+	server := startRedis(t)
+	a, b := openRedis(t, server), openRedis(t, server)
+	closed := func(r *Redis, problem string) {
+		t.Helper()
+		var closed *ClosedError
+		if _, _, err := r.Use(t.Context(), one("l", "new")); !errors.As(err, &closed) || closed.Problem != problem {
+			t.Errorf("a use: %v", err)
+		}
+		if _, err := r.IsRevoked(t.Context(), LinkFact{ID: "l"}); !errors.As(err, &closed) || closed.Problem != problem {
+			t.Errorf("any link: %v", err)
+		}
+		if _, err := r.Reserve(t.Context(), "", []Charge{requests("r", 100, time.Hour)}); err != nil {
+			t.Errorf("limits: %v", err)
+		}
+	}
+	open := func(r *Redis, link string) {
+		t.Helper()
+		if ok, _, err := r.Use(t.Context(), one(link, link)); err != nil || !ok {
+			t.Errorf("%s: %t, %v", link, ok, err)
+		}
+	}
+	closed(a, problemMissing)
+	accept(t, a)
+	open(a, "1")
+	open(b, "2")
+
+	server.do("FLUSHALL")
+	closed(a, problemMissing)
+	closed(b, problemMissing)
+	secret := string(b.Secret())
+	accept(t, b)
+	open(a, "3")
+	open(b, "3")
+	if string(a.Secret()) != secret || string(b.Secret()) != secret {
+		t.Error("another secret")
+	}
+
+	server.do("HINCRBY", "p{links}:epoch", "n", -2) // what a copy from before would say
+	closed(a, problemOlder)
+	accept(t, a)
+	open(a, "4")
+	open(b, "4")
+
+	server.do("HSET", "p{links}:epoch", "format", "2") // of a version to come
+	closed(a, problemFormat)
+
+	server.kill()
+	empty := startRedis(t)
+	c := openRedis(t, empty)
+	closed(c, problemMissing)
+}
+
+// One that can lose what it acknowledged counts no links, until it cannot any more.
+func TestRedisMustKeepWhatItAcknowledges(t *testing.T) {
+	server := startRedis(t, "--appendfsync", "everysec")
+	r := openRedis(t, server)
+	accept(t, r)
+	if _, _, err := r.Use(t.Context(), one("l", "1")); err == nil || !strings.Contains(err.Error(), "can lose what it acknowledges") {
+		t.Errorf("%v", err)
+	}
+	if ended, err := r.IsRevoked(t.Context(), LinkFact{ID: "l"}); err != nil || ended {
+		t.Errorf("links that are not counted: %t, %v", ended, err)
+	}
+	server.do("CONFIG", "SET", "appendfsync", "always")
+	server.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	if err := r.check(t.Context()); err != nil || !strings.Contains(r.Closed(), "noeviction") {
+		t.Errorf("%v, %q", err, r.Closed())
+	}
+	server.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+	if err := r.check(t.Context()); err != nil || r.Closed() != "" {
+		t.Errorf("%v, %q", err, r.Closed())
+	}
+	if ok, _, err := r.Use(t.Context(), one("l", "1")); err != nil || !ok {
+		t.Errorf("%t, %v", ok, err)
+	}
+
+	// One that may not ask how it is kept is believed.
+	server.do("ACL", "SETUSER", "files", "on", ">pw", "~p*", "-@all", "+@read", "+@write", "+@scripting", "+@connection", "+time", "+info", "+wait")
+	server.do("CONFIG", "SET", "appendfsync", "everysec")
+	var log bytes.Buffer
+	trusted := openRedis(t, server, func(o *RedisOptions) {
+		o.Username, o.Password, o.Logger = "files", "pw", slog.New(slog.NewTextHandler(&log, nil))
+	})
+	if ok, _, err := trusted.Use(t.Context(), one("n", "n")); err != nil || !ok || !strings.Contains(log.String(), "which nobody has checked") {
+		t.Errorf("%t, %v: %s", ok, err, log.String())
+	}
+	if _, err := trusted.Reserve(t.Context(), "1", []Charge{requests("r", 2, time.Hour)}); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(trusted.Settle(t.Context(), "1", 1), trusted.Made(t.Context(), Link{ID: "l", Expires: time.Now().Add(time.Hour)}), trusted.Revoke(t.Context(), Revocation{Subject: "x", Until: time.Now().Add(time.Hour)})); err != nil {
+		t.Error(err)
+	}
+	if list, err := trusted.Links(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	server.do("CONFIG", "SET", "appendfsync", "always")
+
+	// With a replica that must have it, and is none.
+	sure := openRedis(t, server, func(o *RedisOptions) { o.Replicas, o.Timeout = 1, time.Second })
+	if ok, _, err := sure.Use(t.Context(), one("m", "1")); err == nil || ok || !strings.Contains(err.Error(), "0 of 1 replicas") {
+		t.Errorf("%t, %v", ok, err)
+	}
+}
+
+// With a replica, what was answered is there when it takes over.
+func TestRedisReplicaHasWhatWasAnswered(t *testing.T) {
+	server := startRedis(t, "--port", "0")
+	port := freePort(t)
+	server.do("CONFIG", "SET", "port", port)
+	replica := startRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(port), "--repl-diskless-sync-delay", "0")
+	r := openRedis(t, server, func(o *RedisOptions) { o.Replicas = 1 })
+	deadline := time.Now().Add(20 * time.Second)
+	for r.Accept(t.Context()) != nil {
+		if time.Now().After(deadline) {
+			t.Fatal("there is no replica")
+		}
+		r.awayTil.Store(0)
+	}
+	for i := range 50 {
+		if ok, _, err := r.Use(t.Context(), one(fmt.Sprint(i), fmt.Sprint(i))); err != nil || !ok {
+			t.Fatalf("%t, %v", ok, err)
+		}
+	}
+	server.kill()
+	replica.do("REPLICAOF", "NO", "ONE")
+	after := openRedis(t, replica)
+	for i := range 50 {
+		if ok, _, err := after.Use(t.Context(), one(fmt.Sprint(i), fmt.Sprint("later", i))); err != nil || ok {
+			t.Errorf("%t, %v", ok, err)
+		}
+	}
+}
+
+// A Redis that is frozen, or away, is an error within the timeout, and soon at once;
+// limits go on where they may, and all is well by itself afterwards.
+func TestRedisIsAway(t *testing.T) {
+	server := startRedis(t)
+	quick := func(o *RedisOptions) { o.Timeout = 300 * time.Millisecond }
+	shut := openRedis(t, server, quick)
+	local := openRedis(t, server, quick, func(o *RedisOptions) { o.Local = true })
+	accept(t, shut)
+	c := []Charge{requests("r", 2, time.Hour)}
+	for _, row := range []struct {
+		name      string
+		away, end func()
+	}{
+		{"frozen", func() { server.signal(syscall.SIGSTOP) }, func() { server.signal(syscall.SIGCONT) }},
+		{"killed", server.kill, server.start},
+	} {
+		row.away()
+		for range patience + 1 {
+			begin := time.Now()
+			if _, err := shut.Reserve(t.Context(), "", c); err == nil {
+				t.Errorf("%s: limits do not fail", row.name)
+			}
+			if _, _, err := shut.Use(t.Context(), one("l", "1")); err == nil {
+				t.Errorf("%s: a use does not fail", row.name)
+			}
+			if took := time.Since(begin); took > 2*time.Second {
+				t.Errorf("%s: %s", row.name, took)
+			}
+		}
+		begin := time.Now()
+		if _, _, err := shut.Use(t.Context(), one("l", "1")); err == nil || time.Since(begin) > 250*time.Millisecond {
+			t.Errorf("%s: later: %v after %s", row.name, err, time.Since(begin))
+		}
+		over := 0
+		for range 3 {
+			q, err := local.Reserve(t.Context(), "", []Charge{requests(row.name, 2, time.Hour)})
+			if err != nil {
+				t.Fatalf("%s: %v", row.name, err)
+			}
+			if q[0].Over {
+				over++
+			}
+		}
+		if over != 1 {
+			t.Errorf("%s: %d of 3 over a limit of 2 for itself", row.name, over)
+		}
+		if _, err := local.IsRevoked(t.Context(), LinkFact{ID: "l"}); err == nil {
+			t.Errorf("%s: links are open", row.name)
+		}
+		row.end()
+		for _, r := range []*Redis{shut, local} {
+			back(t, r)
+			if ok, _, err := r.Use(t.Context(), one(row.name, row.name)); err != nil || !ok {
+				t.Errorf("%s: afterwards: %t, %v", row.name, ok, err)
+			}
+		}
+		if shut.Errors() == 0 {
+			t.Error("no error is counted")
+		}
+	}
+}
+
+// Every key has an end, but for the epoch.
+func TestRedisKeysEnd(t *testing.T) {
+	server := startRedis(t)
+	r := openRedis(t, server)
+	accept(t, r)
+	soon := time.Now().Add(time.Hour)
+	c := []Charge{requests("r", 2, time.Hour), {Kind: Bytes, Key: "b", Limit: 100, Period: time.Hour, Cost: 60}, {Kind: Places, Key: "p", Limit: 1, Cost: 1}}
+	_, err := r.Reserve(t.Context(), "1", c)
+	_, _, err2 := r.Use(t.Context(), one("l", "1"))
+	r.Seen(Link{ID: "s", Expires: soon})
+	err = errors.Join(err, err2, r.Made(t.Context(), Link{ID: "l", Expires: soon}), r.flush(t.Context()),
+		r.Revoke(t.Context(), Revocation{ID: "x", Until: soon}), r.Revoke(t.Context(), Revocation{Subject: "x", Until: soon}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.socket()})
+	defer client.Close() //nolint:errcheck // it only asked
+	keys, err := client.Keys(t.Context(), "*").Result()
+	if err != nil || len(keys) < 11 {
+		t.Errorf("%q, %v", keys, err)
+	}
+	for _, key := range keys {
+		if !strings.HasPrefix(key, "p{limits}:") && !strings.HasPrefix(key, "p{links}:") {
+			t.Errorf("%q is in no slot of ours", key)
+		}
+		if ttl := client.TTL(t.Context(), key).Val(); ttl <= 0 && key != "p{links}:epoch" || ttl > 26*time.Hour {
+			t.Errorf("%q ends in %s", key, ttl)
+		}
+	}
+}
+
+// A Cluster runs each script on one of its nodes.
+func TestRedisCluster(t *testing.T) {
+	port := freePort(t)
+	server := startRedis(t, "--cluster-enabled", "yes", "--port", fmt.Sprint(port))
+	server.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+	address := fmt.Sprint("127.0.0.1:", port)
+	r := openRedis(t, server, func(o *RedisOptions) { o.Addresses = []string{address, address} })
+	deadline := time.Now().Add(20 * time.Second)
+	for r.Accept(t.Context()) != nil {
+		if time.Now().After(deadline) {
+			t.Fatal("the cluster does not come up: ", r.Accept(t.Context()))
+		}
+		time.Sleep(50 * time.Millisecond)
+		r.awayTil.Store(0)
+	}
+	if err := r.check(t.Context()); err != nil || r.Closed() != "" {
+		t.Errorf("%v, %q", err, r.Closed())
+	}
+	if ok, _, err := r.Use(t.Context(), one("l", "1")); err != nil || !ok {
+		t.Errorf("%t, %v", ok, err)
+	}
+	c := []Charge{requests("r", 2, time.Hour), {Kind: Bytes, Key: "b", Limit: 100, Period: time.Hour, Cost: 60}, {Kind: Places, Key: "p", Limit: 1, Cost: 1}}
+	if _, err := r.Reserve(t.Context(), "1", c); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(r.Settle(t.Context(), "1", 5), r.Short(t.Context(), "1"), r.Made(t.Context(), Link{ID: "l", Expires: time.Now().Add(time.Hour)})); err != nil {
+		t.Error(err)
+	}
+	if list, err := r.Links(t.Context()); err != nil || len(list) != 1 || list[0].Used != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // only its port matters
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// After Sentinels have made a replica the master, what was answered is there, and the
+// service goes on by itself.
+func TestRedisIsFailedOverBySentinel(t *testing.T) {
+	ports := [2]int{freePort(t), freePort(t)}
+	master := startRedis(t, "--port", fmt.Sprint(ports[0]))
+	replica := startRedis(t, "--port", fmt.Sprint(ports[1]), "--replicaof", "127.0.0.1", fmt.Sprint(ports[0]))
+	dir, port := t.TempDir(), freePort(t)
+	conf := filepath.Join(dir, "sentinel.conf")
+	text := fmt.Sprintf("port %d\ndir %s\nsentinel monitor vault 127.0.0.1 %d 1\nsentinel down-after-milliseconds vault 500\nsentinel failover-timeout vault 5000\n", port, dir, ports[0])
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sentinel := exec.Command("redis-server", conf, "--sentinel")
+	if err := sentinel.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sentinel.Process.Kill(); _ = sentinel.Wait() })
+
+	r := openRedis(t, master, func(o *RedisOptions) {
+		o.Addresses, o.Sentinel, o.Replicas, o.Timeout = []string{fmt.Sprint("127.0.0.1:", port)}, "vault", 1, 2*time.Second
+	})
+	within := func(what string, do func() error) {
+		t.Helper()
+		deadline := time.Now().Add(60 * time.Second)
+		for {
+			err := do()
+			if err == nil {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %v", what, err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	within("a replica that acknowledges", func() error { return r.Accept(t.Context()) })
+	within("Redis is fit", func() error { return r.check(t.Context()) })
+	c := redis.NewClient(&redis.Options{Addr: fmt.Sprint("127.0.0.1:", port)})
+	defer c.Close() //nolint:errcheck // it only asked
+	within("the sentinel knows the replica", func() error {
+		list, err := c.Do(t.Context(), "SENTINEL", "REPLICAS", "vault").Slice()
+		if err == nil && len(list) == 0 {
+			return errors.New("none")
+		}
+		return err
+	})
+	if ok, _, err := r.Use(t.Context(), one("l", "1")); err != nil || !ok {
+		t.Fatalf("%t, %v", ok, err)
+	}
+	master.kill()
+	within("another master", func() error {
+		_, err := r.IsRevoked(t.Context(), LinkFact{ID: "l"})
+		return err
+	})
+	// Nobody acknowledges what the new master writes: it is not answered.
+	if ok, _, err := r.Use(t.Context(), one("m", "2")); err == nil || ok {
+		t.Errorf("without a replica: %t, %v", ok, err)
+	}
+	alone := openRedis(t, replica)
+	if ok, _, err := alone.Use(t.Context(), one("l", "later")); err != nil || ok {
+		t.Errorf("used twice: %t, %v", ok, err)
+	}
+}
