@@ -44,6 +44,7 @@ func TestDemo(t *testing.T) {
 		t.Helper()
 		cmd := exec.Command("bash", "-c", command)
 		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
 		text, err := cmd.Output()
 		return string(text), err
 	}

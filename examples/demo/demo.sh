@@ -47,6 +47,12 @@ audit: {file: $dir/logs/audit.jsonl}
 nginx: {delivery_log: $dir/logs/delivery.log, access_log: off}
 END
 
+# What links need: keys, a place for what was revoked, and the right to make them for who may read the project.
+printf 'links: {keys_file: link-keys.json, site: "http://127.0.0.1:%s"}\nstate: {file: state.db}\nadmin_token_file: admin-token\n' "$web" >>"$dir/securefiles.yaml"
+(umask 077 && openssl rand -hex 32 >"$dir/admin-token")
+"$binary" link key new --config "$dir/securefiles.yaml" >/dev/null
+sed -i '/^p,.*\/project\/\*\*,.*read, allow/{p;s/read, allow/share, allow/}' "$dir/policy.csv"
+
 "$binary" nginx --complete --config "$dir/securefiles.yaml" |
   sed "s|127.0.0.1:8080|127.0.0.1:$web|" >"$dir/nginx.conf"
 chmod 755 "$dir" # as root, nginx's workers run as another user
@@ -92,6 +98,13 @@ Who got the plan in the last 90 days, and how much of it? What did bob download 
 
   $binary audit --config $dir/securefiles.yaml --path /project/plan.txt --since 90d --by subject
   $binary audit --config $dir/securefiles.yaml --subject bob --since today --by path
+
+Send the plan to somebody without an account, and take it back:
+
+  $binary link create --config $dir/securefiles.yaml /project/plan.txt --as alice > $dir/link
+  curl -i "\$(cat $dir/link)"                           # 200: whoever has it
+  $binary link revoke --config $dir/securefiles.yaml "\$($binary link list --config $dir/securefiles.yaml | awk 'END { print \$1 }')"
+  curl -i "\$(cat $dir/link)"                           # 410: it was revoked
 
 Metrics and health:
 

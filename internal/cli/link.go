@@ -253,7 +253,7 @@ type linkShowCommand struct {
 
 // Help shows an example.
 func (linkShowCommand) Help() string {
-	return "Verifies the link and asks, by the code that serves, whether it would open now. Exits 0 if it would, else 1.\n\nExamples:\n  securefiles link show 'https://files.example.org/downloads/q3.pdf?link=eyJ…'\n  xclip -o | securefiles link show -"
+	return "Verifies the link and asks, by the code that serves, whether it would open now. It asks no service, and does not know whether the link was revoked or used up: link list does. Exits 0 if it would open, else 1.\n\nExamples:\n  securefiles link show 'https://files.example.org/downloads/q3.pdf?link=eyJ…'\n  xclip -o | securefiles link show -"
 }
 
 // shownLink is what is printed of a link.
@@ -270,6 +270,8 @@ type shownLink struct {
 	Networks  []string  `json:"networks,omitempty"`
 	Filename  string    `json:"filename,omitempty"`
 	Rate      int64     `json:"rate,omitempty"`
+	Uses      int       `json:"uses,omitempty"`
+	Password  bool      `json:"password,omitempty"`
 	Opens     bool      `json:"opens"`
 	Reason    string    `json:"reason"`
 	Decision  string    `json:"decision,omitempty"`
@@ -322,7 +324,7 @@ func (cmd *linkShowCommand) Run(ctx context.Context, env Env, all *commands) err
 	s := shownLink{
 		ID: claims.ID, Maker: claims.Subject, Groups: claims.Groups, Download: claims.Download, Path: claims.Path,
 		Issued: claims.Issued, NotBefore: claims.NotBefore, Expires: claims.Expires, Recipient: claims.Recipient,
-		Filename: claims.Filename, Rate: claims.Rate, Opens: out.Allowed(), Reason: string(out.Reason),
+		Filename: claims.Filename, Rate: claims.Rate, Uses: claims.Uses, Password: claims.Password, Opens: out.Allowed(), Reason: string(out.Reason),
 	}
 	for _, n := range claims.Networks {
 		s.Networks = append(s.Networks, n.String())
@@ -378,6 +380,12 @@ func (s *shownLink) render(env Env) {
 	row("saved as", s.Filename)
 	if s.Rate > 0 {
 		row("rate", humanize.IBytes(uint64(s.Rate))+"/s")
+	}
+	if s.Uses > 0 {
+		row("downloads", fmt.Sprintf("%d in all; `securefiles link list` knows how many are left", s.Uses))
+	}
+	if s.Password {
+		row("password", "its page asks for one")
 	}
 	answer := "yes"
 	if !s.Opens {

@@ -269,6 +269,9 @@ func (c *Claims) Valid() error {
 	if c.Uses < 0 || c.Uses > maxUses {
 		return fmt.Errorf("the number of uses is not of 1 to %d", maxUses)
 	}
+	if c.Uses > 0 && strings.HasSuffix(c.Path, "/") {
+		return errors.New("uses are of a file: of a directory, nobody can say what one download is")
+	}
 	if c.Rate < 0 {
 		return errors.New("the rate is less than 1 byte a second")
 	}
