@@ -147,7 +147,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/casbin/govaluate": {models, engines},
 		"github.com/prometheus/":      {"securefiles/internal/metrics"},
 		"github.com/tg123/":           {"securefiles/internal/identity"},
-		"github.com/go-jose/":         {"securefiles/internal/identity", "securefiles/internal/link"},
+		"github.com/go-jose/":         {"securefiles/internal/identity", "securefiles/internal/link", "securefiles/examples/links"},
 		"go.etcd.io/bbolt":            {"securefiles/internal/state"},
 		"github.com/goccy/":           {"securefiles/internal/strictyaml"},
 		"github.com/alecthomas/kong":  {"securefiles/internal/cli"},

@@ -45,7 +45,12 @@ func TestDemo(t *testing.T) {
 		cmd := exec.Command("bash", "-c", command)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
 		text, err := cmd.Output()
+		if err != nil {
+			t.Logf("%s: %s", command, stderr.String())
+		}
 		return string(text), err
 	}
 	port := regexp.MustCompile(`http://(127\.0\.0\.1:\d+)/downloads`)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -298,4 +299,65 @@ func TestLinksAreRevoked(t *testing.T) {
 	s.status("", made.URL, 410)
 	s.run(2, "link", "revoke")
 	s.run(2, "link", "revoke", made.ID, "--subject", "alice")
+}
+
+// What makes links in an application, in each language with its usual library.
+func TestApplicationsMakeLinks(t *testing.T) {
+	t.Parallel()
+	files := someFiles()
+	files["project/Plan ü 100%.txt"] = "another\n"
+	s := withLinks(t, plan{printed: true, files: files})
+	modules := filepath.Join(s.dir, "node")
+	examples, err := filepath.Abs("../examples/links")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := os.ReadFile(filepath.Join(examples, "link.mjs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("node/link.mjs", string(script))
+	secret, err := os.ReadFile(filepath.Join(s.dir, "link-keys.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("secret.json", string(secret)) // what PHP has without a library
+	s.run(0, "link", "key", "new", "--algorithm", "EdDSA")
+	young := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice")
+	s.eventually("a link of a key that was added", func() bool { return s.get("", young).status == 200 })
+	for _, example := range []struct {
+		name    string
+		prepare []string // what it needs, if that may not be there
+		command []string
+		keys    []string
+	}{
+		{"Python", []string{debianPython, "-c", "import jwt, cryptography"}, []string{debianPython, filepath.Join(examples, "link.py")}, []string{"secret.json", "link-keys.json"}},
+		{"JavaScript", []string{"npm", "install", "--prefix", modules, "--no-audit", "--no-fund", "jose@6"}, []string{"node", filepath.Join(modules, "link.mjs")}, []string{"secret.json", "link-keys.json"}},
+		{"PHP", []string{"php", "--version"}, []string{"php", filepath.Join(examples, "link.php")}, []string{"secret.json"}},
+		{"Go", nil, []string{"go", "run", "../examples/links/link.go"}, []string{"secret.json", "link-keys.json"}},
+	} {
+		t.Run(example.name, func(t *testing.T) {
+			if p := example.prepare; p != nil {
+				if out, err := exec.CommandContext(t.Context(), p[0], p[1:]...).CombinedOutput(); err != nil {
+					t.Skipf("%s is not here, so its example is NOT tested: %v\n%s", example.name, err, out)
+				}
+			}
+			for _, keys := range example.keys {
+				for file, body := range map[string]string{"/project/plan.txt": s.texts["project/plan.txt"], "/project/Plan ü 100%.txt": "another\n"} {
+					args := append(example.command[1:], filepath.Join(s.dir, keys), "alice", file)
+					cmd := exec.CommandContext(t.Context(), example.command[0], args...)
+					var stderr strings.Builder
+					cmd.Stderr = &stderr
+					out, err := cmd.Output()
+					if err != nil {
+						t.Fatalf("%v\n%s", err, stderr.String())
+					}
+					link := strings.TrimSpace(string(out))
+					if r := s.status("", link, 200); r.body != body {
+						t.Errorf("%s opens %q", link, r.body)
+					}
+				}
+			}
+		})
+	}
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian or Ubuntu packages that hold the given commands, if any
 # command is missing: install.sh nginx curl …
-# Four names are no commands: cc is a C compiler that finds its headers,
-# certificates are what Go needs to fetch modules, django is a module of python3,
+# Five names are no commands: cc is a C compiler that finds its headers,
+# certificates are what Go needs to fetch modules, django and pyjwt are modules of python3,
 # postgresql is a server whose commands are in no PATH.
 # A name with a question mark behind it is left out where there is no package:
 # Ubuntu's chromium is another kind of package.
@@ -15,6 +15,7 @@ declare -A package=(
   [cc]="gcc libc6-dev"    # for the race detector
   [certificates]=ca-certificates
   [django]=python3-django # for Debian's own python3
+  [pyjwt]="python3-jwt python3-cryptography"
   [chromium]=chromium
   [postgresql]=postgresql [promtool]=prometheus
   [rsyslogd]="rsyslog rsyslog-gnutls"
@@ -23,6 +24,7 @@ have() {
   case $1 in
     cc) echo '#include <stdlib.h>' | ${CC:-gcc} -E - &>/dev/null ;;
     certificates) [[ -n ${SSL_CERT_FILE:-}${SSL_CERT_DIR:-} ]] || compgen -G '/etc/ssl/certs/*' >/dev/null || compgen -G '/etc/ssl/*.pem' >/dev/null || compgen -G '/etc/pki/tls/certs/*' >/dev/null ;;
+    pyjwt) /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null ;;
     django) /usr/bin/python3 -c 'import django' 2>/dev/null ;;
     postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     rsyslogd) command -v rsyslogd >/dev/null && compgen -G '/usr/lib/*/rsyslog/lmnsd_gtls.so' >/dev/null ;;

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -170,13 +169,9 @@ func (cmd *linkCreateCommand) claims(p *Parts) (*link.Claims, *authz.Download, p
 	if err != nil {
 		return fail(err)
 	}
-	id := make([]byte, 12)
-	if _, err := rand.Read(id); err != nil {
-		return fail(fmt.Errorf("make an id: %w", err))
-	}
 	now := time.Now().Truncate(time.Second)
 	c := &link.Claims{
-		ID: base64.RawURLEncoding.EncodeToString(id), Subject: cmd.As, Download: download.Name, Path: path.String(),
+		ID: rand.Text(), Subject: cmd.As, Download: download.Name, Path: path.String(),
 		Issued: now, Recipient: cmd.Recipient, Filename: cmd.Filename, Uses: cmd.Uses, Password: cmd.Password,
 	}
 	if isDirectory {
