@@ -507,6 +507,15 @@ func (s *service) put(p *cli.Parts) (*server.Generation, error) {
 		return nil, err
 	}
 	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: s.counters.Observe, Pages: pages, Logger: s.log}
+	if kept, ok := s.store.(*state.Disk); ok && p.Config.Links.API {
+		opts.API, err = link.NewAPI(link.APIParts{
+			Links: p.Links, Downloads: p.Downloads, Callers: p.Sources.Chain(), Policy: p.Policy.Store, Keeper: kept,
+			Site: p.Config.Links.Site, Challenge: p.Sources.Challenge(),
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	if p.Secret != nil {
 		opts.Secret = p.Secret.Is
 	}
@@ -680,6 +689,8 @@ func routes(front *frontend.AuthRequest, counters *metrics.Metrics) http.Handler
 	r.Method(http.MethodGet, "/authorize", front)
 	r.Get("/page", front.Page)
 	r.Post("/link", front.Form)
+	r.HandleFunc("/links", front.API)
+	r.HandleFunc("/links/{id}", front.API)
 	r.NotFound(front.NotFound)
 	r.MethodNotAllowed(front.MethodNotAllowed)
 	return r

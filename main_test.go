@@ -1278,6 +1278,11 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			cli.Main(k.t.Context(), []string{"link", "create", "/a/f", "--as", "alice", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
 			return "\n" + out.String()
 		}, [2]string{"\n/downloads/a/f?link=", "\nhttps://files.example.org/downloads/a/f?link="}},
+		{"links.api", "links: {keys_file: link-keys.json}\nstate: {file: state.db}", "links: {keys_file: link-keys.json, api: true}\nstate: {file: state.db}", func(k *keyTest) string {
+			var out bytes.Buffer
+			cli.Main(k.t.Context(), []string{"nginx", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
+			return fmt.Sprint("printed: ", strings.Contains(out.String(), "location = /_securefiles/links {"))
+		}, [2]string{"printed: false", "printed: true"}},
 		{"state.file", "links: {keys_file: link-keys.json}", "links: {keys_file: link-keys.json}\nstate: {file: state.db}", func(k *keyTest) string { return k.start().ask(k.link(1)) },
 			[2]string{"503 unavailable", "403 confirm"}},
 		{"limits[].name", limited("per: address, requests: 1/1h"), limited("name: other, per: address, requests: 1/1h"), func(k *keyTest) string {

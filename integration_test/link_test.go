@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -359,5 +360,74 @@ func TestApplicationsMakeLinks(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Callers make links through nginx, whoever they are by the service's sources.
+func TestLinksAreMadeByHTTP(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{
+		printed: true, policy: sharing, extra: "links: {keys_file: link-keys.json, api: true}\nstate: {file: state.db}\nproxy_secret_file: secret\n",
+		before: func(s *site) { s.run(0, "link", "key", "new"); s.write("secret", linkToken) },
+		edit: func(s *site, conf string) string {
+			s.write("securefiles-secret.conf", `proxy_set_header X-Securefiles-Proxy-Secret "`+linkToken+`";`)
+			return conf
+		},
+	})
+	ask := func(user, method, path, body string, edit ...func(*http.Request)) reply {
+		t.Helper()
+		return s.get(user, path, append(edit, func(r *http.Request) {
+			r.Method, r.Body, r.ContentLength = method, io.NopCloser(strings.NewReader(body)), int64(len(body))
+			if method == http.MethodPost {
+				r.Header.Set("Content-Type", "application/json")
+			}
+		})...)
+	}
+	const body = `{"path":"/project/plan.txt","uses":1}`
+	r := ask("alice", "POST", "/_securefiles/links", body)
+	var made struct{ ID, URL, Direct string }
+	if err := json.Unmarshal([]byte(r.body), &made); err != nil || r.status != 201 || r.header.Get("Location") != "/_securefiles/links/"+made.ID {
+		t.Fatalf("made: %d %v %s %v", r.status, r.header, r.body, err)
+	}
+	s.status("", made.URL, 403) // its page
+	s.status("", made.Direct, 200)
+	s.status("", made.URL, 410)
+	for name, c := range map[string]struct {
+		got  reply
+		want int
+	}{
+		"nobody":                   {ask("", "POST", "/_securefiles/links", body), 401},
+		"by a link":                {ask("", "POST", "/_securefiles/links?"+strings.SplitN(made.URL, "?", 2)[1], body), 401},
+		"with a wrong password":    {ask("", "POST", "/_securefiles/links", body, func(r *http.Request) { r.SetBasicAuth("alice", "no") }), 401},
+		"who may not share":        {ask("bob", "POST", "/_securefiles/links", body), 403},
+		"from another site's page": {ask("alice", "POST", "/_securefiles/links", body, with("Sec-Fetch-Site", "cross-site")), 403},
+		"from another origin":      {ask("alice", "POST", "/_securefiles/links", body, with("Origin", "http://evil.example")), 403},
+		"from this origin":         {ask("alice", "POST", "/_securefiles/links", body, with("Origin", "http://"+s.web)), 201},
+		"by another method":        {ask("alice", "PATCH", "/_securefiles/links", body), 405},
+		"too much":                 {ask("alice", "POST", "/_securefiles/links", strings.Repeat(" ", 20<<10)), 413},
+		"another's":                {ask("bob", "DELETE", "/_securefiles/links/"+made.ID, ""), 404},
+		"beside":                   {ask("alice", "DELETE", "/_securefiles/links/../authorize", ""), 404},
+	} {
+		if c.got.status != c.want {
+			t.Errorf("%s: %d %s, want %d", name, c.got.status, c.got.body, c.want)
+		}
+	}
+	if r := ask("alice", "GET", "/_securefiles/links", ""); r.status != 200 || !strings.Contains(r.body, made.ID) || r.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("alice's: %d %s", r.status, r.body)
+	}
+	if r := ask("bob", "GET", "/_securefiles/links", ""); r.body != "[]\n" {
+		t.Errorf("bob's: %d %s", r.status, r.body)
+	}
+	any := ask("alice", "POST", "/_securefiles/links", `{"path":"/project/plan.txt"}`)
+	if err := json.Unmarshal([]byte(any.body), &made); err != nil {
+		t.Fatal(err)
+	}
+	s.status("", made.URL, 200)
+	if r := ask("alice", "DELETE", "/_securefiles/links/"+made.ID, ""); r.status != 204 {
+		t.Errorf("ended: %d %s", r.status, r.body)
+	}
+	s.status("", made.URL, 410)
+	if strings.Contains(s.log.String(), strings.SplitN(made.URL, "?link=", 2)[1]) {
+		t.Error("the log holds the link")
 	}
 }

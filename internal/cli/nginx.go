@@ -77,6 +77,6 @@ func (p *Parts) Snippet() (nginx.Config, error) {
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks, Embed: d.Embed, Origins: d.CORSOrigins, Compress: d.Compress,
 		})
 	}
-	snippet.Identity, snippet.Limits, snippet.Links = p.Vouching(), p.Limits != nil, p.Links != nil
+	snippet.Identity, snippet.Limits, snippet.Links, snippet.API = p.Vouching(), p.Limits != nil, p.Links != nil, p.Config.Links.API
 	return snippet, nil
 }

@@ -7,7 +7,7 @@ import (
 )
 
 type schemaCommand struct {
-	Of string `arg:"" enum:"config,test,audit,postgres" help:"config for securefiles.yaml, test for policy tests, audit for a record of the audit trail; postgres for the SQL of the table that holds records."`
+	Of string `arg:"" enum:"config,test,audit,postgres,links" help:"config for securefiles.yaml, test for policy tests, audit for a record of the audit trail; postgres for the SQL of the table that holds records; links for the HTTP API of links (OpenAPI)."`
 }
 
 // Help shows an example.
@@ -17,8 +17,11 @@ func (schemaCommand) Help() string {
 
 func (cmd *schemaCommand) Run(env Env) error {
 	name := cmd.Of + ".schema.json"
-	if cmd.Of == "postgres" {
+	switch cmd.Of {
+	case "postgres":
 		name = "postgres.sql"
+	case "links":
+		name = "links.openapi.json"
 	}
 	text, err := schema.FS.ReadFile(name)
 	if err != nil {

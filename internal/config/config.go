@@ -225,6 +225,9 @@ type Links struct {
 	// Site is where people find the downloads, `https://files.example.org`: what the
 	// links that are made begin with.
 	Site string `yaml:"site"`
+	// API lets callers make, list and end links by HTTP, at /_securefiles/links. It needs
+	// State.File.
+	API bool `yaml:"api"`
 }
 
 // State is where that is kept which limits and links count.

@@ -80,6 +80,8 @@ type Options struct {
 	Earlier map[string]Earlier
 	// Pages are the service's own; nil means that there are none.
 	Pages Pages
+	// API is the service's own, of links; nil means that there is none.
+	API http.Handler
 	// MaxConcurrent bounds the questions that are answered at a time; more are
 	// refused. Zero means no bound.
 	MaxConcurrent int

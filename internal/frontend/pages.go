@@ -66,3 +66,12 @@ func (a *AuthRequest) Form(w http.ResponseWriter, r *http.Request) {
 	}
 	a.opts.Pages.ServeHTTP(w, r)
 }
+
+// API hands on what nginx passes to the service's own API.
+func (a *AuthRequest) API(w http.ResponseWriter, r *http.Request) {
+	if a.opts.API == nil || !a.knows(r) {
+		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
+		return
+	}
+	a.opts.API.ServeHTTP(w, r)
+}

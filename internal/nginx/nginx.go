@@ -48,6 +48,8 @@ type Config struct {
 	DeliveryLog, AccessLog string
 	// Links says that the service has links, and pages that ask people about them.
 	Links bool
+	// API says that the service has an API of links.
+	API bool
 	// Limits says that the service bounds what anybody takes, and tells what is left.
 	Limits bool
 	// Pages are the site's own error pages: absolute paths, by status.
