@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	chrome "github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 )
 
@@ -236,4 +238,70 @@ func TestAnotherSitesPageCannotEmbedNorTell(t *testing.T) {
 	if own := see(s.web+"/own", "public"); !strings.HasPrefix(fmt.Sprint(own["img picture.png"]), "load 64") || fmt.Sprint(own["fetch cors"]) != "basic200true" {
 		t.Errorf("the site's own page saw %v", own)
 	}
+}
+
+// A person opens a counted link, sees its page on a phone and a desk, by day and by night,
+// presses the button, and has the file, which is one use; a second one sees that it is used up.
+func TestALinkInABrowser(t *testing.T) {
+	t.Parallel()
+	person, second := chromium(t), chromium(t)
+	s := keepingLinks(t)
+	link := "http://" + s.web + s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1")
+	saved := t.TempDir()
+	if _, err := chromedp.CallBrowser(person, chrome.SetDownloadBehavior, chrome.SetDownloadBehaviorParams{Behavior: "allow", DownloadPath: saved}); err != nil {
+		t.Fatal(err)
+	}
+	look := func(ctx context.Context, name, text string) {
+		t.Helper()
+		for _, width := range []int64{320, 390, 1280} {
+			for _, scheme := range []string{"light", "dark"} {
+				_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+				if err == nil {
+					err = chromedp.Do(ctx, chromedp.EmulateViewport(width, 700), chromedp.Navigate(link))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				fits, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`document.documentElement.scrollWidth <= innerWidth && document.body.innerText.includes("`+text+`")`))
+				if err != nil || !fits {
+					t.Errorf("%s at %d px, %s: it does not fit, or does not say %q: %v", name, width, scheme, text, err)
+				}
+				if dir := os.Getenv("SCREENSHOTS"); dir != "" {
+					shot, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+					if err == nil {
+						err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", name, width, scheme)), shot, 0o600)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+	look(person, "confirm", "plan.txt")
+	if list := s.run(0, "link", "list"); !strings.Contains(list, "0 of 1") {
+		t.Errorf("looking was a use: %s", list)
+	}
+	get := func(action string) {
+		t.Helper()
+		if pressed, err := chromedp.Run(person, chromedp.Evaluate[bool](action+`, true`)); err != nil || !pressed {
+			t.Fatal(err)
+		}
+		s.eventually("the file is there", func() bool {
+			text, err := os.ReadFile(filepath.Join(saved, "plan.txt"))
+			return err == nil && string(text) == s.texts["project/plan.txt"]
+		})
+	}
+	get(`document.querySelector("button").click()`)
+	if list := s.run(0, "link", "list"); !strings.Contains(list, "1 of 1") {
+		t.Errorf("after the download: %s", list)
+	}
+	if err := os.Remove(filepath.Join(saved, "plan.txt")); err != nil {
+		t.Fatal(err)
+	}
+	get(`location.reload()`) // the link opened again is the same download
+	if list := s.run(0, "link", "list"); !strings.Contains(list, "1 of 1") {
+		t.Errorf("after another try: %s", list)
+	}
+	look(second, "ended", "This link has been used up")
 }
