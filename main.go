@@ -574,7 +574,7 @@ func (s *service) put(p *cli.Parts) (*server.Generation, error) {
 		return nil, err
 	}
 	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: s.counters.Observe, Pages: pages, Logger: s.log}
-	if kept, ok := s.store.(*state.Disk); ok && p.Config.Links.API {
+	if kept, ok := s.store.(keeper); ok && p.Config.Links.API {
 		opts.API, err = link.NewAPI(link.APIParts{
 			Links: p.Links, Downloads: p.Downloads, Callers: p.Sources.Chain(), Policy: p.Policy.Store, Keeper: kept,
 			Site: p.Config.Links.Site, Challenge: p.Sources.Challenge(),

@@ -26,7 +26,7 @@ ldflags="-s -w -buildid= -X securefiles/internal/cli.version=$VERSION -X securef
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$out" "$work"/common/{man,completion,etc,nginx,doc}
+mkdir -p "$out" "$work"/common/{man,completion,etc,nginx,doc,examples}
 tool() { go build -modfile=packaging/tools.mod -o "$work/${1##*/}" "$1"; }
 
 if [[ $formats == *' chart '* ]]; then
@@ -55,6 +55,7 @@ cp packaging/nginx/* "$common/nginx"
 cp packaging/tmpfiles.conf "$common"
 gzip -9nc CHANGELOG.md >"$common/doc/changelog.gz"
 cp README.md SECURITY.md docs/*.md "$common/doc"
+cp -R examples/prometheus examples/ci "$common/examples" # to which the how-to sends
 
 # licences prints those of what a binary holds, Go's own first.
 licences() {

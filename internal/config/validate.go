@@ -80,8 +80,8 @@ func (c *Config) validate(doc *strictyaml.Document) error {
 		}
 	}
 	v.within("links.max_ttl", c.Links.MaxTTL, time.Minute, 366*24*time.Hour)
-	if c.Links.API && (c.Links.KeysFile == "" || c.State.File == "") {
-		v.add("links.api", "needs links.keys_file, to make links with, and state.file, which keeps whose they are: set both")
+	if c.Links.API && (c.Links.KeysFile == "" || c.State.File == "" && c.State.Redis == nil) {
+		v.add("links.api", "needs links.keys_file, to make links with, and state.file or state.redis, which keeps whose they are: set both")
 	}
 	if c.Links.Site != "" {
 		v.match("links.site", c.Links.Site, originPattern, "is not where a site is, such as https://files.example.org: scheme and host, nothing more")

@@ -155,6 +155,7 @@ func TestWhatBelongsToAnotherUserRunsAsThem(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("it takes root to be somebody else")
 	}
+	t.Chdir("/") // which they may enter
 	out, said, err := proc("/proc").ask(t.Context(), &master{pid: os.Getpid(), binary: "/usr/bin/id", uid: 65534, gid: 65533})
 	if err != nil || !strings.HasPrefix(out, "uid=65534") || !strings.Contains(out, "gid=65533") || strings.Contains(out, "(root)") {
 		t.Errorf("%q, %q, %v", out, said, err)

@@ -242,7 +242,7 @@ func halves(problem string) string {
 		return "the half for http { } is not included: securefiles nginx --http > /etc/nginx/conf.d/securefiles.conf"
 	}
 	if strings.Contains(problem, "duplicate") {
-		return "a half is included twice: leave one"
+		return "a half is included twice: grep -rn securefiles /etc/nginx says where; leave one include of each half"
 	}
 	if strings.Contains(problem, "open()") {
 		return "write the file: docs/operations.md says what it holds"

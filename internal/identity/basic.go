@@ -142,6 +142,14 @@ func (b *Basic) state() State {
 	return s
 }
 
+// rate is how many there are in a second: 4.2, or 540, and never 5.4e+02.
+func rate(perSecond float64) string {
+	if perSecond < 10 {
+		return fmt.Sprintf("%.2g", perSecond)
+	}
+	return fmt.Sprintf("%.0f", perSecond)
+}
+
 // notes are what checks cost here, and which are too cheap.
 func (b *Basic) notes() ([]Note, error) {
 	var notes []Note
@@ -152,8 +160,8 @@ func (b *Basic) notes() ([]Note, error) {
 		}
 		notes = append(notes, Note{b.file, "", fmt.Sprintf("%s: one check takes %s of a core here", cost, took.Round(100*time.Microsecond))})
 		if i == 0 { // of most users
-			notes = append(notes, Note{b.file, "", fmt.Sprintf("%.2g first logins a second are checked here, of %d that come at once; nginx waits for %s",
-				float64(b.running)/max(took, time.Microsecond).Seconds(), b.running+b.room(max(took, time.Millisecond)), time.Duration(b.patience.Load()))})
+			notes = append(notes, Note{b.file, "", fmt.Sprintf("%s first logins a second are checked here, of %d that come at once; nginx waits for %s",
+				rate(float64(b.running)/max(took, time.Microsecond).Seconds()), b.running+b.room(max(took, time.Millisecond)), time.Duration(b.patience.Load()))})
 		}
 		if cost.IsWeak() {
 			notes = append(notes, Note{b.file, "htpasswd-cost",

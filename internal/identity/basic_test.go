@@ -809,3 +809,14 @@ func TestChecksAreTimed(t *testing.T) {
 		}
 	})
 }
+
+func TestRate(t *testing.T) {
+	for _, c := range []struct {
+		perSecond float64
+		want      string
+	}{{0.25, "0.25"}, {4.23, "4.2"}, {21.4, "21"}, {536.7, "537"}, {12345, "12345"}} {
+		if got := rate(c.perSecond); got != c.want {
+			t.Errorf("rate(%v) = %q, want %q", c.perSecond, got, c.want)
+		}
+	}
+}

@@ -73,6 +73,9 @@ func (k *Keys) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "keys of %s", k.file
 // read before goes on.
 func (k *Keys) Reload(context.Context) error {
 	text, err := regular.Read(k.file, maxKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the keys of links: %w: make the first one with `securefiles link key new`", err)
+	}
 	if err != nil {
 		return fmt.Errorf("read the keys of links: %w", err)
 	}
