@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"securefiles/authz"
+	"securefiles/internal/config"
 	"securefiles/internal/limit"
 	"securefiles/internal/terminal"
 	"securefiles/policy"
@@ -75,7 +76,7 @@ func (cmd *explainCommand) Run(ctx context.Context, env Env, all *commands) erro
 	} else {
 		err = x.Render(env.Stdout, painter(env))
 		limit.Render(env.Stdout, standing)
-		for _, hint := range slices.Concat(subjectHints(ctx, p, x.Subject), pathHints(query.Object), hints(p.Downloads, x)) {
+		for _, hint := range slices.Concat(subjectHints(ctx, p, x.Subject), pathHints(query.Object), diskHints(p.Config, query.Object), hints(p.Downloads, x)) {
 			fmt.Fprintln(env.Stdout, "hint:", hint)
 		}
 	}
@@ -136,6 +137,16 @@ func pathHints(path string) []string {
 		out = append(out, "* stands for itself in a path: this is about a file of that very name; `securefiles what USER` lists the patterns that a user may have")
 	}
 	return out
+}
+
+// diskHints tell of a path that is where a file is on the disk.
+func diskHints(c *config.Config, object string) []string {
+	for _, d := range c.Downloads {
+		if below, ok := strings.CutPrefix(object, strings.TrimSuffix(d.Root, "/")+"/"); ok && d.Root != "" {
+			return []string{fmt.Sprintf("%s is where the file is on the disk: ask for %s, its path below the root of download %s, or for its URL", object, "/"+below, d.Name)}
+		}
+	}
+	return nil
 }
 
 // hints name mistakes that a policy alone does not show.

@@ -71,6 +71,8 @@ func TestUsualMistakes(t *testing.T) {
 			`hint: the policy knows the group @contractors, and no user "contractors": ask for somebody in it with --group contractors`, ""},
 		{"a group with or without its @", nil, "explain bob /project/plan.pdf --group contractors", 0, "allow: bob may read /project/plan.pdf", ""},
 		{"a path with a blank", nil, "explain alice|/downloads/project/a plan.pdf", 0, "allow: alice may read /project/a plan.pdf", ""},
+		{"a path on the disk", nil, "explain alice /var/www/securefiles/project/plan.pdf", 1,
+			"hint: /var/www/securefiles/project/plan.pdf is where the file is on the disk: ask for /project/plan.pdf, its path below the root of download main, or for its URL", ""},
 		{"a path without its first slash", nil, "explain alice project/plan.pdf", 2, "",
 			`securefiles: path "project/plan.pdf": the path is refused before policy is asked: the path does not begin with a slash: write "/project/plan.pdf"`},
 		{"a whole URL", nil, "explain alice https://files.example.org/downloads/project/a%20plan.pdf#page=2", 0, "allow: alice may read /project/a plan.pdf", ""},

@@ -156,7 +156,7 @@ func adminToken(c *config.Config, env Env) (string, error) {
 		return token, nil
 	}
 	if c.AdminTokenFile == "" {
-		return "", fmt.Errorf("admin_token_file is not set: the running service is told, with its token, what must be kept; make one with `openssl rand -hex 32`, or set %s", config.AdminTokenVariable)
+		return "", fmt.Errorf("admin_token_file is not set, and this command asks the running service, which wants its token: make a file of one with `openssl rand -hex 32`, name it in the configuration, and restart the service; or set %s", config.AdminTokenVariable)
 	}
 	text, err := os.ReadFile(c.AdminTokenFile)
 	if err != nil {
