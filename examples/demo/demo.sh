@@ -52,12 +52,6 @@ printf 'links: {keys_file: link-keys.json, site: "http://127.0.0.1:%s"}\nstate: 
 "$binary" link key new --config "$dir/securefiles.yaml" >/dev/null
 sed -i '/^p,.*\/project\/\*\*,.*read, allow/{p;s/read, allow/share, allow/}' "$dir/policy.csv"
 
-# What links need: keys, a place for what was revoked, and the right to make them for who may read the project.
-printf 'links: {keys_file: link-keys.json, site: "http://127.0.0.1:%s"}\nstate: {file: state.db}\nadmin_token_file: admin-token\n' "$web" >>"$dir/securefiles.yaml"
-(umask 077 && openssl rand -hex 32 >"$dir/admin-token")
-"$binary" link key new --config "$dir/securefiles.yaml" >/dev/null
-sed -i '/^p,.*\/project\/\*\*,.*read, allow/{p;s/read, allow/share, allow/}' "$dir/policy.csv"
-
 "$binary" nginx --complete --config "$dir/securefiles.yaml" |
   sed "s|127.0.0.1:8080|127.0.0.1:$web|" >"$dir/nginx.conf"
 chmod 755 "$dir" # as root, nginx's workers run as another user
