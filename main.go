@@ -289,10 +289,11 @@ const maxConcurrent = 1024
 func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logger) (err error) {
 	server.LimitMemory(log)
 	s := &service{reopen: reopen, version: cli.Version(), log: log}
-	if err := s.load(ctx, p, nil, false); err != nil {
+	s.counters = metrics.New(s.version.Version, s.version.Commit, nil, nil, s.policy)
+	rows, err := s.load(ctx, p, nil, false)
+	if err != nil {
 		return err
 	}
-	s.counters = metrics.New(s.version.Version, s.version.Commit, nil, nil, s.policy)
 	if s.store, err = s.openStore(ctx, p.Config); err != nil {
 		return err
 	}
@@ -315,7 +316,7 @@ func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logge
 			beside = append(beside, audit.Retention{File: p.Config.Audit.File, Age: age, Logger: log}.Run)
 		}
 	}
-	first, err := s.put(p)
+	first, err := s.put(p, rows)
 	if err != nil {
 		return err
 	}
@@ -528,27 +529,33 @@ type snippet struct {
 }
 
 // load loads parts that are to serve in the place of the running ones, or as the
-// first.
-func (s *service) load(ctx context.Context, p, running *cli.Parts, confirmed bool) error {
+// first. What is to be loaded again is watched from before it is read.
+func (s *service) load(ctx context.Context, p, running *cli.Parts, confirmed bool) (rows []server.Reloader, err error) {
+	watched := server.Watching(reloaders(p, s.counters, s.log))
+	defer func() {
+		if err != nil {
+			server.Unwatch(watched)
+		}
+	}()
 	if running == nil {
 		if err := p.Load(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	} else if err := p.LoadSources(ctx); err != nil {
-		return err
+		return nil, err
 	} else if err := s.follow(ctx, &p.Policy, &running.Policy, confirmed); err != nil {
-		return err
+		return nil, err
 	}
 	if err := p.RefusedRoots(); err != nil {
-		return err
+		return nil, err
 	}
 	p.Sources.Ask(ctx)
-	return nil
+	return watched, nil
 }
 
 // put puts parts together: a request's way is the front end, the guard, and whom it
 // asks. Around it is what is loaded again, and what operators ask.
-func (s *service) put(p *cli.Parts) (*server.Generation, error) {
+func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation, error) {
 	shadow, err := shadow.New(p.Policy.Store, p.Config.Policy.ShadowShare)
 	if err != nil {
 		return nil, err
@@ -623,7 +630,7 @@ func (s *service) put(p *cli.Parts) (*server.Generation, error) {
 	s.snippets = append(s.snippets, printed)
 	return &server.Generation{
 		Nginx: routes(front, s.counters), Admin: admin.New(asked),
-		Reload: server.NewReloaders(reloaders(p, s.counters, s.log), &server.ReloadOptions{Logger: s.log}),
+		Reload: server.NewReloaders(rows, &server.ReloadOptions{Logger: s.log}),
 		Beside: func(ctx context.Context) error { return shadow.Run(ctx, reporter(s.counters, s.log)) },
 	}, nil
 }
@@ -680,11 +687,13 @@ func (s *service) next(ctx context.Context, confirmed bool) (*server.Generation,
 		return nil, err
 	}
 	gone := p.Sources.Follow(running.Sources)
-	if err := s.load(ctx, p, running, confirmed); err != nil {
+	rows, err := s.load(ctx, p, running, confirmed)
+	if err != nil {
 		return nil, err
 	}
-	generation, err := s.put(p)
+	generation, err := s.put(p, rows)
 	if err != nil {
+		server.Unwatch(rows)
 		return nil, err
 	}
 	s.begin(p, gone)
@@ -830,7 +839,7 @@ func absolute(file string) string {
 // depend on, and the admin token.
 func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []server.Reloader {
 	rows := []server.Reloader{{
-		Name: "policy", Files: p.Policy.Files.Names(), Reload: counted(p, counters, p.Policy.Reload), Confirm: counted(p, counters, p.Policy.ReloadConfirmed),
+		Name: "policy", Files: p.Policy.Files.Names(), Reload: counted(p, counters, (*policy.Store).Reload), Confirm: counted(p, counters, (*policy.Store).ReloadConfirmed),
 		State: func() server.Loaded {
 			status := p.Policy.Status()
 			return server.Loaded{Generation: status.Generation, Err: status.Err, Attrs: policyAttrs(status)}
@@ -986,10 +995,10 @@ func countReloads(m *metrics.Metrics, state func() []server.ReloadState, restart
 }
 
 // counted counts the versions of the policy that are tried.
-func counted(p *cli.Parts, counters *metrics.Metrics, reload func(context.Context) error) func(context.Context) error {
+func counted(p *cli.Parts, counters *metrics.Metrics, reload func(*policy.Store, context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		before := p.Policy.Status().Generation
-		err := reload(ctx)
+		err := reload(p.Policy.Store, ctx)
 		if status := p.Policy.Status(); err != nil || status.Generation != before {
 			counters.ObserveReload(err, status.Duration)
 		}

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // says is a handler that answers with its name, once it may.
@@ -302,6 +304,38 @@ func TestFilesOfARefusalAreWatched(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// What changes after a generation has read it, and before its watchers run, is loaded
+// like any other change: not only once they look at everything again, after some seconds.
+func TestNothingIsLostBetweenReadingAndWatching(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy")
+	write(t, file, "1")
+	loaded := make(chan struct{}, 1)
+	rows := Watching([]Reloader{{Name: "policy", Files: []string{file}, Reload: func(context.Context) error { loaded <- struct{}{}; return nil }}})
+	r := NewReloaders(rows, nil)
+	write(t, file, "2")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	begin := time.Now()
+	go func() { ended <- r.Run(ctx) }()
+	<-loaded
+	if took := time.Since(begin); took > 4*time.Second {
+		t.Errorf("loaded after %v: that is when everything is looked at again", took)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// What is watched, and never served, is watched no more.
+func TestWatchersThatNobodyRunsEnd(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	row := Reloader{Name: "policy", Files: []string{filepath.Join(t.TempDir(), "policy")}}
+	Unwatch(Watching([]Reloader{row}))
+	NewReloaders(Watching([]Reloader{row}), nil).end()
+	goleak.VerifyNone(t, before)
 }
 
 // Whoever asks a generation that has just ended, and whose watchers are gone, does not

@@ -59,6 +59,30 @@ type Reloader struct {
 	// Meanwhile says what goes on after an error; empty means that the last good
 	// version serves.
 	Meanwhile string
+
+	begun *watch.Begun // see Watching; nil for rows whose files are watched once they run
+}
+
+// Watching watches the files of rows that are about to be loaded for the first time, so
+// that what changes while they are read, and before anybody runs, is loaded like any
+// other change. Rows that come to nothing are given to Unwatch.
+func Watching(rows []Reloader) []Reloader {
+	rows = slices.Clone(rows)
+	for i := range rows {
+		if len(rows[i].Files) > 0 && rows[i].Also == nil {
+			rows[i].begun = watch.Begin(rows[i].Files)
+		}
+	}
+	return rows
+}
+
+// Unwatch ends what Watching has begun.
+func Unwatch(rows []Reloader) {
+	for _, r := range rows {
+		if r.begun != nil {
+			r.begun.Close()
+		}
+	}
 }
 
 // Loaded is what a row has loaded.
@@ -110,6 +134,7 @@ type row struct {
 
 	turn sync.Mutex // one attempt at a time
 
+	first   atomic.Pointer[watch.Begun] // of the first watch, until that runs
 	watched atomic.Bool
 	asked   chan func(writing bool) // by whoever watches
 	also    chan struct{}           // that there are other files to watch
@@ -137,6 +162,7 @@ func NewReloaders(rows []Reloader, opts *ReloadOptions) *Reloaders {
 	seen := map[string]int{}
 	for _, given := range rows {
 		one := &row{Reloader: given, asked: make(chan func(bool)), also: make(chan struct{}, 1)}
+		one.first.Store(given.begun)
 		if seen[given.Name]++; seen[given.Name] > 1 {
 			one.Name = fmt.Sprintf("%s-%d", given.Name, seen[given.Name])
 		}
@@ -236,6 +262,7 @@ func (row *row) files() []string {
 func (r *Reloaders) watch(ctx context.Context, row *row, files []string) *watch.Watch {
 	return &watch.Watch{
 		Files:   files,
+		Begun:   row.first.Swap(nil),
 		Changed: func() { r.load(ctx, row, row.Reload, false) },
 		Idle:    func() { r.again(ctx, row) },
 		Waiting: func(file string) { r.wait(row, file) },
@@ -334,8 +361,16 @@ func (r *Reloaders) follow(earlier *Reloaders) {
 	}
 }
 
-// end has nothing be loaded any more. Whoever calls it holds.
-func (r *Reloaders) end() { close(r.ended) }
+// end has nothing be loaded any more. Whoever calls it holds. Rows that nobody ever ran
+// are watched no more.
+func (r *Reloaders) end() {
+	close(r.ended)
+	for _, row := range r.rows {
+		if begun := row.first.Swap(nil); begun != nil {
+			begun.Close()
+		}
+	}
+}
 
 // note keeps how an attempt ended, and tells of it: of a version, and of an error
 // that is not the last one again, unless somebody asked.

@@ -44,6 +44,9 @@ const (
 type Watch struct {
 	// Files may be links, and need not exist.
 	Files []string
+	// Begun is what Begin made of them before they were read: what has changed since
+	// is told like any other change. Run closes it. Nil begins with Run.
+	Begun *Begun
 	// Changed is called after each change of one of the files, once all of
 	// them are whole; and once some seconds after the start, so that no change
 	// is lost between reading the files and watching them.
@@ -61,23 +64,40 @@ type Watch struct {
 	Asked <-chan func(writing bool)
 }
 
+// A Begun are files that are watched already, and of which nobody is told yet.
+type Begun struct{ state *state }
+
+// Begin watches files from now on, for a Watch of the same files that runs once they
+// have been read.
+func Begin(files []string) *Begun {
+	n, _ := newNotifier() // for want of instances there is none, and polling remains
+	return &Begun{newState(files, n)}
+}
+
+// Close gives up what no Watch goes on with.
+func (b *Begun) Close() {
+	if b.state.notifier != nil {
+		b.state.notifier.close()
+	}
+}
+
 // Run watches until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	n, err := newNotifier()
-	if err == nil { // else, for want of instances, polling remains
-		defer n.close()
+	begun := w.Begun
+	if begun == nil {
+		begun = Begin(w.Files)
 	}
-	w.run(ctx, n, ticker.C)
+	defer begun.Close()
+	w.run(ctx, begun.state, ticker.C)
 }
 
-// run is Run with the notifier, or nil, and the clock given.
-func (w *Watch) run(ctx context.Context, n *notifier, ticks <-chan time.Time) {
-	s := newState(w.Files, n)
+// run is Run with what is known of the files, and the clock, given.
+func (w *Watch) run(ctx context.Context, s *state, ticks <-chan time.Time) {
 	var wake chan struct{}
-	if n != nil {
-		wake = n.wake
+	if s.notifier != nil {
+		wake = s.notifier.wake
 	}
 	for {
 		var now time.Time // zero where an event woke us

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -66,7 +67,7 @@ func begin(t *testing.T, blind bool, files ...string) *watched {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		watch.run(t.Context(), n, w.ticks)
+		watch.run(t.Context(), newState(watch.Files, n), w.ticks)
 	}()
 	t.Cleanup(func() { // the context has ended
 		<-done
@@ -234,6 +235,43 @@ func TestChangeSoonAfterTheStartIsTold(t *testing.T) {
 	s.look(now.Add(long))
 	if s.ready(now.Add(long)) {
 		t.Error("told once more")
+	}
+}
+
+// What changes between the reading of files and their watch is no other change than
+// one that comes later: it waits for no clock.
+func TestWhatChangesBeforeTheWatchRunsIsTold(t *testing.T) {
+	for name, change := range map[string]func(file string){
+		"written in place": func(file string) { write(t, file, "another") },
+		"renamed into place": func(file string) {
+			write(t, file+".new", "another")
+			if err := os.Rename(file+".new", file); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		file := newFile(t, "policy")
+		begun := Begin([]string{file})
+		if begun.state.notifier == nil {
+			t.Skip("there are no events")
+		}
+		change(file)
+		told := make(chan struct{}, 1)
+		w := &Watch{Files: []string{file}, Changed: func() { told <- struct{}{} }}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			w.run(ctx, begun.state, nil)
+		}()
+		select {
+		case <-told:
+		case <-time.After(time.Minute):
+			t.Errorf("%s: not told", name)
+		}
+		cancel()
+		<-done
+		begun.Close()
 	}
 }
 
