@@ -561,7 +561,7 @@ func (f *Follower) begin(l listed) (*followed, error) {
 		file.done = true
 		read := slices.ContainsFunc(f.files, func(o *followed) bool { return o.Modified == l.info.ModTime().Unix() && o.size <= o.delivered })
 		if !read {
-			f.unread(file, errors.New("it is compressed, and not by gzip or zstd"))
+			f.unread(file, errors.New(notRead))
 		}
 	} else {
 		head, err := headOf(l.name)
@@ -597,21 +597,14 @@ func (f *Follower) begin(l listed) (*followed, error) {
 
 // headOf tells a file from others, by its first line; empty where it has none yet.
 func headOf(name string) (string, error) {
-	in, err := regular.Open(name)
+	in, r, err := openRecords(name)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "", nil // it is written just now
+	}
 	if err != nil {
 		return "", err
 	}
 	defer in.Close() // read-only
-	var r io.Reader = in
-	if compressed(name) {
-		r, err = unpack(in)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return "", nil // it is written just now
-		}
-		if err != nil {
-			return "", err
-		}
-	}
 	head := make([]byte, followHead)
 	n, err := io.ReadFull(r, head)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -635,6 +628,24 @@ func idOf(info fs.FileInfo) fileID {
 	return fileID{uint64(stat.Dev), stat.Ino}
 }
 
+// openRecords opens a file, and what it says: unpacked where its name says that it is
+// compressed. Its error is an *fs.PathError; io.EOF and io.ErrUnexpectedEOF are in that
+// of a file whose compression has just begun.
+func openRecords(name string) (*os.File, io.Reader, error) {
+	if passedOver(name) {
+		return nil, nil, &fs.PathError{Op: "read", Path: name, Err: errors.New(notRead + ": decompress it")}
+	}
+	in, err := regular.Open(name)
+	if err != nil || !compressed(name) {
+		return in, in, err
+	}
+	text, err := unpack(in)
+	if err != nil {
+		return nil, nil, &fs.PathError{Op: "read", Path: name, Err: errors.Join(err, in.Close())}
+	}
+	return in, text, nil
+}
+
 // unpack reads what gzip or zstd has packed.
 func unpack(r io.Reader) (io.Reader, error) {
 	text, err := decompress(r)
@@ -654,6 +665,9 @@ func compressed(name string) bool {
 
 // otherCompressions are what is not read here.
 var otherCompressions = []string{".bz2", ".lz4", ".xz"}
+
+// notRead is what is wrong with those.
+const notRead = "it is compressed, and not by gzip or zstd"
 
 // passedOver says that a file is compressed by what is not read here.
 func passedOver(name string) bool { return slices.Contains(otherCompressions, filepath.Ext(name)) }

@@ -3,15 +3,13 @@ package audit
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"golang.org/x/mod/sumdb/note"
-
-	"securefiles/internal/regular"
 )
 
 // VerifyOptions are what the verification of a chain can do without.
@@ -111,20 +109,11 @@ type verifier struct {
 }
 
 func (v *verifier) file(ctx context.Context, name string) error {
-	if passedOver(name) {
-		return fmt.Errorf("%s: it is compressed, and not by gzip: decompress it", name)
-	}
-	f, err := regular.Open(name)
+	f, in, err := openRecords(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // it was read
-	var in io.Reader = f
-	if compressed(name) {
-		if in, err = gzip.NewReader(bufio.NewReader(f)); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
 	if err := v.lines(ctx, name, in); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -133,6 +122,7 @@ func (v *verifier) file(ctx context.Context, name string) error {
 
 func (v *verifier) lines(ctx context.Context, name string, in io.Reader) error {
 	v.name, v.line = name, 0
+	var unreadable *fs.PathError
 	for r := (&reading{buf: bufio.NewReaderSize(in, 256<<10)}); ; {
 		line, err := r.next(MaxLine)
 		v.line++
@@ -155,7 +145,7 @@ func (v *verifier) lines(ctx context.Context, name string, in io.Reader) error {
 			}
 			v.read += r.offset
 			return nil
-		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader):
+		case compressed(name) && !errors.As(err, &unreadable):
 			v.problem("the file is damaged, and cannot be read on: %v", err)
 			v.read += r.offset
 			return nil
