@@ -3,7 +3,6 @@ package audit
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -11,10 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -31,35 +27,6 @@ const (
 	// maxClock is how far a clock may have been set back.
 	maxClock = 10 * time.Minute
 )
-
-// rotatedSuffix is what logrotate and its like put behind a name.
-var rotatedSuffix = regexp.MustCompile(`^[.-][0-9][0-9TZ:._-]*$`)
-
-// FilesOf returns a file and what it was rotated to, in no order. A file that is not
-// there is left out; it may be between two.
-func FilesOf(file string) ([]string, error) {
-	dir, base := filepath.Split(file)
-	entries, err := os.ReadDir(cmp.Or(dir, "."))
-	if err != nil {
-		return nil, err
-	}
-	extension := filepath.Ext(base)
-	stem := strings.TrimSuffix(base, extension)
-	var found []string
-	for _, e := range entries {
-		name := strings.TrimSuffix(strings.TrimSuffix(e.Name(), ".gz"), ".zst")
-		suffix, ok := strings.CutPrefix(name, base) // audit.jsonl.1, audit.jsonl-20261231
-		if !ok {                                    // audit-20261231.jsonl
-			if suffix, ok = strings.CutPrefix(name, stem); ok {
-				suffix, ok = strings.CutSuffix(suffix, extension)
-			}
-		}
-		if ok && !e.IsDir() && (e.Name() == base || rotatedSuffix.MatchString(suffix)) {
-			found = append(found, dir+e.Name())
-		}
-	}
-	return found, nil
-}
 
 // Progress is how far a search has come.
 type Progress struct {
@@ -162,6 +129,9 @@ func holdFile(name string) (*heldFile, error) {
 		return h, nil
 	}
 	h.size, h.written = info.Size(), info.ModTime()
+	if passedOver(name) { // of which it is told if it is of the time
+		return h, nil
+	}
 	file, text, err := openText(name, nil)
 	if err != nil {
 		return nil, err
@@ -186,6 +156,9 @@ func (h *heldFile) misses(q *Query) bool {
 // openText opens a file, and what it says: decompressed where its first bytes are
 // those of gzip or zstd. Read is told of bytes of the file.
 func openText(name string, read func(int)) (*os.File, io.Reader, error) {
+	if passedOver(name) {
+		return nil, nil, errNotRead(name)
+	}
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, nil, err

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -450,6 +451,9 @@ func (f *Follower) list() ([]listed, error) {
 	return found, nil
 }
 
+// rotatedSuffix is what logrotate and its like put behind a name.
+var rotatedSuffix = regexp.MustCompile(`^[.-][0-9][0-9TZ:._-]*$`)
+
 // rotation says that a name is that of a file, or of what it was rotated to:
 // audit.jsonl.1, audit.jsonl-20261231.gz, audit-20261231.jsonl.
 func rotation(base, name string) bool {
@@ -561,7 +565,7 @@ func (f *Follower) begin(l listed) (*followed, error) {
 		file.done = true
 		read := slices.ContainsFunc(f.files, func(o *followed) bool { return o.Modified == l.info.ModTime().Unix() && o.size <= o.delivered })
 		if !read {
-			f.unread(file, errors.New(notRead))
+			f.unread(file, errNotRead(l.name))
 		}
 	} else {
 		head, err := headOf(l.name)
@@ -633,7 +637,7 @@ func idOf(info fs.FileInfo) fileID {
 // of a file whose compression has just begun.
 func openRecords(name string) (*os.File, io.Reader, error) {
 	if passedOver(name) {
-		return nil, nil, &fs.PathError{Op: "read", Path: name, Err: errors.New(notRead + ": decompress it")}
+		return nil, nil, errNotRead(name)
 	}
 	in, err := regular.Open(name)
 	if err != nil || !compressed(name) {
@@ -666,11 +670,13 @@ func compressed(name string) bool {
 // otherCompressions are what is not read here.
 var otherCompressions = []string{".bz2", ".lz4", ".xz"}
 
-// notRead is what is wrong with those.
-const notRead = "it is compressed, and not by gzip or zstd"
-
 // passedOver says that a file is compressed by what is not read here.
 func passedOver(name string) bool { return slices.Contains(otherCompressions, filepath.Ext(name)) }
+
+// errNotRead is about a file that is passed over.
+func errNotRead(name string) error {
+	return &fs.PathError{Op: "read", Path: name, Err: errors.New("it is compressed, and not by gzip or zstd: decompress it")}
+}
 
 // Commit stores that all up to pos, which Next or TryNext returned, need not be
 // handed out again. What was handed out and not committed is handed out again after

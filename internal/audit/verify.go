@@ -77,6 +77,7 @@ func Verify(ctx context.Context, files []string, opts *VerifyOptions, report fun
 }
 
 // Rotated returns the names of a file and of what it was rotated to, the oldest first.
+// A file that is not there is left out; it may be between two.
 func Rotated(name string) ([]string, error) {
 	found, err := (&Follower{path: name}).list()
 	if err != nil {
