@@ -30,10 +30,7 @@ const (
 
 // Progress is how far a search has come.
 type Progress struct {
-	File        string
-	Files, Done int   // how many there are, and how many have been read
-	Read, Size  int64 // bytes of them all, compressed ones as they are
-	Found       int
+	Read, Size int64 // bytes of all files, compressed ones as they are
 }
 
 // Files are a Source: files of records, plain or compressed by gzip or zstd, in any
@@ -59,11 +56,7 @@ func (f *Files) Search(ctx context.Context, q *Query, found func(*Found) error) 
 	if err := q.Validate(); err != nil {
 		return &Report{}, err
 	}
-	s := &searching{Files: f, ctx: ctx, sifting: sifting{query: q, open: f.Open, Report: &Report{}}}
-	s.sifting.found = func(r *Found) error {
-		s.progress.Found++
-		return found(r)
-	}
+	s := &searching{Files: f, ctx: ctx, sifting: sifting{query: q, open: f.Open, found: found, Report: &Report{}}}
 	var problems []error
 	var files []*heldFile
 	for _, name := range f.Paths {
@@ -78,7 +71,6 @@ func (f *Files) Search(ctx context.Context, q *Query, found func(*Found) error) 
 		files = append(files, h)
 		s.progress.Size += h.size
 	}
-	s.progress.Files = len(files)
 	slices.SortStableFunc(files, func(a, b *heldFile) int {
 		if last := f.Follow != "" && a.name == f.Follow; last != (f.Follow != "" && b.name == f.Follow) {
 			return map[bool]int{true: 1, false: -1}[last]
@@ -86,7 +78,6 @@ func (f *Files) Search(ctx context.Context, q *Query, found func(*Found) error) 
 		return a.first.Compare(b.first)
 	})
 	for _, h := range files {
-		s.progress.File = h.name
 		switch {
 		case f.Follow == h.name:
 			return s.Report, errors.Join(append(problems, s.follow(h))...)
@@ -102,7 +93,6 @@ func (f *Files) Search(ctx context.Context, q *Query, found func(*Found) error) 
 				problems = append(problems, err)
 			}
 		}
-		s.progress.Done++
 	}
 	return s.Report, errors.Join(problems...)
 }

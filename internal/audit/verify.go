@@ -19,8 +19,6 @@ type VerifyOptions struct {
 	Key string
 	// Head is one that was kept elsewhere: the chain must contain it. Nil is none.
 	Head *Head
-	// Progress is told, now and then, how many bytes were read. It may be nil.
-	Progress func(bytes int64)
 }
 
 // A Problem is a place where records are not what was written.
@@ -59,7 +57,7 @@ func Verify(ctx context.Context, files []string, opts *VerifyOptions, report fun
 	if opts == nil {
 		opts = &VerifyOptions{}
 	}
-	v := &verifier{head: opts.Head, progress: opts.Progress, report: report}
+	v := &verifier{head: opts.Head, report: report}
 	if opts.Key != "" {
 		key, err := note.NewVerifier(opts.Key)
 		if err != nil {
@@ -93,14 +91,12 @@ func Rotated(name string) ([]string, error) {
 // A verifier follows a chain.
 type verifier struct {
 	Verified
-	known    note.Verifiers
-	head     *Head
-	progress func(int64)
-	report   func(Problem)
+	known  note.Verifiers
+	head   *Head
+	report func(Problem)
 
 	name string
 	line int
-	read int64
 
 	begun   bool
 	at      Head // what the next record must come after
@@ -127,13 +123,8 @@ func (v *verifier) lines(ctx context.Context, name string, in io.Reader) error {
 	for r := (&reading{buf: bufio.NewReaderSize(in, 256<<10)}); ; {
 		line, err := r.next(MaxLine)
 		v.line++
-		if v.line%10_000 == 0 {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if v.progress != nil {
-				v.progress(v.read + r.offset)
-			}
+		if v.line%10_000 == 0 && ctx.Err() != nil {
+			return ctx.Err()
 		}
 		switch {
 		case err == nil:
@@ -144,11 +135,9 @@ func (v *verifier) lines(ctx context.Context, name string, in io.Reader) error {
 			if len(r.partial) > 0 {
 				v.tear()
 			}
-			v.read += r.offset
 			return nil
 		case compressed(name) && !errors.As(err, &unreadable):
 			v.problem("the file is damaged, and cannot be read on: %v", err)
-			v.read += r.offset
 			return nil
 		default:
 			return err
