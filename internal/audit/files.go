@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	// maxLine bounds a line; what is longer is no record.
-	maxLine = 1 << 20
 	// readSize is how much is read at once: what a processor's cache holds.
 	readSize = 128 << 10
 	// maxLate is how late a delivery may be recorded, after its request ended: the
@@ -236,7 +234,7 @@ func (s *searching) file(h *heldFile) error {
 
 // lines reads lines of a file, from an offset on.
 func (s *searching) lines(name string, from int64, text io.Reader) error {
-	buf := make([]byte, 0, maxLine)
+	buf := make([]byte, 0, MaxLine)
 	number, known := 0, len(s.Torn)
 	long := false // we are in a line that is too long
 	var err error

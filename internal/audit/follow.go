@@ -68,7 +68,7 @@ type Follower struct {
 type FollowerOptions struct {
 	// Poll is how often the file is looked at when all was read; 200 ms if zero.
 	Poll time.Duration
-	// MaxLine is the longest line in bytes, 1 MiB if zero.
+	// MaxLine is the longest line in bytes, that of an audit file if zero.
 	MaxLine int
 	// AtEnd has a follower without a state begin behind what is there, and not with the
 	// oldest line that is left.
@@ -160,7 +160,7 @@ func NewFollower(path, state string, opts *FollowerOptions) (*Follower, error) {
 	}
 	f := &Follower{path: path, state: state, opts: *opts, warned: map[fileID]bool{}}
 	f.opts.Poll = cmp.Or(f.opts.Poll, 200*time.Millisecond)
-	f.opts.MaxLine = cmp.Or(f.opts.MaxLine, 1<<20)
+	f.opts.MaxLine = cmp.Or(f.opts.MaxLine, MaxLine)
 	if f.opts.Log == nil {
 		f.opts.Log = slog.New(slog.DiscardHandler)
 	}

@@ -244,7 +244,7 @@ func TestTornLinesArePassedOverAndToldOf(t *testing.T) {
 	lines := bytes.SplitAfter(bytes.TrimSuffix(text.Bytes(), []byte("\n")), []byte("\n"))
 	torn := []int{2, len(lines) - 100, len(lines) - 1}
 	for i, at := range torn {
-		broken := [][]byte{[]byte("{\"v\":1,\"type\":\"deci\n"), []byte("{\"v\":1}\n"), bytes.Repeat([]byte("x"), maxLine+5)}[i]
+		broken := [][]byte{[]byte("{\"v\":1,\"type\":\"deci\n"), []byte("{\"v\":1}\n"), bytes.Repeat([]byte("x"), MaxLine+5)}[i]
 		lines[at-1] = broken
 	}
 	lines[len(lines)-2] = append(lines[len(lines)-2], '\n')

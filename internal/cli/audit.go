@@ -543,11 +543,11 @@ func (p *tablePrinter) row(r *audit.Row) error {
 func sentence(r *audit.Row) string {
 	var parts []string
 	if r.Requests > 0 {
-		parts = append(parts, count(r.Requests, "request"))
+		parts = append(parts, many(r.Requests, "request"))
 	}
 	outcomes := r.Complete + r.Partial + r.Nothing + r.Unknown
 	if r.Downloads > 1 {
-		parts = append(parts, count(r.Downloads, "download"))
+		parts = append(parts, many(r.Downloads, "download"))
 	}
 	if r.Size > 0 {
 		parts = append(parts, humanize.IBytes(uint64(r.Bytes))+" of "+humanize.IBytes(uint64(r.Size)))
@@ -574,11 +574,4 @@ func sentence(r *audit.Row) string {
 		parts = append(parts, strconv.Itoa(r.Denied)+" denied")
 	}
 	return strings.Join(parts, ", ")
-}
-
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return strconv.Itoa(n) + " " + what
 }
