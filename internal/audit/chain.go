@@ -3,7 +3,6 @@ package audit
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -232,7 +231,7 @@ func lastHead(name string) (Head, error) {
 
 // lastHeadOf finds the head of the last line of a chain in a file.
 func lastHeadOf(name string) (head Head, found bool, err error) {
-	f, err := regular.Open(name)
+	f, in, err := openRecords(name)
 	if err != nil {
 		return Head{}, false, err
 	}
@@ -252,10 +251,6 @@ func lastHeadOf(name string) (head Head, found bool, err error) {
 				return head, found, err
 			}
 		}
-	}
-	in, err := gzip.NewReader(bufio.NewReader(f))
-	if err != nil {
-		return Head{}, false, err
 	}
 	return lastHeadIn(in)
 }

@@ -152,6 +152,60 @@ func TestAChainGoesOnWhateverComes(t *testing.T) {
 	}
 }
 
+// Whatever has compressed the file before, the chain goes on from its end and is
+// verified through it; of a damaged one it is told, and the others are looked at.
+func TestAChainGoesOnBehindACompressedFile(t *testing.T) {
+	signer, public := testKey(t)
+	for _, extension := range []string{".gz", ".zst"} {
+		t.Run(extension, func(t *testing.T) {
+			name := filepath.Join(t.TempDir(), "audit.jsonl")
+			opts := &WriterOptions{Chain: &ChainOptions{Signer: signer}}
+			write := func() []byte {
+				t.Helper()
+				w := openTestWriter(t, name, opts)
+				for i := range 300 {
+					if err := w.Write(numbered(i)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := w.Close(); err != nil {
+					t.Fatal(err)
+				}
+				text, err := os.ReadFile(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return text
+			}
+			rotated := name + ".1" + extension
+			writeCompressed(t, rotated, write())
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+			write()
+			v, problems := verify(t, &VerifyOptions{Key: public}, rotated, name)
+			if len(problems) > 0 || v.Records != 600+v.Checkpoints || v.First.Seq != 1 || v.Last.Seq != uint64(v.Records) {
+				t.Errorf("%+v: %v", v, problems)
+			}
+			whole, err := os.ReadFile(rotated)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := bytes.Clone(whole)
+			changed[len(changed)/2] ^= 0x55
+			for what, text := range map[string][]byte{"cut": whole[:len(whole)-9], "changed": changed} {
+				if err := os.WriteFile(rotated, text, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				_, problems := verify(t, &VerifyOptions{Key: public}, rotated, name)
+				if len(problems) == 0 || !slices.ContainsFunc(problems, func(p Problem) bool { return p.File == rotated && strings.Contains(p.Message, "damaged") }) {
+					t.Errorf("%s: %v", what, problems)
+				}
+			}
+		})
+	}
+}
+
 func TestAChainIsWholeAfterEachWriteThatFailsInPart(t *testing.T) {
 	signer, public := testKey(t)
 	for left := range 1200 {

@@ -3,7 +3,6 @@ package audit
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -11,18 +10,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
 
 const (
-	// maxLine bounds a line; what is longer is no record.
-	maxLine = 1 << 20
 	// readSize is how much is read at once: what a processor's cache holds.
 	readSize = 128 << 10
 	// maxLate is how late a delivery may be recorded, after its request ended: the
@@ -32,41 +26,9 @@ const (
 	maxClock = 10 * time.Minute
 )
 
-// rotatedSuffix is what logrotate and its like put behind a name.
-var rotatedSuffix = regexp.MustCompile(`^[.-][0-9][0-9TZ:._-]*$`)
-
-// FilesOf returns a file and what it was rotated to, in no order. A file that is not
-// there is left out; it may be between two.
-func FilesOf(file string) ([]string, error) {
-	dir, base := filepath.Split(file)
-	entries, err := os.ReadDir(cmp.Or(dir, "."))
-	if err != nil {
-		return nil, err
-	}
-	extension := filepath.Ext(base)
-	stem := strings.TrimSuffix(base, extension)
-	var found []string
-	for _, e := range entries {
-		name := strings.TrimSuffix(strings.TrimSuffix(e.Name(), ".gz"), ".zst")
-		suffix, ok := strings.CutPrefix(name, base) // audit.jsonl.1, audit.jsonl-20261231
-		if !ok {                                    // audit-20261231.jsonl
-			if suffix, ok = strings.CutPrefix(name, stem); ok {
-				suffix, ok = strings.CutSuffix(suffix, extension)
-			}
-		}
-		if ok && !e.IsDir() && (e.Name() == base || rotatedSuffix.MatchString(suffix)) {
-			found = append(found, dir+e.Name())
-		}
-	}
-	return found, nil
-}
-
 // Progress is how far a search has come.
 type Progress struct {
-	File        string
-	Files, Done int   // how many there are, and how many have been read
-	Read, Size  int64 // bytes of them all, compressed ones as they are
-	Found       int
+	Read, Size int64 // bytes of all files, compressed ones as they are
 }
 
 // Files are a Source: files of records, plain or compressed by gzip or zstd, in any
@@ -92,11 +54,7 @@ func (f *Files) Search(ctx context.Context, q *Query, found func(*Found) error) 
 	if err := q.Validate(); err != nil {
 		return &Report{}, err
 	}
-	s := &searching{Files: f, ctx: ctx, sifting: sifting{query: q, open: f.Open, Report: &Report{}}}
-	s.sifting.found = func(r *Found) error {
-		s.progress.Found++
-		return found(r)
-	}
+	s := &searching{Files: f, ctx: ctx, sifting: sifting{query: q, open: f.Open, found: found, Report: &Report{}}}
 	var problems []error
 	var files []*heldFile
 	for _, name := range f.Paths {
@@ -111,7 +69,6 @@ func (f *Files) Search(ctx context.Context, q *Query, found func(*Found) error) 
 		files = append(files, h)
 		s.progress.Size += h.size
 	}
-	s.progress.Files = len(files)
 	slices.SortStableFunc(files, func(a, b *heldFile) int {
 		if last := f.Follow != "" && a.name == f.Follow; last != (f.Follow != "" && b.name == f.Follow) {
 			return map[bool]int{true: 1, false: -1}[last]
@@ -119,7 +76,6 @@ func (f *Files) Search(ctx context.Context, q *Query, found func(*Found) error) 
 		return a.first.Compare(b.first)
 	})
 	for _, h := range files {
-		s.progress.File = h.name
 		switch {
 		case f.Follow == h.name:
 			return s.Report, errors.Join(append(problems, s.follow(h))...)
@@ -135,7 +91,6 @@ func (f *Files) Search(ctx context.Context, q *Query, found func(*Found) error) 
 				problems = append(problems, err)
 			}
 		}
-		s.progress.Done++
 	}
 	return s.Report, errors.Join(problems...)
 }
@@ -162,6 +117,9 @@ func holdFile(name string) (*heldFile, error) {
 		return h, nil
 	}
 	h.size, h.written = info.Size(), info.ModTime()
+	if passedOver(name) { // of which it is told if it is of the time
+		return h, nil
+	}
 	file, text, err := openText(name, nil)
 	if err != nil {
 		return nil, err
@@ -186,6 +144,9 @@ func (h *heldFile) misses(q *Query) bool {
 // openText opens a file, and what it says: decompressed where its first bytes are
 // those of gzip or zstd. Read is told of bytes of the file.
 func openText(name string, read func(int)) (*os.File, io.Reader, error) {
+	if passedOver(name) {
+		return nil, nil, errNotRead(name)
+	}
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, nil, err
@@ -273,7 +234,7 @@ func (s *searching) file(h *heldFile) error {
 
 // lines reads lines of a file, from an offset on.
 func (s *searching) lines(name string, from int64, text io.Reader) error {
-	buf := make([]byte, 0, maxLine)
+	buf := make([]byte, 0, MaxLine)
 	number, known := 0, len(s.Torn)
 	long := false // we are in a line that is too long
 	var err error

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,7 +68,7 @@ type Follower struct {
 type FollowerOptions struct {
 	// Poll is how often the file is looked at when all was read; 200 ms if zero.
 	Poll time.Duration
-	// MaxLine is the longest line in bytes, 1 MiB if zero.
+	// MaxLine is the longest line in bytes, that of an audit file if zero.
 	MaxLine int
 	// AtEnd has a follower without a state begin behind what is there, and not with the
 	// oldest line that is left.
@@ -159,7 +160,7 @@ func NewFollower(path, state string, opts *FollowerOptions) (*Follower, error) {
 	}
 	f := &Follower{path: path, state: state, opts: *opts, warned: map[fileID]bool{}}
 	f.opts.Poll = cmp.Or(f.opts.Poll, 200*time.Millisecond)
-	f.opts.MaxLine = cmp.Or(f.opts.MaxLine, 1<<20)
+	f.opts.MaxLine = cmp.Or(f.opts.MaxLine, MaxLine)
 	if f.opts.Log == nil {
 		f.opts.Log = slog.New(slog.DiscardHandler)
 	}
@@ -450,6 +451,9 @@ func (f *Follower) list() ([]listed, error) {
 	return found, nil
 }
 
+// rotatedSuffix is what logrotate and its like put behind a name.
+var rotatedSuffix = regexp.MustCompile(`^[.-][0-9][0-9TZ:._-]*$`)
+
 // rotation says that a name is that of a file, or of what it was rotated to:
 // audit.jsonl.1, audit.jsonl-20261231.gz, audit-20261231.jsonl.
 func rotation(base, name string) bool {
@@ -561,7 +565,7 @@ func (f *Follower) begin(l listed) (*followed, error) {
 		file.done = true
 		read := slices.ContainsFunc(f.files, func(o *followed) bool { return o.Modified == l.info.ModTime().Unix() && o.size <= o.delivered })
 		if !read {
-			f.unread(file, errors.New("it is compressed, and not by gzip or zstd"))
+			f.unread(file, errNotRead(l.name))
 		}
 	} else {
 		head, err := headOf(l.name)
@@ -597,21 +601,14 @@ func (f *Follower) begin(l listed) (*followed, error) {
 
 // headOf tells a file from others, by its first line; empty where it has none yet.
 func headOf(name string) (string, error) {
-	in, err := regular.Open(name)
+	in, r, err := openRecords(name)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "", nil // it is written just now
+	}
 	if err != nil {
 		return "", err
 	}
 	defer in.Close() // read-only
-	var r io.Reader = in
-	if compressed(name) {
-		r, err = unpack(in)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return "", nil // it is written just now
-		}
-		if err != nil {
-			return "", err
-		}
-	}
 	head := make([]byte, followHead)
 	n, err := io.ReadFull(r, head)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -633,6 +630,24 @@ func idOf(info fs.FileInfo) fileID {
 		return fileID{}
 	}
 	return fileID{uint64(stat.Dev), stat.Ino}
+}
+
+// openRecords opens a file, and what it says: unpacked where its name says that it is
+// compressed. Its error is an *fs.PathError; io.EOF and io.ErrUnexpectedEOF are in that
+// of a file whose compression has just begun.
+func openRecords(name string) (*os.File, io.Reader, error) {
+	if passedOver(name) {
+		return nil, nil, errNotRead(name)
+	}
+	in, err := regular.Open(name)
+	if err != nil || !compressed(name) {
+		return in, in, err
+	}
+	text, err := unpack(in)
+	if err != nil {
+		return nil, nil, &fs.PathError{Op: "read", Path: name, Err: errors.Join(err, in.Close())}
+	}
+	return in, text, nil
 }
 
 // unpack reads what gzip or zstd has packed.
@@ -657,6 +672,11 @@ var otherCompressions = []string{".bz2", ".lz4", ".xz"}
 
 // passedOver says that a file is compressed by what is not read here.
 func passedOver(name string) bool { return slices.Contains(otherCompressions, filepath.Ext(name)) }
+
+// errNotRead is about a file that is passed over.
+func errNotRead(name string) error {
+	return &fs.PathError{Op: "read", Path: name, Err: errors.New("it is compressed, and not by gzip or zstd: decompress it")}
+}
 
 // Commit stores that all up to pos, which Next or TryNext returned, need not be
 // handed out again. What was handed out and not committed is handed out again after

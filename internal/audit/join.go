@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"container/list"
 	"context"
 	"encoding/json"
@@ -343,8 +342,10 @@ func (j *joiner) recover(name string) error {
 		return nil
 	}
 	for _, l := range found[from:] {
-		if err := j.recoverFrom(l.name, skip); err != nil {
-			return fmt.Errorf("read what is awaited of nginx: %w", err)
+		if !passedOver(l.name) {
+			if err := j.recoverFrom(l.name, skip); err != nil {
+				return fmt.Errorf("read what is awaited of nginx: %w", err)
+			}
 		}
 		skip = 0
 	}
@@ -374,18 +375,18 @@ func (j *joiner) recoverSaved() (*savedState, error) {
 }
 
 func (j *joiner) recoverFrom(name string, skip int64) error {
-	f, err := regular.Open(name)
+	f, in, err := openRecords(name)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil // it is compressed just now
+	}
 	if err != nil {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // it was read
-	var in io.Reader = f
-	if compressed(name) {
-		if in, err = gzip.NewReader(bufio.NewReader(f)); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+	if !compressed(name) {
+		if _, err := f.Seek(skip, io.SeekStart); err != nil {
+			return err
 		}
-	} else if _, err := f.Seek(skip, io.SeekStart); err != nil {
-		return err
 	}
 	if err := j.readRecords(&reading{buf: bufio.NewReaderSize(in, 64<<10)}); err != nil {
 		return fmt.Errorf("%s: %w", name, err)

@@ -280,6 +280,41 @@ func TestWhatWasNotStoredIsReadInTheAuditFile(t *testing.T) {
 	}
 }
 
+// So it is in one that was compressed meanwhile; what is no whole file yet, or is
+// compressed by what is not read here, holds nobody up.
+func TestWhatWasNotStoredIsReadInACompressedAuditFile(t *testing.T) {
+	for _, extension := range []string{".gz", ".zst"} {
+		t.Run(extension, func(t *testing.T) {
+			j := newJoinTest(t)
+			j.allow(1)
+			j.allow(2)
+			j.stop()
+			text, err := os.ReadFile(j.name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeCompressed(t, j.name+".1"+extension, text)
+			whole, err := os.ReadFile(j.name + ".1" + extension)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(os.WriteFile(j.name+".2"+extension, nil, 0o600), os.WriteFile(j.name+".3"+extension, whole[:5], 0o600),
+				os.WriteFile(j.name+".4.xz", []byte("?"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			// What is stored is of before anything was awaited.
+			saved := fmt.Sprintf(`{"v":1,"saved":%q}`+"\n", time.Now().Format(time.RFC3339))
+			if err := errors.Join(os.Remove(j.name), os.WriteFile(j.name+".awaited", []byte(saved), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			j.start()
+			if got := j.trail.State().Awaited; got != 2 {
+				t.Errorf("%d are awaited", got)
+			}
+		})
+	}
+}
+
 func TestWhatNginxNeverTellsIsUnknownAfterAWhile(t *testing.T) {
 	j := newJoinTest(t)
 	j.stop()

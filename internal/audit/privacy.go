@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -14,6 +15,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -292,17 +294,22 @@ func (r Retention) Run(ctx context.Context) error {
 
 // Delete removes what is older, and returns what it removed.
 func (r Retention) Delete(ctx context.Context, now time.Time) ([]string, error) {
-	files, err := FilesOf(r.File)
+	dir, base := filepath.Split(r.File)
+	entries, err := os.ReadDir(cmp.Or(dir, "."))
 	if err != nil {
 		return nil, fmt.Errorf("remove old records: %w", err)
 	}
 	var deleted []string
 	var problems []error
-	for _, name := range files {
-		info, err := os.Lstat(name)
-		if ctx.Err() != nil || err != nil || name == r.File || !info.Mode().IsRegular() || now.Sub(info.ModTime()) <= r.Age {
+	for _, e := range entries {
+		if e.Name() == base || !rotation(base, e.Name()) {
 			continue
 		}
+		info, err := e.Info()
+		if ctx.Err() != nil || err != nil || !info.Mode().IsRegular() || now.Sub(info.ModTime()) <= r.Age {
+			continue
+		}
+		name := dir + e.Name()
 		if err := os.Remove(name); err != nil {
 			problems = append(problems, fmt.Errorf("remove old records: %w", err))
 			continue

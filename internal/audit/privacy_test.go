@@ -361,7 +361,7 @@ func TestRetentionRemovesRotatedFilesByAge(t *testing.T) {
 	dir := t.TempDir()
 	now := newYear.Add(1000 * time.Hour)
 	for name, age := range map[string]time.Duration{
-		"audit.jsonl": 100, "audit.jsonl.1": 49, "audit.jsonl.2.gz": 51, "audit.jsonl-20260101.zst": 500, "audit.jsonl.awaited": 500, "audit.keys": 500, "other.jsonl.1": 500,
+		"audit.jsonl": 100, "audit.jsonl.1": 49, "audit.jsonl.2.gz": 51, "audit.jsonl-20260101.zst": 500, "audit.jsonl.3.xz": 500, "audit.jsonl.4.bz2": 49, "audit.jsonl.awaited": 500, "audit.keys": 500, "other.jsonl.1": 500,
 	} {
 		name = filepath.Join(dir, name)
 		writeCompressed(t, name, []byte("x\n"))
@@ -371,11 +371,11 @@ func TestRetentionRemovesRotatedFilesByAge(t *testing.T) {
 		}
 	}
 	deleted, err := Retention{File: filepath.Join(dir, "audit.jsonl"), Age: 50 * time.Hour}.Delete(t.Context(), now)
-	want := []string{filepath.Join(dir, "audit.jsonl-20260101.zst"), filepath.Join(dir, "audit.jsonl.2.gz")}
+	want := []string{filepath.Join(dir, "audit.jsonl-20260101.zst"), filepath.Join(dir, "audit.jsonl.2.gz"), filepath.Join(dir, "audit.jsonl.3.xz")}
 	if err != nil || !reflect.DeepEqual(deleted, want) {
 		t.Errorf("%v, %v", deleted, err)
 	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 5 {
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 6 {
 		t.Errorf("%v, %v", entries, err)
 	}
 }

@@ -137,7 +137,7 @@ func TestSearchFindsWhatMatches(t *testing.T) {
 	for _, name := range []string{"audit.jsonl.nginx.state", "audit.jsonl.bak", "other.jsonl.1", "audit.jsonlx", "audit.jsonl.1.tmp"} {
 		writeCompressed(t, filepath.Join(dir, name), []byte("no record\n"))
 	}
-	files, err := FilesOf(file)
+	files, err := Rotated(file)
 	if err != nil || len(files) != 4 {
 		t.Fatalf("%v: %v", err, files)
 	}
@@ -206,18 +206,30 @@ func TestSearchTellsOfFilesThatItCannotRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	other := filepath.Join(dir, "audit.jsonl.2.xz")
+	writeCompressed(t, other, []byte("?"))
+	if err := os.Chtimes(other, newYear, newYear); err != nil {
+		t.Fatal(err)
+	}
+	if listed, err := Rotated(good); err != nil || !slices.Contains(listed, other) {
+		t.Errorf("%v, %v", listed, err)
+	}
 	found := 0
-	_, err = (&Files{Paths: []string{cut, filepath.Join(dir, "missing"), dir, good}}).Search(t.Context(), &Query{}, func(*Found) error {
+	_, err = (&Files{Paths: []string{cut, filepath.Join(dir, "missing"), dir, other, good}}).Search(t.Context(), &Query{}, func(*Found) error {
 		found++
 		return nil
 	})
 	if found < 19 || err == nil {
 		t.Fatalf("%d found, %v", found, err)
 	}
-	for _, want := range []string{"audit.jsonl.1.gz: unexpected EOF", "missing: no such file", "is a directory"} {
+	for _, want := range []string{"audit.jsonl.1.gz: unexpected EOF", "missing: no such file", "is a directory", "audit.jsonl.2.xz: it is compressed, and not by gzip or zstd"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}
+	}
+	_, report := search(t, &Files{Paths: []string{other, good}}, &Query{Since: newYear.Add(time.Hour)})
+	if report.Skipped != 1 || report.TornLines > 0 { // it holds nothing of the time
+		t.Errorf("%+v", report)
 	}
 }
 
@@ -232,7 +244,7 @@ func TestTornLinesArePassedOverAndToldOf(t *testing.T) {
 	lines := bytes.SplitAfter(bytes.TrimSuffix(text.Bytes(), []byte("\n")), []byte("\n"))
 	torn := []int{2, len(lines) - 100, len(lines) - 1}
 	for i, at := range torn {
-		broken := [][]byte{[]byte("{\"v\":1,\"type\":\"deci\n"), []byte("{\"v\":1}\n"), bytes.Repeat([]byte("x"), maxLine+5)}[i]
+		broken := [][]byte{[]byte("{\"v\":1,\"type\":\"deci\n"), []byte("{\"v\":1}\n"), bytes.Repeat([]byte("x"), MaxLine+5)}[i]
 		lines[at-1] = broken
 	}
 	lines[len(lines)-2] = append(lines[len(lines)-2], '\n')

@@ -3,15 +3,13 @@ package audit
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"golang.org/x/mod/sumdb/note"
-
-	"securefiles/internal/regular"
 )
 
 // VerifyOptions are what the verification of a chain can do without.
@@ -21,8 +19,6 @@ type VerifyOptions struct {
 	Key string
 	// Head is one that was kept elsewhere: the chain must contain it. Nil is none.
 	Head *Head
-	// Progress is told, now and then, how many bytes were read. It may be nil.
-	Progress func(bytes int64)
 }
 
 // A Problem is a place where records are not what was written.
@@ -61,7 +57,7 @@ func Verify(ctx context.Context, files []string, opts *VerifyOptions, report fun
 	if opts == nil {
 		opts = &VerifyOptions{}
 	}
-	v := &verifier{head: opts.Head, progress: opts.Progress, report: report}
+	v := &verifier{head: opts.Head, report: report}
 	if opts.Key != "" {
 		key, err := note.NewVerifier(opts.Key)
 		if err != nil {
@@ -79,6 +75,7 @@ func Verify(ctx context.Context, files []string, opts *VerifyOptions, report fun
 }
 
 // Rotated returns the names of a file and of what it was rotated to, the oldest first.
+// A file that is not there is left out; it may be between two.
 func Rotated(name string) ([]string, error) {
 	found, err := (&Follower{path: name}).list()
 	if err != nil {
@@ -94,14 +91,12 @@ func Rotated(name string) ([]string, error) {
 // A verifier follows a chain.
 type verifier struct {
 	Verified
-	known    note.Verifiers
-	head     *Head
-	progress func(int64)
-	report   func(Problem)
+	known  note.Verifiers
+	head   *Head
+	report func(Problem)
 
 	name string
 	line int
-	read int64
 
 	begun   bool
 	at      Head // what the next record must come after
@@ -111,20 +106,11 @@ type verifier struct {
 }
 
 func (v *verifier) file(ctx context.Context, name string) error {
-	if passedOver(name) {
-		return fmt.Errorf("%s: it is compressed, and not by gzip: decompress it", name)
-	}
-	f, err := regular.Open(name)
+	f, in, err := openRecords(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // it was read
-	var in io.Reader = f
-	if compressed(name) {
-		if in, err = gzip.NewReader(bufio.NewReader(f)); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
 	if err := v.lines(ctx, name, in); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -133,16 +119,12 @@ func (v *verifier) file(ctx context.Context, name string) error {
 
 func (v *verifier) lines(ctx context.Context, name string, in io.Reader) error {
 	v.name, v.line = name, 0
+	var unreadable *fs.PathError
 	for r := (&reading{buf: bufio.NewReaderSize(in, 256<<10)}); ; {
 		line, err := r.next(MaxLine)
 		v.line++
-		if v.line%10_000 == 0 {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if v.progress != nil {
-				v.progress(v.read + r.offset)
-			}
+		if v.line%10_000 == 0 && ctx.Err() != nil {
+			return ctx.Err()
 		}
 		switch {
 		case err == nil:
@@ -153,11 +135,9 @@ func (v *verifier) lines(ctx context.Context, name string, in io.Reader) error {
 			if len(r.partial) > 0 {
 				v.tear()
 			}
-			v.read += r.offset
 			return nil
-		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader):
+		case compressed(name) && !errors.As(err, &unreadable):
 			v.problem("the file is damaged, and cannot be read on: %v", err)
-			v.read += r.offset
 			return nil
 		default:
 			return err

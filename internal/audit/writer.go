@@ -145,14 +145,7 @@ func isTorn(f *os.File, name string) (bool, error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
 		return false, &fs.PathError{Op: "lock", Path: name, Err: errors.New("another service writes to it: each needs a file of its own")}
 	}
-	if info.Size() == 0 {
-		return false, nil
-	}
-	var last [1]byte
-	if _, err := f.ReadAt(last[:], info.Size()-1); err != nil {
-		return false, err
-	}
-	return last[0] != '\n', nil
+	return endsTorn(f)
 }
 
 // Reopen opens the file anew, once it was renamed or removed. After an error, the

@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -180,12 +179,11 @@ func (cmd *auditSearchCommand) files(conf *config.Config) ([]string, error) {
 	case config.AuditStdout:
 		return nil, conf.At("audit.file", "the record goes to standard output: name files of what keeps it, or pipe it: journalctl -u securefiles -o cat | securefiles audit /dev/stdin --since 90d")
 	}
-	files, err := audit.FilesOf(conf.Audit.File)
+	files, err := audit.Rotated(conf.Audit.File)
 	if err != nil {
-		return nil, fmt.Errorf("find the record: %w", err)
+		return nil, err
 	}
-	files = slices.DeleteFunc(files, func(name string) bool { return name == conf.Audit.File })
-	if _, err := os.Stat(conf.Audit.File); err == nil || cmd.Follow || len(files) == 0 {
+	if there := slices.Contains(files, conf.Audit.File); !there && (cmd.Follow || len(files) == 0) {
 		files = append(files, conf.Audit.File)
 	}
 	return files, nil
@@ -545,11 +543,11 @@ func (p *tablePrinter) row(r *audit.Row) error {
 func sentence(r *audit.Row) string {
 	var parts []string
 	if r.Requests > 0 {
-		parts = append(parts, count(r.Requests, "request"))
+		parts = append(parts, many(r.Requests, "request"))
 	}
 	outcomes := r.Complete + r.Partial + r.Nothing + r.Unknown
 	if r.Downloads > 1 {
-		parts = append(parts, count(r.Downloads, "download"))
+		parts = append(parts, many(r.Downloads, "download"))
 	}
 	if r.Size > 0 {
 		parts = append(parts, humanize.IBytes(uint64(r.Bytes))+" of "+humanize.IBytes(uint64(r.Size)))
@@ -576,11 +574,4 @@ func sentence(r *audit.Row) string {
 		parts = append(parts, strconv.Itoa(r.Denied)+" denied")
 	}
 	return strings.Join(parts, ", ")
-}
-
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return strconv.Itoa(n) + " " + what
 }

@@ -11,7 +11,7 @@ import (
 )
 
 type auditVerifyCommand struct {
-	Files []string `arg:"" optional:"" name:"file" help:"Files of records, the oldest first, plain or compressed by gzip. Default: audit.file of the configuration, and what it was rotated to."`
+	Files []string `arg:"" optional:"" name:"file" help:"Files of records, the oldest first, plain or compressed by gzip or zstd. Default: audit.file of the configuration, and what it was rotated to."`
 	Head  string   `placeholder:"HEAD" help:"A head of the chain that was kept elsewhere, as the service logs it (NUMBER:HASH): was anything before it changed, or is it cut off?"`
 	Key   string   `placeholder:"KEY" help:"The public key of the checkpoints (default: that of audit.chain.key_file)."`
 }
