@@ -61,6 +61,8 @@ func TestCompare(t *testing.T) {
 		{"a user becomes a role", diffPolicy, diffPolicy + "p, carol, /c, read, allow\ng, dave, carol\n", "dave:/project/x:/project/** dave:/c:/c",
 			"carol:/project/x:/project/** carol:/shared/x:/shared/**"},
 		{"a deny of a group goes, whose members another allows", "p, @staff, /hr/**, read, allow\np, @interns, /hr/**, read, deny\n", "p, @staff, /hr/**, read, allow\np, @interns, /x, read, deny\n", "@interns+@staff:/hr/x:/hr/**", ""},
+		{"links are let in", diffPolicy, diffPolicy + "p, @link, /b/**, read, allow\n", "@link:/b/x:/b/**", ""},
+		{"links are kept out no more", diffPolicy + "p, @link, /project/a/**, read, deny\n", diffPolicy, "alice+@link,carol+@link:/project/a/x:/project/a/**", ""},
 		{"a deny of a user goes, whom a group allows", "p, @staff, /hr/**, read, allow\np, bob, /hr/**, read, deny\n", "p, @staff, /hr/**, read, allow\np, bob, /x, read, deny\n", "bob+@staff:/hr/x:/hr/**", ""},
 		{"a deny comes for members of a group that another allows", "p, @staff, /hr/**, read, allow\np, @interns, /x, read, deny\n", "p, @staff, /hr/**, read, allow\np, @interns, /hr/pay, read, deny\n", "", "@interns+@staff:/hr/pay:/hr/pay"},
 		{"users of one kind together with a group", "p, @staff, /hr/**, read, allow\np, r, /hr/**, read, deny\ng, bob, r\ng, eve, r\n", "p, @staff, /hr/**, read, allow\np, r, /x, read, deny\ng, bob, r\ng, eve, r\n", "bob+@staff,eve+@staff:/hr/x:/hr/**", ""},

@@ -16,7 +16,7 @@ const maxPairs = 20_000
 func (d *differ) lookTogether(ctx context.Context, names *subjects) error {
 	var groups []int
 	for i, name := range names.names {
-		if name[0] == '@' && name != authz.GroupAnyone && name != authz.GroupAuthenticated {
+		if name[0] == '@' {
 			groups = append(groups, i)
 		}
 	}
@@ -29,8 +29,8 @@ func (d *differ) lookTogether(ctx context.Context, names *subjects) error {
 	for _, g := range groups {
 		group := principalOf(names.names[g], names.stranger)
 		for i, name := range names.names {
-			if name[0] == '@' && (i <= g || name == authz.GroupAnyone || name == authz.GroupAuthenticated) {
-				continue // anybody has those, and of two groups one comes first
+			if name[0] == '@' && i <= g {
+				continue // of two groups one comes first
 			}
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -230,7 +230,7 @@ func (v *Version) Names() []string {
 		}
 		seen[sym] = true
 		text := v.Table.Symbols.Text(sym)
-		if text != "" && !v.IsReserved(sym) && text != authz.Anonymous && !authz.IsBuiltinGroup(text) {
+		if text != "" && !v.IsReserved(sym) && text != authz.Anonymous && text != authz.GroupAnyone && text != authz.GroupAuthenticated {
 			names = append(names, text)
 		}
 	}
