@@ -15,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 
 	"securefiles/authz"
+	"securefiles/internal/state"
 	"securefiles/pathguard"
 )
 
@@ -82,6 +83,14 @@ const (
 	maxUses     = 1_000_000
 	maxSecond   = 253402300799 // the end of the year 9999
 )
+
+// Kept is what the state keeps of the link.
+func (c *Claims) Kept() state.Link {
+	return state.Link{
+		ID: c.ID, Subject: c.Subject, Download: c.Download, Path: c.Path, Recipient: c.Recipient, Key: c.Key,
+		Issued: c.Issued, Expires: c.Expires, Uses: c.Uses, Password: c.Password,
+	}
+}
 
 // scope is what the claims bound the maker to.
 func (c *Claims) scope() *authz.Scope {

@@ -259,13 +259,13 @@ func (d *Disk) Revoke(_ context.Context, r Revocation) error {
 }
 
 // IsRevoked reports whether a link was ended.
-func (d *Disk) IsRevoked(_ context.Context, l LinkFact) (bool, error) {
+func (d *Disk) IsRevoked(_ context.Context, l Link) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.isRevoked(l), nil
 }
 
-func (d *Disk) isRevoked(l LinkFact) bool {
+func (d *Disk) isRevoked(l Link) bool {
 	return d.ids[l.ID] != nil || slices.ContainsFunc(d.revoked, func(r *Revocation) bool { return r.ends(l) })
 }
 
@@ -311,7 +311,7 @@ func (d *Disk) Links(_ context.Context) ([]Link, error) {
 		if u := d.uses[id]; u != nil {
 			one.Used = len(u.List)
 		}
-		one.Revoked = d.isRevoked(l.fact())
+		one.Revoked = d.isRevoked(*l)
 		list = append(list, one)
 	}
 	slices.SortFunc(list, func(a, b Link) int { return cmp.Or(a.Expires.Compare(b.Expires), cmp.Compare(a.ID, b.ID)) })

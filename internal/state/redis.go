@@ -478,7 +478,7 @@ func (r *Redis) Revoke(ctx context.Context, end Revocation) error {
 }
 
 // IsRevoked reports whether a link was ended.
-func (r *Redis) IsRevoked(ctx context.Context, l LinkFact) (bool, error) {
+func (r *Redis) IsRevoked(ctx context.Context, l Link) (bool, error) {
 	known := r.known()
 	got, err := r.run(ctx, revokedScript, []string{r.links("epoch"), r.links("revoked:" + l.ID)}, known.id, known.n)
 	if err != nil {
@@ -619,7 +619,7 @@ func (r *Redis) Links(ctx context.Context) ([]Link, error) {
 			}
 			l.PasswordHash, l.Used = "", int(used[i].Val())
 			until, _ := strconv.ParseInt(over[i].Val(), 10, 64)
-			l.Revoked = now.UnixMicro() < until || slices.ContainsFunc(ended, func(one *Revocation) bool { return one.Until.After(now) && one.ends(l.fact()) })
+			l.Revoked = now.UnixMicro() < until || slices.ContainsFunc(ended, func(one *Revocation) bool { return one.Until.After(now) && one.ends(l) })
 			list = append(list, l)
 		}
 	}

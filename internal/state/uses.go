@@ -125,18 +125,8 @@ type Link struct {
 	Revoked bool `json:"revoked,omitempty"`
 }
 
-func (l *Link) fact() LinkFact {
-	return LinkFact{ID: l.ID, Subject: l.Subject, Download: l.Download, Path: l.Path, Key: l.Key, Issued: l.Issued}
-}
-
-// A LinkFact is what revocations ask of a link.
-type LinkFact struct {
-	ID, Subject, Download, Path, Key string
-	Issued                           time.Time
-}
-
 // ends reports whether the revocation is about the link.
-func (r *Revocation) ends(l LinkFact) bool {
+func (r *Revocation) ends(l Link) bool {
 	if r.ID != "" {
 		return r.ID == l.ID
 	}
