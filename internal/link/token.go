@@ -168,7 +168,7 @@ func decode(text []byte, into any, known []string) error {
 		if !slices.Contains(known, name) {
 			return errors.New("holds a name that is not in docs/links.md")
 		}
-		if v := string(value); v == "null" || v == "[]" || v == `""` {
+		if v := string(value); v == "null" || v == `""` || v[0] == '[' && strings.TrimSpace(v[1:len(v)-1]) == "" {
 			return fmt.Errorf("has an empty %s: it is left out, or has a value", name)
 		}
 	}
@@ -206,9 +206,6 @@ func (c *claims) claims() (*Claims, error) {
 			return nil, fmt.Errorf("the claim %s is no date", at.name)
 		}
 		*at.to = time.Unix(*at.from, 0)
-	}
-	if c.Networks != nil && len(c.Networks) == 0 {
-		return nil, errors.New("the claim networks is empty")
 	}
 	for _, text := range c.Networks {
 		network, err := netip.ParsePrefix(text)
