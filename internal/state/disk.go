@@ -43,9 +43,7 @@ var (
 // process has the file at a time. It is safe for concurrent use.
 type Disk struct {
 	*Memory
-	db   *bbolt.DB
-	opts MemoryOptions
-
+	db     *bbolt.DB
 	secret []byte
 
 	mu      sync.Mutex
@@ -61,7 +59,6 @@ type Disk struct {
 // that has it open is an error, after a second.
 func OpenDisk(file string, opts *MemoryOptions) (*Disk, error) {
 	d := &Disk{Memory: NewMemory(opts), uses: map[string]*Uses{}, asked: map[string]string{}, ids: map[string]*Revocation{}, links: map[string]*Link{}, unkept: map[string]bool{}}
-	d.opts = d.Memory.opts
 	var err error
 	d.db, err = bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second})
 	if errors.Is(err, bolterrors.ErrTimeout) {
@@ -245,7 +242,7 @@ func (d *Disk) Revoke(_ context.Context, r Revocation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.ids)+len(d.revoked) >= maxRevocations {
-		return errors.New("revoke: the state holds as many revocations as it can: end a key instead, or wait until some are over")
+		return errManyRevocations
 	}
 	key := r.ID
 	if key == "" {
@@ -274,7 +271,7 @@ func (d *Disk) Made(_ context.Context, l Link) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.links) >= maxCounted {
-		return errors.New("keep a link: the state holds as many links as it can")
+		return errManyLinks
 	}
 	l.Made = true
 	if err := d.put(bucketLinks, l.ID, l); err != nil {

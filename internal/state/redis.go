@@ -118,13 +118,7 @@ func OpenRedis(ctx context.Context, opts *RedisOptions) (*Redis, error) {
 	if r.opts.Timeout == 0 {
 		r.opts.Timeout = defaultTimeout
 	}
-	if r.opts.Lease == 0 {
-		r.opts.Lease = time.Hour
-	}
-	if r.opts.Wait == 0 {
-		r.opts.Wait = 24 * time.Hour
-	}
-	r.opts.Wait = max(r.opts.Wait, r.opts.Lease)
+	r.opts.Lease, r.opts.Wait = spans(r.opts.Lease, r.opts.Wait)
 	if r.opts.Logger == nil {
 		r.opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -472,7 +466,7 @@ func (r *Redis) Revoke(ctx context.Context, end Revocation) error {
 		return fmt.Errorf("revoke: %w", err)
 	}
 	if got[0] == 0 {
-		return errors.New("revoke: the state holds as many revocations as it can: end a key instead, or wait until some are over")
+		return errManyRevocations
 	}
 	return nil
 }
@@ -491,8 +485,12 @@ func (r *Redis) IsRevoked(ctx context.Context, l Link) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	now := time.UnixMicro(got[4])
-	return slices.ContainsFunc(list, func(one *Revocation) bool { return one.Until.After(now) && one.ends(l) }), nil
+	return isEnded(l, list, time.UnixMicro(got[4])), nil
+}
+
+// isEnded reports whether one of the revocations, of those that count now, is about a link.
+func isEnded(l Link, by []*Revocation, now time.Time) bool {
+	return slices.ContainsFunc(by, func(one *Revocation) bool { return one.Until.After(now) && one.ends(l) })
 }
 
 // revocations are those of more than one link, which are read again when there are others.
@@ -548,7 +546,7 @@ func (r *Redis) keep(ctx context.Context, l Link) error {
 		return fmt.Errorf("keep a link: %w", err)
 	}
 	if got[0] == 0 {
-		return errors.New("keep a link: the state holds as many links as it can")
+		return errManyLinks
 	}
 	return nil
 }
@@ -619,7 +617,7 @@ func (r *Redis) Links(ctx context.Context) ([]Link, error) {
 			}
 			l.PasswordHash, l.Used = "", int(used[i].Val())
 			until, _ := strconv.ParseInt(over[i].Val(), 10, 64)
-			l.Revoked = now.UnixMicro() < until || slices.ContainsFunc(ended, func(one *Revocation) bool { return one.Until.After(now) && one.ends(l) })
+			l.Revoked = now.UnixMicro() < until || isEnded(l, ended, now)
 			list = append(list, l)
 		}
 	}

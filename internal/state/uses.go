@@ -1,6 +1,9 @@
 package state
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // A Use is a request that a counted link is used for.
 type Use struct {
@@ -90,6 +93,12 @@ func (u *Uses) short(request string) (changed bool) {
 	}
 	return false
 }
+
+// What a store answers that keeps as much as it can.
+var (
+	errManyRevocations = errors.New("revoke: the state holds as many revocations as it can: end a key instead, or wait until some are over")
+	errManyLinks       = errors.New("keep a link: the state holds as many links as it can")
+)
 
 // A Revocation ends links: the one of an ID, or those that were made by Before and are a
 // subject's, below a path of a download, or of a key.
