@@ -30,7 +30,7 @@ const (
 	awayFor  = time.Second
 	// checkEach is how often it is looked at whether Redis keeps what it is told.
 	checkEach = 15 * time.Second
-	// sync is how long replicas may take, of the timeout.
+	// syncShare is how long replicas may take, of the timeout.
 	syncShare = 0.7
 	// readAtATime bounds what one command asks for.
 	readAtATime = 500
@@ -133,14 +133,10 @@ func OpenRedis(ctx context.Context, opts *RedisOptions) (*Redis, error) {
 	if _, err := rand.Read(r.secret); err != nil {
 		return nil, fmt.Errorf("open the state: %w", err)
 	}
-	universal := &redis.UniversalOptions{
+	universal := &redis.UniversalOptions{ // Sentinel's own user, if any, is another one
 		Username: opts.Username, Password: opts.Password, TLSConfig: opts.TLS, MasterName: opts.Sentinel,
-		SentinelUsername: opts.Username, SentinelPassword: opts.Password,
 		MaxRetries: 1, DialTimeout: r.opts.Timeout, DialerRetries: 1, ReadTimeout: r.opts.Timeout, WriteTimeout: r.opts.Timeout, PoolTimeout: r.opts.Timeout,
 		ContextTimeoutEnabled: true, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}
-	if opts.Sentinel != "" { // its own user, if any, is another one
-		universal.SentinelUsername, universal.SentinelPassword = "", ""
 	}
 	for _, a := range opts.Addresses {
 		universal.Addrs = append(universal.Addrs, strings.TrimPrefix(a, "unix:"))
@@ -148,13 +144,7 @@ func OpenRedis(ctx context.Context, opts *RedisOptions) (*Redis, error) {
 	if len(universal.Addrs) == 0 {
 		return nil, errors.New("open the state: Redis has no address")
 	}
-	if strings.HasPrefix(opts.Addresses[0], "unix:") && len(opts.Addresses) == 1 && opts.Sentinel == "" {
-		simple := universal.Simple()
-		simple.Network = "unix"
-		r.client = redis.NewClient(simple)
-	} else {
-		r.client = redis.NewUniversalClient(universal)
-	}
+	r.client = redis.NewUniversalClient(universal) // a path is a unix socket
 	if err := r.check(ctx); err != nil {
 		r.tell(err.Error())
 	}
