@@ -104,21 +104,13 @@ func (d *Disk) load() error {
 			if err != nil {
 				return err
 			}
-			var over [][]byte
-			err = b.ForEach(func(k, v []byte) error {
+			return keepOf(b, func(k, v []byte) (bool, error) {
 				keep, err := read(k, v)
 				if err != nil {
-					return fmt.Errorf("%s %q: %w", name, k, err)
+					return false, fmt.Errorf("%s %q: %w", name, k, err)
 				}
-				if !keep {
-					over = append(over, append([]byte(nil), k...))
-				}
-				return nil
+				return keep, nil
 			})
-			for _, k := range over {
-				err = errors.Join(err, b.Delete(k))
-			}
-			return err
 		}
 		return errors.Join(
 			each(bucketUses, func(k, v []byte) (bool, error) {
@@ -472,25 +464,27 @@ func (d *Disk) forget() error {
 		}
 		d.revoked = kept
 		return errors.Join(
-			dropOver(tx.Bucket(bucketRevoked), func(v []byte) bool {
+			keepOf(tx.Bucket(bucketRevoked), func(_, v []byte) (bool, error) {
 				var r Revocation
-				return json.Unmarshal(v, &r) == nil && !r.Until.After(now)
+				return json.Unmarshal(v, &r) != nil || r.Until.After(now), nil
 			}),
-			dropOver(tx.Bucket(bucketBytes), func(v []byte) bool {
+			keepOf(tx.Bucket(bucketBytes), func(_, v []byte) (bool, error) {
 				var tat time.Time
-				return tat.UnmarshalBinary(v) == nil && !tat.After(now)
+				return tat.UnmarshalBinary(v) != nil || tat.After(now), nil
 			}),
 		)
 	})
 }
 
-func dropOver(b *bbolt.Bucket, isOver func([]byte) bool) error {
+// keepOf forgets what is not to be kept of a bucket.
+func keepOf(b *bbolt.Bucket, keep func(key, value []byte) (bool, error)) error {
 	var over [][]byte
 	err := b.ForEach(func(k, v []byte) error {
-		if isOver(v) {
+		ok, err := keep(k, v)
+		if err == nil && !ok {
 			over = append(over, append([]byte(nil), k...))
 		}
-		return nil
+		return err
 	})
 	for _, k := range over {
 		err = errors.Join(err, b.Delete(k))
