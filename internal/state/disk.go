@@ -48,7 +48,7 @@ type Disk struct {
 
 	mu      sync.Mutex
 	uses    map[string]*Uses
-	asked   map[string]string // requests that are under way: of which link
+	asked   map[string]string // the requests of the uses: of which link
 	ids     map[string]*Revocation
 	revoked []*Revocation // all others
 	links   map[string]*Link
@@ -121,10 +121,7 @@ func (d *Disk) load() error {
 				if !u.Until.After(now) {
 					return false, nil
 				}
-				d.uses[string(k)] = u
-				for _, one := range u.List {
-					d.asked[one.Request] = string(k)
-				}
+				d.hold(string(k), u)
 				return true, nil
 			}),
 			each(bucketRevoked, func(_, v []byte) (bool, error) {
@@ -184,28 +181,44 @@ func (d *Disk) Use(_ context.Context, use Use) (ok bool, left int, err error) {
 	now := d.opts.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock() // of one link one use after the other; those of others wait as long as a write takes
-	u := d.uses[use.Link]
-	if u == nil {
-		u = &Uses{Until: use.Until}
-	}
-	before := u.clone()
+	was := d.uses[use.Link]
+	u := was.clone()
 	ok, changed, left := u.take(use, now)
 	if !changed {
 		return ok, left, nil
 	}
-	if d.uses[use.Link] == nil && len(d.uses) >= maxCounted {
+	if was == nil && len(d.uses) >= maxCounted {
 		return false, 0, errors.New("the state holds as many counted links as it can")
 	}
 	if err := d.put(bucketUses, use.Link, u); err != nil {
-		u.List = before.List
 		return false, 0, fmt.Errorf("keep a use: %w", err)
 	}
-	d.uses[use.Link] = u
-	d.asked[use.Request] = use.Link
+	d.drop(use.Link)
+	d.hold(use.Link, u)
 	return ok, left, nil
 }
 
+// hold has the uses of a link in memory, and drop no more.
+func (d *Disk) hold(link string, u *Uses) {
+	d.uses[link] = u
+	for _, one := range u.List {
+		d.asked[one.Request] = link
+	}
+}
+
+func (d *Disk) drop(link string) {
+	if u := d.uses[link]; u != nil {
+		for _, one := range u.List {
+			delete(d.asked, one.Request)
+		}
+	}
+	delete(d.uses, link)
+}
+
 func (u *Uses) clone() *Uses {
+	if u == nil {
+		return &Uses{}
+	}
 	c := &Uses{Until: u.Until}
 	for _, one := range u.List {
 		copied := *one
@@ -434,10 +447,7 @@ func (d *Disk) forget() error {
 			if u.Until.After(now) {
 				continue
 			}
-			for _, one := range u.List {
-				delete(d.asked, one.Request)
-			}
-			delete(d.uses, link)
+			d.drop(link)
 			if err := tx.Bucket(bucketUses).Delete([]byte(link)); err != nil {
 				return err
 			}
