@@ -118,10 +118,7 @@ func (cmd *linkCreateCommand) keep(ctx context.Context, env Env, p *Parts, c *li
 	if c.Uses == 0 && !c.Password {
 		return nil
 	}
-	l := state.Link{
-		ID: c.ID, Subject: c.Subject, Download: c.Download, Path: c.Path, Recipient: c.Recipient, Issued: c.Issued, Expires: c.Expires,
-		Uses: c.Uses, Password: c.Password,
-	}
+	l := c.Kept()
 	if !p.Config.State.Keeps() {
 		return errors.New("a link with --uses or --password is kept by the service: set state.file or state.redis")
 	}

@@ -197,10 +197,7 @@ func (a *API) post(w http.ResponseWriter, r *http.Request, q *authz.Question, ma
 			return
 		}
 	}
-	kept := state.Link{
-		ID: c.ID, Subject: c.Subject, Download: c.Download, Path: c.Path, Recipient: c.Recipient, Issued: c.Issued, Expires: c.Expires,
-		Uses: c.Uses, Password: c.Password,
-	}
+	kept := c.Kept()
 	if c.Password {
 		if kept.PasswordHash, err = a.hash(r.Context(), asked.Password); err != nil {
 			unavailable(w)

@@ -30,7 +30,7 @@ const cookieTTL = 24 * time.Hour
 // A Store keeps what links were used for.
 type Store interface {
 	// IsRevoked reports whether a link was ended.
-	IsRevoked(context.Context, state.LinkFact) (bool, error)
+	IsRevoked(context.Context, state.Link) (bool, error)
 	// Seen notes a link that somebody came with.
 	Seen(state.Link)
 	// Use counts a use before it is answered.

@@ -230,6 +230,6 @@ func TestLinkIsRevoked(t *testing.T) {
 
 type away struct{ *state.Disk }
 
-func (away) IsRevoked(context.Context, state.LinkFact) (bool, error) {
+func (away) IsRevoked(context.Context, state.Link) (bool, error) {
 	return false, errors.New("away")
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"securefiles/authz"
-	"securefiles/internal/state"
 )
 
 // Parameter is the query parameter that holds the token.
@@ -142,10 +141,7 @@ func (l *Links) verify(token string) (*Claims, authz.Principal, error) {
 	}
 	l.remembered.Set(sum, remembered{claims, principal, set.generation})
 	if l.opts.Store != nil {
-		l.opts.Store.Seen(state.Link{
-			ID: claims.ID, Subject: claims.Subject, Download: claims.Download, Path: claims.Path, Recipient: claims.Recipient, Key: claims.Key,
-			Issued: claims.Issued, Expires: claims.Expires, Uses: claims.Uses, Password: claims.Password,
-		})
+		l.opts.Store.Seen(claims.Kept())
 	}
 	return claims, principal, nil
 }
@@ -163,7 +159,7 @@ func (l *Links) check(ctx context.Context, c *Claims) error {
 	case l.opts.Store == nil:
 		return nil
 	}
-	revoked, err := l.opts.Store.IsRevoked(ctx, state.LinkFact{ID: c.ID, Subject: c.Subject, Download: c.Download, Path: c.Path, Key: c.Key, Issued: c.Issued})
+	revoked, err := l.opts.Store.IsRevoked(ctx, c.Kept())
 	if err != nil {
 		return &authz.UnavailableError{Source: authz.SourceLink, Err: fmt.Errorf("ask whether the link was ended: %w", err)}
 	}

@@ -228,6 +228,7 @@ func TestHostileTokensAreNoLinks(t *testing.T) {
 		"uses that are null":             tokenOf(t, key, head, with("uses", `null`)),
 		"networks of nowhere":            tokenOf(t, key, head, with("networks", `[]`)),
 		"a list with a blank":            tokenOf(t, key, head, payload(`,"networks":[ ]`)),
+		"groups that are a blank":        tokenOf(t, key, head, payload(`,"groups" : [ ] `)),
 		"a network that is an address":   tokenOf(t, key, head, with("networks", `["192.0.2.1"]`)),
 		"a network with bits beside":     tokenOf(t, key, head, with("networks", `["192.0.2.1/24"]`)),
 		"an empty recipient":             tokenOf(t, key, head, with("recipient", `""`)),

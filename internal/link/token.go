@@ -15,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 
 	"securefiles/authz"
+	"securefiles/internal/state"
 	"securefiles/pathguard"
 )
 
@@ -49,20 +50,21 @@ type Claims struct {
 	Key string
 }
 
-// claims are Claims in JSON. Nothing else may be in a token, and nothing twice.
+// claims are Claims in JSON. Nothing else may be in a token, and nothing twice. A number
+// that is there can be zero, and is refused then; no text that is there is empty.
 type claims struct {
-	ID        *string  `json:"jti,omitempty"`
-	Subject   *string  `json:"sub,omitempty"`
+	ID        string   `json:"jti,omitempty"`
+	Subject   string   `json:"sub,omitempty"`
 	Groups    []string `json:"groups,omitempty"`
-	Download  *string  `json:"aud,omitempty"`
-	Path      *string  `json:"path,omitempty"`
+	Download  string   `json:"aud,omitempty"`
+	Path      string   `json:"path,omitempty"`
 	Issued    *int64   `json:"iat,omitempty"`
 	NotBefore *int64   `json:"nbf,omitempty"`
 	Expires   *int64   `json:"exp,omitempty"`
-	Recipient *string  `json:"recipient,omitempty"`
+	Recipient string   `json:"recipient,omitempty"`
 	Networks  []string `json:"networks,omitempty"`
 	Uses      *int     `json:"uses,omitempty"`
-	Filename  *string  `json:"filename,omitempty"`
+	Filename  string   `json:"filename,omitempty"`
 	Rate      *int64   `json:"rate,omitempty"`
 	Password  *bool    `json:"password,omitempty"`
 }
@@ -81,6 +83,14 @@ const (
 	maxUses     = 1_000_000
 	maxSecond   = 253402300799 // the end of the year 9999
 )
+
+// Kept is what the state keeps of the link.
+func (c *Claims) Kept() state.Link {
+	return state.Link{
+		ID: c.ID, Subject: c.Subject, Download: c.Download, Path: c.Path, Recipient: c.Recipient, Key: c.Key,
+		Issued: c.Issued, Expires: c.Expires, Uses: c.Uses, Password: c.Password,
+	}
+}
 
 // scope is what the claims bound the maker to.
 func (c *Claims) scope() *authz.Scope {
@@ -158,7 +168,7 @@ func decode(text []byte, into any, known []string) error {
 		if !slices.Contains(known, name) {
 			return errors.New("holds a name that is not in docs/links.md")
 		}
-		if v := string(value); v == "null" || v == "[]" || v == `""` {
+		if v := string(value); v == "null" || v == `""` || v[0] == '[' && strings.TrimSpace(v[1:len(v)-1]) == "" {
 			return fmt.Errorf("has an empty %s: it is left out, or has a value", name)
 		}
 	}
@@ -177,13 +187,13 @@ var (
 // claims checks what a token says. Its error is for the operator.
 func (c *claims) claims() (*Claims, error) {
 	for name, missing := range map[string]bool{
-		"jti": c.ID == nil, "sub": c.Subject == nil, "aud": c.Download == nil, "path": c.Path == nil, "iat": c.Issued == nil, "exp": c.Expires == nil,
+		"jti": c.ID == "", "sub": c.Subject == "", "aud": c.Download == "", "path": c.Path == "", "iat": c.Issued == nil, "exp": c.Expires == nil,
 	} {
 		if missing {
 			return nil, fmt.Errorf("the claim %s is missing", name)
 		}
 	}
-	made := &Claims{ID: *c.ID, Subject: *c.Subject, Groups: c.Groups, Download: *c.Download, Path: *c.Path}
+	made := &Claims{ID: c.ID, Subject: c.Subject, Groups: c.Groups, Download: c.Download, Path: c.Path, Recipient: c.Recipient, Filename: c.Filename}
 	for _, at := range []struct {
 		name string
 		from *int64
@@ -197,21 +207,12 @@ func (c *claims) claims() (*Claims, error) {
 		}
 		*at.to = time.Unix(*at.from, 0)
 	}
-	if c.Networks != nil && len(c.Networks) == 0 {
-		return nil, errors.New("the claim networks is empty")
-	}
 	for _, text := range c.Networks {
 		network, err := netip.ParsePrefix(text)
 		if err != nil || network != network.Masked() || network.String() != text || network.Addr().Is4In6() {
 			return nil, errors.New("the claim networks holds what is no network, such as 192.0.2.0/24")
 		}
 		made.Networks = append(made.Networks, network)
-	}
-	if c.Recipient != nil {
-		made.Recipient = *c.Recipient
-	}
-	if c.Filename != nil {
-		made.Filename = *c.Filename
 	}
 	if c.Uses != nil {
 		if made.Uses = *c.Uses; made.Uses < 1 {
@@ -326,7 +327,7 @@ func (k *Keys) Sign(id string, c *Claims) (string, error) {
 }
 
 func (c *Claims) written() *claims {
-	w := &claims{ID: &c.ID, Subject: &c.Subject, Groups: c.Groups, Download: &c.Download, Path: &c.Path}
+	w := &claims{ID: c.ID, Subject: c.Subject, Groups: c.Groups, Download: c.Download, Path: c.Path, Recipient: c.Recipient, Filename: c.Filename}
 	second := func(at time.Time) *int64 {
 		if at.IsZero() {
 			return nil
@@ -338,14 +339,8 @@ func (c *Claims) written() *claims {
 	for _, n := range c.Networks {
 		w.Networks = append(w.Networks, n.String())
 	}
-	if c.Recipient != "" {
-		w.Recipient = &c.Recipient
-	}
 	if c.Uses != 0 {
 		w.Uses = &c.Uses
-	}
-	if c.Filename != "" {
-		w.Filename = &c.Filename
 	}
 	if c.Rate != 0 {
 		w.Rate = &c.Rate

@@ -43,14 +43,12 @@ var (
 // process has the file at a time. It is safe for concurrent use.
 type Disk struct {
 	*Memory
-	db   *bbolt.DB
-	opts MemoryOptions
-
+	db     *bbolt.DB
 	secret []byte
 
 	mu      sync.Mutex
 	uses    map[string]*Uses
-	asked   map[string]string // requests that are under way: of which link
+	asked   map[string]string // the requests of the uses: of which link
 	ids     map[string]*Revocation
 	revoked []*Revocation // all others
 	links   map[string]*Link
@@ -61,7 +59,6 @@ type Disk struct {
 // that has it open is an error, after a second.
 func OpenDisk(file string, opts *MemoryOptions) (*Disk, error) {
 	d := &Disk{Memory: NewMemory(opts), uses: map[string]*Uses{}, asked: map[string]string{}, ids: map[string]*Revocation{}, links: map[string]*Link{}, unkept: map[string]bool{}}
-	d.opts = d.Memory.opts
 	var err error
 	d.db, err = bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second})
 	if errors.Is(err, bolterrors.ErrTimeout) {
@@ -107,21 +104,13 @@ func (d *Disk) load() error {
 			if err != nil {
 				return err
 			}
-			var over [][]byte
-			err = b.ForEach(func(k, v []byte) error {
+			return keepOf(b, func(k, v []byte) (bool, error) {
 				keep, err := read(k, v)
 				if err != nil {
-					return fmt.Errorf("%s %q: %w", name, k, err)
+					return false, fmt.Errorf("%s %q: %w", name, k, err)
 				}
-				if !keep {
-					over = append(over, append([]byte(nil), k...))
-				}
-				return nil
+				return keep, nil
 			})
-			for _, k := range over {
-				err = errors.Join(err, b.Delete(k))
-			}
-			return err
 		}
 		return errors.Join(
 			each(bucketUses, func(k, v []byte) (bool, error) {
@@ -132,10 +121,7 @@ func (d *Disk) load() error {
 				if !u.Until.After(now) {
 					return false, nil
 				}
-				d.uses[string(k)] = u
-				for _, one := range u.List {
-					d.asked[one.Request] = string(k)
-				}
+				d.hold(string(k), u)
 				return true, nil
 			}),
 			each(bucketRevoked, func(_, v []byte) (bool, error) {
@@ -195,28 +181,44 @@ func (d *Disk) Use(_ context.Context, use Use) (ok bool, left int, err error) {
 	now := d.opts.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock() // of one link one use after the other; those of others wait as long as a write takes
-	u := d.uses[use.Link]
-	if u == nil {
-		u = &Uses{Until: use.Until}
-	}
-	before := u.clone()
+	was := d.uses[use.Link]
+	u := was.clone()
 	ok, changed, left := u.take(use, now)
 	if !changed {
 		return ok, left, nil
 	}
-	if d.uses[use.Link] == nil && len(d.uses) >= maxCounted {
+	if was == nil && len(d.uses) >= maxCounted {
 		return false, 0, errors.New("the state holds as many counted links as it can")
 	}
 	if err := d.put(bucketUses, use.Link, u); err != nil {
-		u.List = before.List
 		return false, 0, fmt.Errorf("keep a use: %w", err)
 	}
-	d.uses[use.Link] = u
-	d.asked[use.Request] = use.Link
+	d.drop(use.Link)
+	d.hold(use.Link, u)
 	return ok, left, nil
 }
 
+// hold has the uses of a link in memory, and drop no more.
+func (d *Disk) hold(link string, u *Uses) {
+	d.uses[link] = u
+	for _, one := range u.List {
+		d.asked[one.Request] = link
+	}
+}
+
+func (d *Disk) drop(link string) {
+	if u := d.uses[link]; u != nil {
+		for _, one := range u.List {
+			delete(d.asked, one.Request)
+		}
+	}
+	delete(d.uses, link)
+}
+
 func (u *Uses) clone() *Uses {
+	if u == nil {
+		return &Uses{}
+	}
 	c := &Uses{Until: u.Until}
 	for _, one := range u.List {
 		copied := *one
@@ -245,7 +247,7 @@ func (d *Disk) Revoke(_ context.Context, r Revocation) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.ids)+len(d.revoked) >= maxRevocations {
-		return errors.New("revoke: the state holds as many revocations as it can: end a key instead, or wait until some are over")
+		return errManyRevocations
 	}
 	key := r.ID
 	if key == "" {
@@ -259,13 +261,13 @@ func (d *Disk) Revoke(_ context.Context, r Revocation) error {
 }
 
 // IsRevoked reports whether a link was ended.
-func (d *Disk) IsRevoked(_ context.Context, l LinkFact) (bool, error) {
+func (d *Disk) IsRevoked(_ context.Context, l Link) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.isRevoked(l), nil
 }
 
-func (d *Disk) isRevoked(l LinkFact) bool {
+func (d *Disk) isRevoked(l Link) bool {
 	return d.ids[l.ID] != nil || slices.ContainsFunc(d.revoked, func(r *Revocation) bool { return r.ends(l) })
 }
 
@@ -274,7 +276,7 @@ func (d *Disk) Made(_ context.Context, l Link) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.links) >= maxCounted {
-		return errors.New("keep a link: the state holds as many links as it can")
+		return errManyLinks
 	}
 	l.Made = true
 	if err := d.put(bucketLinks, l.ID, l); err != nil {
@@ -311,7 +313,7 @@ func (d *Disk) Links(_ context.Context) ([]Link, error) {
 		if u := d.uses[id]; u != nil {
 			one.Used = len(u.List)
 		}
-		one.Revoked = d.isRevoked(l.fact())
+		one.Revoked = d.isRevoked(*l)
 		list = append(list, one)
 	}
 	slices.SortFunc(list, func(a, b Link) int { return cmp.Or(a.Expires.Compare(b.Expires), cmp.Compare(a.ID, b.ID)) })
@@ -445,10 +447,7 @@ func (d *Disk) forget() error {
 			if u.Until.After(now) {
 				continue
 			}
-			for _, one := range u.List {
-				delete(d.asked, one.Request)
-			}
-			delete(d.uses, link)
+			d.drop(link)
 			if err := tx.Bucket(bucketUses).Delete([]byte(link)); err != nil {
 				return err
 			}
@@ -475,25 +474,27 @@ func (d *Disk) forget() error {
 		}
 		d.revoked = kept
 		return errors.Join(
-			dropOver(tx.Bucket(bucketRevoked), func(v []byte) bool {
+			keepOf(tx.Bucket(bucketRevoked), func(_, v []byte) (bool, error) {
 				var r Revocation
-				return json.Unmarshal(v, &r) == nil && !r.Until.After(now)
+				return json.Unmarshal(v, &r) != nil || r.Until.After(now), nil
 			}),
-			dropOver(tx.Bucket(bucketBytes), func(v []byte) bool {
+			keepOf(tx.Bucket(bucketBytes), func(_, v []byte) (bool, error) {
 				var tat time.Time
-				return tat.UnmarshalBinary(v) == nil && !tat.After(now)
+				return tat.UnmarshalBinary(v) != nil || tat.After(now), nil
 			}),
 		)
 	})
 }
 
-func dropOver(b *bbolt.Bucket, isOver func([]byte) bool) error {
+// keepOf forgets what is not to be kept of a bucket.
+func keepOf(b *bbolt.Bucket, keep func(key, value []byte) (bool, error)) error {
 	var over [][]byte
 	err := b.ForEach(func(k, v []byte) error {
-		if isOver(v) {
+		ok, err := keep(k, v)
+		if err == nil && !ok {
 			over = append(over, append([]byte(nil), k...))
 		}
-		return nil
+		return err
 	})
 	for _, k := range over {
 		err = errors.Join(err, b.Delete(k))

@@ -87,7 +87,7 @@ func TestACopyIsAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.reopen()
-	if ended, err := b.IsRevoked(t.Context(), LinkFact{ID: "one"}); err != nil || !ended {
+	if ended, err := b.IsRevoked(t.Context(), Link{ID: "one"}); err != nil || !ended {
 		t.Errorf("%t, %v", ended, err)
 	}
 }

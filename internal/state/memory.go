@@ -24,7 +24,9 @@ const (
 	defaultMaxReserved = 1 << 20
 	// retryWindow is how long a request that has nothing to settle is known, so that a web
 	// server that asks again takes nothing twice.
-	retryWindow = 10 * time.Second
+	retryWindow  = 10 * time.Second
+	defaultLease = time.Hour
+	defaultWait  = 24 * time.Hour
 	// sweepEach is after how many new keys a shard looks for those that are over.
 	sweepEach = 1024
 )
@@ -97,13 +99,7 @@ func NewMemory(opts *MemoryOptions) *Memory {
 	if m.opts.MaxKeys == 0 {
 		m.opts.MaxKeys = defaultMaxKeys
 	}
-	if m.opts.Lease == 0 {
-		m.opts.Lease = time.Hour
-	}
-	if m.opts.Wait == 0 {
-		m.opts.Wait = 24 * time.Hour
-	}
-	m.opts.Wait = max(m.opts.Wait, m.opts.Lease)
+	m.opts.Lease, m.opts.Wait = spans(m.opts.Lease, m.opts.Wait)
 	if m.opts.MaxReserved == 0 {
 		m.opts.MaxReserved = defaultMaxReserved
 	}
@@ -115,6 +111,12 @@ func NewMemory(opts *MemoryOptions) *Memory {
 		m.taken[i].taken = map[string]*reservation{}
 	}
 	return m
+}
+
+// spans are for how long places are held, and how long a request can be settled: never less.
+func spans(lease, wait time.Duration) (time.Duration, time.Duration) {
+	lease = cmp.Or(lease, defaultLease)
+	return lease, max(cmp.Or(wait, defaultWait), lease)
 }
 
 // Reserve takes the charges of a request, all of them or none: none where the quota of one

@@ -30,7 +30,7 @@ const (
 	awayFor  = time.Second
 	// checkEach is how often it is looked at whether Redis keeps what it is told.
 	checkEach = 15 * time.Second
-	// sync is how long replicas may take, of the timeout.
+	// syncShare is how long replicas may take, of the timeout.
 	syncShare = 0.7
 	// readAtATime bounds what one command asks for.
 	readAtATime = 500
@@ -118,13 +118,7 @@ func OpenRedis(ctx context.Context, opts *RedisOptions) (*Redis, error) {
 	if r.opts.Timeout == 0 {
 		r.opts.Timeout = defaultTimeout
 	}
-	if r.opts.Lease == 0 {
-		r.opts.Lease = time.Hour
-	}
-	if r.opts.Wait == 0 {
-		r.opts.Wait = 24 * time.Hour
-	}
-	r.opts.Wait = max(r.opts.Wait, r.opts.Lease)
+	r.opts.Lease, r.opts.Wait = spans(r.opts.Lease, r.opts.Wait)
 	if r.opts.Logger == nil {
 		r.opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -139,14 +133,10 @@ func OpenRedis(ctx context.Context, opts *RedisOptions) (*Redis, error) {
 	if _, err := rand.Read(r.secret); err != nil {
 		return nil, fmt.Errorf("open the state: %w", err)
 	}
-	universal := &redis.UniversalOptions{
+	universal := &redis.UniversalOptions{ // Sentinel's own user, if any, is another one
 		Username: opts.Username, Password: opts.Password, TLSConfig: opts.TLS, MasterName: opts.Sentinel,
-		SentinelUsername: opts.Username, SentinelPassword: opts.Password,
 		MaxRetries: 1, DialTimeout: r.opts.Timeout, DialerRetries: 1, ReadTimeout: r.opts.Timeout, WriteTimeout: r.opts.Timeout, PoolTimeout: r.opts.Timeout,
 		ContextTimeoutEnabled: true, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}
-	if opts.Sentinel != "" { // its own user, if any, is another one
-		universal.SentinelUsername, universal.SentinelPassword = "", ""
 	}
 	for _, a := range opts.Addresses {
 		universal.Addrs = append(universal.Addrs, strings.TrimPrefix(a, "unix:"))
@@ -154,13 +144,7 @@ func OpenRedis(ctx context.Context, opts *RedisOptions) (*Redis, error) {
 	if len(universal.Addrs) == 0 {
 		return nil, errors.New("open the state: Redis has no address")
 	}
-	if strings.HasPrefix(opts.Addresses[0], "unix:") && len(opts.Addresses) == 1 && opts.Sentinel == "" {
-		simple := universal.Simple()
-		simple.Network = "unix"
-		r.client = redis.NewClient(simple)
-	} else {
-		r.client = redis.NewUniversalClient(universal)
-	}
+	r.client = redis.NewUniversalClient(universal) // a path is a unix socket
 	if err := r.check(ctx); err != nil {
 		r.tell(err.Error())
 	}
@@ -472,13 +456,13 @@ func (r *Redis) Revoke(ctx context.Context, end Revocation) error {
 		return fmt.Errorf("revoke: %w", err)
 	}
 	if got[0] == 0 {
-		return errors.New("revoke: the state holds as many revocations as it can: end a key instead, or wait until some are over")
+		return errManyRevocations
 	}
 	return nil
 }
 
 // IsRevoked reports whether a link was ended.
-func (r *Redis) IsRevoked(ctx context.Context, l LinkFact) (bool, error) {
+func (r *Redis) IsRevoked(ctx context.Context, l Link) (bool, error) {
 	known := r.known()
 	got, err := r.run(ctx, revokedScript, []string{r.links("epoch"), r.links("revoked:" + l.ID)}, known.id, known.n)
 	if err != nil {
@@ -491,8 +475,12 @@ func (r *Redis) IsRevoked(ctx context.Context, l LinkFact) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	now := time.UnixMicro(got[4])
-	return slices.ContainsFunc(list, func(one *Revocation) bool { return one.Until.After(now) && one.ends(l) }), nil
+	return isEnded(l, list, time.UnixMicro(got[4])), nil
+}
+
+// isEnded reports whether one of the revocations, of those that count now, is about a link.
+func isEnded(l Link, by []*Revocation, now time.Time) bool {
+	return slices.ContainsFunc(by, func(one *Revocation) bool { return one.Until.After(now) && one.ends(l) })
 }
 
 // revocations are those of more than one link, which are read again when there are others.
@@ -548,7 +536,7 @@ func (r *Redis) keep(ctx context.Context, l Link) error {
 		return fmt.Errorf("keep a link: %w", err)
 	}
 	if got[0] == 0 {
-		return errors.New("keep a link: the state holds as many links as it can")
+		return errManyLinks
 	}
 	return nil
 }
@@ -619,7 +607,7 @@ func (r *Redis) Links(ctx context.Context) ([]Link, error) {
 			}
 			l.PasswordHash, l.Used = "", int(used[i].Val())
 			until, _ := strconv.ParseInt(over[i].Val(), 10, 64)
-			l.Revoked = now.UnixMicro() < until || slices.ContainsFunc(ended, func(one *Revocation) bool { return one.Until.After(now) && one.ends(l.fact()) })
+			l.Revoked = now.UnixMicro() < until || isEnded(l, ended, now)
 			list = append(list, l)
 		}
 	}

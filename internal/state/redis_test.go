@@ -109,7 +109,7 @@ func back(t *testing.T, r *Redis) {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		_, err := r.Reserve(t.Context(), "", []Charge{requests("back", 1<<30, time.Hour)})
-		if _, err2 := r.IsRevoked(t.Context(), LinkFact{ID: "back"}); err == nil && err2 == nil {
+		if _, err2 := r.IsRevoked(t.Context(), Link{ID: "back"}); err == nil && err2 == nil {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -202,7 +202,7 @@ func TestRedisIsOneForAllInstances(t *testing.T) {
 	// A revocation of one instance ends the link at the other one at once.
 	for _, end := range []Revocation{{ID: "x"}, {Subject: "bob", Before: time.Now()}} {
 		end.Until = time.Now().Add(time.Hour)
-		link := LinkFact{ID: end.ID, Subject: end.Subject, Issued: time.Now().Add(-time.Hour)}
+		link := Link{ID: end.ID, Subject: end.Subject, Issued: time.Now().Add(-time.Hour)}
 		if ended, err := b.IsRevoked(t.Context(), link); err != nil || ended {
 			t.Errorf("before: %t, %v", ended, err)
 		}
@@ -226,7 +226,7 @@ func TestRedisThatForgotIsClosed(t *testing.T) {
 		if _, _, err := r.Use(t.Context(), one("l", "new")); !errors.As(err, &closed) || closed.Problem != problem {
 			t.Errorf("a use: %v", err)
 		}
-		if _, err := r.IsRevoked(t.Context(), LinkFact{ID: "l"}); !errors.As(err, &closed) || closed.Problem != problem {
+		if _, err := r.IsRevoked(t.Context(), Link{ID: "l"}); !errors.As(err, &closed) || closed.Problem != problem {
 			t.Errorf("any link: %v", err)
 		}
 		if _, err := r.Reserve(t.Context(), "", []Charge{requests("r", 100, time.Hour)}); err != nil {
@@ -278,7 +278,7 @@ func TestRedisMustKeepWhatItAcknowledges(t *testing.T) {
 	if _, _, err := r.Use(t.Context(), one("l", "1")); err == nil || !strings.Contains(err.Error(), "can lose what it acknowledges") {
 		t.Errorf("%v", err)
 	}
-	if ended, err := r.IsRevoked(t.Context(), LinkFact{ID: "l"}); err != nil || ended {
+	if ended, err := r.IsRevoked(t.Context(), Link{ID: "l"}); err != nil || ended {
 		t.Errorf("links that are not counted: %t, %v", ended, err)
 	}
 	server.do("CONFIG", "SET", "appendfsync", "always")
@@ -397,7 +397,7 @@ func TestRedisIsAway(t *testing.T) {
 		if over != 1 {
 			t.Errorf("%s: %d of 3 over a limit of 2 for itself", row.name, over)
 		}
-		if _, err := local.IsRevoked(t.Context(), LinkFact{ID: "l"}); err == nil {
+		if _, err := local.IsRevoked(t.Context(), Link{ID: "l"}); err == nil {
 			t.Errorf("%s: links are open", row.name)
 		}
 		row.end()
@@ -538,7 +538,7 @@ func TestRedisIsFailedOverBySentinel(t *testing.T) {
 	}
 	master.kill()
 	within("another master", func() error {
-		_, err := r.IsRevoked(t.Context(), LinkFact{ID: "l"})
+		_, err := r.IsRevoked(t.Context(), Link{ID: "l"})
 		return err
 	})
 	// Nobody acknowledges what the new master writes: it is not answered.

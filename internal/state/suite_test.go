@@ -30,7 +30,7 @@ type keeper interface {
 	Use(context.Context, Use) (ok bool, left int, err error)
 	Short(ctx context.Context, request string) error
 	Revoke(context.Context, Revocation) error
-	IsRevoked(context.Context, LinkFact) (bool, error)
+	IsRevoked(context.Context, Link) (bool, error)
 	Made(context.Context, Link) error
 	Seen(Link)
 	Links(context.Context) ([]Link, error)
@@ -562,21 +562,21 @@ func TestLinksAreRevoked(t *testing.T) {
 		}
 		for range 2 {
 			for _, row := range []struct {
-				link LinkFact
+				link Link
 				want bool
 			}{
-				{LinkFact{ID: "one", Issued: noon.Add(time.Hour)}, true},
-				{LinkFact{ID: "two", Subject: "alice", Download: "main", Path: "/b", Key: "other", Issued: noon}, false},
-				{LinkFact{ID: "two", Subject: "bob", Issued: noon}, true},
-				{LinkFact{ID: "two", Subject: "bob", Issued: noon.Add(1)}, false},
-				{LinkFact{ID: "two", Download: "main", Path: "/a", Issued: noon}, true},
-				{LinkFact{ID: "two", Download: "main", Path: "/a/b", Issued: noon}, true},
-				{LinkFact{ID: "two", Download: "main", Path: "/ab", Issued: noon}, false},
-				{LinkFact{ID: "two", Download: "other", Path: "/a", Issued: noon}, false},
-				{LinkFact{ID: "two", Download: "main", Path: "/tree/x", Issued: noon}, true},
-				{LinkFact{ID: "two", Download: "main", Path: "/tree/", Issued: noon}, true},
-				{LinkFact{ID: "two", Download: "main", Path: "/tree", Issued: noon}, false},
-				{LinkFact{ID: "two", Key: "k", Issued: noon}, true},
+				{Link{ID: "one", Issued: noon.Add(time.Hour)}, true},
+				{Link{ID: "two", Subject: "alice", Download: "main", Path: "/b", Key: "other", Issued: noon}, false},
+				{Link{ID: "two", Subject: "bob", Issued: noon}, true},
+				{Link{ID: "two", Subject: "bob", Issued: noon.Add(1)}, false},
+				{Link{ID: "two", Download: "main", Path: "/a", Issued: noon}, true},
+				{Link{ID: "two", Download: "main", Path: "/a/b", Issued: noon}, true},
+				{Link{ID: "two", Download: "main", Path: "/ab", Issued: noon}, false},
+				{Link{ID: "two", Download: "other", Path: "/a", Issued: noon}, false},
+				{Link{ID: "two", Download: "main", Path: "/tree/x", Issued: noon}, true},
+				{Link{ID: "two", Download: "main", Path: "/tree/", Issued: noon}, true},
+				{Link{ID: "two", Download: "main", Path: "/tree", Issued: noon}, false},
+				{Link{ID: "two", Key: "k", Issued: noon}, true},
 			} {
 				if got, err := b.IsRevoked(t.Context(), row.link); err != nil || got != row.want {
 					t.Errorf("%+v: %t, %v", row.link, got, err)
@@ -588,7 +588,7 @@ func TestLinksAreRevoked(t *testing.T) {
 		if err := b.forget(); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := b.IsRevoked(t.Context(), LinkFact{ID: "one"}); err != nil || got {
+		if got, err := b.IsRevoked(t.Context(), Link{ID: "one"}); err != nil || got {
 			t.Errorf("after its links have ended: %t, %v", got, err)
 		}
 	})

@@ -1,6 +1,9 @@
 package state
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // A Use is a request that a counted link is used for.
 type Use struct {
@@ -91,6 +94,12 @@ func (u *Uses) short(request string) (changed bool) {
 	return false
 }
 
+// What a store answers that keeps as much as it can.
+var (
+	errManyRevocations = errors.New("revoke: the state holds as many revocations as it can: end a key instead, or wait until some are over")
+	errManyLinks       = errors.New("keep a link: the state holds as many links as it can")
+)
+
 // A Revocation ends links: the one of an ID, or those that were made by Before and are a
 // subject's, below a path of a download, or of a key.
 type Revocation struct {
@@ -125,18 +134,8 @@ type Link struct {
 	Revoked bool `json:"revoked,omitempty"`
 }
 
-func (l *Link) fact() LinkFact {
-	return LinkFact{ID: l.ID, Subject: l.Subject, Download: l.Download, Path: l.Path, Key: l.Key, Issued: l.Issued}
-}
-
-// A LinkFact is what revocations ask of a link.
-type LinkFact struct {
-	ID, Subject, Download, Path, Key string
-	Issued                           time.Time
-}
-
 // ends reports whether the revocation is about the link.
-func (r *Revocation) ends(l LinkFact) bool {
+func (r *Revocation) ends(l Link) bool {
 	if r.ID != "" {
 		return r.ID == l.ID
 	}
