@@ -43,6 +43,7 @@ import (
 	"securefiles/internal/limit"
 	"securefiles/internal/link"
 	"securefiles/internal/metrics"
+	"securefiles/internal/names"
 	"securefiles/internal/nginx"
 	"securefiles/internal/secret"
 	"securefiles/internal/server"
@@ -73,7 +74,7 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 	if p.Proof, err = secret.NewKept("proof's secret", c.ProofSecretFile, config.ProofSecretVariable, lookup); err != nil {
 		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
 	}
-	if p.Downloads, err = downloads(c.Downloads); err != nil {
+	if p.Downloads, p.Names, err = downloads(c.Downloads); err != nil {
 		problems = append(problems, c.At("downloads", err.Error()))
 	} else if c.LoginURL != "" {
 		if p.Login, err = authz.ParseLogin(c.LoginURL, p.Downloads); err != nil {
@@ -154,19 +155,27 @@ func zone(name string) (*time.Location, error) {
 	return found, nil
 }
 
-func downloads(list []config.Download) (*authz.Downloads, error) {
+// downloads makes the downloads, and the tables of names that they have.
+func downloads(list []config.Download) (*authz.Downloads, []*names.Table, error) {
 	var made []*authz.Download
+	var tables []*names.Table
 	for _, d := range list {
 		kind := pathguard.Attachment
 		if d.Disposition == "inline" {
 			kind = pathguard.Inline
 		}
-		made = append(made, &authz.Download{
+		one := &authz.Download{
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Disposition: kind,
 			DenyStatus: d.DenyStatus, CacheControl: d.CacheControl, CSP: d.CSP, ReferrerPolicy: d.ReferrerPolicy, SameOrigin: d.Embed == "same-origin",
-		})
+		}
+		if d.Names != "" {
+			table := names.New(d.Name, d.Names)
+			one.Names, tables = table, append(tables, table)
+		}
+		made = append(made, one)
 	}
-	return authz.NewDownloads(made...)
+	all, err := authz.NewDownloads(made...)
+	return all, tables, err
 }
 
 // limits makes the limits.
@@ -862,6 +871,12 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 		rows = append(rows, server.Reloader{
 			Name: "link keys", Files: p.Keys.Files(), Reload: p.Keys.Reload,
 			State: func() server.Loaded { return server.Loaded{Generation: p.Keys.Generation()} },
+		})
+	}
+	for _, table := range p.Names {
+		rows = append(rows, server.Reloader{
+			Name: "names of " + table.Download(), Files: table.Files(), Reload: table.Reload,
+			State: func() server.Loaded { return server.Loaded{Generation: table.Generation()} },
 		})
 	}
 	for _, s := range []struct {

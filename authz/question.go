@@ -34,11 +34,12 @@ type Question struct {
 	// has a meaning here.
 	Header http.Header
 
-	// Download and Path are set by Guard.Check, once: the download that the
-	// target belongs to, and the one path that may be opened. Download is nil
-	// where there is none.
-	Download *Download
-	Path     pathguard.Path
+	// Download, Asked and Path are set by Guard.Check, once: the download that the
+	// target belongs to, the path that it names, and the one path that may be opened,
+	// which is another where the first is a public name. Download is nil where there
+	// is none.
+	Download    *Download
+	Asked, Path pathguard.Path
 }
 
 // Query returns what policy is asked when the principal puts the question.

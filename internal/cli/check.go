@@ -155,6 +155,11 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 		}
 		broken[files.Source] = files.Err
 	}
+	for _, table := range p.Names {
+		if err := table.Reload(ctx); err != nil {
+			add(policy.SeverityError, table.Files()[0], "names", err.Error())
+		}
+	}
 	if err := p.loadKeys(ctx); err != nil {
 		add(policy.SeverityError, p.Config.Links.KeysFile, "link-keys", err.Error())
 	}
@@ -296,6 +301,7 @@ func checkRules() []lint.Rule {
 		lint.Rule{ID: "listen", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a place of the service that others may take", Remedy: "Listen on a unix socket in a directory of the service's own."},
 		lint.Rule{ID: "environment", Severity: policy.SeverityWarning, Ignorable: true, Summary: "an environment variable that names no key", Remedy: "Correct its name, or rename whatever else sets it."},
 		lint.Rule{ID: "link-keys", Severity: policy.SeverityError, Summary: "keys of links that cannot be read", Remedy: "Make some with `securefiles link key new`, and let the service read them."},
+		lint.Rule{ID: "names", Severity: policy.SeverityError, Summary: "a table of public names that cannot be read", Remedy: "Write a name and what is opened for it in each line, and let the service read the file."},
 		lint.Rule{ID: "header-unset", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a header of a source that nginx never fills", Remedy: "Set nginx_value, or nginx_groups_value."},
 		lint.Rule{ID: "limit-never", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a limit that never refuses anything", Remedy: "Correct whom it is of, or leave it out."},
 		lint.Rule{ID: "root", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a root that is not on this machine", Remedy: "Make the directory, or correct the path."},

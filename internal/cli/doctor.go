@@ -343,7 +343,7 @@ func (p *Parts) system(ctx context.Context, env Env) (*doctor.System, error) {
 		}
 		s.Proof = proof.String()
 	}
-	if err := p.Policy.Open(ctx); err != nil {
+	if err := p.openPolicy(ctx); err != nil {
 		return s, nil // check says why
 	}
 	ask := func(c doctor.Caller, download, url string) (authz.Query, error) {

@@ -18,6 +18,7 @@ import (
 	"securefiles/internal/identity"
 	"securefiles/internal/limit"
 	"securefiles/internal/link"
+	"securefiles/internal/names"
 	"securefiles/internal/nginx"
 	"securefiles/internal/secret"
 	"securefiles/policy"
@@ -32,7 +33,8 @@ type Parts struct {
 	Downloads *authz.Downloads
 	Login     *authz.LoginPage // nil where there is none
 	Sources   identity.Sources
-	Keys      *link.Keys // what links are signed with; nil where there are none
+	Keys      *link.Keys     // what links are signed with; nil where there are none
+	Names     []*names.Table // of downloads that have one
 	Links     *link.Links
 	Limits    *limit.Limits // nil where there are none
 	Policy    Policy
@@ -124,9 +126,29 @@ func (p *Parts) Load(ctx context.Context) error {
 	return p.Policy.Open(ctx)
 }
 
-// LoadSources is Load without the policy.
+// openPolicy reads names and policy: what is asked for, and what is said of it.
+func (p *Parts) openPolicy(ctx context.Context) error {
+	if err := p.loadNames(ctx); err != nil {
+		return err
+	}
+	return p.Policy.Open(ctx)
+}
+
+func (p *Parts) loadNames(ctx context.Context) error {
+	for _, table := range p.Names {
+		if err := table.Reload(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LoadSources is Load without the policy: sources, names and keys of links.
 func (p *Parts) LoadSources(ctx context.Context) error {
 	if err := p.Sources.Load(ctx); err != nil {
+		return err
+	}
+	if err := p.loadNames(ctx); err != nil {
 		return err
 	}
 	return p.loadKeys(ctx)
@@ -179,6 +201,9 @@ func (p *Parts) Decisive() []string {
 	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model, p.Config.Links.KeysFile}
 	for _, s := range p.Sources {
 		all = append(all, s.Files...)
+	}
+	for _, table := range p.Names {
+		all = append(all, table.Files()...)
 	}
 	for _, s := range p.secrets() {
 		all = append(all, s.Files()...)

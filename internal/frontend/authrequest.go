@@ -357,7 +357,7 @@ func write(h http.Header, out *authz.Outcome, status int) {
 	case http.StatusNoContent:
 		d, path := out.Question.Download, out.Question.Path
 		set(headerLocation, path.Location(d.Internal))
-		name, rate := path.Base(), out.Rate
+		name, rate := out.Question.Asked.Base(), out.Rate
 		if s := out.Principal.Scope; s != nil {
 			name = cmp.Or(s.Filename, name)
 			if s.Rate > 0 && (rate == 0 || s.Rate < rate) {

@@ -221,6 +221,9 @@ func (p *Pages) read(ctx context.Context, target string) (*Claims, *authz.Downlo
 		return nil, nil, pathguard.Path{}, err
 	}
 	d, path, err := p.downloads.Find(target)
+	if err == nil {
+		path, err = d.Object(path)
+	}
 	if err != nil {
 		return fail(refused("", "it is for no file"))
 	}
