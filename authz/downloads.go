@@ -33,6 +33,8 @@ type Download struct {
 	ReferrerPolicy string
 	// SameOrigin says that pages of other origins may not embed a file.
 	SameOrigin bool
+	// Store has the files; nil means that they are in the web server's own directory.
+	Store Locator
 }
 
 // Downloads are the downloads of a service, at least one. None contains
