@@ -35,6 +35,8 @@ type Download struct {
 	SameOrigin bool
 	// Names are public names of files; nil means that each is called what it is.
 	Names Names
+	// Store has the files; nil means that they are in the web server's own directory.
+	Store Locator
 }
 
 // Names says what is opened for a path that may be a name: the path itself if it is

@@ -82,7 +82,7 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 		}
 	}
 	if out.Allowed() {
-		return out
+		return locate(ctx, out)
 	}
 	return g.offerLogin(out)
 }
