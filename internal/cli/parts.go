@@ -228,17 +228,29 @@ func (p *Parts) kept() []string {
 	if chain := p.Config.Audit.Chain; chain != nil {
 		all = append(all, chain.KeyFile)
 	}
-	url, ca := p.ofSinks()
-	return append(append(all, url...), ca...)
+	secrets, others := p.ofServers()
+	for _, s := range secrets {
+		all = append(all, s.Files...)
+	}
+	return append(all, others...)
 }
 
-// ofSinks are the files with which records are sent elsewhere: secrets, and others.
-func (p *Parts) ofSinks() (secrets, others []string) {
+// ofServers are the files by which other servers are reached, those of the audit and Redis:
+// secrets, and others.
+func (p *Parts) ofServers() (secrets []exposure.Secret, others []string) {
 	if a := p.Config.Audit.Postgres; a != nil {
-		secrets = append(secrets, a.URLFile)
+		secrets = append(secrets, exposure.Secret{What: "the URL of the audit database, with its password", Files: []string{a.URLFile}})
 	}
 	if a := p.Config.Audit.Syslog; a != nil && a.CAFile != "" {
 		others = append(others, a.CAFile)
+	}
+	if r := p.Config.State.Redis; r != nil {
+		if r.PasswordFile != "" {
+			secrets = append(secrets, exposure.Secret{What: "the password of Redis", Files: []string{r.PasswordFile}})
+		}
+		if r.CAFile != "" {
+			others = append(others, r.CAFile)
+		}
 	}
 	return secrets, others
 }
@@ -260,12 +272,8 @@ func (p *Parts) Exposures() []exposure.Exposure {
 	if chain := p.Config.Audit.Chain; chain != nil {
 		secrets = append(secrets, exposure.Secret{What: "the key of the audit trail's chain", Files: []string{chain.KeyFile}})
 	}
-	if r := p.Config.State.Redis; r != nil && r.PasswordFile != "" {
-		secrets = append(secrets, exposure.Secret{What: "the password of Redis", Files: []string{r.PasswordFile}})
-	}
-	urls, authorities := p.ofSinks()
-	secrets = append(secrets, exposure.Secret{What: "the URL of the audit database, with its password", Files: urls})
-	found := exposure.Find(secrets, append(p.Decisive(), authorities...)...)
+	servers, others := p.ofServers()
+	found := exposure.Find(append(secrets, servers...), append(p.Decisive(), others...)...)
 	if network, path := config.Address(p.Config.Listen); network == "unix" {
 		found = append(found, exposure.Socket(path)...)
 	}
