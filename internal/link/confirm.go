@@ -58,7 +58,7 @@ func (l *Links) Limit(ctx context.Context, out *authz.Outcome) error {
 	}
 	use := state.Use{
 		Link: s.ID, Max: s.Uses, Until: s.Expires, Client: q.IP.Unmap().WithZone("").String(), Request: q.ID,
-		Continues: continues(q.Range), Look: q.Method == http.MethodHead,
+		Continues: continues(q), Look: q.Method == http.MethodHead,
 	}
 	nonce, confirmed := l.confirmed(q.Header, s)
 	switch {
@@ -89,11 +89,12 @@ func usedUp(id string, err error) error {
 	return &authz.LinkError{Reason: authz.ReasonUsedUp, ID: id, Page: authz.PageEnded, Problem: "it has been used as often as it may be"}
 }
 
-// continues reports whether a range goes on with a file that was begun: none of its parts
-// is the first byte (RFC 9110 section 14.1.2).
-func continues(ranges string) bool {
-	list, ok := strings.CutPrefix(ranges, "bytes=")
-	if !ok {
+// continues reports whether a request goes on with a file that was begun: none of the parts
+// of its range is the first byte (RFC 9110 section 14.1.2). With If-Range all of the file
+// may be sent instead, so that is none.
+func continues(q *authz.Question) bool {
+	list, ok := strings.CutPrefix(q.Range, "bytes=")
+	if !ok || q.IfRange != "" {
 		return false
 	}
 	for one := range strings.SplitSeq(list, ",") {
