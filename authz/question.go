@@ -27,6 +27,9 @@ type Question struct {
 	IP netip.Addr
 	// Range is the client's Range header: what it can take at most.
 	Range string
+	// IfRange is the client's If-Range header: unless it names the file as it is, all of
+	// it is sent in the place of the range (RFC 9110 section 13.1.5).
+	IfRange string
 	// Time is when the question came.
 	Time time.Time
 	// Header holds the credentials, and what the web server says of the caller.

@@ -33,6 +33,7 @@ const (
 	headerURI    = "X-Original-Uri"
 	headerMethod = "X-Original-Method"
 	headerRange  = "X-Original-Range"
+	headerIf     = "X-Original-If-Range"
 	headerIP     = "X-Real-Ip"
 	headerID     = "X-Request-Id"
 	headerSecret = "X-Securefiles-Proxy-Secret"
@@ -212,7 +213,7 @@ func (e *misuseError) Error() string { return e.problem }
 // means that somebody other than the snippet wrote one.
 func (a *AuthRequest) read(q *authz.Question, r *http.Request) error {
 	q.Host, q.Action, q.Header = r.Host, authz.ActionRead, r.Header
-	q.Range = r.Header.Get(headerRange)
+	q.Range, q.IfRange = r.Header.Get(headerRange), r.Header.Get(headerIf)
 	if !a.knows(r) {
 		return &misuseError{http.StatusForbidden, "the proxy secret is missing or wrong: set X-Securefiles-Proxy-Secret in nginx to what proxy_secret_file holds"}
 	}
