@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -256,9 +257,9 @@ func chainOf(t testing.TB, n int, signer note.Signer) ([][]byte, Head) {
 	return lines[:len(lines)-1], c.head
 }
 
-// One change after another, each at random and by itself, is found, at its place: how
-// many there are is SECUREFILES_AUDIT_CHAIN records, and a change for each line of
-// SECUREFILES_AUDIT_CHANGES.
+// One change after another, each at random and by itself, is found, at its place, by a
+// verification of the whole chain: of SECUREFILES_AUDIT_CHAIN records, changed
+// SECUREFILES_AUDIT_CHANGES times.
 func TestEachChangeOfAChainIsFoundAtItsPlace(t *testing.T) {
 	number := func(variable string, otherwise int) int {
 		if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
@@ -278,38 +279,32 @@ func TestEachChangeOfAChainIsFoundAtItsPlace(t *testing.T) {
 	look := func(lines [][]byte) []Problem {
 		var problems []Problem
 		v := &verifier{known: note.VerifierList(key), head: &head, report: func(p Problem) { problems = append(problems, p) }}
-		for _, line := range lines {
-			v.line++
-			if whole, ok := bytes.CutSuffix(line, []byte("\n")); ok {
-				for i, part := range bytes.Split(whole, []byte("\n")) {
-					if i > 0 {
-						v.line++
-					}
-					v.record(part)
-				}
-			} else {
-				v.tear()
-			}
+		text := net.Buffers(lines)
+		if err := v.lines(t.Context(), "", &text); err != nil {
+			t.Fatal(err)
 		}
 		v.end()
 		return problems
 	}
-	if problems := look(lines); len(problems) > 0 {
+	if problems := look(slices.Clone(lines)); len(problems) > 0 {
 		t.Fatal(problems)
 	}
+	found := map[string]int{}
 	for range changes {
 		at := random.IntN(len(lines))
 		changed := slices.Clone(lines)
-		var what string
+		var what, says string
 		want := []int{at + 1} // the lines, from 1, that it may be found at
-		switch random.IntN(6) {
+		switch random.IntN(7) {
 		case 0:
 			what = "a byte is changed"
 			line := bytes.Clone(lines[at])
-			i := random.IntN(len(line) - 1)
-			line[i] ^= byte(1 + random.IntN(255))
+			line[random.IntN(len(line))] ^= byte(1 + random.IntN(255))
 			changed[at] = line
 			want = append(want, at+2) // where it is no record any more, the next tells
+			if at == len(lines)-1 {
+				want = append(want, 0) // or the head that was kept
+			}
 		case 1:
 			what = "a record is removed"
 			changed = slices.Delete(changed, at, at+1)
@@ -318,16 +313,13 @@ func TestEachChangeOfAChainIsFoundAtItsPlace(t *testing.T) {
 			}
 		case 2:
 			what = "two records are swapped"
-			other := random.IntN(len(lines))
-			if other == at {
-				continue
-			}
+			other := (at + 1 + random.IntN(len(lines)-1)) % len(lines)
 			changed[at], changed[other] = changed[other], changed[at]
 			want = []int{min(at, other) + 1}
 		case 3:
 			what = "the end is cut off"
 			changed = changed[:at]
-			want = []int{0}
+			want, says = []int{0}, fmt.Sprintf("the chain ends with record %d,", at)
 		case 4:
 			what = "a record is changed, and what it says of itself"
 			hashed, _, _ := cutChain(bytes.TrimSuffix(lines[at], []byte("\n")))
@@ -350,12 +342,18 @@ func TestEachChangeOfAChainIsFoundAtItsPlace(t *testing.T) {
 			if from == at+1 { // the copy is in its place, and the original is the copy
 				want = []int{at + 3}
 			}
+		case 6:
+			what = "the end is cut off within a record"
+			changed = append(changed[:at], lines[at][:random.IntN(len(lines[at]))])
+			want, says = []int{0}, fmt.Sprintf("the chain ends with record %d,", at)
 		}
 		problems := look(changed)
-		if len(problems) == 0 || !slices.Contains(want, problems[0].Line) {
+		if len(problems) == 0 || !slices.Contains(want, problems[0].Line) || !strings.Contains(problems[0].Message, says) {
 			t.Fatalf("seed %d: %s at line %d: found at none of %v: %v", seed, what, at+1, want, problems[:min(len(problems), 3)])
 		}
+		found[what]++
 	}
+	t.Logf("seed %d: each of %d changes of a chain of %d records, %d lines, is found at its place by a verification of all of it: %v", seed, changes, records, len(lines), found)
 }
 
 // Who changes a record and makes the rest of the chain anew is found by the next
@@ -450,4 +448,36 @@ func FuzzVerifierTakesWhatever(f *testing.F) {
 			t.Error(n, v.Problems)
 		}
 	})
+}
+
+// Of files that are compressed what counts is how large they are.
+func TestVerifyTellsHowFarItCame(t *testing.T) {
+	signer, public := testKey(t)
+	lines, head := chainOf(t, 60_200, signer)
+	dir := t.TempDir()
+	var files []string
+	size := int64(0)
+	for i, name := range []string{"audit.jsonl.2.zst", "audit.jsonl.1.gz", "audit.jsonl"} {
+		file := filepath.Join(dir, name)
+		third := (len(lines) + 2) / 3
+		writeCompressed(t, file, bytes.Join(lines[i*third:min((i+1)*third, len(lines))], nil))
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, size = append(files, file), size+info.Size()
+	}
+	var told []int64
+	v, problems := verify(t, &VerifyOptions{Key: public, Head: &head, Progress: func(p Progress) {
+		if p.Size != size {
+			t.Errorf("%d bytes of %d, and there are %d", p.Read, p.Size, size)
+		}
+		told = append(told, p.Read)
+	}}, files...)
+	if len(problems) > 0 || v.Last != head {
+		t.Error(problems)
+	}
+	if len(told) < 6 || !slices.IsSorted(told) || told[0] == 0 || told[0] > size/4 || told[len(told)-1] != size {
+		t.Errorf("%v of %d", told, size)
+	}
 }

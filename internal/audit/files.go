@@ -26,7 +26,7 @@ const (
 	maxClock = 10 * time.Minute
 )
 
-// Progress is how far a search has come.
+// Progress is how far a search, or a verification, has come.
 type Progress struct {
 	Read, Size int64 // bytes of all files, compressed ones as they are
 }

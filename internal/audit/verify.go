@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -19,6 +20,8 @@ type VerifyOptions struct {
 	Key string
 	// Head is one that was kept elsewhere: the chain must contain it. Nil is none.
 	Head *Head
+	// Progress is told now and then. It may be nil.
+	Progress func(Progress)
 }
 
 // A Problem is a place where records are not what was written.
@@ -65,6 +68,14 @@ func Verify(ctx context.Context, files []string, opts *VerifyOptions, report fun
 		}
 		v.known = note.VerifierList(key)
 	}
+	if opts.Progress != nil {
+		v.told = opts.Progress
+		for _, file := range files {
+			if info, err := os.Stat(file); err == nil { // or it is told of when it is read
+				v.progress.Size += info.Size()
+			}
+		}
+	}
 	for _, file := range files {
 		if err := v.file(ctx, file); err != nil {
 			return v.Verified, fmt.Errorf("verify the chain: %w", err)
@@ -95,6 +106,10 @@ type verifier struct {
 	head   *Head
 	report func(Problem)
 
+	told     func(Progress) // nil where nobody asks
+	progress Progress
+	tell     func() // how far it is in the file
+
 	name string
 	line int
 
@@ -111,6 +126,16 @@ func (v *verifier) file(ctx context.Context, name string) error {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // it was read
+	if v.told != nil {
+		begun := v.progress.Read
+		v.tell = func() {
+			if at, err := f.Seek(0, io.SeekCurrent); err == nil {
+				v.progress.Read = begun + at
+				v.told(v.progress)
+			}
+		}
+		defer v.tell()
+	}
 	if err := v.lines(ctx, name, in); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -123,8 +148,13 @@ func (v *verifier) lines(ctx context.Context, name string, in io.Reader) error {
 	for r := (&reading{buf: bufio.NewReaderSize(in, 256<<10)}); ; {
 		line, err := r.next(MaxLine)
 		v.line++
-		if v.line%10_000 == 0 && ctx.Err() != nil {
-			return ctx.Err()
+		if v.line%10_000 == 0 {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if v.tell != nil {
+				v.tell()
+			}
 		}
 		switch {
 		case err == nil:

@@ -117,11 +117,7 @@ func (cmd *auditSearchCommand) Run(ctx context.Context, env Env, all *commands) 
 		}
 		query.Subjects = append(query.Subjects, audit.Keyed(key.Text(), cmd.Subject))
 	}
-	source.Progress = func(p audit.Progress) {
-		if p.Size > 0 {
-			shown.show(float64(p.Read) / float64(p.Size))
-		}
-	}
+	source.Progress = shown.read
 	if cmd.Follow {
 		source.Follow = source.Paths[len(source.Paths)-1]
 	}
@@ -300,6 +296,13 @@ func (cmd *auditSearchCommand) printer(env Env, zone *time.Location, shown *prog
 		return &csvPrinter{w: csv.NewWriter(w), under: w, by: cmd.By}
 	}
 	return &tablePrinter{w: w, zone: zone, by: cmd.By}
+}
+
+// read shows how much of files was read.
+func (p *progress) read(far audit.Progress) {
+	if far.Size > 0 {
+		p.show(float64(far.Read) / float64(far.Size))
+	}
 }
 
 // doneBefore takes the progress from the terminal before anything is printed.

@@ -1,14 +1,24 @@
 package cli
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"securefiles/internal/audit"
 )
@@ -95,5 +105,79 @@ func TestAuditShowsHostileTextsAsText(t *testing.T) {
 		if status, stdout, stderr := command(t, "audit", name, "--json", "--subject="+text); status != exitYes || !strings.Contains(stdout, fmt.Sprintf(`"request.id":"r%d"`, i)) {
 			t.Errorf("%q is not found: status %d: %s", text, status, stderr)
 		}
+	}
+}
+
+// terminalOf makes a terminal, and returns a command's end of it and what stands on it
+// once that is closed.
+func terminalOf(t *testing.T) (end *os.File, shown func() string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, err = os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|syscall.O_NOCTTY, 0); err != nil {
+		t.Fatal(err)
+	}
+	text := make(chan string)
+	go func() {
+		all, _ := io.ReadAll(master) // EIO is its end
+		text <- string(all)
+	}()
+	return end, func() string {
+		_ = end.Close()
+		return <-text
+	}
+}
+
+// A long search and a long verification say on a terminal how far they are, and leave
+// nothing behind; nobody else is told.
+func TestLongAuditCommandsShowProgressOnATerminal(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "audit.jsonl.gz")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed := gzip.NewWriter(f)
+	r := audit.Record{
+		Version: audit.Version, Type: audit.TypeDecision, Time: time.Unix(0, 0), Request: "r1", Download: "main", Path: "/project/plan.pdf", Subject: "alice", Client: "192.0.2.1",
+		Agent: strings.Repeat("A", 200), Method: "GET", Decision: "deny", Reason: "policy", Status: 404,
+	}
+	for range 150_000 {
+		r.Request = strconv.FormatUint(rand.Uint64(), 16) // that gzip leaves enough to be shown
+		if _, err := packed.Write(append(r.Append(nil), '\n')); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(packed.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for doing, args := range map[string][]string{
+		"verifying": {"audit", "verify", "--key", "files.example.org+e8bf2fe2+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c", name},
+		"searching": {"audit", name, "--subject", "alice", "--by", "subject"},
+	} {
+		t.Run(doing, func(t *testing.T) {
+			end, shown := terminalOf(t)
+			var out bytes.Buffer
+			cmd := exec.Command(securefiles, args...)
+			cmd.Env, cmd.Stdout, cmd.Stderr = []string{}, &out, end
+			if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+				t.Fatal(err)
+			}
+			if text := shown(); !strings.HasPrefix(text, "\r"+doing+" [") || strings.Index(text, "\x1b[K") != len(text)-len("\x1b[K") || strings.Count(text, "%") < 3 {
+				t.Errorf("on the terminal: %q; %s", text, out.String())
+			}
+			if _, _, stderr := command(t, args...); strings.Contains(stderr, doing) {
+				t.Errorf("elsewhere: %q", stderr)
+			}
+		})
 	}
 }

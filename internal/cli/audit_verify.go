@@ -54,6 +54,9 @@ func (cmd *auditVerifyCommand) Run(ctx context.Context, env Env, all *commands) 
 			}
 		}
 	}
+	shown := newProgress(env, "verifying")
+	defer shown.done()
+	opts.Progress, env.Stdout = shown.read, doneBefore{env.Stdout, shown}
 	v, err := audit.Verify(ctx, files, opts, func(p audit.Problem) { fmt.Fprintln(env.Stdout, terminal.Printable(p.String())) })
 	if err != nil {
 		return err

@@ -392,6 +392,7 @@ func (p *progress) write(line string) {
 // done clears the line.
 func (p *progress) done() {
 	if p.last != "" {
+		p.last = ""
 		_, _ = fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }
