@@ -783,13 +783,14 @@ func snippetOf(p *cli.Parts) snippet {
 	return snippet{digest: digest, config: c}
 }
 
-// routes is what nginx reaches: one route, no shortcut.
+// routes is what nginx reaches: one route that allows, no shortcut.
 func routes(front *frontend.AuthRequest, counters *metrics.Metrics) http.Handler {
 	r := chi.NewRouter()
 	r.Use(counters.InFlight)
 	r.Method(http.MethodGet, "/authorize", front)
 	r.Get("/page", front.Page)
 	r.Post("/link", front.Form)
+	r.Get("/hello", front.Hello)
 	r.HandleFunc("/links", front.API)
 	r.HandleFunc("/links/{id}", front.API)
 	r.NotFound(front.NotFound)

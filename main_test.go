@@ -733,6 +733,8 @@ func TestDecisionListenerHasOneRoute(t *testing.T) {
 		{"GET", "/healthz", 404},
 		{"GET", "/readyz", 404},
 		{"GET", "/ping", 404},
+		{"GET", "/hello", 404}, // the service's mark, and no more
+		{"POST", "/hello", 405},
 		{"GET", "/version", 404},
 		{"GET", "/debug/pprof/", 404},
 		{"GET", "/authorize/", 404},

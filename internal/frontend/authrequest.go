@@ -77,7 +77,8 @@ type Options struct {
 	// somebody wrote by hand, nobody. Empty means that none is asked for.
 	Snippet string
 	// Earlier are configurations of the web server that belonged to the service's own
-	// before, by their digest: until it has the new one, it asks by one of them.
+	// before, by their digest: until it has the new one, it asks by one of them. Whoever
+	// changed it has been told, so the log tells of one that is still asked by only later.
 	Earlier map[string]Earlier
 	// Pages are the service's own; nil means that there are none.
 	Pages Pages
@@ -182,6 +183,13 @@ func (a *AuthRequest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *AuthRequest) isAborted(ctx context.Context, out *authz.Outcome) bool {
 	return out.Reason == authz.ReasonUnavailable && ctx.Err() != nil && errors.Is(out.Err, context.Canceled) &&
 		a.opts.Now().Sub(out.Question.Time) < a.opts.Patience*3/4
+}
+
+// Hello answers whoever wants to know whether this is the service, as doctor does: with
+// its mark on a status that allows nothing. It is no question, so nobody is told of it.
+func (a *AuthRequest) Hello(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set(headerReason, string(authz.ReasonRequest))
+	w.WriteHeader(http.StatusNotFound)
 }
 
 // NotFound answers a request for anything but the question, and
