@@ -338,7 +338,7 @@ func (ev *Evaluator) asksNames(f pattern.Func, text, of string) bool {
 // matchNames matches the path by a pattern in which $sub or $group may stand for
 // names.
 func (ev *Evaluator) matchNames(f pattern.Func, text string, id table.Symbol) (bool, error) {
-	return ev.patterns.MatchPath(f, ev.Request[ev.engine.obj], text, uint32(id), ev.Names())
+	return ev.patterns.MatchPath(f, ev.Request[ev.engine.obj], text, uint32(id), &ev.named().names)
 }
 
 // Moment is the one that is asked about: the same all through a decision.

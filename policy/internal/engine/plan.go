@@ -292,7 +292,7 @@ func (ev *Evaluator) find(c *conjunction) {
 	ev.keys.reset()
 	byPattern := 0
 	if c.anchors != nil {
-		if ev.keys.fill(c.anchors, ev.texts(c)...); len(ev.keys.keys) == 0 {
+		if ev.fillKeys(c); len(ev.keys.keys) == 0 {
 			return
 		}
 		before, few := len(ev.rows), ev.engine.Plan.tuning.fewRows
