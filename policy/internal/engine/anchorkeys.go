@@ -66,7 +66,7 @@ func newAnchorKeys() anchorKeys {
 }
 
 func (k *anchorKeys) exact(text []byte) anchorKey {
-	return anchorKey(max(uint32(maphash.Bytes(k.seed, text)), 1))
+	return finish(maphash.Bytes(k.seed, text), 0)
 }
 
 // add returns the keys of a pattern's anchors. It takes part in loading only. Where
