@@ -194,6 +194,170 @@ func TestAuditOnAReadOnlyFileSystem(t *testing.T) {
 	}
 }
 
+// A disk on which the kernel meets an error turns read-only under the service, as Debian
+// mounts ext4 (errors=remount-ro): from then on everybody gets 503. The service does not
+// keep it from being unmounted, mended and mounted again, and goes on by itself then. Each
+// file that was sent has its record: it was on the disk before the answer.
+func TestAuditOnADiskThatTurnsReadOnlyUnderLoad(t *testing.T) {
+	t.Parallel()
+	var disk *failingDisk
+	p := plan{policy: alicesPolicy, extra: "audit: {file: disk/audit.jsonl, durability: fsync, chain: {key_file: audit.key}}\n", before: func(s *site) {
+		disk = s.failingDisk("disk")
+		s.auditKey()
+	}}
+	s := start(t, p)
+	const file = "/downloads/public/welcome.txt"
+	var mu sync.Mutex
+	var sent []string // request ids
+	served, refused := 0, 0
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			client := newClient()
+			defer client.CloseIdleConnections()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				r, err := s.try(client, "", file)
+				mu.Lock()
+				switch {
+				case err == nil && r.status == 200:
+					served++
+					sent = append(sent, r.header.Get("X-Request-Id"))
+				case err == nil && r.status == 503 && r.header.Get("Retry-After") != "":
+					refused++
+				default:
+					t.Errorf("%d, %v", r.status, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	count := func() (int, int) {
+		mu.Lock()
+		defer mu.Unlock()
+		return served, refused
+	}
+	s.eventually("files are served", func() bool { n, _ := count(); return n > 50 })
+	disk.fail()
+	s.eventually("requests are refused", func() bool { _, n := count(); return n > 0 })
+	was, _ := count()
+	_, from := count()
+	s.eventually("more are refused", func() bool { _, n := count(); return n > from+50 })
+	if now, _ := count(); now > was+8 { // those that were under way
+		t.Errorf("%d files were served on a disk that is read-only", now-was)
+	}
+	if got := s.metric("securefiles_audit_failing"); got != "1" {
+		t.Errorf("failing: %s", got)
+	}
+	if !strings.Contains(s.log.String(), "read-only file system") {
+		t.Errorf("the log does not say why: %s", s.log.String())
+	}
+	was, _ = count()
+	disk.unmount()
+	_, from = count()
+	s.eventually("more are refused", func() bool { _, n := count(); return n > from+50 })
+	if now, _ := count(); now != was {
+		t.Errorf("%d files were served without a disk", now-was)
+	}
+	disk.mend()
+	s.eventually("files are served again", func() bool { n, _ := count(); return n > was+50 })
+	close(stop)
+	clients.Wait()
+	if got := s.metric("securefiles_audit_failing"); got != "0" {
+		t.Errorf("failing: %s", got)
+	}
+	allowed := map[string]bool{}
+	all, torn := s.records("disk/audit.jsonl")
+	for _, r := range all {
+		if r.Type == audit.TypeDecision && r.Decision == "allow" {
+			allowed[r.Request] = true
+		}
+	}
+	for _, id := range sent {
+		if !allowed[id] {
+			t.Errorf("%s was sent, and has no record", id)
+		}
+	}
+	stopService(t, s)
+	out, err := s.command(binary, "audit", "verify", "--config", "securefiles.yaml").CombinedOutput()
+	if err != nil {
+		t.Errorf("the chain is not whole: %v\n%s", err, out)
+	}
+	t.Logf("%d files sent, %d refused, %d lines torn; %s", served, refused, torn, out)
+}
+
+// A failingDisk is an ext4 of its own, in a file.
+type failingDisk struct {
+	s           *site
+	image, into string
+	device      string
+}
+
+// failingDisk mounts one into a directory of the site.
+func (s *site) failingDisk(name string) *failingDisk {
+	s.t.Helper()
+	if os.Getuid() != 0 {
+		s.t.Skip("only root may mount; internal/audit has a file whose disk fails")
+	}
+	d := &failingDisk{s: s, image: filepath.Join(s.dir, name+".img"), into: filepath.Join(s.dir, name)}
+	s.write(name+".img", "")
+	if err := os.Truncate(d.image, 32<<20); err != nil {
+		s.t.Fatal(err)
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", "-F", d.image).CombinedOutput(); err != nil {
+		s.t.Fatalf("mkfs.ext4: %v\n%s", err, out)
+	}
+	if err := os.MkdirAll(d.into, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if out, err := exec.Command("losetup", "--find").CombinedOutput(); err != nil {
+		s.t.Skipf("there are no loop devices here: %s", out)
+	}
+	d.mount()
+	s.t.Cleanup(func() { _ = syscall.Unmount(d.into, syscall.MNT_DETACH) }) // a failed test may have files open there
+	return d
+}
+
+func (d *failingDisk) mount() {
+	d.s.t.Helper()
+	if out, err := exec.Command("mount", "-o", "loop,errors=remount-ro", d.image, d.into).CombinedOutput(); err != nil {
+		d.s.t.Fatalf("mount: %v\n%s", err, out)
+	}
+	out, err := exec.Command("findmnt", "-n", "-o", "SOURCE", d.into).Output()
+	if err != nil {
+		d.s.t.Fatal(err)
+	}
+	d.device = filepath.Base(strings.TrimSpace(string(out)))
+}
+
+// fail has the kernel meet an error.
+func (d *failingDisk) fail() {
+	d.s.t.Helper()
+	if err := os.WriteFile("/sys/fs/ext4/"+d.device+"/trigger_fs_error", []byte("a test"), 0o200); err != nil {
+		d.s.t.Fatal(err)
+	}
+}
+
+func (d *failingDisk) unmount() {
+	d.s.t.Helper()
+	d.s.eventually("the disk is unmounted", func() bool { return syscall.Unmount(d.into, 0) == nil })
+}
+
+// mend repairs the disk, as one does who is asked by the kernel to, and mounts it again.
+func (d *failingDisk) mend() {
+	d.s.t.Helper()
+	var status *exec.ExitError
+	if out, err := exec.Command("e2fsck", "-p", d.image).CombinedOutput(); err != nil && (!errors.As(err, &status) || status.ExitCode() != 1) { // 1 is: mended
+		d.s.t.Fatalf("e2fsck: %v\n%s", err, out)
+	}
+	d.mount()
+}
+
 // Rotated as logrotate does it, by either signal, under load: no record is lost.
 func TestAuditFileIsRotatedUnderLoad(t *testing.T) {
 	t.Parallel()
@@ -466,6 +630,16 @@ func TestAuditDeliveryOfAKilledWorkerIsUnknown(t *testing.T) {
 	}
 }
 
+// auditKey makes the key of a chain.
+func (s *site) auditKey() {
+	s.t.Helper()
+	key, err := s.command(binary, "audit", "key", "files.example.org").Output()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.write("audit.key", string(key))
+}
+
 // killed is how many times the service is killed; `make chaos-audit` has more.
 func killed(t *testing.T) int {
 	t.Helper()
@@ -514,11 +688,7 @@ func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
 	before := p.before
 	p.before = func(s *site) {
 		before(s)
-		key, err := s.command(binary, "audit", "key", "files.example.org").Output()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.write("audit.key", string(key))
+		s.auditKey()
 	}
 	s := start(t, p)
 	stop := make(chan struct{})
@@ -620,11 +790,7 @@ func TestAuditRecordsOfHostileClientsAreLinesOfTheirOwn(t *testing.T) {
 	before := p.before
 	p.before = func(s *site) {
 		before(s)
-		key, err := s.command(binary, "audit", "key", "files.example.org").Output()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.write("audit.key", string(key))
+		s.auditKey()
 		s.edit("securefiles.yaml", "level: info", "level: debug")
 	}
 	s := start(t, p)
