@@ -1,12 +1,14 @@
 package integration_test
 
 import (
+	"bufio"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -640,12 +642,12 @@ func (s *site) auditKey() {
 	s.write("audit.key", string(key))
 }
 
-// killed is how many times the service is killed; `make chaos-audit` has more.
-func killed(t *testing.T) int {
+// often is how many times something is done, by a variable; make targets have more.
+func often(t *testing.T, variable string, otherwise int) int {
 	t.Helper()
-	text := os.Getenv("SECUREFILES_AUDIT_KILLS")
+	text := os.Getenv(variable)
 	if text == "" {
-		return 6
+		return otherwise
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -679,11 +681,85 @@ func (s *site) nginxDeliveries(names ...string) (all []nginxDelivery) {
 	return all
 }
 
-// Killed at any moment, under as many downloads as there can be: each file that nginx
-// began to send has its decision in the file, each that ended has one delivery, and the
-// chain is whole.
+// Downloads are asked for at a rate, whatever comes of them.
+type downloads struct {
+	served, refused, broken atomic.Int64
+	stop                    chan struct{}
+	clients                 sync.WaitGroup
+	began                   time.Time
+}
+
+// download starts clients that ask nginx for a file so many times a second in all, each
+// on a connection of its own. Who is late asks at once, until the rate is what it should be.
+func (s *site) download(path string, rate int) *downloads {
+	const clients = 16
+	d := &downloads{stop: make(chan struct{}), began: time.Now()}
+	every := clients * time.Second / time.Duration(rate)
+	for i := range clients {
+		d.clients.Go(func() {
+			var conn net.Conn
+			var in *bufio.Reader
+			hangUp := func() {
+				if conn != nil {
+					_ = conn.Close()
+					conn = nil
+				}
+			}
+			defer hangUp()
+			for next := d.began.Add(every * time.Duration(i) / clients); ; next = next.Add(every) {
+				select {
+				case <-d.stop:
+					return
+				case <-time.After(time.Until(next)):
+				}
+				var err error
+				if conn == nil {
+					if conn, err = net.Dial("tcp", s.web); err == nil {
+						in = bufio.NewReader(conn)
+					}
+				}
+				var resp *http.Response
+				if err == nil {
+					_ = conn.SetDeadline(time.Now().Add(patience))
+					_, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: files\r\n\r\n")
+				}
+				if err == nil {
+					if resp, err = http.ReadResponse(in, nil); err == nil {
+						_, err = io.Copy(io.Discard, resp.Body)
+					}
+				}
+				switch {
+				case err == nil && resp.StatusCode == 200:
+					d.served.Add(1)
+				case err == nil && resp.StatusCode == 503:
+					d.refused.Add(1)
+				default:
+					d.broken.Add(1)
+				}
+				if err != nil || resp.Close {
+					hangUp()
+				}
+			}
+		})
+	}
+	return d
+}
+
+// Killed at any moment, under a thousand downloads a second.
 func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
-	kills := killed(t)
+	restartedUnderLoad(t, 1000, often(t, "SECUREFILES_AUDIT_KILLS", 6), syscall.SIGKILL)
+}
+
+// Who reads what nginx delivers is restarted under five thousand requests a second: what
+// is lost is told, and nothing is.
+func TestAuditHasEachDeliveryWhenItsReaderIsRestarted(t *testing.T) {
+	restartedUnderLoad(t, 5000, often(t, "SECUREFILES_AUDIT_RESTARTS", 3), syscall.SIGTERM)
+}
+
+// The service ends by a signal, again and again at any moment, and is started again: each
+// file that nginx began to send has its decision in the file, each that ended has one
+// delivery, and the chain is whole.
+func restartedUnderLoad(t *testing.T, rate, times int, by syscall.Signal) {
 	p := deliveredPlan(", chain: {key_file: audit.key, every: 1s}", nil)
 	before := p.before
 	p.before = func(s *site) {
@@ -691,48 +767,28 @@ func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
 		s.auditKey()
 	}
 	s := start(t, p)
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	var served, refused, broken atomic.Int64
-	for range 16 {
-		clients.Go(func() {
-			client := newClient()
-			defer client.CloseIdleConnections()
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				switch r, err := s.try(client, "", "/downloads/public/welcome.txt"); {
-				case err != nil:
-					broken.Add(1)
-				case r.status == 200:
-					served.Add(1)
-				case r.status == 503:
-					refused.Add(1)
-				default:
-					broken.Add(1)
-				}
-			}
-		})
-	}
-	began := time.Now()
-	for range kills {
-		from := served.Load()
-		s.eventually("files are served", func() bool { return served.Load() > from+20 })
+	d := s.download("/downloads/public/welcome.txt", rate)
+	var away time.Duration
+	for range times {
+		from := d.served.Load()
+		s.eventually("files are served", func() bool { return d.served.Load() > from+20 })
 		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // at any moment
-		if err := s.daemon.Process.Kill(); err != nil {
+		gone := time.Now()
+		if err := s.daemon.Process.Signal(by); err != nil {
 			t.Fatal(err)
 		}
 		_ = s.daemon.Wait() // it was killed
 		s.startService()
+		away += time.Since(gone)
 	}
-	close(stop)
-	clients.Wait()
-	t.Logf("%d files served, %.0f a second, %d refused, service killed %d times", served.Load(), float64(served.Load())/time.Since(began).Seconds(), refused.Load(), kills)
-	if broken.Load() > 0 {
-		t.Errorf("%d answers were neither a file nor 503", broken.Load())
+	close(d.stop)
+	d.clients.Wait()
+	took := time.Since(d.began)
+	served, refused := d.served.Load(), d.refused.Load()
+	t.Logf("ended %d times by %v in %v, and away for %v of that: %d files served, %.0f a second (%.0f while it was there), %d refused; %.0f requests a second were asked",
+		times, by, took.Round(time.Second), away.Round(time.Second), served, float64(served)/took.Seconds(), float64(served)/(took-away).Seconds(), refused, float64(served+refused)/took.Seconds())
+	if n := d.broken.Load(); n > 0 {
+		t.Errorf("%d answers were neither a file nor 503", n)
 	}
 
 	all := s.nginxDeliveries("logs/deliveries.log")
@@ -742,9 +798,10 @@ func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
 			sent = append(sent, d.Request)
 		}
 	}
-	if int64(len(sent)) != served.Load() {
-		t.Errorf("%d files were served, nginx has %d in its log", served.Load(), len(sent))
+	if int64(len(sent)) != served {
+		t.Errorf("%d files were served, nginx has %d in its log", served, len(sent))
 	}
+	s.eventually("nothing is awaited any more", func() bool { return s.metric("securefiles_audit_awaited") == "0" })
 	got := s.delivered(sent...)
 	allowed := map[string]int{}
 	records, torn := s.records("audit.jsonl")
@@ -761,15 +818,20 @@ func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
 			t.Errorf("%s was sent, and its delivery is %s", id, got[id].Delivery)
 		}
 	}
-	if torn > kills {
-		t.Errorf("%d lines are torn by %d kills", torn, kills)
+	if torn > times {
+		t.Errorf("%d lines are torn", torn)
+	}
+	for _, lost := range []string{"securefiles_audit_overflows_total", `securefiles_audit_passed_over_total{follower="nginx"}`} {
+		if n := s.metric(lost); n != "0" {
+			t.Errorf("%s: %s", lost, n)
+		}
 	}
 	stopService(t, s)
 	out, err := s.command(binary, "audit", "verify", "--config", "securefiles.yaml").CombinedOutput()
 	if err != nil {
 		t.Errorf("the chain is not whole: %v\n%s", err, out)
 	}
-	t.Logf("%d lines torn; %s", torn, out)
+	t.Logf("%d files were sent, %d have a record and a delivery; %d lines torn; %s", len(sent), len(got), torn, out)
 }
 
 // hostileText is text that breaks lines, drives terminals, is no UTF-8, ends JSON strings, or
