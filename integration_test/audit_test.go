@@ -586,6 +586,48 @@ func TestAuditDeliveriesAreWhatNginxDelivered(t *testing.T) {
 	s.eventually("nothing is awaited any more", func() bool { return s.metric("securefiles_audit_awaited") == "0" })
 }
 
+// What nginx sends slowly, because a limit says so, is recorded as what was sent and how
+// long it took; of who hangs up, what was sent until then.
+func TestAuditDeliveryOfAThrottledDownload(t *testing.T) {
+	t.Parallel()
+	const size, rate = 3 << 20, 1 << 20
+	p := deliveredPlan("", map[string]string{"project/big.bin": strings.Repeat("0123456789abcdef", size/16)})
+	p.extra += "limits: [{name: slow, per: subject, rate: 1MiB/s}]\n"
+	s := start(t, p)
+	begin := func() (string, *http.Response) {
+		t.Helper()
+		r, err := http.NewRequest("GET", "http://"+s.web+"/downloads/project/big.bin", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("alice", "alice")
+		resp, err := newClient().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Header.Get("X-Request-Id"), resp
+	}
+	whole, resp := begin()
+	part, other := begin()
+	if _, err := io.CopyN(io.Discard, other.Body, rate/2); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err := io.Copy(io.Discard, resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	got := s.delivered(whole, part)
+	if g := got[whole]; g.Delivery != audit.Complete || g.Bytes != size || g.Length != size || g.Duration < 1.5 {
+		t.Errorf("complete: %+v", *g)
+	}
+	if g := got[part]; g.Delivery != audit.Aborted || g.Bytes < rate/2 || g.Bytes >= size || g.Length != size {
+		t.Errorf("hung up: %+v", *g)
+	}
+}
+
 // workers are the processes whose parent is another.
 func workers(t *testing.T, parent int) (pids []int) {
 	t.Helper()
