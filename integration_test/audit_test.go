@@ -628,6 +628,78 @@ func TestAuditDeliveryOfAThrottledDownload(t *testing.T) {
 	}
 }
 
+// While the service runs, and bob's requests stand in the file, in one that was rotated and
+// in one that is compressed, bob is erased: nothing of his is found any more, the chain is
+// whole, others are found, and what he does next is recorded.
+func TestAuditErasesASubjectWhileTheServiceRuns(t *testing.T) {
+	t.Parallel()
+	p := deliveredPlan(", chain: {key_file: audit.key}, privacy: {erasable: true, keys: audit.keys}", map[string]string{"erika/plan.txt": "0123456789\n", "public/welcome.txt": "welcome\n"})
+	p.policy = "p, bob, /erika/**, read, allow\np, alice, /public/**, read, allow\n"
+	before := p.before
+	p.before = func(s *site) {
+		before(s)
+		s.auditKey()
+	}
+	s := start(t, p)
+	const agent, file = "BrowserOfBob/1.0", "/downloads/erika/plan.txt"
+	downloads := func() {
+		t.Helper()
+		var ids []string
+		for range 3 {
+			ids = append(ids, s.status("bob", file, 200, with("User-Agent", agent), with("Referer", "https://bobs.example/x")).header.Get("X-Request-Id"), s.status("alice", "/downloads/public/welcome.txt", 200).header.Get("X-Request-Id"))
+		}
+		s.delivered(ids...)
+	}
+	rotate := func(to string) {
+		t.Helper()
+		if err := os.Rename(filepath.Join(s.dir, "audit.jsonl"), filepath.Join(s.dir, to)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.daemon.Process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("there is a new file", func() bool { _, err := os.Stat(filepath.Join(s.dir, "audit.jsonl")); return err == nil })
+	}
+	downloads()
+	rotate("audit.jsonl.2")
+	if out, err := s.command("gzip", "audit.jsonl.2").CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	downloads()
+	rotate("audit.jsonl.1")
+	downloads()
+	if out := s.run(0, "audit", "--subject", "bob", "--by", "path"); !strings.Contains(out, "/erika/plan.txt") || !strings.Contains(out, "9 requests") {
+		t.Errorf("before: %s", out)
+	}
+	if out := s.run(0, "audit", "erase", "bob"); !strings.Contains(out, "bob: erased") {
+		t.Error(out)
+	}
+	s.run(1, "audit", "--subject", "bob")
+	s.run(1, "audit", "--path", "/erika/plan.txt")
+	if out := s.run(0, "audit", "--subject", "alice", "--by", "path"); !strings.Contains(out, "9 requests") {
+		t.Errorf("alice: %s", out)
+	}
+	files, err := filepath.Glob(filepath.Join(s.dir, "audit*"))
+	if err != nil || len(files) < 6 {
+		t.Errorf("%v, %v", files, err)
+	}
+	for _, name := range files {
+		for _, secret := range []string{"bob", "erika", agent, "BrowserOfBob"} {
+			out, err := exec.Command("zgrep", "-a", "-i", "-c", "-F", "-e", secret, name).CombinedOutput()
+			if strings.TrimSpace(string(out)) != "0" {
+				t.Errorf("%s is in %s: %s, %v", secret, name, out, err)
+			}
+		}
+	}
+	if out := s.run(0, "audit", "verify"); !strings.Contains(out, "the head is") {
+		t.Errorf("the chain: %s", out)
+	}
+	downloads()
+	if out := s.run(0, "audit", "--subject", "bob", "--by", "path"); !strings.Contains(out, "3 requests") {
+		t.Errorf("after: %s", out)
+	}
+}
+
 // workers are the processes whose parent is another.
 func workers(t *testing.T, parent int) (pids []int) {
 	t.Helper()
