@@ -14,7 +14,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,7 +23,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -36,6 +34,7 @@ import (
 	"securefiles/internal/access"
 	"securefiles/internal/admin"
 	"securefiles/internal/audit"
+	"securefiles/internal/authority"
 	"securefiles/internal/cli"
 	"securefiles/internal/config"
 	"securefiles/internal/frontend"
@@ -43,6 +42,7 @@ import (
 	"securefiles/internal/limit"
 	"securefiles/internal/link"
 	"securefiles/internal/metrics"
+	"securefiles/internal/names"
 	"securefiles/internal/nginx"
 	"securefiles/internal/secret"
 	"securefiles/internal/server"
@@ -73,7 +73,7 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 	if p.Proof, err = secret.NewKept("proof's secret", c.ProofSecretFile, config.ProofSecretVariable, lookup); err != nil {
 		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
 	}
-	if p.Downloads, err = downloads(c.Downloads); err != nil {
+	if p.Downloads, p.Names, err = downloads(c.Downloads); err != nil {
 		problems = append(problems, c.At("downloads", err.Error()))
 	} else if c.LoginURL != "" {
 		if p.Login, err = authz.ParseLogin(c.LoginURL, p.Downloads); err != nil {
@@ -154,19 +154,27 @@ func zone(name string) (*time.Location, error) {
 	return found, nil
 }
 
-func downloads(list []config.Download) (*authz.Downloads, error) {
+// downloads makes the downloads, and the tables of names that they have.
+func downloads(list []config.Download) (*authz.Downloads, []*names.Table, error) {
 	var made []*authz.Download
+	var tables []*names.Table
 	for _, d := range list {
 		kind := pathguard.Attachment
 		if d.Disposition == "inline" {
 			kind = pathguard.Inline
 		}
-		made = append(made, &authz.Download{
+		one := &authz.Download{
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Disposition: kind,
 			DenyStatus: d.DenyStatus, CacheControl: d.CacheControl, CSP: d.CSP, ReferrerPolicy: d.ReferrerPolicy, SameOrigin: d.Embed == "same-origin",
-		})
+		}
+		if d.Names != "" {
+			table := names.New(d.Name, d.Names)
+			one.Names, tables = table, append(tables, table)
+		}
+		made = append(made, one)
 	}
-	return authz.NewDownloads(made...)
+	all, err := authz.NewDownloads(made...)
+	return all, tables, err
 }
 
 // limits makes the limits.
@@ -343,7 +351,7 @@ type service struct {
 	version     cli.Build
 	log         *slog.Logger
 	counters    *metrics.Metrics
-	store       store        // what limits and links count
+	store       *states      // what limits and links count
 	trail       *audit.Trail // nil where no record is kept
 	generations *server.Generations
 	stopping    atomic.Bool
@@ -354,16 +362,29 @@ type service struct {
 	snippets []snippet                 // of nginx that belonged to them, the last one last
 }
 
-// A store counts what limits and links need, and may keep it.
+// A store counts what limits need, and may keep it.
 type store interface {
 	limit.Store
+	limit.Looker
 	admin.CountState
+	// Forget says that nobody will tell what a request took, and Drop what keys count no
+	// more that begin with a prefix.
+	Forget(ctx context.Context, id string) error
+	Drop(ctx context.Context, prefix string) error
 	// Run writes what is kept, until the context ends.
 	Run(context.Context) error
 	Close() error
 }
 
-// A keeper is a store that keeps what links need, too.
+// A states is the store, and what else it is.
+type states struct {
+	store
+	links keeper       // nil where it does not outlast the process
+	file  *state.Disk  // nil where there is no file
+	redis *state.Redis // nil where there is none
+}
+
+// A keeper keeps what links need.
 type keeper interface {
 	link.Store
 	admin.LinkState
@@ -373,7 +394,7 @@ type keeper interface {
 
 // openStore opens the state; without a file or a Redis it is forgotten when the process
 // ends.
-func (s *service) openStore(ctx context.Context, c *config.Config) (store, error) {
+func (s *service) openStore(ctx context.Context, c *config.Config) (*states, error) {
 	opts := &state.MemoryOptions{Wait: time.Duration(c.Audit.Wait)}
 	switch {
 	case c.State.Redis != nil:
@@ -387,38 +408,33 @@ func (s *service) openStore(ctx context.Context, c *config.Config) (store, error
 			return nil, c.At("state.redis", err.Error())
 		}
 		countRedis(s.counters, kept)
-		return kept, nil
+		return &states{store: kept, links: kept, redis: kept}, nil
 	case c.State.File != "":
 		kept, err := state.OpenDisk(c.State.File, opts)
 		if err != nil {
 			return nil, c.At("state.file", err.Error())
 		}
-		return kept, nil
+		return &states{store: kept, links: kept, file: kept}, nil
 	}
-	return state.NewMemory(opts), nil
+	return &states{store: state.NewMemory(opts)}, nil
 }
 
 // redisOptions reads what it takes to connect to Redis.
 func redisOptions(r *config.Redis) (*state.RedisOptions, error) {
 	opts := &state.RedisOptions{Addresses: r.Address, Sentinel: r.SentinelMaster, Username: r.Username, Prefix: r.Prefix, Replicas: r.Replicas}
 	if r.PasswordFile != "" {
-		text, err := os.ReadFile(r.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the password: %w", err)
+		var err error
+		if opts.Password, err = secret.Read("password", r.PasswordFile); err != nil {
+			return nil, err
 		}
-		opts.Password = strings.TrimRight(string(text), "\r\n")
 	}
 	if r.TLS {
 		opts.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	if r.CAFile != "" {
-		text, err := os.ReadFile(r.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read who vouches for the server: %w", err)
-		}
-		opts.TLS.RootCAs = x509.NewCertPool()
-		if !opts.TLS.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("%s holds no certificate", r.CAFile)
+		var err error
+		if opts.TLS.RootCAs, err = authority.Load(r.CAFile); err != nil {
+			return nil, err
 		}
 	}
 	return opts, nil
@@ -505,16 +521,12 @@ func shippers(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) (run []
 func (s *service) delivered(ctx context.Context, r *audit.Record) {
 	s.counters.ObserveDelivery(r.Download, r.Delivery, r.Bytes, time.Duration(r.Duration*float64(time.Second)))
 	if r.Delivery == audit.Unknown {
-		if counts, ok := s.store.(interface {
-			Forget(context.Context, string) error
-		}); ok { // where it is not forgotten by itself
-			_ = counts.Forget(ctx, r.Request) // what was reserved counts
-		}
+		_ = s.store.Forget(ctx, r.Request) // what was reserved counts; it is forgotten by itself, later
 		return
 	}
 	err := s.store.Settle(ctx, r.Request, r.Bytes)
-	if kept, ok := s.store.(keeper); ok && err == nil && r.Delivery != audit.Complete && r.Link != "" {
-		err = kept.Short(ctx, r.Request)
+	if s.store.links != nil && err == nil && r.Delivery != audit.Complete && r.Link != "" {
+		err = s.store.links.Short(ctx, r.Request)
 	}
 	if err != nil {
 		s.log.Warn("limits do not learn what was delivered: what was reserved counts", "request_id", r.Request, "error", err)
@@ -567,8 +579,8 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 	var pages frontend.Pages
 	if p.Links != nil {
 		links := p.Links
-		if kept, ok := s.store.(keeper); ok {
-			links = links.With(kept)
+		if s.store.links != nil {
+			links = links.With(s.store.links)
 		}
 		deciding.Links, deciding.Limits = links, authz.AllLimits(deciding.Limits, links)
 		var err error
@@ -581,9 +593,9 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		return nil, err
 	}
 	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: s.counters.Observe, Pages: pages, Logger: s.log}
-	if kept, ok := s.store.(keeper); ok && p.Config.Links.API {
+	if s.store.links != nil && p.Config.Links.API {
 		opts.API, err = link.NewAPI(link.APIParts{
-			Links: p.Links, Downloads: p.Downloads, Callers: p.Sources.Chain(), Policy: p.Policy.Store, Keeper: kept,
+			Links: p.Links, Downloads: p.Downloads, Callers: p.Sources.Chain(), Policy: p.Policy.Store, Keeper: s.store.links,
 			Site: p.Config.Links.Site, Challenge: p.Sources.Challenge(),
 		})
 		if err != nil {
@@ -607,9 +619,8 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 	}
 	asked := adminOptions(p, s.counters, func() []server.ReloadState { return s.generations.State() }, s.version)
 	if p.Limits != nil {
-		look, _ := s.store.(limit.Looker)
 		asked.Limits = func(ctx context.Context, q authz.Query) any {
-			standing, err := p.Limits.Standing(ctx, p.Queried(q), look)
+			standing, err := p.Limits.Standing(ctx, p.Queried(q), s.store)
 			if err != nil {
 				s.log.Warn("what is left of the limits is not told", "error", err)
 			}
@@ -617,15 +628,15 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		}
 	}
 	asked.Snippet, asked.OtherSnippet, asked.Stopping = opts.Snippet, front.OtherSnippet, s.stopping.Load
-	if kept, ok := s.store.(keeper); ok {
-		asked.Links = kept
+	if s.store.links != nil {
+		asked.Links = s.store.links
 	}
 	asked.Counts = s.store
-	if kept, ok := s.store.(*state.Disk); ok {
-		asked.Backup = kept.Backup
+	if s.store.file != nil {
+		asked.Backup = s.store.file.Backup
 	}
-	if kept, ok := s.store.(*state.Redis); ok {
-		asked.Accept = kept.Accept
+	if s.store.redis != nil {
+		asked.Accept = s.store.redis.Accept
 	}
 	s.snippets = append(s.snippets, printed)
 	return &server.Generation{
@@ -665,14 +676,11 @@ func (s *service) begin(p *cli.Parts, gone identity.Sources) {
 
 // forget forgets what limits have counted that are no more.
 func (s *service) forget(were, are *limit.Limits) {
-	counts, ok := s.store.(interface {
-		Drop(ctx context.Context, prefix string) error
-	})
-	if were == nil || !ok { // or it forgets them when their time is over
+	if were == nil {
 		return
 	}
 	for _, prefix := range were.Gone(are) {
-		if err := counts.Drop(context.Background(), prefix); err != nil {
+		if err := s.store.Drop(context.Background(), prefix); err != nil {
 			s.log.Warn("what a limit that is gone has counted would count again if the limit came back", "error", err)
 		}
 	}
@@ -775,13 +783,14 @@ func snippetOf(p *cli.Parts) snippet {
 	return snippet{digest: digest, config: c}
 }
 
-// routes is what nginx reaches: one route, no shortcut.
+// routes is what nginx reaches: one route that allows, no shortcut.
 func routes(front *frontend.AuthRequest, counters *metrics.Metrics) http.Handler {
 	r := chi.NewRouter()
 	r.Use(counters.InFlight)
 	r.Method(http.MethodGet, "/authorize", front)
 	r.Get("/page", front.Page)
 	r.Post("/link", front.Form)
+	r.Get("/hello", front.Hello)
 	r.HandleFunc("/links", front.API)
 	r.HandleFunc("/links/{id}", front.API)
 	r.NotFound(front.NotFound)
@@ -862,6 +871,12 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 		rows = append(rows, server.Reloader{
 			Name: "link keys", Files: p.Keys.Files(), Reload: p.Keys.Reload,
 			State: func() server.Loaded { return server.Loaded{Generation: p.Keys.Generation()} },
+		})
+	}
+	for _, table := range p.Names {
+		rows = append(rows, server.Reloader{
+			Name: "names of " + table.Download(), Files: table.Files(), Reload: table.Reload,
+			State: func() server.Loaded { return server.Loaded{Generation: table.Generation()} },
 		})
 	}
 	for _, s := range []struct {

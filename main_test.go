@@ -97,21 +97,23 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// What the configuration is made into stands in main; the command line asks for it.
 		"securefiles/internal/cli": {
 			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
-			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/terminal",
+			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/names", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/terminal",
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain", "securefiles/internal/state"},
-		"securefiles/internal/audit":      {"securefiles/authz", "securefiles/internal/regular"},
+		"securefiles/internal/audit":      {"securefiles/authz", "securefiles/internal/authority", "securefiles/internal/regular"},
+		"securefiles/internal/authority":  {"securefiles/internal/regular"},
 		"securefiles/internal/config":     {"securefiles/internal/loopback", "securefiles/internal/strictyaml"},
 		"securefiles/internal/doctor":     {"securefiles/pathguard", "securefiles/internal/access", "securefiles/internal/servable"},
 		"securefiles/internal/exposure":   nil,
 		"securefiles/internal/frontend":   {"securefiles/authz", "securefiles/pathguard"},
-		"securefiles/internal/identity":   {"securefiles/authz", "securefiles/internal/loopback", "securefiles/internal/regular"},
+		"securefiles/internal/identity":   {"securefiles/authz", "securefiles/internal/authority", "securefiles/internal/loopback", "securefiles/internal/regular"},
 		"securefiles/internal/limit":      {"securefiles/authz", "securefiles/internal/state"},
 		"securefiles/internal/state":      nil,
 		"securefiles/internal/link":       {"securefiles/authz", "securefiles/internal/regular", "securefiles/internal/state", "securefiles/pathguard"},
 		"securefiles/internal/loopback":   nil,
 		"securefiles/internal/metrics":    {"securefiles/authz"},
+		"securefiles/internal/names":      {"securefiles/internal/regular", "securefiles/pathguard"},
 		"securefiles/internal/nginx":      nil,
 		"securefiles/internal/policytest": {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain", "securefiles/internal/strictyaml", "securefiles/internal/terminal"},
 		"securefiles/internal/regular":    nil,
@@ -731,6 +733,8 @@ func TestDecisionListenerHasOneRoute(t *testing.T) {
 		{"GET", "/healthz", 404},
 		{"GET", "/readyz", 404},
 		{"GET", "/ping", 404},
+		{"GET", "/hello", 404}, // the service's mark, and no more
+		{"POST", "/hello", 405},
 		{"GET", "/version", 404},
 		{"GET", "/debug/pprof/", 404},
 		{"GET", "/authorize/", 404},
@@ -763,7 +767,7 @@ func TestDecisionListenerHasOneRoute(t *testing.T) {
 // everything and tells when it is asked.
 func guardRoutes(t *testing.T, asked func()) http.Handler {
 	t.Helper()
-	downloads, err := downloads(config.Default().Downloads)
+	downloads, _, err := downloads(config.Default().Downloads)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -800,7 +804,7 @@ func TestEveryFileIsLoadedAgain(t *testing.T) {
 		"policy.csv": "p, alice, /a, read, allow\n", "model.conf": string(model), "users": bobsHash,
 		"keys":  `{"keys":[{"kty":"oct","k":"` + strings.Repeat("A", 43) + `"}]}`,
 		"ca":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
-		"token": testToken, "secret": testToken, "proof": testToken, "links": linkKeys, "audit-key": testToken,
+		"token": testToken, "secret": testToken, "proof": testToken, "links": linkKeys, "audit-key": testToken, "releases.csv": "/a, /b\n",
 	} {
 		want = append(want, writeFile(t, filepath.Join(dir, name), text))
 	}
@@ -808,6 +812,7 @@ func TestEveryFileIsLoadedAgain(t *testing.T) {
 proxy_secret_file: secret
 proof_secret_file: proof
 admin_token_file: token
+downloads: [{name: main, url: /downloads/, internal: /protected/, names: releases.csv}]
 links: {keys_file: links}
 audit: {file: audit.jsonl, privacy: {subjects: keyed, key_file: audit-key}}
 identity:
@@ -1127,6 +1132,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"downloads[].embed", download(""), download(", embed: cross-origin"), snippet("set $securefiles_embed"), [2]string{"same-origin;", "cross-origin;"}},
 		{"downloads[].cors_origins", download(", embed: cross-origin"), download(", embed: cross-origin, cors_origins: ['https://a.example']"), prints(`"https://a.example" "https://a.example";`), [2]string{"prints it: false", "prints it: true"}},
 		{"downloads[].compress", download(""), download(", compress: true"), snippet("gzip "), [2]string{"gzip off;", "gzip on;"}},
+		{"downloads[].names", download(""), download(", names: releases.csv"), askFor("/downloads/public/latest.zip"), [2]string{"Location=/protected/public/latest.zip", "Location=/protected/public/v2.zip"}},
 		{"downloads[].content_security_policy", download(""), download(", content_security_policy: sandbox"), public, [2]string{"Csp=default-src", "Csp=sandbox"}},
 
 		{"policy.model", "", "policy: {model: exact.conf}", public, [2]string{"204", "401"}},
@@ -1530,7 +1536,8 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 	for name, text := range map[string]string{
 		"policy.csv": "p, @anyone, /public/**, read, allow\np, @authenticated, /a/**, read, allow\np, bob, /b/**, read, allow\np, alice, /a/**, share, allow\np, @staff, /staff/**, read, allow\n" +
 			"p, @anyone, /zoned/**, read, allow, " + time.Now().UTC().Add(-time.Hour).Format(time.DateTime) + ", _\n" + deep,
-		"other.csv": "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
+		"releases.csv": "/public/latest.zip, /public/v2.zip\n",
+		"other.csv":    "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
 		"exact.conf": strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
 		"audit.key":      "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n",

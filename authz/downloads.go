@@ -33,6 +33,25 @@ type Download struct {
 	ReferrerPolicy string
 	// SameOrigin says that pages of other origins may not embed a file.
 	SameOrigin bool
+	// Names are public names of files; nil means that each is called what it is.
+	Names Names
+	// Store has the files; nil means that they are in the web server's own directory.
+	Store Locator
+}
+
+// Names says what is opened for a path that may be a name: the path itself if it is
+// none. The error is of a path that may not be opened.
+type Names interface {
+	Object(pathguard.Path) (pathguard.Path, error)
+}
+
+// Object returns what is opened for a path that [Downloads.Find] found: what policy is
+// asked about.
+func (d *Download) Object(asked pathguard.Path) (pathguard.Path, error) {
+	if d.Names == nil {
+		return asked, nil
+	}
+	return d.Names.Object(asked)
 }
 
 // Downloads are the downloads of a service, at least one. None contains
@@ -75,7 +94,7 @@ func (d *Downloads) Names() []string {
 }
 
 // Find returns the download that a raw request target belongs to, and the one
-// path that may be opened. The download is there beside an error, if the target
+// path that it asks for, which may be a name: see [Download.Object]. The download is there beside an error, if the target
 // begins like one; the error is pathguard's.
 func (d *Downloads) Find(target string) (*Download, pathguard.Path, error) {
 	for _, one := range d.list {
@@ -110,8 +129,8 @@ var ErrSeveral = errors.New("there are several downloads: write its URL, or say 
 // Ask reads a path as people write it: a public URL path, percent-encoded but for
 // blanks, a whole URL as a browser shows it, or the path below a download, as
 // policies have it. The name says which download is meant in the last case; with one
-// download it may be empty, with several that is ErrSeveral. A path that a request
-// would be refused for is ErrPath.
+// download it may be empty, with several that is ErrSeveral. Of a name it returns the
+// object. A path that a request would be refused for is ErrPath.
 func (d *Downloads) Ask(name, text string) (*Download, pathguard.Path, error) {
 	target, whole := targetOf(text)
 	one, path, err := d.Find(target)
@@ -135,7 +154,11 @@ func (d *Downloads) Ask(name, text string) (*Download, pathguard.Path, error) {
 			return nil, pathguard.Path{}, err
 		}
 	}
-	return one, path, nil
+	object, err := one.Object(path)
+	if err != nil {
+		return nil, pathguard.Path{}, fmt.Errorf("path %q: %w: %w", text, ErrPath, err)
+	}
+	return one, object, nil
 }
 
 // targetOf is the target of the request that a browser would make of what people

@@ -59,10 +59,13 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 		return Refuse(q, ReasonMethod, errors.New("only GET and HEAD are downloads"))
 	}
 	var err error
-	if q.Download, q.Path, err = g.downloads.Find(q.Target); err != nil {
+	if q.Download, q.Asked, err = g.downloads.Find(q.Target); err != nil {
 		if errors.Is(err, pathguard.ErrOutside) && !g.downloads.mayMean(q.Target) {
 			return Refuse(q, ReasonRequest, errElsewhere)
 		}
+		return Refuse(q, ReasonPath, err)
+	}
+	if q.Path, err = q.Download.Object(q.Asked); err != nil {
 		return Refuse(q, ReasonPath, err)
 	}
 	if g.early != nil {
@@ -79,7 +82,7 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 		}
 	}
 	if out.Allowed() {
-		return out
+		return locate(ctx, out)
 	}
 	return g.offerLogin(out)
 }

@@ -94,6 +94,51 @@ func TestPolicyIsAskedExactlyWhatWillBeOpened(t *testing.T) {
 	}
 }
 
+// named are names as a table has them.
+type named map[string]string
+
+func (n named) Object(p pathguard.Path) (pathguard.Path, error) {
+	if object, ok := n[p.String()]; ok {
+		return pathguard.New(object)
+	}
+	return p, nil
+}
+
+func TestOfAPublicNamePolicyIsAskedAboutTheFile(t *testing.T) {
+	d := testDownload()
+	d.Names = named{"/latest.zip": "/v2.zip", "/broken": "nothing"}
+	downloads, err := NewDownloads(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked string
+	guard, err := New(downloads, known("alice"), fakePolicy(func(q Query) (Decision, error) { asked = q.Object; return allowAll.Decide(t.Context(), q) }), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ target, asked, name string }{
+		{"/downloads/latest.zip", "/v2.zip", "latest.zip"},
+		{"/downloads/late%73t.zip?x", "/v2.zip", "latest.zip"},
+		{"/downloads/v2.zip", "/v2.zip", "v2.zip"},
+	} {
+		out := guard.Check(t.Context(), question(row.target))
+		if q := out.Question; !out.Allowed() || asked != row.asked || q.Path.String() != row.asked || q.Asked.Base() != row.name {
+			t.Errorf("%s: asked about %q, opens %q, called %q: %+v", row.target, asked, q.Path, q.Asked.Base(), out)
+		}
+	}
+	if out := guard.Check(t.Context(), question("/downloads/broken")); out.Allowed() || out.Reason != ReasonPath {
+		t.Errorf("what may not be opened: %+v", out)
+	}
+	for text, want := range map[string]string{"/downloads/latest.zip": "/v2.zip", "/latest.zip": "/v2.zip", "https://files.example.org/downloads/latest.zip": "/v2.zip", "/v2.zip": "/v2.zip"} {
+		if _, path, err := downloads.Ask("", text); err != nil || path.String() != want {
+			t.Errorf("%s as people ask: %q, %v", text, path, err)
+		}
+	}
+	if _, _, err := downloads.Ask("", "/broken"); !errors.Is(err, ErrPath) {
+		t.Errorf("what may not be opened, as people ask: %v", err)
+	}
+}
+
 func TestAllowCarriesAllThatCameOfIt(t *testing.T) {
 	q := question("/downloads/a/b.txt")
 	out := newTestGuard(t, known("alice"), allowAll, &Options{Challenge: "Basic", Login: testLogin(t, "/login/")}).Check(t.Context(), q)

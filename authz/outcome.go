@@ -14,6 +14,8 @@ type Reason string
 const (
 	// ReasonPolicy: a policy line decided, for or against.
 	ReasonPolicy Reason = "policy"
+	// ReasonRedirect: a policy line allows it, and the client is sent to the store.
+	ReasonRedirect Reason = "redirect"
 	// ReasonDefaultDeny: no policy line allows it.
 	ReasonDefaultDeny Reason = "default-deny"
 	// ReasonAnonymous: policy refuses it to a caller without credentials.
@@ -59,7 +61,7 @@ const (
 // request.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonPolicy, ReasonDefaultDeny, ReasonAnonymous, ReasonCredentials, ReasonSubject,
+		ReasonPolicy, ReasonRedirect, ReasonDefaultDeny, ReasonAnonymous, ReasonCredentials, ReasonSubject,
 		ReasonPath, ReasonMethod, ReasonRequest, ReasonAborted,
 		ReasonSignature, ReasonNotYet, ReasonExpired, ReasonUsedUp, ReasonRevoked, ReasonRecipient, ReasonNetwork, ReasonConfirm,
 		ReasonRate, ReasonBusy, ReasonQuota,
@@ -97,6 +99,9 @@ type Outcome struct {
 	// Login is where a browser is sent to log in; empty means that it is
 	// refused. It counts for ReasonAnonymous and ReasonCredentials alone.
 	Login string
+	// Location is where the download's store has what is allowed; zero for the web
+	// server's own directory.
+	Location Location
 	// Link is the id of the link that the request came with, as far as one could be
 	// made out.
 	Link string
@@ -132,8 +137,16 @@ func (o *Outcome) Download() *Download {
 
 // Allowed reports whether the web server may open the file. Every piece must say
 // so: a decision alone is not enough.
-func (o *Outcome) Allowed() bool {
-	return o.Reason == ReasonPolicy && o.Decision.Effect == Allow && o.Err == nil &&
+func (o *Outcome) Allowed() bool { return o.Reason == ReasonPolicy && o.granted() }
+
+// Redirected reports whether the client may have the file and is sent to the store for
+// it, by Location.Redirect. The web server opens nothing then: it is not Allowed.
+func (o *Outcome) Redirected() bool {
+	return o.Reason == ReasonRedirect && o.Location.Redirect != "" && o.granted()
+}
+
+func (o *Outcome) granted() bool {
+	return o.Decision.Effect == Allow && o.Err == nil &&
 		o.Download() != nil && !o.Question.Path.IsZero() && o.Principal.Subject != ""
 }
 

@@ -27,6 +27,9 @@ type Question struct {
 	IP netip.Addr
 	// Range is the client's Range header: what it can take at most.
 	Range string
+	// IfRange is the client's If-Range header: unless it names the file as it is, all of
+	// it is sent in the place of the range (RFC 9110 section 13.1.5).
+	IfRange string
 	// Time is when the question came.
 	Time time.Time
 	// Header holds the credentials, and what the web server says of the caller.
@@ -34,11 +37,12 @@ type Question struct {
 	// has a meaning here.
 	Header http.Header
 
-	// Download and Path are set by Guard.Check, once: the download that the
-	// target belongs to, and the one path that may be opened. Download is nil
-	// where there is none.
-	Download *Download
-	Path     pathguard.Path
+	// Download, Asked and Path are set by Guard.Check, once: the download that the
+	// target belongs to, the path that it names, and the one path that may be opened,
+	// which is another where the first is a public name. Download is nil where there
+	// is none.
+	Download    *Download
+	Asked, Path pathguard.Path
 }
 
 // Query returns what policy is asked when the principal puts the question.

@@ -143,6 +143,9 @@ m = g(r.sub, p.sub) && r.dom == p.dom && globMatch(r.obj, p.obj) && r.act == p.a
 	if !strings.Contains(s.log.String(), "nginx has the snippet of the configuration before: print both halves again") {
 		t.Error("the log does not say that nginx must be told")
 	}
+	if strings.Contains(s.log.String(), "nginx asks by a snippet that was printed for another configuration") {
+		t.Error("the log says the same twice")
+	}
 }
 
 // A configuration with an error changes nothing, and everything says where it is and

@@ -270,7 +270,7 @@ func (c *recorder) take() http.Header {
 // trustedHeaders are those that the service believes, and those that nginx or
 // gateways act on.
 var trustedHeaders = []string{
-	"X-Original-URI", "X-Original-Method", "X-Original-Scheme", "X-Real-IP", "X-Request-ID", "X-Remote-User", "X-Remote-Groups",
+	"X-Original-URI", "X-Original-Method", "X-Original-Scheme", "X-Original-Range", "X-Original-If-Range", "X-Real-IP", "X-Request-ID", "X-Remote-User", "X-Remote-Groups",
 	"X-Securefiles-Location", "X-Securefiles-Decision", "X-Securefiles-User", "X-Securefiles-Reason", "X-Securefiles-Disposition",
 	"X-Securefiles-Limit-Rate", "X-Securefiles-Cache-Control", "X-Securefiles-CSP", "X-Securefiles-Proxy-Secret",
 	"X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Expires", "X-Accel-Buffering", "X-Accel-Charset", "X-Sendfile", "X-Sendfile-Type", "X-Accel-Mapping",

@@ -116,7 +116,15 @@ func TestTwoInstancesOnOneRedis(t *testing.T) {
 	if list := s.run(0, "state", "list", "all/"); !strings.Contains(list, key) {
 		t.Errorf("state list: %s", list)
 	}
+	left := func(want string) {
+		t.Helper()
+		if got := s.run(0, "explain", "anonymous", "/public/welcome.txt", "--ip", "127.0.0.1"); !strings.Contains(got, "limit: all, per subject: 3/1h requests, "+want+" left") {
+			t.Errorf("%s left? %s", want, got)
+		}
+	}
+	left("0")
 	s.run(0, "state", "reset", key)
+	left("3")
 	s.run(1, "state", "reset", key)
 	s.status("", "/downloads/public/welcome.txt", 200)
 	s.status("", "/downloads/public/welcome.txt", 200)

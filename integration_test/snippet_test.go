@@ -736,7 +736,7 @@ var snippetRows = []row{
 	{"the question holds what the service needs, and nothing that a client chooses", func(b *stand) error {
 		for _, server := range []string{b.plain, b.hostile, b.jealous} {
 			for _, method := range []string{"GET", "HEAD"} {
-				for _, client := range [][]string{nil, {"X-Original-URI: /downloads/x", "X-Remote-User: mallory", "X-Remote-Groups: staff", "X-Securefiles-Proxy-Secret: x", "Range: bytes=0-1",
+				for _, client := range [][]string{nil, {"X-Original-URI: /downloads/x", "X-Remote-User: mallory", "X-Remote-Groups: staff", "X-Securefiles-Proxy-Secret: x", "Range: bytes=0-1", `If-Range: "x"`, "X-Original-If-Range: y",
 					"X-Securefiles-Client-Dn: CN=mallory", "X-Securefiles-Client-Verify: SUCCESS", "X-Other: x", "Accept-Encoding: gzip", "Content-Length: 1", "", "x"}} {
 					request := about(method, planPath, said{"status": "403"}, append([]string{"Authorization: Basic eA==", "Cookie: a=b", "Accept: text/html", "Accept-Language: de",
 						"User-Agent: curl", "Referer: https://example.org/", "Origin: https://example.org", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: none"}, client...)...)
@@ -751,6 +751,7 @@ var snippetRows = []row{
 						"X-Securefiles-Proxy-Secret": {strings.Repeat("s", 32)}}
 					if client != nil {
 						want.Set("X-Original-Range", "bytes=0-1")
+						want.Set("X-Original-If-Range", `"x"`)
 					}
 					if len(a.asked) != 1 || a.asked[0].line != "GET /authorize HTTP/1.1 localhost" {
 						return fmt.Errorf("%s: the service was asked %v", method, a.asked)

@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"securefiles/internal/regular"
+	"securefiles/internal/authority"
 )
 
 // A Syslog sends records to a syslog server as messages of RFC 5424, whose text is
@@ -188,14 +187,10 @@ func (s *Syslog) dial(ctx context.Context) (net.Conn, error) {
 	if s.tls != nil {
 		config := s.tls
 		if s.caFile != "" {
-			text, err := regular.Read(s.caFile, 1<<20)
-			if err != nil {
-				return nil, err
-			}
 			config = s.tls.Clone()
-			config.RootCAs = x509.NewCertPool()
-			if !config.RootCAs.AppendCertsFromPEM(text) {
-				return nil, fmt.Errorf("%s holds no certificate in PEM", s.caFile)
+			var err error
+			if config.RootCAs, err = authority.Load(s.caFile); err != nil {
+				return nil, err
 			}
 		}
 		return (&tls.Dialer{NetDialer: &s.dialer, Config: config}).DialContext(ctx, "tcp", s.address)

@@ -29,6 +29,7 @@ type checkCommand struct {
 	Format  string   `default:"text" enum:"text,json,sarif" help:"How to print findings: text, json, or sarif for code hosts."`
 	JSON    bool     `name:"json" help:"The same as --format json."`
 	Disable []string `placeholder:"RULE" help:"Leave out the warnings of a rule; repeatable."`
+	Verbose bool     `short:"v" help:"Tell, too, how many people can log in at once with a password."`
 	Rules   bool     `help:"List all rules and exit."`
 	Files   bool     `help:"Instead, list the files that nginx could not serve, whatever policy says."`
 	As      string   `placeholder:"USER" help:"Whom nginx runs as, for --files; by default www-data, nginx or http."`
@@ -118,7 +119,10 @@ func (cmd *checkCommand) findings(ctx context.Context, env Env, p *Parts, progre
 	if err != nil {
 		return nil, err
 	}
-	findings = takeBack(c, findings, cmd.Disable)
+	for i := range c.Identity {
+		findings = append(findings, groupLines(c, i)...)
+	}
+	findings = slices.DeleteFunc(takeBack(c, findings, cmd.Disable), isGroupLines)
 	findings = append(findings, lint.Check(ctx, p.Policy.Files, &check)...)
 	adviseOnFiles(findings)
 	return findings, nil
@@ -154,6 +158,11 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 			return nil, one
 		}
 		broken[files.Source] = files.Err
+	}
+	for _, table := range p.Names {
+		if err := table.Reload(ctx); err != nil {
+			add(policy.SeverityError, table.Files()[0], "names", err.Error())
+		}
 	}
 	if err := p.loadKeys(ctx); err != nil {
 		add(policy.SeverityError, p.Config.Links.KeysFile, "link-keys", err.Error())
@@ -191,6 +200,9 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 		for _, note := range notes {
 			if note.File == "" {
 				note.File = p.Config.File
+			}
+			if note.Rule == "" && !cmd.Verbose {
+				continue
 			}
 			if note.Rule == "" {
 				fmt.Fprintf(env.Stderr, "%s: %s\n", note.File, note.Message)
@@ -252,6 +264,19 @@ func headerFindings(c *config.Config) []policy.Finding {
 	return findings
 }
 
+// groupLines tells of groups that nginx takes from headers, perhaps: before 1.23 only from
+// the first of several lines. Which nginx it is only doctor knows, which tells it on; here
+// it is what a comment of the configuration takes back.
+func groupLines(c *config.Config, i int) []policy.Finding {
+	id := c.Identity[i]
+	if id.Header == "" || id.GroupsHeader == "" || id.NginxGroupsValue == "" {
+		return nil
+	}
+	return []policy.Finding{findingAt(c, fmt.Sprintf("identity[%d].nginx_groups_value", i), policy.SeverityWarning, "group-lines", "groups may come in several header lines")}
+}
+
+func isGroupLines(f policy.Finding) bool { return f.Rule == "group-lines" }
+
 // configFindings are the warnings of a configuration.
 func configFindings(c *config.Config) []policy.Finding {
 	var findings []policy.Finding
@@ -296,7 +321,9 @@ func checkRules() []lint.Rule {
 		lint.Rule{ID: "listen", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a place of the service that others may take", Remedy: "Listen on a unix socket in a directory of the service's own."},
 		lint.Rule{ID: "environment", Severity: policy.SeverityWarning, Ignorable: true, Summary: "an environment variable that names no key", Remedy: "Correct its name, or rename whatever else sets it."},
 		lint.Rule{ID: "link-keys", Severity: policy.SeverityError, Summary: "keys of links that cannot be read", Remedy: "Make some with `securefiles link key new`, and let the service read them."},
+		lint.Rule{ID: "names", Severity: policy.SeverityError, Summary: "a table of public names that cannot be read", Remedy: "Write a name and what is opened for it in each line, and let the service read the file."},
 		lint.Rule{ID: "header-unset", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a header of a source that nginx never fills", Remedy: "Set nginx_value, or nginx_groups_value."},
+		lint.Rule{ID: "group-lines", Severity: policy.SeverityWarning, Ignorable: true, Summary: "groups of which nginx before 1.23 may lose some; found by doctor", Remedy: "Have all groups sent in one header line, and say so by this comment."},
 		lint.Rule{ID: "limit-never", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a limit that never refuses anything", Remedy: "Correct whom it is of, or leave it out."},
 		lint.Rule{ID: "root", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a root that is not on this machine", Remedy: "Make the directory, or correct the path."},
 		lint.Rule{ID: "root-holds", Severity: policy.SeverityError, Summary: "a root that is no directory, or holds what decisions depend on", Remedy: "Name a directory that holds the downloads alone."},

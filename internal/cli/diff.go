@@ -135,7 +135,7 @@ func (all *commands) openSide(ctx context.Context, c *config.Config, name, model
 	if err != nil {
 		return nil, err
 	}
-	return p, p.Policy.Open(ctx)
+	return p, p.openPolicy(ctx)
 }
 
 // readPaths reads a list of paths, as people write them. Empty lines and those

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"securefiles/authz"
@@ -109,7 +110,7 @@ func (cmd *doctorCommand) print(env Env, r *doctor.Report) error {
 	} else if err := cmd.write(env, r); err != nil {
 		return err
 	}
-	if len(r.Findings) > 0 {
+	if !r.IsWell() {
 		return errNo
 	}
 	return nil
@@ -124,7 +125,7 @@ func (cmd *doctorCommand) write(env Env, r *doctor.Report) error {
 		}
 	}
 	if cmd.URL != "" {
-		if len(r.Findings) == 0 {
+		if r.IsWell() {
 			b.WriteString("nothing is wrong that can be seen from here\n")
 		}
 		for _, s := range r.Seen {
@@ -134,7 +135,7 @@ func (cmd *doctorCommand) write(env Env, r *doctor.Report) error {
 	if _, err := io.WriteString(env.Stdout, b.String()); err != nil {
 		return err
 	}
-	if len(r.Findings) == 0 && cmd.URL == "" {
+	if r.IsWell() && cmd.URL == "" {
 		fmt.Fprintf(env.Stderr, "all is well: %d examinations, and %d requests through nginx\n", len(doctor.Examinations()), r.Asked)
 	}
 	return nil
@@ -318,6 +319,11 @@ func (p *Parts) system(ctx context.Context, env Env) (*doctor.System, error) {
 			s.Challenges++
 		}
 	}
+	for i, id := range p.Config.Identity {
+		if left := takeBack(p.Config, groupLines(p.Config, i), nil); slices.ContainsFunc(left, isGroupLines) {
+			s.GroupsFrom = append(s.GroupsFrom, id.NginxGroupsValue)
+		}
+	}
 	s.Asked = dependencies(p.Config)
 	for _, d := range p.Config.Downloads {
 		s.Downloads = append(s.Downloads, doctor.Download{Name: d.Name, URL: d.URL, Internal: d.Internal, Root: strings.TrimSuffix(d.Root, "/"), FollowSymlinks: d.FollowSymlinks, DenyStatus: d.DenyStatus})
@@ -343,7 +349,7 @@ func (p *Parts) system(ctx context.Context, env Env) (*doctor.System, error) {
 		}
 		s.Proof = proof.String()
 	}
-	if err := p.Policy.Open(ctx); err != nil {
+	if err := p.openPolicy(ctx); err != nil {
 		return s, nil // check says why
 	}
 	ask := func(c doctor.Caller, download, url string) (authz.Query, error) {

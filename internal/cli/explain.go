@@ -41,7 +41,7 @@ func (c *commands) openParts(ctx context.Context, env Env) (*Parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, p.Policy.Open(ctx)
+	return p, p.openPolicy(ctx)
 }
 
 type explainCommand struct {

@@ -551,7 +551,7 @@ func (c *commands) openLinks(ctx context.Context, env Env) (*Parts, error) {
 	if err := p.loadKeys(ctx); err != nil {
 		return nil, err
 	}
-	return p, p.Policy.Open(ctx)
+	return p, p.openPolicy(ctx)
 }
 
 // parseSpan reads a span of time as people write it: 90m, 24h, 7d.

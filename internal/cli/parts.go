@@ -18,6 +18,7 @@ import (
 	"securefiles/internal/identity"
 	"securefiles/internal/limit"
 	"securefiles/internal/link"
+	"securefiles/internal/names"
 	"securefiles/internal/nginx"
 	"securefiles/internal/secret"
 	"securefiles/policy"
@@ -32,7 +33,8 @@ type Parts struct {
 	Downloads *authz.Downloads
 	Login     *authz.LoginPage // nil where there is none
 	Sources   identity.Sources
-	Keys      *link.Keys // what links are signed with; nil where there are none
+	Keys      *link.Keys     // what links are signed with; nil where there are none
+	Names     []*names.Table // of downloads that have one
 	Links     *link.Links
 	Limits    *limit.Limits // nil where there are none
 	Policy    Policy
@@ -124,9 +126,29 @@ func (p *Parts) Load(ctx context.Context) error {
 	return p.Policy.Open(ctx)
 }
 
-// LoadSources is Load without the policy.
+// openPolicy reads names and policy: what is asked for, and what is said of it.
+func (p *Parts) openPolicy(ctx context.Context) error {
+	if err := p.loadNames(ctx); err != nil {
+		return err
+	}
+	return p.Policy.Open(ctx)
+}
+
+func (p *Parts) loadNames(ctx context.Context) error {
+	for _, table := range p.Names {
+		if err := table.Reload(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LoadSources is Load without the policy: sources, names and keys of links.
 func (p *Parts) LoadSources(ctx context.Context) error {
 	if err := p.Sources.Load(ctx); err != nil {
+		return err
+	}
+	if err := p.loadNames(ctx); err != nil {
 		return err
 	}
 	return p.loadKeys(ctx)
@@ -180,6 +202,9 @@ func (p *Parts) Decisive() []string {
 	for _, s := range p.Sources {
 		all = append(all, s.Files...)
 	}
+	for _, table := range p.Names {
+		all = append(all, table.Files()...)
+	}
 	for _, s := range p.secrets() {
 		all = append(all, s.Files()...)
 	}
@@ -203,17 +228,29 @@ func (p *Parts) kept() []string {
 	if chain := p.Config.Audit.Chain; chain != nil {
 		all = append(all, chain.KeyFile)
 	}
-	url, ca := p.ofSinks()
-	return append(append(all, url...), ca...)
+	secrets, others := p.ofServers()
+	for _, s := range secrets {
+		all = append(all, s.Files...)
+	}
+	return append(all, others...)
 }
 
-// ofSinks are the files with which records are sent elsewhere: secrets, and others.
-func (p *Parts) ofSinks() (secrets, others []string) {
+// ofServers are the files by which other servers are reached, those of the audit and Redis:
+// secrets, and others.
+func (p *Parts) ofServers() (secrets []exposure.Secret, others []string) {
 	if a := p.Config.Audit.Postgres; a != nil {
-		secrets = append(secrets, a.URLFile)
+		secrets = append(secrets, exposure.Secret{What: "the URL of the audit database, with its password", Files: []string{a.URLFile}})
 	}
 	if a := p.Config.Audit.Syslog; a != nil && a.CAFile != "" {
 		others = append(others, a.CAFile)
+	}
+	if r := p.Config.State.Redis; r != nil {
+		if r.PasswordFile != "" {
+			secrets = append(secrets, exposure.Secret{What: "the password of Redis", Files: []string{r.PasswordFile}})
+		}
+		if r.CAFile != "" {
+			others = append(others, r.CAFile)
+		}
 	}
 	return secrets, others
 }
@@ -235,12 +272,8 @@ func (p *Parts) Exposures() []exposure.Exposure {
 	if chain := p.Config.Audit.Chain; chain != nil {
 		secrets = append(secrets, exposure.Secret{What: "the key of the audit trail's chain", Files: []string{chain.KeyFile}})
 	}
-	if r := p.Config.State.Redis; r != nil && r.PasswordFile != "" {
-		secrets = append(secrets, exposure.Secret{What: "the password of Redis", Files: []string{r.PasswordFile}})
-	}
-	urls, authorities := p.ofSinks()
-	secrets = append(secrets, exposure.Secret{What: "the URL of the audit database, with its password", Files: urls})
-	found := exposure.Find(secrets, append(p.Decisive(), authorities...)...)
+	servers, others := p.ofServers()
+	found := exposure.Find(append(secrets, servers...), append(p.Decisive(), others...)...)
 	if network, path := config.Address(p.Config.Listen); network == "unix" {
 		found = append(found, exposure.Socket(path)...)
 	}

@@ -37,6 +37,8 @@ func TestCheckLooksAtTheRoot(t *testing.T) {
 		{name: "the audit trail in it", root: "files", more: "audit: {file: ../files/audit.jsonl}\n", status: 1, finding: "DIR/files holds DIR/files/audit.jsonl, which"},
 		{name: "the key of the audit trail in it", root: "files", more: "audit: {file: audit.jsonl, chain: {key_file: ../files/key}}\n",
 			files: map[string]string{"files/key": "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n"}, status: 1, finding: "DIR/files holds DIR/files/key, which"},
+		{name: "the password of Redis in it", root: "files", more: "state: {redis: {address: ['127.0.0.1:1'], password_file: ../files/password}}\n", files: map[string]string{"files/password": secret}, status: 1, finding: "DIR/files holds DIR/files/password, which"},
+		{name: "who vouches for Redis in it", root: "files", more: "state: {redis: {address: ['127.0.0.1:1'], tls: true, ca_file: ../files/ca.pem}}\n", files: map[string]string{"files/ca.pem": "-"}, status: 1, finding: "DIR/files holds DIR/files/ca.pem, which"},
 		{name: "a link that leads to it", root: "link", link: [2]string{"link", "etc"}, status: 1, finding: "DIR/link holds DIR/etc/securefiles.yaml, which"},
 		{name: "a policy that links into it", root: "files", more: "policy: {file: linked.csv}\n", files: map[string]string{"files/real.csv": "p, alice, /a/**, read, allow\n"},
 			link: [2]string{"etc/linked.csv", "files/real.csv"}, status: 1, finding: "DIR/files holds DIR/etc/linked.csv, which"},

@@ -9,13 +9,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"securefiles/internal/config"
+	"securefiles/internal/secret"
 )
 
 // askTime is how long whoever listens on the admin address may take to answer.
@@ -158,9 +158,5 @@ func adminToken(c *config.Config, env Env) (string, error) {
 	if c.AdminTokenFile == "" {
 		return "", fmt.Errorf("admin_token_file is not set, and this command asks the running service, which wants its token: make a file of one with `openssl rand -hex 32`, name it in the configuration, and restart the service; or set %s", config.AdminTokenVariable)
 	}
-	text, err := os.ReadFile(c.AdminTokenFile)
-	if err != nil {
-		return "", fmt.Errorf("read the admin token: %w", err)
-	}
-	return strings.TrimRight(string(text), "\r\n"), nil
+	return secret.Read("admin token", c.AdminTokenFile)
 }

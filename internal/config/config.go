@@ -128,6 +128,8 @@ type Download struct {
 	CORSOrigins []string `yaml:"cors_origins"`
 	// Compress lets nginx compress text, which then cannot be resumed.
 	Compress bool `yaml:"compress"`
+	// Names is a CSV file of public names and what is opened for them.
+	Names string `yaml:"names" path:"file"`
 }
 
 // Policy names the Casbin files.

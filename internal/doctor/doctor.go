@@ -32,9 +32,11 @@ const (
 	Warning Severity = "warning"
 	// Unseen: it could not be looked at.
 	Unseen Severity = "unseen"
+	// Note: it is as it was meant, and there is something to know of it.
+	Note Severity = "note"
 )
 
-func (s Severity) rank() int { return slices.Index([]Severity{Error, Warning, Unseen}, s) }
+func (s Severity) rank() int { return slices.Index([]Severity{Error, Warning, Unseen, Note}, s) }
 
 // A Finding is something that is wrong.
 type Finding struct {
@@ -44,6 +46,11 @@ type Finding struct {
 	Problem     string `json:"problem"`
 	// Remedy says what to do, where the problem does not.
 	Remedy string `json:"remedy,omitempty"`
+}
+
+// IsWell reports whether nothing is wrong, whatever there is to know.
+func (r *Report) IsWell() bool {
+	return !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity != Note })
 }
 
 // A Report is what came of it.
@@ -113,6 +120,9 @@ type System struct {
 	Vouched    []string
 	RemoteUser bool
 	Challenges int
+	// GroupsFrom are the variables of nginx that hold a caller's groups, `$gateway_groups`,
+	// but for those of which the configuration says that all come in one header line.
+	GroupsFrom []string
 	// Allows asks the policy, Holder it for a user who may have a path, or nobody. Both
 	// are nil where the policy cannot be used.
 	Allows func(ctx context.Context, c Caller, download, url string) (bool, error)

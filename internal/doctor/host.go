@@ -324,7 +324,7 @@ func (p *patient) service(ctx context.Context) []Finding {
 		return all
 	}
 	if err == nil {
-		resp, _, err := get(ctx, p.Listen, "/")
+		resp, _, err := get(ctx, p.Listen, "/hello")
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			all.add(Error, fmt.Sprintf("the service does not answer on %s: it listens, and says nothing for %v", where, patience), "systemctl restart securefiles; journalctl -u securefiles may say why")

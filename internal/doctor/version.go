@@ -1,10 +1,12 @@
 package doctor
 
 import (
+	"cmp"
 	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -48,19 +50,20 @@ type fix struct {
 	since, stable release
 	what          string
 	matters       func(*patient) bool
+	note          bool // nothing has to be mended
 }
 
 func fixes() []fix {
 	none := release{}
 	return []fix{
-		{"CVE-2019-20372", release{1, 17, 7}, none, "a request with a body can smuggle another one past error_page", func(*patient) bool { return true }},
-		{"", release{1, 21, 1}, none, "control characters in a request line are taken", func(*patient) bool { return true }},
-		{"", release{1, 23, 0}, none, "of several ways to log in only the first is told to clients", func(p *patient) bool { return p.Challenges > 1 }},
-		{"CVE-2025-23419", release{1, 27, 4}, release{1, 26, 3}, "a TLS session of another server { } stands for a client's certificate", func(p *patient) bool { return p.uses("ssl_verify_client", "") }},
-		{"CVE-2024-31079", release{1, 27, 0}, release{1, 26, 1}, "HTTP/3 can end workers", func(p *patient) bool { return p.uses("listen", "quic") }},
-		{"CVE-2026-27654", release{1, 29, 7}, release{1, 28, 3}, "WebDAV beside alias leads out of the directory", func(p *patient) bool { return p.uses("dav_methods", "") }},
-		{"CVE-2026-42945", release{1, 31, 0}, release{1, 30, 1}, "a rewrite with $1 and ? can overwrite memory", func(p *patient) bool { return p.rewritesWithCaptures() }},
-		{"CVE-2026-9256", release{1, 31, 1}, release{1, 30, 2}, "a rewrite with $1 and $2 can overwrite memory", func(p *patient) bool { return p.rewritesWithCaptures() }},
+		{"CVE-2019-20372", release{1, 17, 7}, none, "a request with a body can smuggle another one past error_page", func(*patient) bool { return true }, false},
+		{"", release{1, 21, 1}, none, "control characters in a request line are taken", func(*patient) bool { return true }, false},
+		{"", release{1, 23, 0}, none, "of several ways to log in only the first is told to clients; those that know theirs, as browsers do passwords and programs their tokens, are not hindered", func(p *patient) bool { return p.Challenges > 1 }, true},
+		{"CVE-2025-23419", release{1, 27, 4}, release{1, 26, 3}, "a TLS session of another server { } stands for a client's certificate", func(p *patient) bool { return p.uses("ssl_verify_client", "") }, false},
+		{"CVE-2024-31079", release{1, 27, 0}, release{1, 26, 1}, "HTTP/3 can end workers", func(p *patient) bool { return p.uses("listen", "quic") }, false},
+		{"CVE-2026-27654", release{1, 29, 7}, release{1, 28, 3}, "WebDAV beside alias leads out of the directory", func(p *patient) bool { return p.uses("dav_methods", "") }, false},
+		{"CVE-2026-42945", release{1, 31, 0}, release{1, 30, 1}, "a rewrite with $1 and ? can overwrite memory", func(p *patient) bool { return p.rewritesWithCaptures() }, false},
+		{"CVE-2026-9256", release{1, 31, 1}, release{1, 30, 2}, "a rewrite with $1 and $2 can overwrite memory", func(p *patient) bool { return p.rewritesWithCaptures() }, false},
 	}
 }
 
@@ -120,10 +123,67 @@ func (p *patient) version(context.Context) []Finding {
 		if f.name != "" {
 			name = " (" + f.name + ")"
 		}
-		all.add(Warning, fmt.Sprintf("nginx %s: %s%s, mended in %s", p.nginx.version, f.what, name, since), "upgrade nginx; with a package of a distribution, see whether it has the fix all the same")
+		problem := fmt.Sprintf("nginx %s: %s%s, mended in %s", p.nginx.version, f.what, name, since)
+		if f.note {
+			all.add(Note, problem, "")
+			continue
+		}
+		all.add(Warning, problem, "upgrade nginx; with a package of a distribution, see whether it has the fix all the same")
+	}
+	for _, variable := range p.GroupsFrom {
+		for _, header := range p.headersOf(variable) {
+			if is.before(joinsLines) {
+				all.add(Warning, fmt.Sprintf("nginx %s hands on only the first line of %s: groups that come in a second one are lost (%s), and with them a line of the policy that denies them something", p.nginx.version, header, variable),
+					"have the gateway send all groups in one line, separated by commas, and say so in a line above nginx_groups_value, # securefiles:ignore group-lines: the gateway sends one line; or upgrade nginx to "+joinsLines.String()+", which joins the lines")
+			}
+		}
 	}
 	return all
 }
+
+// joinsLines is the first version of nginx whose variable of a header holds all of its
+// lines (nginx.org, changes with nginx 1.23.0).
+var joinsLines = release{1, 23, 0}
+
+// headersOf are the headers, as a client or an upstream sends them, from which the
+// configuration makes a variable.
+func (p *patient) headersOf(variable string) []string {
+	var headers []string
+	seen := map[string]bool{}
+	all := slices.Concat(p.nginx.http(), p.inServers())
+	var follow func(text string)
+	follow = func(text string) {
+		for _, m := range variableForm.FindAllStringSubmatch(text, -1) {
+			name := cmp.Or(m[1], m[2])
+			if seen[name] {
+				continue
+			}
+			seen[name] = true
+			for _, prefix := range []string{"http_", "upstream_http_"} {
+				// These two nginx has always joined.
+				if header, ok := strings.CutPrefix(name, prefix); ok && name != "http_cookie" && name != "http_x_forwarded_for" {
+					headers = append(headers, http.CanonicalHeaderKey(strings.ReplaceAll(header, "_", "-")))
+				}
+			}
+			for _, d := range all {
+				switch {
+				case (d.name == "set" || d.name == "auth_request_set") && len(d.args) == 2 && d.args[0] == "$"+name:
+					follow(d.args[1])
+				case d.name == "map" && len(d.args) == 2 && d.args[1] == "$"+name:
+					follow(d.args[0])
+					for _, row := range d.block {
+						follow(strings.Join(row.args, " "))
+					}
+				}
+			}
+		}
+	}
+	follow(variable)
+	return headers
+}
+
+// variableForm is a variable in a text of nginx's configuration.
+var variableForm = regexp.MustCompile(`\$(?:([A-Za-z0-9_]+)|\{([A-Za-z0-9_]+)\})`)
 
 // maxChanges bounds how much of a list of changes is read, in bytes.
 const maxChanges = 4 << 20

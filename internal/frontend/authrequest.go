@@ -33,6 +33,7 @@ const (
 	headerURI    = "X-Original-Uri"
 	headerMethod = "X-Original-Method"
 	headerRange  = "X-Original-Range"
+	headerIf     = "X-Original-If-Range"
 	headerIP     = "X-Real-Ip"
 	headerID     = "X-Request-Id"
 	headerSecret = "X-Securefiles-Proxy-Secret"
@@ -76,7 +77,8 @@ type Options struct {
 	// somebody wrote by hand, nobody. Empty means that none is asked for.
 	Snippet string
 	// Earlier are configurations of the web server that belonged to the service's own
-	// before, by their digest: until it has the new one, it asks by one of them.
+	// before, by their digest: until it has the new one, it asks by one of them. Whoever
+	// changed it has been told, so the log tells of one that is still asked by only later.
 	Earlier map[string]Earlier
 	// Pages are the service's own; nil means that there are none.
 	Pages Pages
@@ -183,6 +185,13 @@ func (a *AuthRequest) isAborted(ctx context.Context, out *authz.Outcome) bool {
 		a.opts.Now().Sub(out.Question.Time) < a.opts.Patience*3/4
 }
 
+// Hello answers whoever wants to know whether this is the service, as doctor does: with
+// its mark on a status that allows nothing. It is no question, so nobody is told of it.
+func (a *AuthRequest) Hello(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set(headerReason, string(authz.ReasonRequest))
+	w.WriteHeader(http.StatusNotFound)
+}
+
 // NotFound answers a request for anything but the question, and
 // MethodNotAllowed one for the question by another method than GET.
 func (a *AuthRequest) NotFound(w http.ResponseWriter, r *http.Request) {
@@ -212,7 +221,7 @@ func (e *misuseError) Error() string { return e.problem }
 // means that somebody other than the snippet wrote one.
 func (a *AuthRequest) read(q *authz.Question, r *http.Request) error {
 	q.Host, q.Action, q.Header = r.Host, authz.ActionRead, r.Header
-	q.Range = r.Header.Get(headerRange)
+	q.Range, q.IfRange = r.Header.Get(headerRange), r.Header.Get(headerIf)
 	if !a.knows(r) {
 		return &misuseError{http.StatusForbidden, "the proxy secret is missing or wrong: set X-Securefiles-Proxy-Secret in nginx to what proxy_secret_file holds"}
 	}
@@ -357,7 +366,7 @@ func write(h http.Header, out *authz.Outcome, status int) {
 	case http.StatusNoContent:
 		d, path := out.Question.Download, out.Question.Path
 		set(headerLocation, path.Location(d.Internal))
-		name, rate := path.Base(), out.Rate
+		name, rate := out.Question.Asked.Base(), out.Rate
 		if s := out.Principal.Scope; s != nil {
 			name = cmp.Or(s.Filename, name)
 			if s.Rate > 0 && (rate == 0 || s.Rate < rate) {

@@ -423,13 +423,14 @@ func TestQuestionHoldsWhatNginxSays(t *testing.T) {
 	r.Host = "files.example.org"
 	r.Header.Set("X-Request-ID", "id-7")
 	r.Header.Set("X-Original-Range", "bytes=0-9")
+	r.Header.Set("X-Original-If-Range", `"etag"`)
 	r.Header.Set("X-Original-Method", "HEAD")
 	front.ServeHTTP(httptest.NewRecorder(), r)
 	if got == nil {
 		t.Fatal("nobody was asked")
 	}
 	if got.ID != "id-7" || got.Method != "HEAD" || got.Target != "/downloads/a%20b.txt?x=1" || got.Host != "files.example.org" || got.Action != "read" ||
-		got.IP.String() != "192.0.2.1" || got.Range != "bytes=0-9" || !got.Time.Equal(now) || got.Download.Name != "main" || got.Path.String() != "/a b.txt" {
+		got.IP.String() != "192.0.2.1" || got.Range != "bytes=0-9" || got.IfRange != `"etag"` || !got.Time.Equal(now) || got.Download.Name != "main" || got.Path.String() != "/a b.txt" {
 		t.Errorf("the question is %+v", got)
 	}
 }

@@ -52,8 +52,12 @@ func (a *AuthRequest) lookAtSnippet(r *http.Request, now time.Time) {
 		other.digest = values[0]
 	}
 	first := w.other.Swap(other) == nil
+	_, told := a.opts.Earlier[other.digest]
 	w.mu.Lock()
 	tell := first || now.Sub(w.logged) >= snippetPause
+	if first && told {
+		w.logged, tell = now, false
+	}
 	if tell {
 		w.logged = now
 	}

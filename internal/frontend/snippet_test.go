@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"securefiles/authz"
 )
 
 // Whoever changes the configuration and forgets nginx is told, once and then every ten
@@ -65,6 +67,38 @@ func TestASnippetOfAnotherConfigurationIsToldOf(t *testing.T) {
 		}
 		if got, _ := front.OtherSnippet(); got != step.other {
 			t.Errorf("%s: the other is %q, want %q", step.name, got, step.other)
+		}
+	}
+}
+
+// Whoever has just changed the configuration was told then, in a line of its own: that nginx
+// still asks by the old snippet is told once it has done so for ten minutes.
+func TestASnippetOfBeforeIsNotToldOfTwice(t *testing.T) {
+	const own, old, strange = "0123456789abcdef", "fedcba9876543210", "0000000000000000"
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var log bytes.Buffer
+	front := newTestFront(t, testDownload(), known("alice"), allowAll, nil, &Options{
+		Snippet: own, Now: func() time.Time { return now }, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Earlier: map[string]Earlier{old: {Unfit: func(*authz.Download) error { return nil }}},
+	})
+	for _, step := range []struct {
+		after time.Duration
+		sends string
+		told  bool
+	}{
+		{0, old, false}, {time.Second, old, false}, {9 * time.Minute, old, false}, {time.Minute, old, true}, {time.Second, old, false},
+		{time.Hour, own, false}, {time.Second, strange, true}, {time.Second, old, false},
+	} {
+		now = now.Add(step.after)
+		log.Reset()
+		r := nginxAsks("/downloads/a/b.txt")
+		r.Header.Set("X-Securefiles-Snippet", step.sends)
+		front.ServeHTTP(httptest.NewRecorder(), r)
+		if told := strings.Contains(log.String(), "level=WARN msg=\"nginx asks by a snippet"); told != step.told {
+			t.Errorf("%s after %v: told %v, want %v: %s", step.sends, step.after, told, step.told, &log)
+		}
+		if other, _ := front.OtherSnippet(); step.sends != own && other != step.sends {
+			t.Errorf("%s: the other is %q", step.sends, other)
 		}
 	}
 }

@@ -158,9 +158,9 @@ func (b *Basic) notes() ([]Note, error) {
 		if err != nil {
 			return nil, err
 		}
-		notes = append(notes, Note{b.file, "", fmt.Sprintf("%s: one check takes %s of a core here", cost, took.Round(100*time.Microsecond))})
+		notes = append(notes, Note{b.file, "", fmt.Sprintf("%s: to check a password takes %s of a processor here", cost, took.Round(100*time.Microsecond))})
 		if i == 0 { // of most users
-			notes = append(notes, Note{b.file, "", fmt.Sprintf("%s first logins a second are checked here, of %d that come at once; nginx waits for %s",
+			notes = append(notes, Note{b.file, "", fmt.Sprintf("about %s people can log in within a second here, and %d at once, who wait for up to %s; more get 503 and have to try again. Whoever has logged in is not checked again for a while (remember). If that is too few: more processors, or a lower cost (htpasswd -B -C 10)",
 				rate(float64(b.running)/max(took, time.Microsecond).Seconds()), b.running+b.room(max(took, time.Millisecond)), time.Duration(b.patience.Load()))})
 		}
 		if cost.IsWeak() {

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"securefiles/authz"
+	"securefiles/internal/authority"
 	"securefiles/internal/loopback"
 )
 
@@ -34,7 +35,6 @@ const (
 	maxSessionBytes     = 16 << 10 // of all credentials of a request
 	maxSessionNames     = 16       // cookies and headers to forward
 	maxAnswerHeader     = 32 << 10
-	maxAuthorityBytes   = 1 << 20
 	maxAnswerBody       = 64 << 10
 	maxSessionMemory    = 16 << 20                // of remembered answers
 	maxCallsWaiting     = 1024                    // calls that wait for a turn
@@ -440,13 +440,9 @@ func (s *Session) setReader(p *problems, o SessionOptions) {
 func newTransport(o SessionOptions) (*http.Transport, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
-		pem, err := readFile("ca_file", o.CAFile, maxAuthorityBytes)
-		if err != nil {
+		var err error
+		if config.RootCAs, err = authority.Load(o.CAFile); err != nil {
 			return nil, err
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM([]byte(pem)) {
-			return nil, fmt.Errorf("%s holds no certificate in PEM form", o.CAFile)
 		}
 	}
 	// A request that gives up leaves its dial behind, so that has a bound too.

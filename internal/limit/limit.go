@@ -363,7 +363,7 @@ func (l late) Limit(ctx context.Context, out *authz.Outcome) error {
 				taken = append(taken, taking{r, r.charge(state.Places, who, 1), authz.ReasonBusy})
 			}
 			if r.bytes > 0 && !head {
-				taken = append(taken, taking{r, r.charge(state.Bytes, who, min(r.bytes, estimate(q.Range, out.Rate))), authz.ReasonQuota})
+				taken = append(taken, taking{r, r.charge(state.Bytes, who, min(r.bytes, estimate(q, out.Rate))), authz.ReasonQuota})
 			}
 		}
 	}
@@ -496,12 +496,22 @@ func (r *rule) charge(kind state.Kind, who string, cost int64) state.Charge {
 }
 
 // estimate is what a request can take, as far as that is known before: the ranges that it
-// asks for (RFC 9110 section 14.1.2), else the bytes of a second.
-func estimate(ranges string, rate int64) int64 {
+// asks for (RFC 9110 section 14.1.2), else the bytes of a second. With If-Range it can be
+// sent the whole file instead.
+func estimate(q *authz.Question, rate int64) int64 {
 	fallback := int64(unknownSize)
 	if rate > 0 {
 		fallback = rate
 	}
+	if q.IfRange != "" {
+		return max(fallback, ranged(q.Range, fallback))
+	}
+	return ranged(q.Range, fallback)
+}
+
+// ranged is how many bytes a Range header asks for; what they are is not known where it
+// has none, or one without an end.
+func ranged(ranges string, fallback int64) int64 {
 	list, ok := strings.CutPrefix(ranges, "bytes=")
 	if !ok {
 		return fallback

@@ -249,12 +249,18 @@ func TestEstimate(t *testing.T) {
 		"items=0-1":                 1 << 20,
 		"bytes=0-99999999999999999": 1 << 20,
 	} {
-		if got := estimate(ranges, 0); got != want {
+		if got := estimate(&authz.Question{Range: ranges}, 0); got != want {
 			t.Errorf("%q: %d, want %d", ranges, got, want)
 		}
 	}
-	if got := estimate("", 500); got != 500 {
+	if got := estimate(&authz.Question{}, 500); got != 500 {
 		t.Errorf("with a rate: %d", got)
+	}
+	// If-Range that does not name the file as it is gets all of it.
+	for ranges, want := range map[string]int64{"bytes=0-0": 1 << 20, "bytes=0-9999999": 10_000_000, "bytes=5-": 1 << 20} {
+		if got := estimate(&authz.Question{Range: ranges, IfRange: `"another"`}, 0); got != want {
+			t.Errorf("%q with If-Range: %d, want %d", ranges, got, want)
+		}
 	}
 }
 

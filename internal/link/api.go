@@ -255,9 +255,16 @@ func (a *API) claims(asked *newLink, maker authz.Principal) (*Claims, *authz.Dow
 	if most := int64(a.Links.opts.MaxTTL / time.Second); asked.TTL < 0 || asked.TTL > most {
 		return fail(fmt.Errorf("ttl: a link lasts 1 to %d seconds", most))
 	}
+	if path, err = d.Object(path); err != nil {
+		return fail(fmt.Errorf("path: %w", err))
+	}
+	named := path.String()
+	if strings.HasSuffix(asked.Path, "/") {
+		named = strings.TrimSuffix(named, "file")
+	}
 	now := a.Links.opts.Now().Truncate(time.Second)
 	c := &Claims{
-		ID: rand.Text(), Subject: maker.Subject, Groups: asked.Groups, Download: d.Name, Path: asked.Path, Issued: now, Expires: now.Add(ttl),
+		ID: rand.Text(), Subject: maker.Subject, Groups: asked.Groups, Download: d.Name, Path: named, Issued: now, Expires: now.Add(ttl),
 		Recipient: asked.Recipient, Uses: asked.Uses, Filename: asked.Filename, Rate: asked.Rate, Password: asked.Password != "",
 	}
 	if asked.NotBefore != nil {

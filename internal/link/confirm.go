@@ -58,9 +58,9 @@ func (l *Links) Limit(ctx context.Context, out *authz.Outcome) error {
 	}
 	use := state.Use{
 		Link: s.ID, Max: s.Uses, Until: s.Expires, Client: q.IP.Unmap().WithZone("").String(), Request: q.ID,
-		Continues: continues(q.Range), Look: q.Method == http.MethodHead,
+		Continues: continues(q), Look: q.Method == http.MethodHead,
 	}
-	nonce, confirmed := l.confirmed(q.Header, s)
+	nonce, confirmed := l.confirmed(q.Header, s.ID)
 	switch {
 	case confirmed:
 		use.Client, use.Sure = nonce, true
@@ -89,11 +89,12 @@ func usedUp(id string, err error) error {
 	return &authz.LinkError{Reason: authz.ReasonUsedUp, ID: id, Page: authz.PageEnded, Problem: "it has been used as often as it may be"}
 }
 
-// continues reports whether a range goes on with a file that was begun: none of its parts
-// is the first byte (RFC 9110 section 14.1.2).
-func continues(ranges string) bool {
-	list, ok := strings.CutPrefix(ranges, "bytes=")
-	if !ok {
+// continues reports whether a request goes on with a file that was begun: none of the parts
+// of its range is the first byte (RFC 9110 section 14.1.2). With If-Range all of the file
+// may be sent instead, so that is none.
+func continues(q *authz.Question) bool {
+	list, ok := strings.CutPrefix(q.Range, "bytes=")
+	if !ok || q.IfRange != "" {
 		return false
 	}
 	for one := range strings.SplitSeq(list, ",") {
@@ -116,41 +117,51 @@ func isDirect(target string) bool {
 	return false
 }
 
-// Confirmed is the cookie by which a browser can use a link that a person has confirmed,
-// below a URL path. Secure says that the site is reached over https.
-func (l *Links) Confirmed(c *Claims, path string, secure bool) (*http.Cookie, error) {
+// Confirmed are the cookies by which a browser can use a link that a person has confirmed,
+// one for each URL path below which it is sent. Who has one already, by the headers, stays
+// who they are: the button pressed again is no other download. Secure says that the site is
+// reached over https.
+func (l *Links) Confirmed(h http.Header, c *Claims, secure bool, paths ...string) ([]*http.Cookie, error) {
 	if l.opts.Store == nil {
 		return nil, errors.New("confirm a link: nothing keeps its use: set state.file or state.redis")
 	}
-	nonce := make([]byte, 16)
-	if _, err := rand.Read(nonce); err != nil {
-		return nil, fmt.Errorf("confirm a link: %w", err)
+	nonce, again := l.confirmed(h, c.ID)
+	if !again {
+		random := make([]byte, 16)
+		if _, err := rand.Read(random); err != nil {
+			return nil, fmt.Errorf("confirm a link: %w", err)
+		}
+		nonce = base64.RawURLEncoding.EncodeToString(random)
 	}
 	now := l.opts.Now()
 	until := now.Add(cookieTTL)
 	if c.Expires.Before(until) {
 		until = c.Expires
 	}
-	text := base64.RawURLEncoding.EncodeToString(nonce) + "." + strconv.FormatInt(until.Unix(), 10)
-	return &http.Cookie{
-		Name: cookiePrefix + c.ID, Value: text + "." + l.sign(c.ID, text), Path: path, MaxAge: max(1, int(until.Sub(now)/time.Second)),
-		HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode,
-	}, nil
+	text := nonce + "." + strconv.FormatInt(until.Unix(), 10)
+	var cookies []*http.Cookie
+	for _, path := range paths {
+		cookies = append(cookies, &http.Cookie{
+			Name: cookiePrefix + c.ID, Value: text + "." + l.sign(c.ID, text), Path: path, MaxAge: max(1, int(until.Sub(now)/time.Second)),
+			HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode,
+		})
+	}
+	return cookies, nil
 }
 
 // confirmed reads the cookie of a link: who has confirmed it.
-func (l *Links) confirmed(h http.Header, s *authz.Scope) (nonce string, ok bool) {
+func (l *Links) confirmed(h http.Header, id string) (nonce string, ok bool) {
 	for _, line := range h["Cookie"] {
 		cookies, err := http.ParseCookie(line)
 		if err != nil {
 			continue
 		}
 		for _, c := range cookies {
-			if c.Name != cookiePrefix+s.ID {
+			if c.Name != cookiePrefix+id {
 				continue
 			}
 			i := strings.LastIndexByte(c.Value, '.')
-			if i < 0 || !hmac.Equal([]byte(c.Value[i+1:]), []byte(l.sign(s.ID, c.Value[:i]))) {
+			if i < 0 || !hmac.Equal([]byte(c.Value[i+1:]), []byte(l.sign(id, c.Value[:i]))) {
 				continue
 			}
 			nonce, until, _ := strings.Cut(c.Value[:i], ".")

@@ -68,10 +68,11 @@ func with(c *http.Cookie) func(*authz.Question) {
 
 func (b *useBench) confirm(c *Claims) *http.Cookie {
 	b.t.Helper()
-	cookie, err := b.Confirmed(c, "/downloads/", true)
+	cookies, err := b.Confirmed(nil, c, true, "/downloads/")
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	cookie := cookies[0]
 	if !cookie.HttpOnly || !cookie.Secure || cookie.SameSite != http.SameSiteLaxMode || cookie.Path != "/downloads/" || cookie.MaxAge <= 0 {
 		b.t.Errorf("cookie %+v", cookie)
 	}
@@ -127,7 +128,7 @@ func TestProgramUsesALink(t *testing.T) {
 	}
 	for name, edit := range map[string][]func(*authz.Question){
 		"again": {}, "another goes on": {at("192.0.2.9"), ranged("bytes=100-")}, "all in two ranges": {ranged("bytes=0-9,10-")},
-		"the last bytes": {ranged("bytes=-1000000")}, "another unit": {ranged("pages=1-")},
+		"all of what has changed": {ranged("bytes=100-"), func(q *authz.Question) { q.IfRange = `"another"` }}, "the last bytes": {ranged("bytes=-1000000")}, "another unit": {ranged("pages=1-")},
 	} {
 		if got := b.use(c, append(edit, direct)...); got != "used-up ended" {
 			t.Errorf("%s: %s", name, got)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -26,9 +27,14 @@ const ConfirmPath = "/_securefiles/link"
 const (
 	maxForm     = 16 << 10
 	maxPassword = 72 // bytes: bcrypt reads no more
-	// attempts at a link's password, at once and then in each span.
-	attempts   = 10
-	attemptsIn = 10 * time.Minute
+	// attempts at a link's password, of an address, at once and then in each span; and
+	// allAttempts of all of them, beyond which each address has one.
+	attempts    = 10
+	allAttempts = 100
+	attemptsIn  = 10 * time.Minute
+	// networkBits are how much of an IPv6 address counts: whoever has a network of them
+	// has many addresses (RFC 6177).
+	networkBits = 48
 	// maxHashing is how many passwords are checked at a time.
 	maxHashing = 2
 )
@@ -176,7 +182,7 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if c.Password {
-		ok, late, err := p.isPassword(r.Context(), c.ID, r.PostForm.Get("password"))
+		ok, late, err := p.isPassword(r.Context(), c.ID, r.Header.Get("X-Real-Ip"), r.PostForm.Get("password"))
 		switch {
 		case err != nil:
 			p.answer(w, r, http.StatusServiceUnavailable, nil, problem)
@@ -189,12 +195,14 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	cookie, err := p.links.Confirmed(c, d.URL, r.Header.Get("X-Original-Scheme") == "https")
+	cookies, err := p.links.Confirmed(r.Header, c, r.Header.Get("X-Original-Scheme") == "https", d.URL, ConfirmPath)
 	if err != nil {
 		p.answer(w, r, http.StatusServiceUnavailable, nil, problem)
 		return
 	}
-	http.SetCookie(w, cookie)
+	for _, cookie := range cookies {
+		http.SetCookie(w, cookie)
+	}
 	pageHeaders(w.Header())
 	token, err := Token(target)
 	if err != nil {
@@ -221,6 +229,9 @@ func (p *Pages) read(ctx context.Context, target string) (*Claims, *authz.Downlo
 		return nil, nil, pathguard.Path{}, err
 	}
 	d, path, err := p.downloads.Find(target)
+	if err == nil {
+		path, err = d.Object(path)
+	}
 	if err != nil {
 		return fail(refused("", "it is for no file"))
 	}
@@ -245,17 +256,13 @@ func (p *Pages) read(ctx context.Context, target string) (*Claims, *authz.Downlo
 }
 
 // isPassword checks a link's password. Late means that there were too many attempts.
-func (p *Pages) isPassword(ctx context.Context, id, password string) (ok, late bool, err error) {
+func (p *Pages) isPassword(ctx context.Context, id, address, password string) (ok, late bool, err error) {
 	store := p.links.opts.Store
 	if store == nil {
 		return false, false, errors.New("nothing keeps the passwords of links: set state.file or state.redis")
 	}
-	quotas, err := store.Reserve(ctx, "", []state.Charge{{Kind: state.Rate, Key: "password/" + id, Limit: attempts, Period: attemptsIn, Cost: 1}})
-	if err != nil {
-		return false, false, fmt.Errorf("count attempts: %w", err)
-	}
-	if quotas[0].Over {
-		return false, true, nil
+	if late, err = isLate(ctx, store, id, address); late || err != nil {
+		return false, late, err
 	}
 	hash, err := store.PasswordOf(ctx, id)
 	if err != nil {
@@ -271,6 +278,30 @@ func (p *Pages) isPassword(ctx context.Context, id, password string) (ok, late b
 		return false, false, ctx.Err()
 	}
 	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil, false, nil
+}
+
+// isLate takes an attempt at a link's password, or reports that there were too many. They
+// are counted by address: nobody else can use up those of whom the link is for. What all
+// addresses together may try leaves each of them its first one.
+func isLate(ctx context.Context, store Store, id, address string) (bool, error) {
+	who := "unknown"
+	if ip, err := netip.ParseAddr(address); err == nil {
+		if ip = ip.Unmap().WithZone(""); ip.Is6() {
+			ip = netip.PrefixFrom(ip, networkBits).Masked().Addr()
+		}
+		who = ip.String()
+	}
+	charge := func(key string, limit int64) state.Charge {
+		return state.Charge{Kind: state.Rate, Key: "password/" + id + key, Limit: limit, Period: attemptsIn, Cost: 1}
+	}
+	quotas, err := store.Reserve(ctx, "", []state.Charge{charge("/"+who, attempts), charge("", allAttempts)})
+	if err == nil && !quotas[0].Over && quotas[1].Over {
+		quotas, err = store.Reserve(ctx, "", []state.Charge{charge("/"+who, attempts), charge("/"+who+"/first", 1)})
+	}
+	if err != nil {
+		return false, fmt.Errorf("count attempts: %w", err)
+	}
+	return quotas[0].Over || quotas[1].Over, nil
 }
 
 // HashPassword returns what the state keeps of a link's password, of 1 to 72 bytes.

@@ -85,14 +85,24 @@ func (s *Secret) Reload(context.Context) error {
 	if s == nil || s.file == "" {
 		return nil
 	}
-	text, err := regular.Read(s.file, maxSecret)
+	text, err := Read(s.name, s.file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("read the %s: %w: make one with `openssl rand -hex 32`", s.name, err)
+		return fmt.Errorf("%w: make one with `openssl rand -hex 32`", err)
 	case err != nil:
-		return fmt.Errorf("read the %s: %w", s.name, err)
+		return err
 	}
-	return s.set(string(text))
+	return s.set(text)
+}
+
+// Read returns the text of a regular file, without the end of its line. The name is what
+// errors call it.
+func Read(name, file string) (string, error) {
+	text, err := regular.Read(file, maxSecret)
+	if err != nil {
+		return "", fmt.Errorf("read the %s: %w", name, err)
+	}
+	return strings.TrimRight(string(text), "\r\n"), nil
 }
 
 func (s *Secret) set(text string) error {

@@ -300,21 +300,46 @@ func (r *Redis) Reserve(ctx context.Context, id string, charges []Charge) ([]Quo
 		args = append(args, int(c.Kind), c.Limit, c.Period.Microseconds(), c.Cost, truth(c.Observe))
 	}
 	got, err := r.run(ctx, reserveScript, keys, args...)
-	if err == nil && len(got) != 4*len(charges) {
-		err = fmt.Errorf("ask Redis: %d numbers for %d charges", len(got), len(charges))
+	if err != nil && r.local != nil && ctx.Err() == nil {
+		return r.local.Reserve(ctx, id, charges)
 	}
 	if err != nil {
-		if r.local != nil && ctx.Err() == nil {
-			return r.local.Reserve(ctx, id, charges)
-		}
 		return nil, err
 	}
-	quotas := make([]Quota, len(charges))
-	for i := range quotas {
-		q := got[4*i : 4*i+4]
-		quotas[i] = Quota{Over: q[0] == 1, Remaining: q[1], Reset: time.Duration(q[2]) * time.Microsecond, Retry: time.Duration(q[3]) * time.Microsecond}
+	return quotas(got, len(charges))
+}
+
+// Look returns what is left of charges, and takes nothing.
+func (r *Redis) Look(ctx context.Context, charges []Charge) ([]Quota, error) {
+	if len(charges) == 0 {
+		return nil, nil
 	}
-	return quotas, nil
+	keys, args := make([]string, 0, len(charges)), make([]any, 0, 3*len(charges))
+	for _, c := range charges {
+		keys = append(keys, r.limits("count:"+c.Key))
+		args = append(args, int(c.Kind), c.Limit, c.Period.Microseconds())
+	}
+	got, err := r.run(ctx, lookScript, keys, args...)
+	if err != nil && r.local != nil && ctx.Err() == nil {
+		return r.local.Look(ctx, charges)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return quotas(got, len(charges))
+}
+
+// quotas reads over, remaining, reset and retry of each charge.
+func quotas(got []int64, n int) ([]Quota, error) {
+	if len(got) != 4*n {
+		return nil, fmt.Errorf("ask Redis: %d numbers for %d charges", len(got), n)
+	}
+	all := make([]Quota, n)
+	for i := range all {
+		q := got[4*i : 4*i+4]
+		all[i] = Quota{Over: q[0] == 1, Remaining: q[1], Reset: time.Duration(q[2]) * time.Microsecond, Retry: time.Duration(q[3]) * time.Microsecond}
+	}
+	return all, nil
 }
 
 // Settle says that a request has ended, and how many bytes it took; see [Memory.Settle].

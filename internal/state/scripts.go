@@ -89,6 +89,27 @@ end
 return out
 `)
 
+// look: KEYS are the counts. ARGV: the time; then kind, limit and period of each. It answers
+// as reserve does, and takes nothing.
+var lookScript = redis.NewScript(luaNow + `
+local out = {}
+for i, key in ipairs(KEYS) do
+  local a = 2 + (i - 1) * 3
+  local kind, limit, period = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
+  local over, reset, remaining, retry = 0, 0, 0, 0
+  if kind == 2 then
+    remaining = math.max(0, limit - redis.call('ZCOUNT', key, '(' .. whole(now), '+inf'))
+    if remaining == 0 then over = 1 end
+  else
+    reset = math.max(0, tonumber(redis.call('GET', key) or '0') - now)
+    if reset > period then over, retry = 1, reset - period end
+    remaining = math.max(0, math.floor((period - reset) / period * limit + 1e-6))
+  end
+  out[#out + 1] = over; out[#out + 1] = remaining; out[#out + 1] = math.ceil(reset); out[#out + 1] = math.ceil(retry)
+end
+return out
+`)
+
 // settle: KEYS is the request's reservation. ARGV: the time, the request, and its bytes;
 // less than none give everything back.
 var settleScript = redis.NewScript(luaNow + `

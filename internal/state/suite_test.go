@@ -20,6 +20,7 @@ type counter interface {
 	Release(ctx context.Context, id string) error
 	Forget(ctx context.Context, id string) error
 	Drop(ctx context.Context, prefix string) error
+	Look(context.Context, []Charge) ([]Quota, error)
 	Counts(context.Context) ([]Count, error)
 	Reset(ctx context.Context, key string) (bool, error)
 	Close() error
@@ -60,6 +61,10 @@ func (b *bench) Release(ctx context.Context, id string) error { return b.counter
 func (b *bench) Forget(ctx context.Context, id string) error { return b.counter.Forget(ctx, id) }
 
 func (b *bench) Drop(ctx context.Context, prefix string) error { return b.counter.Drop(ctx, prefix) }
+
+func (b *bench) Look(ctx context.Context, charges []Charge) ([]Quota, error) {
+	return b.counter.Look(ctx, charges)
+}
 
 func (b *bench) Counts(ctx context.Context) ([]Count, error) { return b.counter.Counts(ctx) }
 
@@ -428,6 +433,42 @@ func TestCountsAreDropped(t *testing.T) {
 		b.reopen()
 		if over("2", "day/bytes/alice") || over("3", "day/bytes/bob") || !over("4", "days/bytes/alice") || !over("5", "da/bytes/alice") {
 			t.Error("not what was dropped, and nothing else")
+		}
+	})
+}
+
+// What is left is told as the next request would have it, of what was never asked for too,
+// and nothing is taken by asking.
+func TestLookTellsWhatIsLeft(t *testing.T) {
+	onEachStore(t, 2*time.Minute, func(t *testing.T, b *bench) {
+		r, place := requests("a", 4, time.Hour), Charge{Kind: Places, Key: "p", Limit: 2, Cost: 1}
+		bytes := Charge{Kind: Bytes, Key: "b", Limit: 100, Period: 100 * time.Second, Cost: 60}
+		never := requests("never", 7, time.Minute)
+		all := []Charge{r, place, bytes, never}
+		look := func(want string) {
+			t.Helper()
+			for range 3 {
+				got, err := b.Look(t.Context(), all)
+				text := ""
+				for _, q := range got {
+					text += fmt.Sprint(q.Remaining, q.Reset, q.Over, q.Retry, "; ")
+				}
+				if err != nil || text != want {
+					t.Errorf("%s, %v\nwant %s", text, err, want)
+				}
+			}
+		}
+		look("4 0s false 0s; 2 0s false 0s; 100 0s false 0s; 7 0s false 0s; ")
+		b.reserve("1", r, place, bytes)
+		look("3 15m0s false 0s; 1 0s false 0s; 40 1m0s false 0s; 7 0s false 0s; ")
+		b.reserve("2", place)
+		if err := b.Settle(t.Context(), "1", 150); err != nil { // more than there is
+			t.Fatal(err)
+		}
+		b.reserve("3", place)
+		look("3 15m0s false 0s; 0 0s true 0s; 0 2m30s true 50s; 7 0s false 0s; ")
+		if list, err := b.Look(t.Context(), nil); err != nil || len(list) != 0 {
+			t.Errorf("of nothing: %v, %v", list, err)
 		}
 	})
 }
