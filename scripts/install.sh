@@ -19,6 +19,7 @@ declare -A package=(
   [chromium]=chromium
   [postgresql]=postgresql [promtool]=prometheus [redis-server]=redis-server
   [rsyslogd]="rsyslog rsyslog-gnutls"
+  [mkfs.ext4]=e2fsprogs [losetup]=mount
 )
 have() {
   case $1 in
