@@ -188,6 +188,7 @@ return 0
 var revokeScript = redis.NewScript(luaNow + `
 local untilt = tonumber(ARGV[2])
 if ARGV[3] == '' then
+  untilt = math.max(untilt, tonumber(redis.call('GET', KEYS[3]) or '0'))
   redis.call('SET', KEYS[3], whole(untilt), 'PX', ms(math.max(0, untilt - now) + day))
 else
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(now))
@@ -221,6 +222,33 @@ local left = math.max(0, ends - now) + day
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ms(left))
 redis.call('ZADD', KEYS[2], whole(ends), ARGV[4])
 if redis.call('PTTL', KEYS[2]) < left / 1000 then redis.call('PEXPIRE', KEYS[2], ms(left)) end
+return 1
+`)
+
+// restoreCount: KEYS is the count. ARGV: the time, and when all is there again. The later
+// of two such times counts.
+var restoreCountScript = redis.NewScript(luaNow + `
+local tat = tonumber(ARGV[2])
+if tat > math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0')) then redis.call('SET', KEYS[1], whole(tat), 'PX', ms(tat - now)) end
+return 1
+`)
+
+// restoreUses: KEYS are the epoch and the link's uses. ARGV: the time, the link's end, and
+// the uses as they are kept. Those that are known are not added.
+var restoreUsesScript = redis.NewScript(luaNow + `
+local untilt = tonumber(ARGV[2])
+if untilt <= now then return 1 end
+local known = {}
+for _, text in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+  local one = cjson.decode(text)
+  known[one.r .. ' ' .. one.c] = true
+end
+for i = 3, #ARGV do
+  local one = cjson.decode(ARGV[i])
+  if not known[one.r .. ' ' .. one.c] then redis.call('RPUSH', KEYS[2], ARGV[i]) end
+end
+redis.call('PEXPIRE', KEYS[2], ms(math.max(untilt - now + day, redis.call('PTTL', KEYS[2]) * 1000)))
+redis.call('HINCRBY', KEYS[1], 'n', 1)
 return 1
 `)
 
