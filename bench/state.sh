@@ -143,4 +143,8 @@ for v in "${variants[@]}"; do
     "$v" "$(median <"$dir/$v.rates")" "$(paste "$dir/$v.rates" "$dir/none.rates" | awk '{ print $1 / $2 }' | median)" \
     "$(median <"$dir/$v.nginx")" "$(median <"$dir/$v.service")" "$(median <"$dir/$v.redis")"
 done
+cpus() { paste "$dir/$1.nginx" "$dir/$1.service" "$dir/$1.redis" | awk '{ print $1 + $2 + $3 }' | median; }
+for v in memory redis early fsync link; do
+  awk "BEGIN { printf \"%-7s / none %.2f   by CPU time, of nginx, the service and Redis\n\", \"$v\", $(cpus none) / $(cpus "$v") }"
+done
 echo "targets: memory 0.85, redis 0.60, link 0.80"

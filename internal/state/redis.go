@@ -80,6 +80,10 @@ type Redis struct {
 	unfit    atomic.Pointer[string]
 	forgot   atomic.Pointer[string]
 
+	queue  sync.Mutex
+	asked  []*question // that wait
+	asking bool        // somebody asks them
+
 	mu      sync.Mutex
 	epoch   epoch
 	secret  []byte
@@ -215,6 +219,80 @@ func (r *Redis) run(ctx context.Context, script *redis.Script, keys []string, ar
 	return got, err
 }
 
+// together runs a script like run, in one round trip with others that come while Redis
+// answers those before.
+func (r *Redis) together(ctx context.Context, script *redis.Script, keys []string, args ...any) (got []int64, err error) {
+	args = append([]any{r.now()}, args...)
+	err = r.ask(ctx, func(ctx context.Context) error {
+		q := &question{ctx: ctx, script: script, keys: keys, args: args, answered: make(chan struct{})}
+		r.queue.Lock()
+		r.asked = append(r.asked, q)
+		if first := !r.asking; first {
+			r.asking = true
+			go r.askAll()
+		}
+		r.queue.Unlock()
+		select {
+		case <-q.answered:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if q.err != nil {
+			return q.err
+		}
+		got, err = numbers(q.answer)
+		return err
+	})
+	return got, err
+}
+
+// A question is a script that waits to be run.
+type question struct {
+	ctx      context.Context
+	script   *redis.Script
+	keys     []string
+	args     []any
+	answered chan struct{}
+	answer   any
+	err      error
+}
+
+// askAll runs what waits, until nothing does.
+func (r *Redis) askAll() {
+	for {
+		r.queue.Lock()
+		some := r.asked[:min(len(r.asked), readAtATime)]
+		r.asked = r.asked[len(some):]
+		if len(some) == 0 {
+			r.asked, r.asking = nil, false
+			r.queue.Unlock()
+			return
+		}
+		r.queue.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), r.opts.Timeout)
+		pipe := r.client.Pipeline()
+		said := make([]*redis.Cmd, len(some))
+		for i, q := range some {
+			if q.ctx.Err() == nil { // or nobody waits for it
+				said[i] = q.script.EvalSha(ctx, pipe, q.keys, q.args...)
+			}
+		}
+		_, _ = pipe.Exec(ctx) // each has its own error
+		for i, q := range some {
+			switch {
+			case said[i] == nil:
+				q.err = q.ctx.Err()
+			case redis.HasErrorPrefix(said[i].Err(), "NOSCRIPT"):
+				q.answer, q.err = q.script.Eval(ctx, r.client, q.keys, q.args...).Result()
+			default:
+				q.answer, q.err = said[i].Result()
+			}
+			close(q.answered)
+		}
+		cancel()
+	}
+}
+
 // sure runs a script like run, and waits for replicas: they must have what it wrote.
 func (r *Redis) sure(ctx context.Context, script *redis.Script, keys []string, args ...any) (got []int64, err error) {
 	if r.opts.Replicas == 0 {
@@ -310,14 +388,14 @@ func (r *Redis) Reserve(ctx context.Context, id string, charges []Charge) ([]Quo
 		owner = "\x00" + r.instance + strconv.FormatUint(r.nobodys.Add(1), 10)
 	}
 	keys := make([]string, 1, 1+len(charges))
-	keys[0] = r.limits("request:" + id)
+	keys[0] = r.limits("taken:" + id)
 	args := make([]any, 0, 5+5*len(charges))
 	args = append(args, r.opts.Lease.Microseconds(), retryWindow.Microseconds(), r.opts.Wait.Microseconds(), owner, truth(id != ""))
 	for _, c := range charges {
 		keys = append(keys, r.limits("count:"+c.Key))
 		args = append(args, int(c.Kind), c.Limit, c.Period.Microseconds(), c.Cost, truth(c.Observe))
 	}
-	got, err := r.run(ctx, reserveScript, keys, args...)
+	got, err := r.together(ctx, reserveScript, keys, args...)
 	if err != nil && r.local != nil && ctx.Err() == nil {
 		return r.local.Reserve(ctx, id, charges)
 	}
@@ -372,14 +450,14 @@ func (r *Redis) end(ctx context.Context, id string, bytes int64) error {
 	if r.local != nil {
 		r.local.end(id, bytes) // it may have been asked while Redis was away
 	}
-	_, err := r.run(ctx, settleScript, []string{r.limits("request:" + id)}, id, bytes)
+	_, err := r.together(ctx, settleScript, []string{r.limits("taken:" + id)}, id, bytes)
 	return err
 }
 
 // Forget says that nobody will tell what a request took: what was reserved counts, and its
 // places are free when their lease ends.
 func (r *Redis) Forget(ctx context.Context, id string) error {
-	return r.ask(ctx, func(ctx context.Context) error { return r.client.Del(ctx, r.limits("request:"+id)).Err() })
+	return r.ask(ctx, func(ctx context.Context) error { return r.client.Del(ctx, r.limits("taken:"+id)).Err() })
 }
 
 // Use counts a use of a link before it is answered: Redis has acknowledged it when Use
