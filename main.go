@@ -633,7 +633,7 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 	}
 	asked.Counts = s.store
 	if s.store.file != nil {
-		asked.Backup = s.store.file.Backup
+		asked.Backup, asked.Compact = s.store.file.Backup, s.store.file.Compact
 	}
 	if s.store.redis != nil {
 		asked.Accept = s.store.redis.Accept

@@ -97,7 +97,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// What the configuration is made into stands in main; the command line asks for it.
 		"securefiles/internal/cli": {
 			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
-			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/names", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/terminal",
+			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/names", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/regular", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/terminal",
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain", "securefiles/internal/state"},
