@@ -239,6 +239,32 @@ func TestCountedLinkIsOneDownload(t *testing.T) {
 	s.status("", link, 200, mine)
 }
 
+// A template of one's own is shown by nginx, and read again; one that makes no page leaves
+// the one before where it is.
+func TestPageOfLinksOfOnesOwn(t *testing.T) {
+	t.Parallel()
+	const page = `<h1>Acme: {{.Title}}</h1>{{.Problem}}{{if .Action}}<form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}">{{if .Password}}<input name="password">{{end}}</form>{{end}}`
+	s := start(t, plan{printed: true, policy: sharing, extra: "links: {keys_file: link-keys.json, template: link.html}\nstate: {file: state.db}\nadmin_token_file: token\n", before: func(s *site) {
+		s.write("token", linkToken)
+		s.write("link.html", page)
+		s.run(0, "link", "key", "new")
+	}})
+	link := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1")
+	if r := s.status("", link, 403); !strings.Contains(r.body, "<h1>Acme: Download a file</h1>") || !strings.Contains(r.header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("%s %v", r.body, r.header)
+	}
+	if r := s.form(newClient(), "/nowhere", ""); !strings.Contains(r.body, "<h1>Acme: This link cannot be opened</h1>") || r.header.Get("Referrer-Policy") != "no-referrer" || r.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("a form that cannot be answered: %s %v", r.body, r.header)
+	}
+	s.replace("link.html", strings.Replace(page, "Acme", "Example", 1))
+	s.eventually("the new page", func() bool { return strings.Contains(s.get("", link).body, "<h1>Example: ") })
+	s.replace("link.html", "\n{{.Nope}}")
+	s.eventually("the log tells of the wrong one", func() bool { return strings.Contains(s.log.String(), "link.html:2: ") })
+	if r := s.status("", link, 403); !strings.Contains(r.body, "<h1>Example: ") {
+		t.Errorf("after a wrong one: %s", r.body)
+	}
+}
+
 func TestLinkForPrograms(t *testing.T) {
 	t.Parallel()
 	s := keepingLinks(t)
