@@ -240,6 +240,10 @@ func TestDjango(t *testing.T) {
 	alice.wants(plan, 302) // the browser has no cookie any more
 	s.within(djangoRemember, "the session is over", func() bool { return thief.get(plan).status == 302 })
 	thief.wants("/downloads/public/welcome.txt", 302) // bad credentials never become anonymous
+	forAll := strings.TrimPrefix(made.Direct, "http://"+s.web)
+	thief.wants(forAll, 200)  // but beside a good link they end nothing
+	s.status("", forAll, 200) // which outlives the session of its maker
+	thief.wants(forAll, 410)  // three times
 	r, err := s.try(thief.client, "", plan)
 	if err != nil || r.status != 401 {
 		t.Errorf("a program with a dead session: %d, %v", r.status, err)
