@@ -87,6 +87,7 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 		if p.Keys, err = link.NewKeys(file); err == nil {
 			p.Links, err = link.New(p.Keys, &link.Options{MaxTTL: time.Duration(c.Links.MaxTTL)})
 		}
+		p.Template = link.NewTemplate(c.Links.Template)
 		if err != nil {
 			problems = append(problems, c.At("links", err.Error()))
 		}
@@ -584,7 +585,7 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		}
 		deciding.Links, deciding.Limits = links, authz.AllLimits(deciding.Limits, links)
 		var err error
-		if pages, err = link.NewPages(links, p.Downloads); err != nil {
+		if pages, err = link.NewPages(links, p.Downloads, &link.PageOptions{Template: p.Template, Size: sizes(p.Config.Downloads), Logger: s.log}); err != nil {
 			return nil, err
 		}
 	}
@@ -644,6 +645,27 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		Reload: server.NewReloaders(rows, &server.ReloadOptions{Logger: s.log}),
 		Beside: func(ctx context.Context) error { return shadow.Run(ctx, reporter(s.counters, s.log)) },
 	}, nil
+}
+
+// sizes tells how long files are, where their downloads are on this machine and the
+// service may look.
+func sizes(list []config.Download) func(download, path string) (int64, bool) {
+	roots := map[string]string{}
+	for _, d := range list {
+		roots[d.Name] = d.Root
+	}
+	return func(download, path string) (int64, bool) {
+		root, err := os.OpenRoot(roots[download])
+		if err != nil {
+			return 0, false
+		}
+		defer root.Close() // nothing was written
+		info, err := root.Lstat(strings.TrimPrefix(path, "/"))
+		if err != nil || !info.Mode().IsRegular() {
+			return 0, false
+		}
+		return info.Size(), true
+	}
 }
 
 // identityNames are the names that attempts to find out who asks are counted under.
@@ -877,6 +899,12 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 		rows = append(rows, server.Reloader{
 			Name: "names of " + table.Download(), Files: table.Files(), Reload: table.Reload,
 			State: func() server.Loaded { return server.Loaded{Generation: table.Generation()} },
+		})
+	}
+	if len(p.Template.Files()) > 0 {
+		rows = append(rows, server.Reloader{
+			Name: "link template", Files: p.Template.Files(), Reload: p.Template.Reload,
+			State: func() server.Loaded { return server.Loaded{Generation: p.Template.Generation()} },
 		})
 	}
 	for _, s := range []struct {

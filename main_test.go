@@ -158,7 +158,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/klauspost/":       {"securefiles/internal/audit"},
 		"github.com/maypok86/":        {"securefiles/internal/identity", "securefiles/internal/link"},
 		"github.com/coreos/":          {"securefiles/internal/server"},
-		"golang.org/x/net":            {"securefiles/internal/server"},
+		"golang.org/x/net":            {"securefiles/internal/link", "securefiles/internal/server"},
 		"golang.org/x/mod":            {"securefiles/internal/audit"},
 		"github.com/jackc/":           {"securefiles/internal/audit"},
 	} {
@@ -1288,6 +1288,22 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			cli.Main(k.t.Context(), []string{"link", "create", "/a/f", "--as", "alice", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
 			return "\n" + out.String()
 		}, [2]string{"\n/downloads/a/f?link=", "\nhttps://files.example.org/downloads/a/f?link="}},
+		{"links.template", "links: {keys_file: link-keys.json}\nstate: {file: state.db}", "links: {keys_file: link-keys.json, template: link.html}\nstate: {file: state.db}", func(k *keyTest) string {
+			k.start()
+			r, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, "http://securefiles/page", nil)
+			if err != nil {
+				k.t.Fatal(err)
+			}
+			r.Header.Set("X-Original-URI", k.link(1))
+			r.Header.Set("X-Original-Method", http.MethodGet)
+			resp, err := k.overUnix("listen", r)
+			if err != nil {
+				return "no answer: " + err.Error()
+			}
+			defer resp.Body.Close() //nolint:errcheck // it is read
+			body, err := io.ReadAll(resp.Body)
+			return fmt.Sprint(string(body), err)
+		}, [2]string{"<h1>Download a file</h1>", "<h1>Acme</h1>"}},
 		{"links.api", "links: {keys_file: link-keys.json}\nstate: {file: state.db}", "links: {keys_file: link-keys.json, api: true}\nstate: {file: state.db}", func(k *keyTest) string {
 			var out bytes.Buffer
 			cli.Main(k.t.Context(), []string{"nginx", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
@@ -1541,7 +1557,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 		"exact.conf": strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
 		"audit.key":      "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n",
-		"link-keys.json": linkKeys, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
+		"link-keys.json": linkKeys, "link.html": `<h1>Acme</h1><form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}"><input name="password"></form>`, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
 		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})),
 	} {
 		writeFile(t, filepath.Join(dir, name), text)
@@ -1580,6 +1596,37 @@ func builtInModel(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// A page tells how long a file is, and of nothing else than regular files below the root.
+func TestSizesAreOfRegularFilesBelowTheRoot(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"root/a.txt": "12345", "root/sub/b.txt": "", "beside.txt": "1"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, to := range map[string]string{"root/link.txt": "a.txt", "root/out": ".."} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := sizes([]config.Download{{Name: "main", Root: filepath.Join(dir, "root")}, {Name: "away", Root: filepath.Join(dir, "none")}})
+	for _, row := range []struct {
+		download, path string
+		want           int64
+	}{
+		{"main", "/a.txt", 5}, {"main", "/sub/b.txt", 0}, {"main", "/none.txt", -1}, {"main", "/sub", -1}, {"main", "/link.txt", -1}, {"main", "/out/beside.txt", -1},
+		{"main", "/../beside.txt", -1}, {"away", "/a.txt", -1}, {"other", "/a.txt", -1},
+	} {
+		got, ok := size(row.download, row.path)
+		if ok != (row.want >= 0) || ok && got != row.want {
+			t.Errorf("%s of %s: %d, %t", row.path, row.download, got, ok)
+		}
+	}
 }
 
 // linkKeys is a file of one key.

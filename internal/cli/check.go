@@ -19,6 +19,7 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/identity"
 	"securefiles/internal/limit"
+	"securefiles/internal/link"
 	"securefiles/internal/terminal"
 	"securefiles/policy"
 	"securefiles/policy/lint"
@@ -166,6 +167,14 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 	}
 	if err := p.loadKeys(ctx); err != nil {
 		add(policy.SeverityError, p.Config.Links.KeysFile, "link-keys", err.Error())
+	}
+	if err := p.loadTemplate(ctx); err != nil {
+		one := policy.Finding{File: p.Config.Links.Template, Severity: policy.SeverityError, Rule: "link-template", Message: err.Error()}
+		var wrong *link.TemplateError
+		if errors.As(err, &wrong) {
+			one.Line, one.Message = wrong.Line, wrong.Problem
+		}
+		findings = append(findings, one)
 	}
 	for _, e := range p.Exposures() {
 		add(policy.SeverityWarning, e.File, e.Rule, e.Message)
@@ -321,6 +330,7 @@ func checkRules() []lint.Rule {
 		lint.Rule{ID: "listen", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a place of the service that others may take", Remedy: "Listen on a unix socket in a directory of the service's own."},
 		lint.Rule{ID: "environment", Severity: policy.SeverityWarning, Ignorable: true, Summary: "an environment variable that names no key", Remedy: "Correct its name, or rename whatever else sets it."},
 		lint.Rule{ID: "link-keys", Severity: policy.SeverityError, Summary: "keys of links that cannot be read", Remedy: "Make some with `securefiles link key new`, and let the service read them."},
+		lint.Rule{ID: "link-template", Severity: policy.SeverityError, Summary: "a template that makes no page of links", Remedy: "Begin with what `securefiles link page` prints."},
 		lint.Rule{ID: "names", Severity: policy.SeverityError, Summary: "a table of public names that cannot be read", Remedy: "Write a name and what is opened for it in each line, and let the service read the file."},
 		lint.Rule{ID: "header-unset", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a header of a source that nginx never fills", Remedy: "Set nginx_value, or nginx_groups_value."},
 		lint.Rule{ID: "group-lines", Severity: policy.SeverityWarning, Ignorable: true, Summary: "groups of which nginx before 1.23 may lose some; found by doctor", Remedy: "Have all groups sent in one header line, and say so by this comment."},

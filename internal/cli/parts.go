@@ -36,7 +36,8 @@ type Parts struct {
 	Keys      *link.Keys     // what links are signed with; nil where there are none
 	Names     []*names.Table // of downloads that have one
 	Links     *link.Links
-	Limits    *limit.Limits // nil where there are none
+	Template  *link.Template // what the pages of links look like; nil where there are none
+	Limits    *limit.Limits  // nil where there are none
 	Policy    Policy
 	Token     *secret.Secret // of the admin listener; nil where none is configured
 	AuditKey  *secret.Secret // by which subjects are hashed in the record; nil where they are not
@@ -118,7 +119,7 @@ func (p *Parts) Vouching() []nginx.Header {
 	return headers
 }
 
-// Load reads what decisions depend on: sources, keys of links and policy.
+// Load reads what answers depend on: sources, keys and pages of links, and policy.
 func (p *Parts) Load(ctx context.Context) error {
 	if err := p.LoadSources(ctx); err != nil {
 		return err
@@ -151,7 +152,17 @@ func (p *Parts) LoadSources(ctx context.Context) error {
 	if err := p.loadNames(ctx); err != nil {
 		return err
 	}
-	return p.loadKeys(ctx)
+	if err := p.loadKeys(ctx); err != nil {
+		return err
+	}
+	return p.loadTemplate(ctx)
+}
+
+func (p *Parts) loadTemplate(ctx context.Context) error {
+	if p.Template == nil {
+		return nil
+	}
+	return p.Template.Reload(ctx)
 }
 
 func (p *Parts) loadKeys(ctx context.Context) error {
@@ -198,7 +209,7 @@ func (p *Parts) loadSecrets(ctx context.Context) error {
 
 // Decisive are the files that decisions depend on, each once.
 func (p *Parts) Decisive() []string {
-	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model, p.Config.Links.KeysFile}
+	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model, p.Config.Links.KeysFile, p.Config.Links.Template}
 	for _, s := range p.Sources {
 		all = append(all, s.Files...)
 	}

@@ -227,6 +227,8 @@ type Links struct {
 	// Site is where people find the downloads, `https://files.example.org`: what the
 	// links that are made begin with.
 	Site string `yaml:"site"`
+	// Template is an html/template: what the pages of links look like.
+	Template string `yaml:"template" path:"file"`
 	// API lets callers make, list and end links by HTTP, at /_securefiles/links. It needs
 	// State.File.
 	API bool `yaml:"api"`
