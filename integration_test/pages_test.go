@@ -367,7 +367,7 @@ func TestThePagesPrometheusIsTheExamples(t *testing.T) {
 	if !strings.Contains(string(whole), "\nscrape_configs:\n"+string(job)) {
 		t.Error("examples/prometheus/prometheus.yaml has another job than job.yaml")
 	}
-	shown := "rule_files:\n  - securefiles-*.yaml\nscrape_configs:\n" + string(job)
+	shown := "scrape_configs:\n" + string(job) + "rule_files:\n  - securefiles-*.yaml\n"
 	if !strings.Contains(sections["Prometheus"], "```yaml\n"+shown+"```\n") {
 		t.Error("docs/how-to.md shows another prometheus.yml")
 	}

@@ -234,7 +234,7 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 			if note.File == "" {
 				note.File = p.Config.File
 			}
-			if note.Rule == "" && !cmd.Verbose {
+			if note.Aside && !cmd.Verbose {
 				continue
 			}
 			if note.Rule == "" {
