@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -26,14 +27,17 @@ import (
 )
 
 type checkCommand struct {
-	Strict  bool     `help:"Fail on warnings too."`
-	Format  string   `default:"text" enum:"text,json,sarif" help:"How to print findings: text, json, or sarif for code hosts."`
-	JSON    bool     `name:"json" help:"The same as --format json."`
-	Disable []string `placeholder:"RULE" help:"Leave out the warnings of a rule; repeatable."`
-	Verbose bool     `short:"v" help:"Tell, too, how many people can log in at once with a password."`
-	Rules   bool     `help:"List all rules and exit."`
-	Files   bool     `help:"Instead, list the files that nginx could not serve, whatever policy says."`
-	As      string   `placeholder:"USER" help:"Whom nginx runs as, for --files; by default www-data, nginx or http."`
+	Strict    bool     `help:"Fail on warnings too."`
+	Format    string   `default:"text" enum:"text,json,sarif" help:"How to print findings: text, json, or sarif for code hosts."`
+	JSON      bool     `name:"json" help:"The same as --format json."`
+	Disable   []string `placeholder:"RULE" help:"Leave out the warnings of a rule; repeatable."`
+	Elsewhere bool     `help:"The configuration is for another machine: leave out what it names and is not here, users, keys, secrets and roots. For continuous integration."`
+	Verbose   bool     `short:"v" help:"Tell, too, how many people can log in at once with a password."`
+	Rules     bool     `help:"List all rules and exit."`
+	Files     bool     `help:"Instead, list the files that nginx could not serve, whatever policy says."`
+	As        string   `placeholder:"USER" help:"Whom nginx runs as, for --files; by default www-data, nginx or http."`
+
+	absent []string // with Elsewhere, what was left out
 }
 
 // Help shows examples.
@@ -45,6 +49,7 @@ back a finding, but for what cannot be read or evaluated:
 
 Examples:
   securefiles check --config /etc/securefiles/securefiles.yaml
+  securefiles check --strict --elsewhere
   securefiles check --strict --disable redundant --format sarif > findings.sarif
   sudo securefiles check --files --as www-data`
 }
@@ -81,7 +86,10 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	if cmd.Files {
 		return cmd.files(ctx, env, c)
 	}
-	p, err := all.openWithSecrets(ctx, c, env, slog.New(slog.DiscardHandler))
+	p, err := all.open(c, env, slog.New(slog.DiscardHandler))
+	if p != nil {
+		err = errors.Join(err, p.loadSecrets(ctx, cmd.isElsewhere))
+	}
 	if err != nil {
 		return err
 	}
@@ -98,7 +106,12 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 		fmt.Fprintf(env.Stderr, "%s: the running service was started with another %s: restart it\n", c.File, key)
 	}
 	if len(findings) == 0 && cmd.Format == "text" {
-		fmt.Fprintf(env.Stderr, "%s: no findings in configuration, model, policy and users\n", cmp.Or(c.File, "built-in configuration"))
+		file := cmp.Or(c.File, "built-in configuration")
+		if len(cmd.absent) > 0 {
+			fmt.Fprintf(env.Stderr, "%s: no findings in what is here, and not here is %s\n", file, strings.Join(cmd.absent, ", "))
+		} else {
+			fmt.Fprintf(env.Stderr, "%s: no findings in configuration, model, policy and users\n", file)
+		}
 	}
 	for _, f := range findings {
 		if f.Severity == policy.SeverityError || cmd.Strict {
@@ -108,10 +121,27 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	return nil
 }
 
+// isElsewhere reports whether an error is that a file is not here, where it need not be, and
+// notes which.
+func (cmd *checkCommand) isElsewhere(file string, err error) bool {
+	if !cmd.Elsewhere || !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	cmd.absent = append(cmd.absent, file)
+	return true
+}
+
+// ofThisMachine are the rules about files as they are on the machine of the service.
+var ofThisMachine = []string{"root", "secret-readable", "world-writable", "htpasswd-cost"}
+
 // findings are all that is wrong with the configuration, and with what it names.
 func (cmd *checkCommand) findings(ctx context.Context, env Env, p *Parts, progress *progress) ([]policy.Finding, error) {
 	c := p.Config
-	check := lint.Options{Options: p.Policy.Options, Disable: cmd.Disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
+	disable := cmd.Disable
+	if cmd.Elsewhere { // nor does a comment that takes them back stand there in vain
+		disable = slices.Concat(disable, ofThisMachine)
+	}
+	check := lint.Options{Options: p.Policy.Options, Disable: disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
 	check.Downloads, check.Roots = p.Downloads.All(), map[string]string{}
 	for _, d := range c.Downloads {
 		check.Roots[d.Name] = d.Root
@@ -123,7 +153,7 @@ func (cmd *checkCommand) findings(ctx context.Context, env Env, p *Parts, progre
 	for i := range c.Identity {
 		findings = append(findings, groupLines(c, i)...)
 	}
-	findings = slices.DeleteFunc(takeBack(c, findings, cmd.Disable), isGroupLines)
+	findings = slices.DeleteFunc(takeBack(c, findings, disable), isGroupLines)
 	findings = append(findings, lint.Check(ctx, p.Policy.Files, &check)...)
 	adviseOnFiles(findings)
 	return findings, nil
@@ -161,14 +191,19 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 		broken[files.Source] = files.Err
 	}
 	for _, table := range p.Names {
-		if err := table.Reload(ctx); err != nil {
+		if err := table.Reload(ctx); err != nil && !cmd.isElsewhere(table.Files()[0], err) {
 			add(policy.SeverityError, table.Files()[0], "names", err.Error())
 		}
 	}
-	if err := p.loadKeys(ctx); err != nil {
+	for i, d := range p.Config.Downloads {
+		if _, err := os.Stat(d.Root); !p.Config.IsDefaultRoot(i) {
+			cmd.isElsewhere(d.Root, err)
+		}
+	}
+	if err := p.loadKeys(ctx); err != nil && !cmd.isElsewhere(p.Config.Links.KeysFile, err) {
 		add(policy.SeverityError, p.Config.Links.KeysFile, "link-keys", err.Error())
 	}
-	if err := p.loadTemplate(ctx); err != nil {
+	if err := p.loadTemplate(ctx); err != nil && !cmd.isElsewhere(p.Config.Links.Template, err) {
 		one := policy.Finding{File: p.Config.Links.Template, Severity: policy.SeverityError, Rule: "link-template", Message: err.Error()}
 		var wrong *link.TemplateError
 		if errors.As(err, &wrong) {
@@ -182,6 +217,9 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 	for _, source := range p.Sources {
 		if err := broken[source]; err != nil {
 			check.OnlyUsers = false // nobody knows who there is
+			if cmd.isElsewhere(source.Files[0], err) {
+				continue
+			}
 			for _, problem := range identity.Split(err) {
 				add(policy.SeverityError, source.Files[0], source.Rule, problem.Error())
 				var line *identity.LineError
@@ -210,7 +248,7 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 			if note.File == "" {
 				note.File = p.Config.File
 			}
-			if note.Rule == "" && !cmd.Verbose {
+			if note.Aside && !cmd.Verbose {
 				continue
 			}
 			if note.Rule == "" {

@@ -99,7 +99,7 @@ func (c *commands) open(conf *config.Config, env Env, log *slog.Logger) (*Parts,
 func (c *commands) openWithSecrets(ctx context.Context, conf *config.Config, env Env, log *slog.Logger) (*Parts, error) {
 	p, err := c.open(conf, env, log)
 	if p != nil {
-		err = errors.Join(err, p.loadSecrets(ctx))
+		err = errors.Join(err, p.loadSecrets(ctx, nil))
 	}
 	return p, err
 }
@@ -188,15 +188,20 @@ func (p *Parts) secrets() []keptSecret {
 	}
 }
 
-func (p *Parts) loadSecrets(ctx context.Context) error {
+// loadSecrets reads the secrets, but for those whose file and error may be passed over; nil
+// passes over none.
+func (p *Parts) loadSecrets(ctx context.Context, pass func(file string, err error) bool) error {
 	var problems []error
+	if pass == nil {
+		pass = func(string, error) bool { return false }
+	}
 	if chain := p.Config.Audit.Chain; chain != nil {
-		if _, _, err := audit.ReadKey(chain.KeyFile); err != nil {
+		if _, _, err := audit.ReadKey(chain.KeyFile); err != nil && !pass(chain.KeyFile, err) {
 			problems = append(problems, p.Config.At("audit.chain.key_file", err.Error()))
 		}
 	}
 	for _, s := range p.secrets() {
-		if err := s.Reload(ctx); err != nil {
+		if err := s.Reload(ctx); err != nil && !pass(strings.Join(s.Files(), ", "), err) {
 			problem := err.Error()
 			if advice := access.Advice(err); advice != "" {
 				problem += ": " + advice
