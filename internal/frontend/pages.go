@@ -50,12 +50,17 @@ func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(status), status)
 		return
 	}
+	pageHeaders(h)
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // whoever is gone reads nothing
+}
+
+// pageHeaders sets what goes with a page.
+func pageHeaders(h http.Header) {
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Robots-Tag", "noindex")
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // whoever is gone reads nothing
 }
 
 // Form takes the form of a page.
