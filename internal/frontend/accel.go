@@ -75,7 +75,7 @@ const (
 // about it: with what that obeys, or with the status that the client gets and its own
 // page. A range is the web server's to cut.
 func (a *AuthRequest) Download(w http.ResponseWriter, r *http.Request) {
-	a.serve(w, r, &passedOn{a: a, front: a.frontOf(r.Header.Get(headerURI))})
+	a.serve(w, r, &passedOn{a: a, front: a.frontOf(r.Header.Get(headerURI)), printed: digestForm.MatchString(r.Header.Get(headerSnippet))})
 }
 
 // frontOf is the web server before the download that a target begins like, if it is one
@@ -93,6 +93,7 @@ func (a *AuthRequest) frontOf(target string) Front {
 type passedOn struct {
 	a       *AuthRequest
 	front   Front
+	printed bool   // nginx has what `securefiles nginx` prints, not what somebody wrote
 	missing bool   // nothing is there that may be sent
 	page    []byte // of the service's own, in the place of a refusal
 }
@@ -182,8 +183,10 @@ func (p *passedOn) write(h http.Header, out *authz.Outcome, status int) []byte {
 	send := out.Allowed() && !p.missing
 	if send {
 		write(h, out, http.StatusNoContent)
-		h.Set("Content-Disposition", h.Get(headerDisposition))
-		h.Set("Cache-Control", h.Get(headerCacheControl))
+		if !p.printed || p.front.own() { // nginx would have them beside those of a missing file, which it looks for afterwards
+			h.Set("Content-Disposition", h.Get(headerDisposition))
+			h.Set("Cache-Control", h.Get(headerCacheControl))
+		}
 		h["Content-Type"] = nil // the web server knows it by the file's name
 	} else {
 		write(h, out, status)

@@ -102,6 +102,17 @@ func TestEachWebServerIsToldWhatToSendAsItReadsIt(t *testing.T) {
 	}
 }
 
+// nginx keeps Content-Disposition and Cache-Control of the answer for a file that it then
+// finds missing, which would tell it from one that is refused: what is printed for it
+// sets them beside a file alone.
+func TestWhatIsPrintedSetsTheHeadersOfAFile(t *testing.T) {
+	front := frontWith(t, Classic, known("alice"), allowAll, nil, nil, "/a.txt")
+	w := passOn(front, "/downloads/a.txt", func(r *http.Request) { r.Header.Set("X-Securefiles-Snippet", "0123456789abcdef") })
+	if h := w.Header(); h["Content-Disposition"] != nil || h["Cache-Control"] != nil || h.Get(headerDisposition) == "" || h.Get(headerCacheControl) == "" || h.Get(headerAccel) == "" {
+		t.Errorf("%v", h)
+	}
+}
+
 // A web server follows what it obeys whatever the status is.
 func TestARefusalNeverCarriesWhatAWebServerObeys(t *testing.T) {
 	fails := func(err error) fakeIdentity {
