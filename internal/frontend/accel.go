@@ -1,13 +1,16 @@
 package frontend
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"mime"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -125,6 +128,9 @@ func (p *passedOn) prepare(ctx context.Context, out *authz.Outcome) error {
 		}
 		return err
 	}
+	if d.Store != nil {
+		return fmt.Errorf("download %q has a store, and front: %s sends files of a directory alone", d.Name, p.front.Kind)
+	}
 	if p.front.Kind == Classic {
 		return nil
 	}
@@ -214,6 +220,7 @@ func (p *passedOn) write(h http.Header, out *authz.Outcome, status int) []byte {
 		h.Set(headerAccel, path.URL(out.Question.Download.Internal))
 		h.Set(headerAccelRate, h.Get(headerLimitRate))
 	case p.front.Kind == Apache:
+		h.Set("Content-Type", cmp.Or(mime.TypeByExtension(filepath.Ext(path.Base())), "application/octet-stream")) // mod_xsendfile sends none
 		h.Set(headerSendfile, p.front.Root+path.String())
 	case p.front.Kind == Lighttpd:
 		root, _ := pathguard.New(p.front.Root) // prepare made it
