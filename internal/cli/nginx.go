@@ -82,7 +82,7 @@ func (p *Parts) Snippet() (nginx.Config, error) {
 		})
 	}
 	if len(snippet.Downloads) == 0 {
-		return snippet, fmt.Errorf("no download is behind nginx: docs/web-servers.md has the configurations of Apache, Lighttpd and Caddy")
+		return snippet, fmt.Errorf("no download is behind nginx (front: nginx, or classic): docs/web-servers.md has the configurations of Apache, Lighttpd and Caddy")
 	}
 	snippet.Identity, snippet.Limits, snippet.Links, snippet.API = p.Vouching(), p.Limits != nil, p.Links != nil, p.Config.Links.API
 	return snippet, nil
