@@ -42,7 +42,7 @@ demo: go
 	./examples/demo/demo.sh
 
 test: go
-	./scripts/install.sh certificates cc nginx curl openssl django pyjwt git zsh fish xmllint postgresql promtool rsyslogd redis-server mkfs.ext4 losetup 'chromium?'
+	./scripts/install.sh certificates cc nginx curl openssl django pyjwt git zsh fish xmllint postgresql promtool rsyslogd redis-server apache2 lighttpd caddy mkfs.ext4 losetup 'chromium?'
 	@$(MAKE) --no-print-directory lint
 	go test -race -shuffle=on -timeout 30m ./...
 	go test -short -run 'AllocateOnce$$' -bench . -benchtime 1x -timeout 10m ./... > /dev/null # do they still run?

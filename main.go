@@ -179,6 +179,17 @@ func downloads(list []config.Download) (*authz.Downloads, []*names.Table, error)
 	return all, tables, err
 }
 
+// fronts are the web servers before downloads that do not ask by auth_request.
+func fronts(list []config.Download) map[string]frontend.Front {
+	made := map[string]frontend.Front{}
+	for _, d := range list {
+		if kind := frontend.Kind(d.Front); kind != frontend.NGINX {
+			made[d.Name] = frontend.Front{Kind: kind, URL: d.URL, Root: filepath.Clean(d.Root), FollowSymlinks: d.FollowSymlinks, Embed: d.Embed}
+		}
+	}
+	return made
+}
+
 // limits makes the limits.
 func limits(list []config.Limit, downloads []string) (*limit.Limits, error) {
 	made := make([]limit.Limit, len(list))
@@ -613,6 +624,7 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 	if s.trail != nil {
 		opts.Record = s.trail.Record
 	}
+	opts.Fronts = fronts(p.Config.Downloads)
 	printed := snippetOf(p)
 	printed.prove, opts.Snippet, opts.Earlier = opts.Prove, printed.digest, s.earlier(printed)
 	front, err := frontend.NewAuthRequest(guard, opts)
@@ -806,11 +818,15 @@ func snippetOf(p *cli.Parts) snippet {
 	return snippet{digest: digest, config: c}
 }
 
-// routes is what nginx reaches: one route that allows, no shortcut.
+// routes is what web servers reach: one way to ask for each kind of them, no shortcut.
 func routes(front *frontend.AuthRequest, counters *metrics.Metrics) http.Handler {
 	r := chi.NewRouter()
 	r.Use(counters.InFlight)
 	r.Method(http.MethodGet, "/authorize", front)
+	for _, pattern := range []string{"/download", "/download/*"} { // some web servers add what they were asked for
+		r.Get(pattern, front.Download)
+		r.Head(pattern, front.Download)
+	}
 	r.Get("/page", front.Page)
 	r.Post("/link", front.Form)
 	r.Get("/hello", front.Hello)

@@ -70,12 +70,19 @@ func (p *Parts) Snippet() (nginx.Config, error) {
 		snippet.Service = []string{c.Listen}
 	}
 	for _, d := range c.Downloads {
+		if !d.ByNGINX() {
+			continue
+		}
 		if d.Root == "" {
 			return snippet, fmt.Errorf("download %q has no root: set it to the directory that nginx shall serve", d.Name)
 		}
 		snippet.Downloads = append(snippet.Downloads, nginx.Download{
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks, Embed: d.Embed, Origins: d.CORSOrigins, Compress: d.Compress,
+			Classic: d.Front == "classic",
 		})
+	}
+	if len(snippet.Downloads) == 0 {
+		return snippet, fmt.Errorf("no download is behind nginx (front: nginx, or classic): docs/web-servers.md has the configurations of Apache, Lighttpd and Caddy")
 	}
 	snippet.Identity, snippet.Limits, snippet.Links, snippet.API = p.Vouching(), p.Limits != nil, p.Links != nil, p.Config.Links.API
 	return snippet, nil

@@ -108,6 +108,9 @@ type Download struct {
 	// URL and Internal begin and end with a slash.
 	URL      string `yaml:"url"`
 	Internal string `yaml:"internal"`
+	// Front is the web server that serves the download: nginx, classic, apache, lighttpd or
+	// caddy, as package frontend has them.
+	Front string `yaml:"front"`
 	// Root is the directory that nginx serves, absolute.
 	Root string `yaml:"root"`
 	// FollowSymlinks lets nginx follow symbolic links out of Root.
@@ -131,6 +134,10 @@ type Download struct {
 	// Names is a CSV file of public names and what is opened for them.
 	Names string `yaml:"names" path:"file"`
 }
+
+// ByNGINX reports whether nginx serves the download, by what `securefiles nginx` prints: it
+// tells what it sent, and holds to a rate. Other web servers do neither.
+func (d *Download) ByNGINX() bool { return d.Front == DefaultFront || d.Front == "classic" }
 
 // Policy names the Casbin files.
 type Policy struct {
@@ -372,6 +379,7 @@ const (
 	DefaultCacheControl   = "private, no-store"
 	DefaultReferrerPolicy = "no-referrer"
 	DefaultEmbed          = "same-origin"
+	DefaultFront          = "nginx"
 )
 
 // Default returns the configuration of a service that was given none: one
@@ -436,6 +444,7 @@ func (c *Config) fill() {
 		def(&d.CacheControl, DefaultCacheControl)
 		def(&d.ReferrerPolicy, DefaultReferrerPolicy)
 		def(&d.Embed, DefaultEmbed)
+		def(&d.Front, DefaultFront)
 		if d.DenyStatus == 0 {
 			d.DenyStatus = 404
 		}
