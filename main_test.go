@@ -813,6 +813,7 @@ func TestEveryFileIsLoadedAgain(t *testing.T) {
 		"keys":  `{"keys":[{"kty":"oct","k":"` + strings.Repeat("A", 43) + `"}]}`,
 		"ca":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
 		"token": testToken, "secret": testToken, "proof": testToken, "links": linkKeys, "audit-key": testToken, "releases.csv": "/a, /b\n",
+		"link.html": `<form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}"><input name="password"></form>`,
 	} {
 		want = append(want, writeFile(t, filepath.Join(dir, name), text))
 	}
@@ -821,7 +822,7 @@ proxy_secret_file: secret
 proof_secret_file: proof
 admin_token_file: token
 downloads: [{name: main, url: /downloads/, internal: /protected/, names: releases.csv}]
-links: {keys_file: links}
+links: {keys_file: links, template: link.html}
 audit: {file: audit.jsonl, privacy: {subjects: keyed, key_file: audit-key}}
 identity:
   - htpasswd: users
