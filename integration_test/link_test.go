@@ -433,7 +433,7 @@ func TestNoLogHoldsALink(t *testing.T) {
 		s.run(0, "link", "key", "new")
 	}
 	p.edit = func(_ *site, conf string) string {
-		return strings.Replace(conf, "logs/error.log warn", "logs/error.log crit", 1)
+		return strings.Replace(conf, "logs/error.log warn", "logs/error.log alert", 1)
 	}
 	s := start(t, p)
 	var links []string
@@ -451,6 +451,12 @@ func TestNoLogHoldsALink(t *testing.T) {
 	}
 	s.delivered(s.status("", links[0], 200).header.Get("X-Request-Id"))
 	_, metrics := s.adminGet("/metrics")
+	if err := os.Chmod(filepath.Join(s.root, "project/plan.txt"), 0); err != nil {
+		t.Fatal(err)
+	}
+	s.get("", links[0]) // nginx may not read it
+	end(s.daemon)
+	s.status("", links[0], 503)
 	all := map[string]string{"the service's log": s.log.String(), "its metrics": metrics, "an error page": last.body}
 	for _, name := range []string{"audit.jsonl", "logs/deliveries.log", "logs/error.log"} {
 		all[name] = string(must(os.ReadFile(filepath.Join(s.dir, name))))
