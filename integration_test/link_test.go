@@ -235,6 +235,9 @@ func TestCountedLinkIsOneDownload(t *testing.T) {
 	if list := s.run(0, "link", "list"); !strings.Contains(list, "1 of 1") {
 		t.Errorf("link list: %s", list)
 	}
+	if shown := s.run(1, "link", "show", link); !strings.Contains(shown, "downloads:  1 of 1") || !strings.Contains(shown, "now:        no: used-up") {
+		t.Errorf("link show: %s", shown)
+	}
 
 	// It stays used when the service is killed, and when a copy takes the place of the file.
 	s.run(0, "state", "backup", "copy.db")
@@ -540,6 +543,9 @@ func TestLinksAreRevoked(t *testing.T) {
 	s.run(0, "link", "revoke", made.ID)
 	if r := s.status("", made.URL, 410); !strings.Contains(r.body, "This link was withdrawn") {
 		t.Errorf("the page: %s", r.body)
+	}
+	if shown := s.run(1, "link", "show", made.URL); !strings.Contains(shown, "now:        no: revoked") {
+		t.Errorf("link show: %s", shown)
 	}
 	s.status("", other, 200)
 	s.run(0, "link", "revoke", "--path", "/project/")
