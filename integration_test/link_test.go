@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -324,6 +325,11 @@ func TestLinkWithAPasswordThroughNginx(t *testing.T) {
 		t.Errorf("the right one after that: %d", r.status)
 	}
 	s.status("", link, 200, cookieOf(r)) // who has given it before
+	key := regexp.MustCompile(`password/\S+/127\.0\.0\.1`).FindString(s.run(0, "state", "list", "password/"))
+	s.run(0, "state", "reset", key)
+	if r := s.form(newClient(), link, "correct horse"); r.status != 303 {
+		t.Errorf("after %q was reset: %d", key, r.status)
+	}
 	if strings.Contains(s.log.String(), "correct horse") {
 		t.Error("the log holds the password")
 	}
