@@ -567,9 +567,9 @@ func TestRedisIsAskedTogether(t *testing.T) {
 	waiting := func(n int) {
 		for {
 			r.queue.Lock()
-			is := len(r.asked)
+			is, asking := len(r.asked), r.asking
 			r.queue.Unlock()
-			if is == n {
+			if is == n && asking {
 				return
 			}
 			time.Sleep(time.Millisecond)
@@ -581,7 +581,11 @@ func TestRedisIsAskedTogether(t *testing.T) {
 	var allowed, errs atomic.Int64
 	ask := func(ctx context.Context, id string) {
 		group.Go(func() {
-			q, err := r.Reserve(ctx, id, c)
+			charges := c
+			if id == "gone" {
+				charges = []Charge{requests("its own", 10, time.Hour)}
+			}
+			q, err := r.Reserve(ctx, id, charges)
 			if err != nil {
 				errs.Add(1)
 			} else if !q[0].Over {
