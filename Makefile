@@ -7,6 +7,7 @@
 # make bench-audit  a search of the record beside grep -F on the same file, of AUDIT_LINES lines, 650 bytes each
 # make soak   ten million questions: does memory grow?
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
+# make limits-load    two instances on one Redis, 65 seconds of load: are limits within 1 % of what they say?
 # make chaos-audit    the service killed 200 times under load: is there a record of each file that was sent?
 # make audit-chain    1,000 changes of a chain of a million records: is each found?
 # make test-packages  are they the same bytes built twice; installed, upgraded and purged in a bare Debian (as root)
@@ -25,7 +26,7 @@ VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak chaos-audit audit-chain vulncheck clean go packages test-packages release
+.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak limits-load chaos-audit audit-chain vulncheck clean go packages test-packages release
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
@@ -51,11 +52,12 @@ lint: go
 	go tool staticcheck ./...
 
 bench: go
-	./scripts/install.sh certificates nginx curl openssl wrk
+	./scripts/install.sh certificates nginx curl openssl wrk redis-server
 	go test -run '^$$' -bench . -skip '^Benchmark(Decide|Stock|Alike|Load|Reload)$$' -benchmem ./...
 	./bench/policy.sh
 	./bench/endtoend.sh
 	./bench/identity.sh
+	./bench/state.sh
 	./bench/audit.sh
 
 # Then each target in turn: go test fuzzes one at a time.
@@ -74,6 +76,10 @@ mutate: go
 diff: go
 	go test -run TestCompareMissesNothing -v -timeout 2h ./policy/explain -rapid.checks=$(PAIRS) -rapid.seed=$(SEED)
 	SECUREFILES_TEST_LONG=1 go test -run TestCompareOf -v -timeout 1h ./policy/explain
+
+limits-load: go
+	./scripts/install.sh certificates nginx redis-server
+	SECUREFILES_LIMITS_SECONDS=65 go test -count=1 -run TestLimitsUnderLoad -v -timeout 10m ./integration_test
 
 # In a temporary directory, TMPDIR.
 bench-audit: go

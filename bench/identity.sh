@@ -8,7 +8,6 @@
 #   es256     a token (JWT) that has been verified before, by an elliptic key
 #   rs256     the same, by an RSA key
 #   session   a cookie that the application has been asked about before
-#   limited   as header, with three limits of requests, one of them before anybody is asked
 #
 # wrk (1 thread, 32 connections) asks one after the other, ROUNDS times for
 # DURATION seconds each, so that a busy moment of the machine hits all of them.
@@ -22,7 +21,7 @@
 set -euo pipefail
 
 rounds=${ROUNDS:-9} duration=${DURATION:-3}
-sources=(header basic es256 rs256 session limited)
+sources=(header basic es256 rs256 session)
 
 PORT=${PORT:-19180}
 source "$(dirname "$0")/common.sh"
@@ -38,12 +37,6 @@ rs256=$("$dir/token" RS256 "$dir/rs256.json")
 token="{issuer: bench, audience: [files], groups_claim: realm_access.roles"
 free && application=$port
 
-declare -A limits=(
-  [limited]="limits:
-  - {name: addresses, per: address, requests: 1000000000/1m}
-  - {name: users, per: subject, requests: 1000000000/1m}
-  - {name: groups, of: [\"@staff\"], per: group, requests: 1000000000/1m}"
-)
 declare -A identity credentials url service_pid nginx
 identity=(
   [header]="{header: X-Remote-User, groups_header: X-Remote-Groups, nginx_value: \$bench_user, nginx_groups_value: \$bench_groups}"
@@ -59,7 +52,6 @@ credentials=(
   [rs256]="Authorization: Bearer $rs256"
   [session]="Cookie: sessionid=3vh5m0dwq1g8nq7n5v0t3x7c2k9e4r6y"
 )
-identity[limited]=${identity[header]} credentials[limited]=${credentials[header]}
 # The application, and the variables of the header source, are nginx's own.
 application_conf="server { listen 127.0.0.1:$application; default_type application/json; return 200 '{\"subject\":\"alice\",\"groups\":[\"staff\",\"sales\",\"offline_access\"]}'; }"
 variables='map "" $bench_user { default alice; } map "" $bench_groups { default "staff, sales, offline_access"; }'
@@ -74,13 +66,12 @@ admin: 127.0.0.1:$admin
 downloads: [{name: main, url: /downloads/, internal: /protected/, root: $dir/files}]
 policy: {file: policy.csv}
 identity: [${identity[$s]}]
-${limits[$s]:-}
 EOF
   mkdir -p "$dir/nginx-$s/run" "$dir/nginx-$s/logs"
   "$dir/securefiles" nginx --complete --config "$dir/$s.yaml" |
     sed -e 's|^worker_processes.*|worker_processes 1;|' -e 's|access_log .*|access_log off;|' \
       -e "s|listen 127.0.0.1:8080|listen 127.0.0.1:$port|" >"$dir/$s.conf"
-  if [[ $s == header || $s == limited ]]; then sed -i "s|^http {|http { $variables|" "$dir/$s.conf"; fi
+  if [[ $s == header ]]; then sed -i "s|^http {|http { $variables|" "$dir/$s.conf"; fi
   if [[ $s == session ]]; then sed -i "s|^http {|http { $application_conf|" "$dir/$s.conf"; fi
   "$dir/securefiles" serve --config "$dir/$s.yaml" 2>"$dir/$s.log" &
   pids+=($!) service_pid[$s]=$!
@@ -133,7 +124,7 @@ done
 echo
 echo "$(nproc) cores, $(nginx -v 2>&1 | sed 's/.*: //'), $(go version | cut -d' ' -f3), $rounds rounds of ${duration}s"
 for s in "${sources[@]}"; do
-  printf '%-8s %6.0f requests/s, / header %.2f (target: at least 0.80; limited 0.85)   CPU a request: nginx %5.1f µs, service %5.1f µs\n' \
+  printf '%-8s %6.0f requests/s, / header %.2f (target: at least 0.80)   CPU a request: nginx %5.1f µs, service %5.1f µs\n' \
     "$s" "$(median <"$dir/$s.rates")" "$(paste "$dir/$s.rates" "$dir/header.rates" | awk '{ print $1 / $2 }' | median)" \
     "$(median <"$dir/$s.nginx")" "$(median <"$dir/$s.service")"
 done
