@@ -553,8 +553,9 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// After Sentinels have made a replica the master, what was answered is there, and the
-// service goes on by itself.
+// After Sentinels have made a replica the master, under load, what was answered is there: no
+// link is used twice. Links are closed until a replica acknowledges again, which is when the
+// old master is back, and all goes on by itself.
 func TestRedisIsFailedOverBySentinel(t *testing.T) {
 	ports := [2]int{freePort(t), freePort(t)}
 	master := startRedis(t, "--port", fmt.Sprint(ports[0]))
@@ -602,6 +603,44 @@ func TestRedisIsFailedOverBySentinel(t *testing.T) {
 	if ok, _, err := r.Use(t.Context(), one("l", "1")); err != nil || !ok {
 		t.Fatalf("%t, %v", ok, err)
 	}
+	// Each link of the load is good for one, and four clients try.
+	var load sync.WaitGroup
+	var tries, used atomic.Int64
+	var opened sync.Map
+	stop := make(chan struct{})
+	for range 4 {
+		load.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				n := tries.Add(1)
+				link := fmt.Sprint("load", n/4)
+				ok, _, err := r.Use(t.Context(), Use{Link: link, Max: 1, Client: fmt.Sprint(n), Request: fmt.Sprint("load", n), Until: time.Now().Add(time.Hour)})
+				if err != nil {
+					time.Sleep(time.Millisecond)
+				} else if ok {
+					used.Add(1)
+					if _, twice := opened.LoadOrStore(link, true); twice {
+						t.Errorf("%s is used twice", link)
+					}
+				}
+			}
+		})
+	}
+	more := func(what string) {
+		t.Helper()
+		from := used.Load()
+		within(what, func() error {
+			if used.Load() < from+50 {
+				return errors.New("none is")
+			}
+			return nil
+		})
+	}
+	more("links are used")
 	master.kill()
 	within("another master", func() error {
 		_, err := r.IsRevoked(t.Context(), Link{ID: "l"})
@@ -615,6 +654,19 @@ func TestRedisIsFailedOverBySentinel(t *testing.T) {
 	if ok, _, err := alone.Use(t.Context(), one("l", "later")); err != nil || ok {
 		t.Errorf("used twice: %t, %v", ok, err)
 	}
+	master.start()
+	more("links are used again")
+	close(stop)
+	load.Wait()
+	n := 0
+	opened.Range(func(link, _ any) bool {
+		n++
+		if ok, _, err := alone.Use(t.Context(), one(link.(string), "later")); err != nil || ok {
+			t.Errorf("%s is used twice: %t, %v", link, ok, err)
+		}
+		return true
+	})
+	t.Logf("%d tries, %d uses", tries.Load(), n)
 }
 
 // What comes while Redis answers is asked in one round trip, each gets its own answer, and
