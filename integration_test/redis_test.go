@@ -39,6 +39,17 @@ func (r *redisServer) start() {
 	})
 }
 
+// newRedis is one that is not started.
+func newRedis(t *testing.T) *redisServer {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "redis") // short: sockets have names of at most 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return &redisServer{dir: dir}
+}
+
 // onRedis is a site with two instances that nginx asks in turn, on one Redis.
 func onRedis(t *testing.T, extra string) (s *site, redis *redisServer, second *exec.Cmd) {
 	t.Helper()
@@ -49,12 +60,7 @@ func onRedis(t *testing.T, extra string) (s *site, redis *redisServer, second *e
 func onRedisBy(t *testing.T, extra string, by func(*redisServer) string) (s *site, redis *redisServer, second *exec.Cmd) {
 	t.Helper()
 	listen, admin := freeAddress(t), freeAddress(t)
-	dir, err := os.MkdirTemp("", "redis") // short: sockets have names of at most 107 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	redis = &redisServer{dir: dir}
+	redis = newRedis(t)
 	s = withLinks(t, plan{
 		printed: true, policy: sharing + "p, @anyone, /public/**, read, allow\n",
 		extra: fmt.Sprintf("state: {redis: {%s}}\nadmin_token_file: token\n%s", by(redis), extra),
