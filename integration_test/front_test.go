@@ -385,9 +385,8 @@ var capabilities = []capability{
 		return s.checked(strings.Replace(behind(front), "}]", ", compress: true, cors_origins: ['https://a.example']}]", 1), "is done by what `securefiles nginx` prints")
 	}},
 	{"records of decisions", func(s *site) string {
-		text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
 		for _, id := range []string{s.get("alice", "/downloads/project/plan.txt").header.Get("X-Request-Id"), s.get("alice", "/downloads/private/secret.txt").header.Get("X-Request-Id")} {
-			text, err = os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
+			text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
 			if err != nil || len(id) != 32 || !strings.Contains(string(text), id) {
 				return fmt.Sprintf("%q is not recorded: %v", id, err)
 			}
