@@ -205,6 +205,8 @@ func (p *passedOn) write(h http.Header, out *authz.Outcome, status int) []byte {
 		}
 		h.Set("Cross-Origin-Resource-Policy", p.front.Embed)
 		h.Set(headerID, out.Question.ID)
+	}
+	if p.front.Kind != Classic { // it may be that nobody knows whose question it is
 		for _, name := range forNGINX { // others would hand it on
 			delete(h, name)
 		}
