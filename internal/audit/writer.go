@@ -329,9 +329,7 @@ func (w *Writer) commit(b *batch) {
 	}
 	n := 0
 	if err == nil {
-		if n, err = w.out.Write(text); err != nil && !noRoom(err) {
-			w.letGo()
-		}
+		n, err = w.out.Write(text)
 	}
 	if n > 0 {
 		w.torn = text[n-1] != '\n'
@@ -342,14 +340,18 @@ func (w *Writer) commit(b *batch) {
 	if w.chain != nil {
 		w.written[slices.Index(types, TypeCheckpoint)].Add(w.chain.wrote(n))
 	}
+	failed := err != nil && !noRoom(err)
 	if len(b.ends) > 0 && b.good == len(b.ends) {
 		err = nil // but for a line feed
 	}
-	if err == nil && w.sync {
-		if err = w.file.Sync(); err != nil {
+	if n > 0 && w.sync { // of a write that failed in part too
+		if e := w.file.Sync(); e != nil {
 			b.good = 0 // what of it is on the disk nobody knows
-			w.letGo()
+			err, failed = e, true
 		}
+	}
+	if failed {
+		w.letGo()
 	}
 	if cap(w.text) > keptBytes {
 		w.text = nil

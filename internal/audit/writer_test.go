@@ -240,6 +240,26 @@ func TestStandardOutputTakesTheFilesPlace(t *testing.T) {
 	}
 }
 
+// shortWriter takes the first bytes of a write, and has no room for the rest.
+type shortWriter int
+
+func (n shortWriter) Write([]byte) (int, error) { return int(n), syscall.ENOSPC }
+
+// What was written of a batch has to reach the disk too before it counts.
+func TestOfABatchThatIsWrittenInPartNoLineCountsThatIsNotSynced(t *testing.T) {
+	for _, sync := range []bool{false, true} {
+		w := openTestWriter(t, filepath.Join(t.TempDir(), "audit.jsonl"), &WriterOptions{Sync: sync})
+		w.out = shortWriter(len(numbered(0).Append(nil)) + 5)
+		if err := w.file.Close(); err != nil { // and nothing reaches the disk
+			t.Fatal(err)
+		}
+		n, err := w.WriteAll(numbered(0), numbered(1))
+		if want := map[bool]int{false: 1, true: 0}[sync]; n != want || err == nil {
+			t.Errorf("sync %t: %d records are said to be written, %v", sync, n, err)
+		}
+	}
+}
+
 // smallDisk is a directory on a file system that holds so many bytes. Who may mount
 // none runs the test again in a user namespace of its own, where it may.
 func smallDisk(t *testing.T, size int) string {
