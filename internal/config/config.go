@@ -110,6 +110,11 @@ type Download struct {
 	Internal string `yaml:"internal"`
 	// Root is the directory that nginx serves, absolute.
 	Root string `yaml:"root"`
+	// Storage is where objects are, in the place of Root.
+	Storage *Storage `yaml:"storage"`
+	// Deliver says how what is in Storage reaches the client: proxy, as an empty one is,
+	// or redirect.
+	Deliver string `yaml:"deliver"`
 	// FollowSymlinks lets nginx follow symbolic links out of Root.
 	FollowSymlinks bool `yaml:"insecure_follow_symlinks"`
 	// Disposition is attachment or inline.
@@ -130,6 +135,30 @@ type Download struct {
 	Compress bool `yaml:"compress"`
 	// Names is a CSV file of public names and what is opened for them.
 	Names string `yaml:"names" path:"file"`
+}
+
+// Storage is a store of objects; exactly one of the fields of kind store is set.
+type Storage struct {
+	S3 *S3 `yaml:"s3" kind:"store"`
+	// CAFile holds the authorities that may have signed the store's certificate, as nginx
+	// finds it.
+	CAFile string `yaml:"ca_file"`
+	// Resolver are the DNS servers that nginx asks for the store's address, again and
+	// again. Left out: once, when it starts.
+	Resolver []string `yaml:"resolver"`
+	// InsecureHTTP permits a store without TLS on another host.
+	InsecureHTTP bool `yaml:"insecure_http"`
+}
+
+// S3 is a bucket; what its values mean, package storage says.
+type S3 struct {
+	Bucket     string `yaml:"bucket"`
+	Region     string `yaml:"region"`
+	Endpoint   string `yaml:"endpoint"`
+	Prefix     string `yaml:"prefix"`
+	Addressing string `yaml:"addressing"`
+	// CredentialsFile has the format of ~/.aws/credentials; empty means the environment.
+	CredentialsFile string `yaml:"credentials_file" path:"file"`
 }
 
 // Policy names the Casbin files.
@@ -370,6 +399,8 @@ const (
 	DefaultCacheControl   = "private, no-store"
 	DefaultReferrerPolicy = "no-referrer"
 	DefaultEmbed          = "same-origin"
+	// DefaultCAFile is where Debian and Alpine keep the authorities that browsers know.
+	DefaultCAFile = "/etc/ssl/certs/ca-certificates.crt"
 )
 
 // Default returns the configuration of a service that was given none: one
@@ -434,6 +465,9 @@ func (c *Config) fill() {
 		def(&d.CacheControl, DefaultCacheControl)
 		def(&d.ReferrerPolicy, DefaultReferrerPolicy)
 		def(&d.Embed, DefaultEmbed)
+		if d.Storage != nil {
+			def(&d.Storage.CAFile, DefaultCAFile)
+		}
 		if d.DenyStatus == 0 {
 			d.DenyStatus = 404
 		}
