@@ -621,3 +621,28 @@ func TestAClientIsSentToTheBucket(t *testing.T) {
 		t.Errorf("%d %v", r.status, r.header)
 	}
 }
+
+// Every row of the corpus, on files in a bucket.
+func TestAttackCorpusOnABucket(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t)
+	contents := plantTree(t, publicDir(t))
+	for name, text := range contents {
+		b.put("files", "site/"+name, text)
+		b.put("files", name, "CANARY OUTSIDE the prefix")
+		b.put("other", "site/"+name, "CANARY OUTSIDE the bucket")
+	}
+	s := startStored(t, b, "", func(p *plan) { p.policy = corpusPolicy })
+	before := s.series()
+	for _, a := range attacks(t) {
+		s.attack(t, a, contents)
+	}
+	if after := s.series(); after != before {
+		t.Errorf("%d metric series became %d", before, after)
+	}
+	for _, r := range b.took() {
+		if !strings.HasPrefix(r.URL.EscapedPath(), "/files/site/") || r.Header.Get("Authorization") != "" {
+			t.Errorf("the store was asked for %s: %v", r.URL.EscapedPath(), r.Header)
+		}
+	}
+}
