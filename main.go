@@ -166,10 +166,21 @@ func stores(c *config.Config, lookup func(string) (string, bool)) ([]*storage.St
 		if d.Storage == nil {
 			continue
 		}
-		kind, s := "s3", d.Storage.S3
-		opts := &storage.Options{Redirect: d.Deliver == "redirect", InsecureHTTP: d.Storage.InsecureHTTP, CredentialsFile: s.CredentialsFile, Lookup: lookup}
+		opts := &storage.Options{Redirect: d.Deliver == "redirect", InsecureHTTP: d.Storage.InsecureHTTP, Lookup: lookup}
+		kind := "s3"
 		var err error
-		made[i], err = storage.NewS3(storage.S3{Bucket: s.Bucket, Region: s.Region, Endpoint: s.Endpoint, Prefix: s.Prefix, Addressing: s.Addressing}, opts)
+		switch a, g := d.Storage.Azure, d.Storage.GCS; {
+		case a != nil:
+			kind, opts.CredentialsFile = "azure", a.CredentialsFile
+			made[i], err = storage.NewAzure(storage.Azure{Account: a.Account, Container: a.Container, Endpoint: a.Endpoint, Prefix: a.Prefix}, opts)
+		case g != nil:
+			kind, opts.CredentialsFile = "gcs", g.CredentialsFile
+			made[i], err = storage.NewGCS(storage.GCS{Bucket: g.Bucket, Endpoint: g.Endpoint, Prefix: g.Prefix}, opts)
+		default:
+			s := d.Storage.S3
+			opts.CredentialsFile = s.CredentialsFile
+			made[i], err = storage.NewS3(storage.S3{Bucket: s.Bucket, Region: s.Region, Endpoint: s.Endpoint, Prefix: s.Prefix, Addressing: s.Addressing}, opts)
+		}
 		var option *storage.OptionError
 		if errors.As(err, &option) {
 			err = c.At(fmt.Sprintf("downloads[%d].storage.%s.%s", i, kind, option.Option), option.Problem)

@@ -433,7 +433,7 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a policy for pages of two lines", download(`content_security_policy: "sandbox\nX: y"`), `downloads[0].content_security_policy: "sandbox\nX: y" is not a header value`},
 
 		// Where files are.
-		{"a store that is none", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {}}", `downloads[0].storage: name exactly one store: s3`},
+		{"a store that is none", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {}}", `downloads[0].storage: name exactly one store: s3, azure or gcs`},
 		{"a store and a root", "downloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv, storage: {s3: {bucket: files, region: x}}}", `downloads[0].root: there is storage too`},
 		{"a directory that clients are sent to", "downloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv, deliver: redirect}", `downloads[0].deliver: `},
 		{"another way to deliver", "downloads:\n  - {name: a, url: /a/, internal: /p/, deliver: mail, storage: {s3: {bucket: files, region: x}}}", `downloads[0].deliver: "mail" is not one of proxy, redirect`},
@@ -707,6 +707,15 @@ func TestTheMapStandsAlone(t *testing.T) {
 const testToken = "0123456789abcdef0123456789abcdef"
 
 const bobsHash = "bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS\n"
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
 
 func writeFile(t testing.TB, name, text string) string {
 	t.Helper()
@@ -1036,6 +1045,11 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		_, err := k.open()
 		return fmt.Sprint("error ", err)
 	}
+	checked := func(k *keyTest) string {
+		var out bytes.Buffer
+		cli.Main(k.t.Context(), []string{"check", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
+		return out.String()
+	}
 	jwt := func(more string) string {
 		return "identity: [{jwt: {issuer: app, audience: [files], jwks_file: keys.json" + more + "}}]"
 	}
@@ -1068,6 +1082,13 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		return "downloads: [{name: main, url: /downloads/, internal: /protected/, root: /srv/files" + more + "}]"
 	}
 	public := askFor("/downloads/public/f.txt")
+	stored := func(store string) string {
+		return "downloads: [{name: main, url: /downloads/, internal: /protected/, storage: {" + store + "}}]"
+	}
+	azure := func(more string) string {
+		return stored("azure: {account: one, container: files, credentials_file: azure" + more + "}")
+	}
+	gcs := func(more string) string { return stored("gcs: {bucket: files, credentials_file: gcs" + more + "}") }
 	bucket := func(s3, more string) string { // more of the storage, then of the download
 		return "downloads: [{name: main, url: /downloads/, internal: /protected/, storage: {s3: {bucket: files, endpoint: 'https://s3.example.org', credentials_file: store" + s3 + "}" + more + "}]"
 	}
@@ -1162,6 +1183,15 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"downloads[].storage.s3.prefix", bucket("", "}"), bucket(", prefix: a/b/", "}"), public, [2]string{"Upstream=/files/public/", "Upstream=/files/a/b/public/"}},
 		{"downloads[].storage.s3.addressing", bucket("", "}"), bucket(", addressing: host", "}"), snippet("proxy_ssl_name"), [2]string{" s3.example.org;", " files.s3.example.org;"}},
 		{"downloads[].storage.s3.credentials_file", bucket("", "}"), strings.Replace(bucket("", "}"), "file: store", "file: store2", 1), public, [2]string{"Credential=FIRST%2F", "Credential=SECOND%2F"}},
+		{"downloads[].storage.azure.account", azure(""), strings.Replace(azure(""), "account: one", "account: two", 1), snippet("proxy_set_header Host"), [2]string{"Host one.blob.core.windows.net;", "Host two.blob.core.windows.net;"}},
+		{"downloads[].storage.azure.container", azure(""), strings.Replace(azure(""), "container: files", "container: other", 1), public, [2]string{"Upstream=/files/public/f.txt?", "Upstream=/other/public/f.txt?"}},
+		{"downloads[].storage.azure.endpoint", azure(""), azure(", endpoint: 'https://azure.example.org/one'"), public, [2]string{"Upstream=/files/public/", "Upstream=/one/files/public/"}},
+		{"downloads[].storage.azure.prefix", azure(""), azure(", prefix: a/b/"), public, [2]string{"Upstream=/files/public/", "Upstream=/files/a/b/public/"}},
+		{"downloads[].storage.azure.credentials_file", azure(""), strings.Replace(azure(""), "file: azure", "file: none", 1), checked, [2]string{"policy.csv:18: warning", "none: no such file"}},
+		{"downloads[].storage.gcs.bucket", gcs(""), strings.Replace(gcs(""), "bucket: files", "bucket: other", 1), public, [2]string{"Upstream=/files/public/f.txt?", "Upstream=/other/public/f.txt?"}},
+		{"downloads[].storage.gcs.endpoint", gcs(""), gcs(", endpoint: 'https://gcs.example.org'"), snippet("proxy_set_header Host"), [2]string{"Host storage.googleapis.com;", "Host gcs.example.org;"}},
+		{"downloads[].storage.gcs.prefix", gcs(""), gcs(", prefix: a/b/"), public, [2]string{"Upstream=/files/public/", "Upstream=/files/a/b/public/"}},
+		{"downloads[].storage.gcs.credentials_file", gcs(""), strings.Replace(gcs(""), "file: gcs", "file: none", 1), checked, [2]string{"policy.csv:18: warning", "none: no such file"}},
 		{"downloads[].storage.ca_file", bucket("", "}"), bucket("", ", ca_file: /etc/ca.pem}"), snippet("proxy_ssl_trusted_certificate"), [2]string{" /etc/ssl/certs/ca-certificates.crt;", " /etc/ca.pem;"}},
 		{"downloads[].storage.resolver", bucket("", "}"), bucket("", ", resolver: [127.0.0.53, '[::1]:53']}"), prints("resolver 127.0.0.53 [::1]:53 valid=30s;"), [2]string{"prints it: false", "prints it: true"}},
 		{"downloads[].storage.insecure_http", strings.Replace(bucket("", "}"), "https:", "http:", 1), strings.Replace(bucket("", ", insecure_http: true}"), "https:", "http:", 1), accepted, [2]string{"insecure_http", "error <nil>"}},
@@ -1572,7 +1602,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 		"exact.conf": strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
 		"audit.key":      "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n",
-		"link-keys.json": linkKeys, "store": "[default]\naws_access_key_id=FIRST\naws_secret_access_key=s\n", "store2": "[default]\naws_access_key_id=SECOND\naws_secret_access_key=s\n", "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
+		"link-keys.json": linkKeys, "azure": "c2VjcmV0\n", "gcs": readFile(t, "internal/storage/testdata/google_service_account.json"), "store": "[default]\naws_access_key_id=FIRST\naws_secret_access_key=s\n", "store2": "[default]\naws_access_key_id=SECOND\naws_secret_access_key=s\n", "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
 		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})),
 	} {
 		writeFile(t, filepath.Join(dir, name), text)

@@ -112,6 +112,8 @@ var (
 		"downloads[].deliver":               enum("proxy", "redirect"),
 		"downloads[].storage":               {"description": "a store of objects in the place of root"},
 		"downloads[].storage.s3":            {"description": "a bucket of Amazon S3, or of a store that speaks its protocol"},
+		"downloads[].storage.azure":         {"description": "a container of Azure Blob Storage"},
+		"downloads[].storage.gcs":           {"description": "a bucket of Google Cloud Storage, by a service account's key"},
 		"downloads[].storage.s3.addressing": enum("host", "path"),
 		"downloads[].disposition":           enum("attachment", "inline"),
 		"downloads[].deny_status":           enum(404, 403),

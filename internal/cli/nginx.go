@@ -88,7 +88,7 @@ func (p *Parts) Snippet() (nginx.Config, error) {
 		}
 		if store := p.Stores[i]; store != nil {
 			at := store.Endpoint()
-			one.Store = &nginx.Store{Scheme: at.Scheme, Host: at.Host, Path: at.Path, CAFile: d.Storage.CAFile, Resolver: d.Storage.Resolver, Redirect: d.Deliver == "redirect"}
+			one.Store = &nginx.Store{Scheme: at.Scheme, Host: at.Host, Path: at.Path, CAFile: d.Storage.CAFile, Resolver: d.Storage.Resolver, Redirect: d.Deliver == "redirect", NoSuffix: at.NoSuffix}
 		}
 		snippet.Downloads = append(snippet.Downloads, one)
 	}

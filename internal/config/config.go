@@ -139,7 +139,9 @@ type Download struct {
 
 // Storage is a store of objects; exactly one of the fields of kind store is set.
 type Storage struct {
-	S3 *S3 `yaml:"s3" kind:"store"`
+	S3    *S3    `yaml:"s3" kind:"store"`
+	Azure *Azure `yaml:"azure" kind:"store"`
+	GCS   *GCS   `yaml:"gcs" kind:"store"`
 	// CAFile holds the authorities that may have signed the store's certificate, as nginx
 	// finds it.
 	CAFile string `yaml:"ca_file"`
@@ -158,6 +160,26 @@ type S3 struct {
 	Prefix     string `yaml:"prefix"`
 	Addressing string `yaml:"addressing"`
 	// CredentialsFile has the format of ~/.aws/credentials; empty means the environment.
+	CredentialsFile string `yaml:"credentials_file" path:"file"`
+}
+
+// Azure is a container of Azure Blob Storage; what its values mean, package storage says.
+type Azure struct {
+	Account   string `yaml:"account"`
+	Container string `yaml:"container"`
+	Endpoint  string `yaml:"endpoint"`
+	Prefix    string `yaml:"prefix"`
+	// CredentialsFile holds the account's key; empty means the environment.
+	CredentialsFile string `yaml:"credentials_file" path:"file"`
+}
+
+// GCS is a bucket of Google Cloud Storage; what its values mean, package storage says.
+type GCS struct {
+	Bucket   string `yaml:"bucket"`
+	Endpoint string `yaml:"endpoint"`
+	Prefix   string `yaml:"prefix"`
+	// CredentialsFile is the JSON file of a service account's key; empty means the one
+	// that the environment names.
 	CredentialsFile string `yaml:"credentials_file" path:"file"`
 }
 

@@ -211,7 +211,7 @@ func (v *validator) storage(path string, d Download) {
 		return
 	}
 	if named, kinds := kinds(*s, "store"); named != 1 {
-		v.add(path+".storage", "name exactly one store: %s", strings.Join(kinds, ", "))
+		v.add(path+".storage", "name exactly one store: %s or %s", strings.Join(kinds[:len(kinds)-1], ", "), kinds[len(kinds)-1])
 	}
 	if d.Root != "" {
 		v.add(path+".root", "there is storage too: a download's files are in one place")

@@ -93,6 +93,8 @@ type Store struct {
 	// Resolver are the DNS servers that are asked for its address; none asks once, when
 	// nginx starts.
 	Resolver []string
+	// NoSuffix says that it fails where the last bytes of a file are asked for.
+	NoSuffix bool
 	// Redirect says that the service sends the client there, and nginx never asks it.
 	Redirect bool
 }
@@ -288,6 +290,11 @@ func (v view) StoreHeaders() []string {
 		"x-amz-checksum-crc64nvme", "x-amz-checksum-sha1", "x-amz-checksum-sha256", "x-amz-checksum-type", "x-amz-expiration", "x-amz-restore",
 		"x-amz-replication-status", "x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold", "x-amz-tagging-count",
 		"x-amz-mp-parts-count", "x-amz-missing-meta", "x-amz-website-redirect-location",
+		"x-ms-request-id", "x-ms-version", "x-ms-version-id", "x-ms-is-current-version", "x-ms-blob-type", "x-ms-creation-time", "x-ms-last-access-time",
+		"x-ms-lease-state", "x-ms-lease-status", "x-ms-lease-duration", "x-ms-server-encrypted", "x-ms-access-tier", "x-ms-tag-count", "x-ms-error-code",
+		"x-ms-copy-id", "x-ms-copy-source", "x-ms-copy-status", "x-ms-copy-progress", "x-ms-copy-completion-time", "x-ms-blob-content-md5", "x-ms-or-policy-id",
+		"x-goog-generation", "x-goog-metageneration", "x-goog-stored-content-encoding", "x-goog-stored-content-length", "x-goog-hash", "x-goog-storage-class",
+		"x-goog-expiration", "x-guploader-uploadid", "x-goog-custom-time",
 	}
 }
 

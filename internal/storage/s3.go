@@ -141,13 +141,13 @@ func (s *s3) sign(ctx context.Context, r request) (string, error) {
 	if credentials == nil {
 		return "", errors.New("the credentials are not read yet")
 	}
-	query := url.Values{"X-Amz-Expires": {strconv.Itoa(int(lifetime.Seconds()))}}
+	asks := url.Values{"X-Amz-Expires": {strconv.Itoa(int(r.lifetime.Seconds()))}}
 	if r.headers != nil {
-		query.Set("response-content-disposition", r.headers.disposition)
-		query.Set("response-cache-control", r.headers.cacheControl)
+		asks.Set("response-content-disposition", r.headers.disposition)
+		asks.Set("response-cache-control", r.headers.cacheControl)
 	}
 	path := s.base + r.key
-	u := &url.URL{Scheme: s.endpoint.scheme, Host: s.endpoint.host, Path: path, RawPath: escape(path), RawQuery: query.Encode()}
+	u := &url.URL{Scheme: s.endpoint.scheme, Host: s.endpoint.host, Path: path, RawPath: escape(path), RawQuery: asks.Encode()}
 	asked := (&http.Request{Method: r.method, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
 	signed, _, err := s.v4.PresignHTTP(ctx, *credentials, asked, "UNSIGNED-PAYLOAD", "s3", s.region, r.at)
 	if err != nil {

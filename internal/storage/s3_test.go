@@ -103,13 +103,13 @@ func TestWhereABucketIsAsked(t *testing.T) {
 		bucket S3
 		want   Endpoint
 	}{
-		{"AWS", S3{Bucket: "files", Region: "eu-central-1"}, Endpoint{"https", "files.s3.eu-central-1.amazonaws.com", "/"}},
-		{"AWS, by path", S3{Bucket: "files", Region: "eu-central-1", Addressing: "path"}, Endpoint{"https", "s3.eu-central-1.amazonaws.com", "/files/"}},
-		{"AWS, a name with dots", S3{Bucket: "files.example.org", Region: "eu-central-1"}, Endpoint{"https", "s3.eu-central-1.amazonaws.com", "/files.example.org/"}},
-		{"another", S3{Bucket: "files", Endpoint: "https://minio.example.org:9000"}, Endpoint{"https", "minio.example.org:9000", "/files/"}},
-		{"another, by host", S3{Bucket: "files", Endpoint: "https://minio.example.org:9000", Addressing: "host"}, Endpoint{"https", "files.minio.example.org:9000", "/"}},
-		{"a port that is the scheme's", S3{Bucket: "files", Endpoint: "https://minio.example.org:443"}, Endpoint{"https", "minio.example.org", "/files/"}},
-		{"a prefix", S3{Bucket: "files", Endpoint: "http://127.0.0.1:9000", Prefix: "a b/c+d/"}, Endpoint{"http", "127.0.0.1:9000", "/files/a%20b/c%2Bd/"}},
+		{"AWS", S3{Bucket: "files", Region: "eu-central-1"}, Endpoint{Scheme: "https", Host: "files.s3.eu-central-1.amazonaws.com", Path: "/"}},
+		{"AWS, by path", S3{Bucket: "files", Region: "eu-central-1", Addressing: "path"}, Endpoint{Scheme: "https", Host: "s3.eu-central-1.amazonaws.com", Path: "/files/"}},
+		{"AWS, a name with dots", S3{Bucket: "files.example.org", Region: "eu-central-1"}, Endpoint{Scheme: "https", Host: "s3.eu-central-1.amazonaws.com", Path: "/files.example.org/"}},
+		{"another", S3{Bucket: "files", Endpoint: "https://minio.example.org:9000"}, Endpoint{Scheme: "https", Host: "minio.example.org:9000", Path: "/files/"}},
+		{"another, by host", S3{Bucket: "files", Endpoint: "https://minio.example.org:9000", Addressing: "host"}, Endpoint{Scheme: "https", Host: "files.minio.example.org:9000", Path: "/"}},
+		{"a port that is the scheme's", S3{Bucket: "files", Endpoint: "https://minio.example.org:443"}, Endpoint{Scheme: "https", Host: "minio.example.org", Path: "/files/"}},
+		{"a prefix", S3{Bucket: "files", Endpoint: "http://127.0.0.1:9000", Prefix: "a b/c+d/"}, Endpoint{Scheme: "http", Host: "127.0.0.1:9000", Path: "/files/a%20b/c%2Bd/"}},
 	} {
 		s, err := NewS3(row.bucket, &Options{Lookup: environ})
 		if err != nil {

@@ -3,7 +3,8 @@
 //
 // A [Store] is an authz.Locator. Bucket, host and prefix are its own; a request chooses
 // the rest of the object's key and nothing else, byte for byte the path that policy was
-// asked about. [NewS3] is for AWS and all that speak its protocol.
+// asked about. [NewS3] is for AWS and all that speak its protocol, [NewAzure] for
+// Microsoft's blobs, [NewGCS] for Google's storage.
 //
 // It asks no store for anything but in [Store.Try], and does not protect an object
 // whose bucket is public, nor a URL from whoever sees it before it expires.
@@ -14,9 +15,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -72,6 +75,7 @@ type signer interface {
 type request struct {
 	method, key string
 	at          time.Time
+	lifetime    time.Duration // from at
 	// headers are what the store is to say beside the object, for a client that is sent
 	// there; nil where the web server says it.
 	headers *headers
@@ -192,11 +196,14 @@ type Endpoint struct {
 	Scheme, Host string
 	// Path begins each path, escaped, with a slash at both ends.
 	Path string
+	// NoSuffix says that it fails where the last bytes of an object are asked for.
+	NoSuffix bool
 }
 
 // Endpoint returns where the web server is to ask the store.
 func (s *Store) Endpoint() Endpoint {
-	return Endpoint{Scheme: s.endpoint.scheme, Host: s.endpoint.host, Path: s.endpoint.path + s.base + escape(s.prefix)}
+	_, blobs := s.signer.(*azure)
+	return Endpoint{Scheme: s.endpoint.scheme, Host: s.endpoint.host, Path: s.endpoint.path + s.base + escape(s.prefix), NoSuffix: blobs}
 }
 
 // Locate is authz.Locator's.
@@ -221,7 +228,7 @@ func (s *Store) Locate(ctx context.Context, q *authz.Question) (authz.Location, 
 
 // signed returns path and query, and never another path than the key's.
 func (s *Store) signed(ctx context.Context, r request) (string, error) {
-	r.at = s.opts.Now().UTC().Truncate(period)
+	r.at, r.lifetime = s.opts.Now().UTC().Truncate(period), lifetime
 	signed, err := s.signer.sign(ctx, r)
 	if err != nil {
 		return "", fmt.Errorf("sign: %w", err)
@@ -237,19 +244,35 @@ func (s *Store) path(key string) string { return s.endpoint.path + s.base + esca
 
 // escape percent-encodes every byte but the unreserved ones of RFC 3986 section 2.3 and
 // the slash, as all kinds of store do before they compare signatures.
-func escape(text string) string {
+func escape(text string) string { return escapeBut(text, "-._~/") }
+
+// escapeValue does it for a value of a query, where a slash is escaped too.
+func escapeValue(text string) string { return escapeBut(text, "-._~") }
+
+func escapeBut(text, kept string) string {
 	const digits = "0123456789ABCDEF"
 	var b strings.Builder
 	b.Grow(len(text))
 	for i := range len(text) {
 		c := text[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~/", c) >= 0 {
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte(kept, c) >= 0 {
 			b.WriteByte(c)
 		} else {
 			b.Write([]byte{'%', digits[c>>4], digits[c&15]})
 		}
 	}
 	return b.String()
+}
+
+// query is a query in the order of its names, escaped.
+func query(values map[string]string) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if values[name] != "" {
+			parts = append(parts, escapeValue(name)+"="+escapeValue(values[name]))
+		}
+	}
+	return strings.Join(parts, "&")
 }
 
 // deref is what a pointer points to, or nothing.

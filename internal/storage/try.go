@@ -74,7 +74,7 @@ func (s *Store) unreachable(err error) error {
 	return &TryError{Problem: fmt.Sprintf("%s does not answer: %v", at, err), Remedy: "correct the endpoint, or let this machine connect to it"}
 }
 
-// A storeError is what stores of S3's kind say.
+// A storeError is what stores say.
 type storeError struct {
 	Code   string
 	Region string
@@ -95,12 +95,18 @@ func (s *Store) judge(status int, text []byte, skew time.Duration) error {
 		return &TryError{Problem: problem, Remedy: remedy}
 	}
 	switch said.Code {
-	case "NoSuchBucket":
-		return bad("there is no such bucket", "correct storage.s3.bucket, or the endpoint")
+	case "NoSuchBucket", "ContainerNotFound":
+		return bad("there is no such bucket or container", "correct its name, or the endpoint")
 	case "InvalidAccessKeyId", "InvalidAccessKeyID":
 		return bad("the store does not know the key", "write another one into the credentials")
 	case "SignatureDoesNotMatch":
-		return bad("the secret of the key is wrong, or a proxy changes what is asked", "correct aws_secret_access_key")
+		return bad("the secret of the key is wrong, or a proxy changes what is asked", "correct it in the credentials")
+	case "AuthenticationFailed":
+		return bad(fmt.Sprintf("the key of the account is wrong, or the clocks differ (by %s)", skew), "write the account's key into the credentials, and set this machine's clock, by NTP")
+	case "AuthorizationFailure":
+		return bad("the key of the account is wrong, or the account does not let this network in", "write the account's key into the credentials, or let the network in")
+	case "KeyBasedAuthenticationNotPermitted":
+		return bad("the account permits no signatures by its key", "allow shared key access in the account's settings")
 	case "ExpiredToken", "TokenRefreshRequired", "InvalidToken":
 		return bad("the session of the credentials is over, or not known", "write new credentials")
 	case "PermanentRedirect", "AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "IllegalLocationConstraintException", "TemporaryRedirect":

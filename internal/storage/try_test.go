@@ -42,7 +42,7 @@ func TestWhatIsWrongWithAStoreIsTold(t *testing.T) {
 		edit           func(*S3, *Options)
 		want           string
 	}{
-		{"another bucket", server.URL, func(b *S3, _ *Options) { b.Bucket = "none" }, "there is no such bucket"},
+		{"another bucket", server.URL, func(b *S3, _ *Options) { b.Bucket = "none" }, "there is no such bucket or container"},
 		{"another secret", server.URL, func(_ *S3, o *Options) { o.Lookup = otherSecret }, "the secret of the key is wrong"},
 		{"another key", server.URL, func(_ *S3, o *Options) {
 			o.Lookup = func(string) (string, bool) { return "UNKNOWNKEYID", true }
@@ -55,6 +55,8 @@ func TestWhatIsWrongWithAStoreIsTold(t *testing.T) {
 		{"a session that is over", says(400, "ExpiredToken", ""), nil, "the session of the credentials is over"},
 		{"no right to list", says(403, "AccessDenied", ""), nil, "may read but not list"},
 		{"another redirect", says(302, "", ""), nil, "sends elsewhere"},
+		{"an account's key", says(403, "AuthenticationFailed", ""), nil, "the key of the account is wrong"},
+		{"no keys at all", says(403, "KeyBasedAuthenticationNotPermitted", ""), nil, "allow shared key access"},
 		{"trouble", says(503, "SlowDown", ""), nil, "try again"},
 		{"anything else", says(418, "", ""), nil, "the store refuses (418)"},
 		{"no credentials", "http://127.0.0.1:1", func(_ *S3, o *Options) { o.Lookup = nil }, "the credentials are not read yet"},
