@@ -8,7 +8,8 @@
 # make soak   ten million questions: does memory grow?
 # make azurite        signatures for Azure against Microsoft's emulator
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
-# make chaos-audit    the service killed 200 times under load: is there a record of each file that was sent?
+# make chaos-audit    the service killed 200 times under 1,000 downloads a second, restarted 50 times under 5,000: has each file that was sent its records?
+# make chaos-links    the service killed LINK_KILLS times while 20 want the one use of a link: is it used once?
 # make audit-chain    1,000 changes of a chain of a million records: is each found?
 # make test-packages  are they the same bytes built twice; installed, upgraded and purged in a bare Debian (as root)
 # make release        the packages of the tag that is checked out, and their digests
@@ -20,13 +21,14 @@ WORLDS ?= 80000
 SEED ?= 0
 PAIRS ?= 6000
 AUDIT_LINES ?= 10000000
+LINK_KILLS ?= 200
 export PATH := $(PATH):/usr/sbin:/sbin
 # What `securefiles version` tells: by git, or as given on the command line.
 VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak chaos-audit audit-chain azurite vulncheck clean go packages test-packages release
+.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak chaos-audit chaos-links audit-chain azurite vulncheck clean go packages test-packages release
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
@@ -41,7 +43,7 @@ demo: go
 	./examples/demo/demo.sh
 
 test: go
-	./scripts/install.sh certificates cc nginx curl openssl django pyjwt git zsh fish xmllint postgresql promtool rsyslogd redis-server 'chromium?'
+	./scripts/install.sh certificates cc nginx curl openssl django pyjwt git zsh fish xmllint postgresql promtool rsyslogd redis-server apache2 lighttpd caddy mkfs.ext4 losetup 'chromium?'
 	@$(MAKE) --no-print-directory lint
 	go test -race -shuffle=on -timeout 30m ./...
 	go test -short -run 'AllocateOnce$$' -bench . -benchtime 1x -timeout 10m ./... > /dev/null # do they still run?
@@ -85,7 +87,11 @@ soak: go
 
 chaos-audit: go
 	./scripts/install.sh certificates nginx
-	SECUREFILES_AUDIT_KILLS=200 go test -count=1 -run TestAuditLosesNothing -v -timeout 1h ./integration_test
+	SECUREFILES_AUDIT_KILLS=200 SECUREFILES_AUDIT_RESTARTS=50 go test -count=1 -run 'TestAuditLosesNothing|TestAuditHasEachDelivery' -v -timeout 1h ./integration_test
+
+chaos-links: go
+	./scripts/install.sh certificates nginx
+	SECUREFILES_LINK_KILLS=$(LINK_KILLS) go test -count=1 -run TestUsedLinkStaysUsed -v -timeout 1h ./integration_test
 
 audit-chain: go
 	SECUREFILES_AUDIT_CHAIN=1000000 go test -count=1 -run TestEachChangeOfAChain -v -timeout 4h ./internal/audit

@@ -23,6 +23,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -91,6 +92,7 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 		if p.Keys, err = link.NewKeys(file); err == nil {
 			p.Links, err = link.New(p.Keys, &link.Options{MaxTTL: time.Duration(c.Links.MaxTTL)})
 		}
+		p.Template = link.NewTemplate(c.Links.Template)
 		if err != nil {
 			problems = append(problems, c.At("links", err.Error()))
 		}
@@ -216,6 +218,17 @@ func downloads(list []config.Download, stores []*storage.Store) (*authz.Download
 	}
 	all, err := authz.NewDownloads(made...)
 	return all, tables, err
+}
+
+// fronts are the web servers before downloads that do not ask by auth_request.
+func fronts(list []config.Download) map[string]frontend.Front {
+	made := map[string]frontend.Front{}
+	for _, d := range list {
+		if kind := frontend.Kind(d.Front); kind != frontend.NGINX {
+			made[d.Name] = frontend.Front{Kind: kind, URL: d.URL, Root: filepath.Clean(d.Root), FollowSymlinks: d.FollowSymlinks, Embed: d.Embed}
+		}
+	}
+	return made
 }
 
 // limits makes the limits.
@@ -636,7 +649,7 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		}
 		deciding.Links, deciding.Limits = links, authz.AllLimits(deciding.Limits, links)
 		var err error
-		if pages, err = link.NewPages(links, p.Downloads); err != nil {
+		if pages, err = link.NewPages(links, p.Downloads, &link.PageOptions{Template: p.Template, Size: sizes(p.Config.Downloads), Logger: s.log}); err != nil {
 			return nil, err
 		}
 	}
@@ -663,6 +676,7 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 	if s.trail != nil {
 		opts.Record = s.trail.Record
 	}
+	opts.Fronts = fronts(p.Config.Downloads)
 	printed := snippetOf(p)
 	printed.prove, opts.Snippet, opts.Earlier = opts.Prove, printed.digest, s.earlier(printed)
 	front, err := frontend.NewAuthRequest(guard, opts)
@@ -685,7 +699,7 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 	}
 	asked.Counts = s.store
 	if s.store.file != nil {
-		asked.Backup = s.store.file.Backup
+		asked.Backup, asked.Compact = s.store.file.Backup, s.store.file.Compact
 	}
 	if s.store.redis != nil {
 		asked.Accept = s.store.redis.Accept
@@ -696,6 +710,27 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		Reload: server.NewReloaders(rows, &server.ReloadOptions{Logger: s.log}),
 		Beside: func(ctx context.Context) error { return shadow.Run(ctx, reporter(s.counters, s.log)) },
 	}, nil
+}
+
+// sizes tells how long files are, where their downloads are on this machine and the
+// service may look.
+func sizes(list []config.Download) func(download, path string) (int64, bool) {
+	roots := map[string]string{}
+	for _, d := range list {
+		roots[d.Name] = d.Root
+	}
+	return func(download, path string) (int64, bool) {
+		root, err := os.OpenRoot(roots[download])
+		if err != nil {
+			return 0, false
+		}
+		defer root.Close() // nothing was written
+		info, err := root.Lstat(strings.TrimPrefix(path, "/"))
+		if err != nil || !info.Mode().IsRegular() {
+			return 0, false
+		}
+		return info.Size(), true
+	}
 }
 
 // identityNames are the names that attempts to find out who asks are counted under.
@@ -835,11 +870,15 @@ func snippetOf(p *cli.Parts) snippet {
 	return snippet{digest: digest, config: c}
 }
 
-// routes is what nginx reaches: one route that allows, no shortcut.
+// routes is what web servers reach: one way to ask for each kind of them, no shortcut.
 func routes(front *frontend.AuthRequest, counters *metrics.Metrics) http.Handler {
 	r := chi.NewRouter()
 	r.Use(counters.InFlight)
 	r.Method(http.MethodGet, "/authorize", front)
+	for _, pattern := range []string{"/download", "/download/*"} { // some web servers add what they were asked for
+		r.Get(pattern, front.Download)
+		r.Head(pattern, front.Download)
+	}
 	r.Get("/page", front.Page)
 	r.Post("/link", front.Form)
 	r.Get("/hello", front.Hello)
@@ -929,6 +968,12 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 		rows = append(rows, server.Reloader{
 			Name: "names of " + table.Download(), Files: table.Files(), Reload: table.Reload,
 			State: func() server.Loaded { return server.Loaded{Generation: table.Generation()} },
+		})
+	}
+	if len(p.Template.Files()) > 0 {
+		rows = append(rows, server.Reloader{
+			Name: "link template", Files: p.Template.Files(), Reload: p.Template.Reload,
+			State: func() server.Loaded { return server.Loaded{Generation: p.Template.Generation()} },
 		})
 	}
 	for _, s := range []struct {

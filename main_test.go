@@ -98,7 +98,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// What the configuration is made into stands in main; the command line asks for it.
 		"securefiles/internal/cli": {
 			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
-			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/names", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/storage", "securefiles/internal/terminal",
+			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/names", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/regular", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/storage", "securefiles/internal/terminal",
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain", "securefiles/internal/state"},
@@ -161,7 +161,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/klauspost/":       {"securefiles/internal/audit"},
 		"github.com/maypok86/":        {"securefiles/internal/identity", "securefiles/internal/link"},
 		"github.com/coreos/":          {"securefiles/internal/server"},
-		"golang.org/x/net":            {"securefiles/internal/server"},
+		"golang.org/x/net":            {"securefiles/internal/link", "securefiles/internal/server"},
 		"golang.org/x/mod":            {"securefiles/internal/audit"},
 		"github.com/jackc/":           {"securefiles/internal/audit"},
 	} {
@@ -394,6 +394,14 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a name of 32", "downloads:\n  - {name: " + strings.Repeat("a", 32) + ", url: /a/, internal: /p/}", ""},
 		{"a name of 33", "downloads:\n  - {name: " + strings.Repeat("a", 33) + ", url: /a/, internal: /p/}", "downloads[0].name: "},
 		{"a root of slashes", "downloads:\n  - {name: a, url: /a/, internal: /p/, root: //}", `downloads[0].root: "//"`},
+		{"a web server", "downloads:\n  - {name: a, url: /a/, internal: /p/, front: iis}", `downloads[0].front: "iis" is not one of nginx, classic, apache, lighttpd, caddy`},
+		{"a web server that is told no file", "downloads:\n  - {name: a, url: /a/, internal: /p/, front: apache}", `downloads[0].root: there is none: behind front: apache`},
+		{"other origins behind Apache", "downloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv/a, front: apache, cors_origins: ['https://a.example']}", `downloads[0].cors_origins: are answered by what`},
+		{"text that Caddy shall compress", "downloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv/a, front: caddy, compress: true}", `downloads[0].compress: is done by what`},
+		{"bytes behind Lighttpd", "nginx: {delivery_log: /d.log, access_log: 'off'}\naudit: {file: stdout}\nlimits: [{name: x, per: subject, bytes: 1GiB/1h}]\ndownloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv/a, front: lighttpd}", `limits[0]: bytes, downloads at a time and rate need nginx: download "a" is behind front: lighttpd`},
+		{"downloads at a time behind Lighttpd", "nginx: {delivery_log: /d.log, access_log: 'off'}\naudit: {file: stdout}\nlimits: [{name: x, per: subject, downloads: 2, of: [alice, 'download:b']}]\ndownloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv/a, front: lighttpd}\n  - {name: b, url: /b/, internal: /q/}", `limits[0]: bytes, downloads at a time and rate need nginx`},
+		{"bytes beside Lighttpd", "nginx: {delivery_log: /d.log, access_log: 'off'}\naudit: {file: stdout}\nlimits: [{name: x, per: subject, bytes: 1GiB/1h, of: ['download:b']}]\ndownloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv/a, front: lighttpd}\n  - {name: b, url: /b/, internal: /q/}", ""},
+		{"a rate behind Caddy", "limits: [{name: x, per: subject, rate: 1MiB/s}]\ndownloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv/a, front: caddy}", `limits[0]: bytes, downloads at a time and rate need nginx`},
 		{"who embeds", "downloads:\n  - {name: a, url: /a/, internal: /p/, embed: nobody}", `downloads[0].embed: "nobody" is not one of same-origin, same-site, cross-origin`},
 		{"what a referrer is", "downloads:\n  - {name: a, url: /a/, internal: /p/, referrer_policy: none}", `downloads[0].referrer_policy: "none" is not one of no-referrer,`},
 		{"origins", "downloads:\n  - {name: a, url: /a/, internal: /p/, cors_origins: ['https://a.example', 'http://127.0.0.1:3000', 'https://[::1]:8']}", ""},
@@ -436,6 +444,7 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a store that is none", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {}}", `downloads[0].storage: name exactly one store: s3, azure or gcs`},
 		{"a store and a root", "downloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv, storage: {s3: {bucket: files, region: x}}}", `downloads[0].root: there is storage too`},
 		{"a directory that clients are sent to", "downloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv, deliver: redirect}", `downloads[0].deliver: `},
+		{"a store behind another front", "downloads:\n  - {name: a, url: /a/, internal: /p/, front: classic, storage: {s3: {bucket: files, region: x}}}", `downloads[0].front: what is in a store is fetched by nginx's snippet`},
 		{"another way to deliver", "downloads:\n  - {name: a, url: /a/, internal: /p/, deliver: mail, storage: {s3: {bucket: files, region: x}}}", `downloads[0].deliver: "mail" is not one of proxy, redirect`},
 		{"links in a store", "downloads:\n  - {name: a, url: /a/, internal: /p/, insecure_follow_symlinks: true, storage: {s3: {bucket: files, region: x}}}", `downloads[0].insecure_follow_symlinks: `},
 		{"compression of a store", "downloads:\n  - {name: a, url: /a/, internal: /p/, compress: true, storage: {s3: {bucket: files, region: x}}}", `downloads[0].compress: `},
@@ -818,19 +827,28 @@ func (e everything) Decide(context.Context, authz.Query) (authz.Decision, error)
 // watcher walk.
 func TestEveryFileIsLoadedAgain(t *testing.T) {
 	dir := t.TempDir()
-	model, err := os.ReadFile("policy/internal/model/default_model.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
+	const model = `[request_definition]
+r = sub, dom, obj, act
+[policy_definition]
+p = sub, dom, obj, act, eft
+[role_definition]
+g = _, _
+[policy_effect]
+e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
+[matchers]
+m = g(r.sub, p.sub) && r.dom == p.dom && globMatch(r.obj, p.obj) && r.act == p.act
+`
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
 	var want []string
 	for name, text := range map[string]string{
-		"policy.csv": "p, alice, /a, read, allow\n", "model.conf": string(model), "users": bobsHash,
+		"policy.csv": "p, alice, main, /a, read, allow\n", "model.conf": model, "users": bobsHash,
 		"keys":  `{"keys":[{"kty":"oct","k":"` + strings.Repeat("A", 43) + `"}]}`,
 		"ca":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
 		"token": testToken, "secret": testToken, "proof": testToken, "links": linkKeys, "audit-key": testToken, "releases.csv": "/a, /b\n",
-		"store": "[default]\naws_access_key_id=ID\naws_secret_access_key=KEY\n",
+		"store":   "[default]\naws_access_key_id=ID\naws_secret_access_key=KEY\n",
+		"account": readFile(t, "internal/storage/testdata/google_service_account.json"), "azure": "c2VjcmV0\n",
+		"link.html": `<form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}"><input name="password"></form>`,
 	} {
 		want = append(want, writeFile(t, filepath.Join(dir, name), text))
 	}
@@ -838,9 +856,12 @@ func TestEveryFileIsLoadedAgain(t *testing.T) {
 proxy_secret_file: secret
 proof_secret_file: proof
 admin_token_file: token
-links: {keys_file: links}
+links: {keys_file: links, template: link.html}
 audit: {file: audit.jsonl, privacy: {subjects: keyed, key_file: audit-key}}
-downloads: [{name: main, url: /downloads/, internal: /protected/, names: releases.csv, storage: {s3: {bucket: files, region: eu-central-1, credentials_file: store}}}]
+downloads:
+  - {name: main, url: /downloads/, internal: /protected/, names: releases.csv, storage: {s3: {bucket: files, region: eu-central-1, credentials_file: store}}}
+  - {name: blobs, url: /blobs/, internal: /protected-blobs/, storage: {azure: {account: account, container: files, credentials_file: azure}}}
+  - {name: google, url: /google/, internal: /protected-google/, storage: {gcs: {bucket: files, credentials_file: account}}}
 identity:
   - htpasswd: users
   - jwt: {issuer: here, audience: [downloads], jwks_file: keys, algorithms: [HS256]}
@@ -1171,6 +1192,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"downloads[].cache_control", download(""), download(", cache_control: no-cache"), public, [2]string{"Control=private, no-store", "Control=no-cache"}},
 		{"downloads[].referrer_policy", download(""), download(", referrer_policy: same-origin"), public, [2]string{"Policy=no-referrer", "Policy=same-origin"}},
 		{"downloads[].embed", download(""), download(", embed: cross-origin"), snippet("set $securefiles_embed"), [2]string{"same-origin;", "cross-origin;"}},
+		{"downloads[].front", download(""), download(", front: classic"), snippet("rewrite"), [2]string{"rewrite ^ $securefiles_location last;", "rewrite ^ /download? break;"}},
 		{"downloads[].cors_origins", download(", embed: cross-origin"), download(", embed: cross-origin, cors_origins: ['https://a.example']"), prints(`"https://a.example" "https://a.example";`), [2]string{"prints it: false", "prints it: true"}},
 		{"downloads[].compress", download(""), download(", compress: true"), snippet("gzip "), [2]string{"gzip off;", "gzip on;"}},
 		{"downloads[].names", download(""), download(", names: releases.csv"), askFor("/downloads/public/latest.zip"), [2]string{"Location=/protected/public/latest.zip", "Location=/protected/public/v2.zip"}},
@@ -1349,6 +1371,22 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			cli.Main(k.t.Context(), []string{"link", "create", "/a/f", "--as", "alice", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
 			return "\n" + out.String()
 		}, [2]string{"\n/downloads/a/f?link=", "\nhttps://files.example.org/downloads/a/f?link="}},
+		{"links.template", "links: {keys_file: link-keys.json}\nstate: {file: state.db}", "links: {keys_file: link-keys.json, template: link.html}\nstate: {file: state.db}", func(k *keyTest) string {
+			k.start()
+			r, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, "http://securefiles/page", nil)
+			if err != nil {
+				k.t.Fatal(err)
+			}
+			r.Header.Set("X-Original-URI", k.link(1))
+			r.Header.Set("X-Original-Method", http.MethodGet)
+			resp, err := k.overUnix("listen", r)
+			if err != nil {
+				return "no answer: " + err.Error()
+			}
+			defer resp.Body.Close() //nolint:errcheck // it is read
+			body, err := io.ReadAll(resp.Body)
+			return fmt.Sprint(string(body), err)
+		}, [2]string{"<h1>Download a file</h1>", "<h1>Acme</h1>"}},
 		{"links.api", "links: {keys_file: link-keys.json}\nstate: {file: state.db}", "links: {keys_file: link-keys.json, api: true}\nstate: {file: state.db}", func(k *keyTest) string {
 			var out bytes.Buffer
 			cli.Main(k.t.Context(), []string{"nginx", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
@@ -1602,7 +1640,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 		"exact.conf": strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
 		"audit.key":      "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n",
-		"link-keys.json": linkKeys, "azure": "c2VjcmV0\n", "gcs": readFile(t, "internal/storage/testdata/google_service_account.json"), "store": "[default]\naws_access_key_id=FIRST\naws_secret_access_key=s\n", "store2": "[default]\naws_access_key_id=SECOND\naws_secret_access_key=s\n", "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
+		"link-keys.json": linkKeys, "azure": "c2VjcmV0\n", "gcs": readFile(t, "internal/storage/testdata/google_service_account.json"), "store": "[default]\naws_access_key_id=FIRST\naws_secret_access_key=s\n", "store2": "[default]\naws_access_key_id=SECOND\naws_secret_access_key=s\n", "link.html": `<h1>Acme</h1><form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}"><input name="password"></form>`, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
 		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})),
 	} {
 		writeFile(t, filepath.Join(dir, name), text)
@@ -1641,6 +1679,37 @@ func builtInModel(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// A page tells how long a file is, and of nothing else than regular files below the root.
+func TestSizesAreOfRegularFilesBelowTheRoot(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"root/a.txt": "12345", "root/sub/b.txt": "", "beside.txt": "1"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, to := range map[string]string{"root/link.txt": "a.txt", "root/out": ".."} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := sizes([]config.Download{{Name: "main", Root: filepath.Join(dir, "root")}, {Name: "away", Root: filepath.Join(dir, "none")}})
+	for _, row := range []struct {
+		download, path string
+		want           int64
+	}{
+		{"main", "/a.txt", 5}, {"main", "/sub/b.txt", 0}, {"main", "/none.txt", -1}, {"main", "/sub", -1}, {"main", "/link.txt", -1}, {"main", "/out/beside.txt", -1},
+		{"main", "/../beside.txt", -1}, {"away", "/a.txt", -1}, {"other", "/a.txt", -1},
+	} {
+		got, ok := size(row.download, row.path)
+		if ok != (row.want >= 0) || ok && got != row.want {
+			t.Errorf("%s of %s: %d, %t", row.path, row.download, got, ok)
+		}
+	}
 }
 
 // linkKeys is a file of one key.

@@ -80,6 +80,75 @@ func TestAuditOfHostileRequestsHoldsNoSecret(t *testing.T) {
 	t.Logf("%d requests, %d answers, %d records", n, answered, len(all))
 }
 
+// Real credentials, those that open something: of a link, a password, a token of nginx's
+// and a key nothing is in a record, a log or a metric, whatever came of the request; of the
+// link its id is.
+func TestAuditOfWhatOpensAFileHoldsNothingOfIt(t *testing.T) {
+	t.Parallel()
+	p := deliveredPlan(", chain: {key_file: audit.key}", nil)
+	p.policy = sharing
+	p.extra += "links: {keys_file: link-keys.json}\n"
+	before := p.before
+	p.before = func(s *site) {
+		before(s)
+		s.auditKey()
+		s.run(0, "link", "key", "new")
+		s.edit("securefiles.yaml", "level: info", "level: debug")
+	}
+	s := start(t, p)
+	link := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice")
+	token := link[strings.Index(link, "?link=")+len("?link="):]
+	s.status("", link, 200)
+	s.status("", link+"&"+"x=1", 200)
+	s.status("", link, 206, with("Range", "bytes=2-4"))
+	s.status("", strings.Replace(link, "plan.txt", "page.html", 1), 403)
+	s.status("alice", "/downloads/project/page.html?link="+token, 200)
+	s.status("bob", "/downloads/private/secret.txt", 404, with("Cookie", "session="+token), with("Referer", "http://files/downloads/project/plan.txt?link="+token))
+	records, _ := s.records("audit.jsonl")
+	if len(records) == 0 || records[0].Type == "" {
+		t.Fatal("no records")
+	}
+	id := ""
+	for _, r := range records {
+		if r.Link != "" {
+			id = r.Link
+		}
+	}
+	if id == "" {
+		t.Error("no record names the link")
+	}
+	_, metrics := s.adminGet("/metrics")
+	holds := map[string]string{"the service's log": s.log.String(), "the metrics": metrics, "what audit shows": s.run(0, "audit", "--json")}
+	key, err := os.ReadFile(filepath.Join(s.dir, "audit.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"audit.jsonl*", "logs/*"} {
+		files, err := filepath.Glob(filepath.Join(s.dir, pattern))
+		if err != nil || len(files) < 2 {
+			t.Fatal(files, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			holds[file] = string(text)
+		}
+	}
+	parts := strings.Split(token, ".")
+	for what, secret := range map[string]string{
+		"the link": token, "its signature": parts[len(parts)-1], "its claims": parts[1], "a password": base64.StdEncoding.EncodeToString([]byte("alice:alice")),
+		"the key": strings.TrimSpace(string(key)[strings.LastIndex(string(key), "+")+1:]),
+	} {
+		for where, text := range holds {
+			if i := strings.Index(text, secret); i >= 0 {
+				t.Errorf("%s is in %s: %q", what, where, text[max(0, i-200):min(len(text), i+50)])
+			}
+		}
+	}
+}
+
 // raw sends bytes to nginx, and reports whether it answered.
 func (s *site) raw(request string) bool {
 	s.t.Helper()

@@ -1,12 +1,14 @@
 package integration_test
 
 import (
+	"bufio"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -192,6 +194,170 @@ func TestAuditOnAReadOnlyFileSystem(t *testing.T) {
 	if r := s.get("alice", file); r.status != 503 {
 		t.Errorf("without the service: status %d", r.status)
 	}
+}
+
+// A disk on which the kernel meets an error turns read-only under the service, as Debian
+// mounts ext4 (errors=remount-ro): from then on everybody gets 503. The service does not
+// keep it from being unmounted, mended and mounted again, and goes on by itself then. Each
+// file that was sent has its record: it was on the disk before the answer.
+func TestAuditOnADiskThatTurnsReadOnlyUnderLoad(t *testing.T) {
+	t.Parallel()
+	var disk *failingDisk
+	p := plan{policy: alicesPolicy, extra: "audit: {file: disk/audit.jsonl, durability: fsync, chain: {key_file: audit.key}}\n", before: func(s *site) {
+		disk = s.failingDisk("disk")
+		s.auditKey()
+	}}
+	s := start(t, p)
+	const file = "/downloads/public/welcome.txt"
+	var mu sync.Mutex
+	var sent []string // request ids
+	served, refused := 0, 0
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			client := newClient()
+			defer client.CloseIdleConnections()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				r, err := s.try(client, "", file)
+				mu.Lock()
+				switch {
+				case err == nil && r.status == 200:
+					served++
+					sent = append(sent, r.header.Get("X-Request-Id"))
+				case err == nil && r.status == 503 && r.header.Get("Retry-After") != "":
+					refused++
+				default:
+					t.Errorf("%d, %v", r.status, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	count := func() (int, int) {
+		mu.Lock()
+		defer mu.Unlock()
+		return served, refused
+	}
+	s.eventually("files are served", func() bool { n, _ := count(); return n > 50 })
+	disk.fail()
+	s.eventually("requests are refused", func() bool { _, n := count(); return n > 0 })
+	was, _ := count()
+	_, from := count()
+	s.eventually("more are refused", func() bool { _, n := count(); return n > from+50 })
+	if now, _ := count(); now > was+8 { // those that were under way
+		t.Errorf("%d files were served on a disk that is read-only", now-was)
+	}
+	if got := s.metric("securefiles_audit_failing"); got != "1" {
+		t.Errorf("failing: %s", got)
+	}
+	if !strings.Contains(s.log.String(), "read-only file system") {
+		t.Errorf("the log does not say why: %s", s.log.String())
+	}
+	was, _ = count()
+	disk.unmount()
+	_, from = count()
+	s.eventually("more are refused", func() bool { _, n := count(); return n > from+50 })
+	if now, _ := count(); now != was {
+		t.Errorf("%d files were served without a disk", now-was)
+	}
+	disk.mend()
+	s.eventually("files are served again", func() bool { n, _ := count(); return n > was+50 })
+	close(stop)
+	clients.Wait()
+	if got := s.metric("securefiles_audit_failing"); got != "0" {
+		t.Errorf("failing: %s", got)
+	}
+	allowed := map[string]bool{}
+	all, torn := s.records("disk/audit.jsonl")
+	for _, r := range all {
+		if r.Type == audit.TypeDecision && r.Decision == "allow" {
+			allowed[r.Request] = true
+		}
+	}
+	for _, id := range sent {
+		if !allowed[id] {
+			t.Errorf("%s was sent, and has no record", id)
+		}
+	}
+	stopService(t, s)
+	out, err := s.command(binary, "audit", "verify", "--config", "securefiles.yaml").CombinedOutput()
+	if err != nil {
+		t.Errorf("the chain is not whole: %v\n%s", err, out)
+	}
+	t.Logf("%d files sent, %d refused, %d lines torn; %s", served, refused, torn, out)
+}
+
+// A failingDisk is an ext4 of its own, in a file.
+type failingDisk struct {
+	s           *site
+	image, into string
+	device      string
+}
+
+// failingDisk mounts one into a directory of the site.
+func (s *site) failingDisk(name string) *failingDisk {
+	s.t.Helper()
+	if os.Getuid() != 0 {
+		s.t.Skip("only root may mount; internal/audit has a file whose disk fails")
+	}
+	d := &failingDisk{s: s, image: filepath.Join(s.dir, name+".img"), into: filepath.Join(s.dir, name)}
+	s.write(name+".img", "")
+	if err := os.Truncate(d.image, 32<<20); err != nil {
+		s.t.Fatal(err)
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", "-F", d.image).CombinedOutput(); err != nil {
+		s.t.Fatalf("mkfs.ext4: %v\n%s", err, out)
+	}
+	if err := os.MkdirAll(d.into, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if out, err := exec.Command("losetup", "--find").CombinedOutput(); err != nil {
+		s.t.Skipf("there are no loop devices here: %s", out)
+	}
+	d.mount()
+	s.t.Cleanup(func() { _ = syscall.Unmount(d.into, syscall.MNT_DETACH) }) // a failed test may have files open there
+	return d
+}
+
+func (d *failingDisk) mount() {
+	d.s.t.Helper()
+	if out, err := exec.Command("mount", "-o", "loop,errors=remount-ro", d.image, d.into).CombinedOutput(); err != nil {
+		d.s.t.Fatalf("mount: %v\n%s", err, out)
+	}
+	out, err := exec.Command("findmnt", "-n", "-o", "SOURCE", d.into).Output()
+	if err != nil {
+		d.s.t.Fatal(err)
+	}
+	d.device = filepath.Base(strings.TrimSpace(string(out)))
+}
+
+// fail has the kernel meet an error.
+func (d *failingDisk) fail() {
+	d.s.t.Helper()
+	if err := os.WriteFile("/sys/fs/ext4/"+d.device+"/trigger_fs_error", []byte("a test"), 0o200); err != nil {
+		d.s.t.Fatal(err)
+	}
+}
+
+func (d *failingDisk) unmount() {
+	d.s.t.Helper()
+	d.s.eventually("the disk is unmounted", func() bool { return syscall.Unmount(d.into, 0) == nil })
+}
+
+// mend repairs the disk, as one does who is asked by the kernel to, and mounts it again.
+func (d *failingDisk) mend() {
+	d.s.t.Helper()
+	var status *exec.ExitError
+	if out, err := exec.Command("e2fsck", "-p", d.image).CombinedOutput(); err != nil && (!errors.As(err, &status) || status.ExitCode() != 1) { // 1 is: mended
+		d.s.t.Fatalf("e2fsck: %v\n%s", err, out)
+	}
+	d.mount()
 }
 
 // Rotated as logrotate does it, by either signal, under load: no record is lost.
@@ -420,6 +586,120 @@ func TestAuditDeliveriesAreWhatNginxDelivered(t *testing.T) {
 	s.eventually("nothing is awaited any more", func() bool { return s.metric("securefiles_audit_awaited") == "0" })
 }
 
+// What nginx sends slowly, because a limit says so, is recorded as what was sent and how
+// long it took; of who hangs up, what was sent until then.
+func TestAuditDeliveryOfAThrottledDownload(t *testing.T) {
+	t.Parallel()
+	const size, rate = 3 << 20, 1 << 20
+	p := deliveredPlan("", map[string]string{"project/big.bin": strings.Repeat("0123456789abcdef", size/16)})
+	p.extra += "limits: [{name: slow, per: subject, rate: 1MiB/s}]\n"
+	s := start(t, p)
+	begin := func() (string, *http.Response) {
+		t.Helper()
+		r, err := http.NewRequest("GET", "http://"+s.web+"/downloads/project/big.bin", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("alice", "alice")
+		resp, err := newClient().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Header.Get("X-Request-Id"), resp
+	}
+	whole, resp := begin()
+	part, other := begin()
+	if _, err := io.CopyN(io.Discard, other.Body, rate/2); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err := io.Copy(io.Discard, resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	got := s.delivered(whole, part)
+	if g := got[whole]; g.Delivery != audit.Complete || g.Bytes != size || g.Length != size || g.Duration < 1.5 {
+		t.Errorf("complete: %+v", *g)
+	}
+	if g := got[part]; g.Delivery != audit.Aborted || g.Bytes < rate/2 || g.Bytes >= size || g.Length != size {
+		t.Errorf("hung up: %+v", *g)
+	}
+}
+
+// While the service runs, and bob's requests stand in the file, in one that was rotated and
+// in one that is compressed, bob is erased: nothing of his is found any more, the chain is
+// whole, others are found, and what he does next is recorded.
+func TestAuditErasesASubjectWhileTheServiceRuns(t *testing.T) {
+	t.Parallel()
+	p := deliveredPlan(", chain: {key_file: audit.key}, privacy: {erasable: true, keys: audit.keys}", map[string]string{"erika/plan.txt": "0123456789\n", "public/welcome.txt": "welcome\n"})
+	p.policy = "p, bob, /erika/**, read, allow\np, alice, /public/**, read, allow\n"
+	before := p.before
+	p.before = func(s *site) {
+		before(s)
+		s.auditKey()
+	}
+	s := start(t, p)
+	const agent, file = "BrowserOfBob/1.0", "/downloads/erika/plan.txt"
+	downloads := func() {
+		t.Helper()
+		var ids []string
+		for range 3 {
+			ids = append(ids, s.status("bob", file, 200, with("User-Agent", agent), with("Referer", "https://bobs.example/x")).header.Get("X-Request-Id"), s.status("alice", "/downloads/public/welcome.txt", 200).header.Get("X-Request-Id"))
+		}
+		s.delivered(ids...)
+	}
+	rotate := func(to string) {
+		t.Helper()
+		if err := os.Rename(filepath.Join(s.dir, "audit.jsonl"), filepath.Join(s.dir, to)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.daemon.Process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("there is a new file", func() bool { _, err := os.Stat(filepath.Join(s.dir, "audit.jsonl")); return err == nil })
+	}
+	downloads()
+	rotate("audit.jsonl.2")
+	if out, err := s.command("gzip", "audit.jsonl.2").CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	downloads()
+	rotate("audit.jsonl.1")
+	downloads()
+	if out := s.run(0, "audit", "--subject", "bob", "--by", "path"); !strings.Contains(out, "/erika/plan.txt") || !strings.Contains(out, "9 requests") {
+		t.Errorf("before: %s", out)
+	}
+	if out := s.run(0, "audit", "erase", "bob"); !strings.Contains(out, "bob: erased") {
+		t.Error(out)
+	}
+	s.run(1, "audit", "--subject", "bob")
+	s.run(1, "audit", "--path", "/erika/plan.txt")
+	if out := s.run(0, "audit", "--subject", "alice", "--by", "path"); !strings.Contains(out, "9 requests") {
+		t.Errorf("alice: %s", out)
+	}
+	files, err := filepath.Glob(filepath.Join(s.dir, "audit*"))
+	if err != nil || len(files) < 6 {
+		t.Errorf("%v, %v", files, err)
+	}
+	for _, name := range files {
+		for _, secret := range []string{"bob", "erika", agent, "BrowserOfBob"} {
+			out, err := exec.Command("zgrep", "-a", "-i", "-c", "-F", "-e", secret, name).CombinedOutput()
+			if strings.TrimSpace(string(out)) != "0" {
+				t.Errorf("%s is in %s: %s, %v", secret, name, out, err)
+			}
+		}
+	}
+	if out := s.run(0, "audit", "verify"); !strings.Contains(out, "the head is") {
+		t.Errorf("the chain: %s", out)
+	}
+	downloads()
+	if out := s.run(0, "audit", "--subject", "bob", "--by", "path"); !strings.Contains(out, "3 requests") {
+		t.Errorf("after: %s", out)
+	}
+}
+
 // workers are the processes whose parent is another.
 func workers(t *testing.T, parent int) (pids []int) {
 	t.Helper()
@@ -466,12 +746,22 @@ func TestAuditDeliveryOfAKilledWorkerIsUnknown(t *testing.T) {
 	}
 }
 
-// killed is how many times the service is killed; `make chaos-audit` has more.
-func killed(t *testing.T) int {
+// auditKey makes the key of a chain.
+func (s *site) auditKey() {
+	s.t.Helper()
+	key, err := s.command(binary, "audit", "key", "files.example.org").Output()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.write("audit.key", string(key))
+}
+
+// often is how many times something is done, by a variable; make targets have more.
+func often(t *testing.T, variable string, otherwise int) int {
 	t.Helper()
-	text := os.Getenv("SECUREFILES_AUDIT_KILLS")
+	text := os.Getenv(variable)
 	if text == "" {
-		return 6
+		return otherwise
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -505,64 +795,114 @@ func (s *site) nginxDeliveries(names ...string) (all []nginxDelivery) {
 	return all
 }
 
-// Killed at any moment, under as many downloads as there can be: each file that nginx
-// began to send has its decision in the file, each that ended has one delivery, and the
-// chain is whole.
-func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
-	kills := killed(t)
-	p := deliveredPlan(", chain: {key_file: audit.key, every: 1s}", nil)
-	before := p.before
-	p.before = func(s *site) {
-		before(s)
-		key, err := s.command(binary, "audit", "key", "files.example.org").Output()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.write("audit.key", string(key))
-	}
-	s := start(t, p)
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	var served, refused, broken atomic.Int64
-	for range 16 {
-		clients.Go(func() {
-			client := newClient()
-			defer client.CloseIdleConnections()
-			for {
-				select {
-				case <-stop:
-					return
-				default:
+// Downloads are asked for at a rate, whatever comes of them.
+type downloads struct {
+	served, refused, broken atomic.Int64
+	stop                    chan struct{}
+	clients                 sync.WaitGroup
+	began                   time.Time
+}
+
+// download starts clients that ask nginx for a file so many times a second in all, each
+// on a connection of its own. Who is late asks at once, until the rate is what it should be.
+func (s *site) download(path string, rate int) *downloads {
+	const clients = 16
+	d := &downloads{stop: make(chan struct{}), began: time.Now()}
+	every := clients * time.Second / time.Duration(rate)
+	for i := range clients {
+		d.clients.Go(func() {
+			var conn net.Conn
+			var in *bufio.Reader
+			hangUp := func() {
+				if conn != nil {
+					_ = conn.Close()
+					conn = nil
 				}
-				switch r, err := s.try(client, "", "/downloads/public/welcome.txt"); {
-				case err != nil:
-					broken.Add(1)
-				case r.status == 200:
-					served.Add(1)
-				case r.status == 503:
-					refused.Add(1)
+			}
+			defer hangUp()
+			for next := d.began.Add(every * time.Duration(i) / clients); ; next = next.Add(every) {
+				select {
+				case <-d.stop:
+					return
+				case <-time.After(time.Until(next)):
+				}
+				var err error
+				if conn == nil {
+					if conn, err = net.Dial("tcp", s.web); err == nil {
+						in = bufio.NewReader(conn)
+					}
+				}
+				var resp *http.Response
+				if err == nil {
+					_ = conn.SetDeadline(time.Now().Add(patience))
+					_, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: files\r\n\r\n")
+				}
+				if err == nil {
+					if resp, err = http.ReadResponse(in, nil); err == nil {
+						_, err = io.Copy(io.Discard, resp.Body)
+					}
+				}
+				switch {
+				case err == nil && resp.StatusCode == 200:
+					d.served.Add(1)
+				case err == nil && resp.StatusCode == 503:
+					d.refused.Add(1)
 				default:
-					broken.Add(1)
+					d.broken.Add(1)
+				}
+				if err != nil || resp.Close {
+					hangUp()
 				}
 			}
 		})
 	}
-	began := time.Now()
-	for range kills {
-		from := served.Load()
-		s.eventually("files are served", func() bool { return served.Load() > from+20 })
+	return d
+}
+
+// Killed at any moment, under a thousand downloads a second.
+func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
+	restartedUnderLoad(t, 1000, often(t, "SECUREFILES_AUDIT_KILLS", 6), syscall.SIGKILL)
+}
+
+// Who reads what nginx delivers is restarted under five thousand requests a second: what
+// is lost is told, and nothing is.
+func TestAuditHasEachDeliveryWhenItsReaderIsRestarted(t *testing.T) {
+	restartedUnderLoad(t, 5000, often(t, "SECUREFILES_AUDIT_RESTARTS", 3), syscall.SIGTERM)
+}
+
+// The service ends by a signal, again and again at any moment, and is started again: each
+// file that nginx began to send has its decision in the file, each that ended has one
+// delivery, and the chain is whole.
+func restartedUnderLoad(t *testing.T, rate, times int, by syscall.Signal) {
+	p := deliveredPlan(", chain: {key_file: audit.key, every: 1s}", nil)
+	before := p.before
+	p.before = func(s *site) {
+		before(s)
+		s.auditKey()
+	}
+	s := start(t, p)
+	d := s.download("/downloads/public/welcome.txt", rate)
+	var away time.Duration
+	for range times {
+		from := d.served.Load()
+		s.eventually("files are served", func() bool { return d.served.Load() > from+20 })
 		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // at any moment
-		if err := s.daemon.Process.Kill(); err != nil {
+		gone := time.Now()
+		if err := s.daemon.Process.Signal(by); err != nil {
 			t.Fatal(err)
 		}
 		_ = s.daemon.Wait() // it was killed
 		s.startService()
+		away += time.Since(gone)
 	}
-	close(stop)
-	clients.Wait()
-	t.Logf("%d files served, %.0f a second, %d refused, service killed %d times", served.Load(), float64(served.Load())/time.Since(began).Seconds(), refused.Load(), kills)
-	if broken.Load() > 0 {
-		t.Errorf("%d answers were neither a file nor 503", broken.Load())
+	close(d.stop)
+	d.clients.Wait()
+	took := time.Since(d.began)
+	served, refused := d.served.Load(), d.refused.Load()
+	t.Logf("ended %d times by %v in %v, and away for %v of that: %d files served, %.0f a second (%.0f while it was there), %d refused; %.0f requests a second were asked",
+		times, by, took.Round(time.Second), away.Round(time.Second), served, float64(served)/took.Seconds(), float64(served)/(took-away).Seconds(), refused, float64(served+refused)/took.Seconds())
+	if n := d.broken.Load(); n > 0 {
+		t.Errorf("%d answers were neither a file nor 503", n)
 	}
 
 	all := s.nginxDeliveries("logs/deliveries.log")
@@ -572,9 +912,10 @@ func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
 			sent = append(sent, d.Request)
 		}
 	}
-	if int64(len(sent)) != served.Load() {
-		t.Errorf("%d files were served, nginx has %d in its log", served.Load(), len(sent))
+	if int64(len(sent)) != served {
+		t.Errorf("%d files were served, nginx has %d in its log", served, len(sent))
 	}
+	s.eventually("nothing is awaited any more", func() bool { return s.metric("securefiles_audit_awaited") == "0" })
 	got := s.delivered(sent...)
 	allowed := map[string]int{}
 	records, torn := s.records("audit.jsonl")
@@ -591,15 +932,20 @@ func TestAuditLosesNothingWhenTheServiceIsKilled(t *testing.T) {
 			t.Errorf("%s was sent, and its delivery is %s", id, got[id].Delivery)
 		}
 	}
-	if torn > kills {
-		t.Errorf("%d lines are torn by %d kills", torn, kills)
+	if torn > times {
+		t.Errorf("%d lines are torn", torn)
+	}
+	for _, lost := range []string{"securefiles_audit_overflows_total", `securefiles_audit_passed_over_total{follower="nginx"}`} {
+		if n := s.metric(lost); n != "0" {
+			t.Errorf("%s: %s", lost, n)
+		}
 	}
 	stopService(t, s)
 	out, err := s.command(binary, "audit", "verify", "--config", "securefiles.yaml").CombinedOutput()
 	if err != nil {
 		t.Errorf("the chain is not whole: %v\n%s", err, out)
 	}
-	t.Logf("%d lines torn; %s", torn, out)
+	t.Logf("%d files were sent, %d have a record and a delivery; %d lines torn; %s", len(sent), len(got), torn, out)
 }
 
 // hostileText is text that breaks lines, drives terminals, is no UTF-8, ends JSON strings, or
@@ -620,11 +966,7 @@ func TestAuditRecordsOfHostileClientsAreLinesOfTheirOwn(t *testing.T) {
 	before := p.before
 	p.before = func(s *site) {
 		before(s)
-		key, err := s.command(binary, "audit", "key", "files.example.org").Output()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.write("audit.key", string(key))
+		s.auditKey()
 		s.edit("securefiles.yaml", "level: info", "level: debug")
 	}
 	s := start(t, p)

@@ -8,18 +8,23 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	chrome "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"securefiles/internal/audit"
 )
 
 // chromium starts a browser, in a context that ends with the test.
@@ -304,4 +309,217 @@ func TestALinkInABrowser(t *testing.T) {
 		t.Errorf("after another try: %s", list)
 	}
 	look(second, "ended", "This link has been used up")
+}
+
+// A cutter stands between a client and nginx, and cuts connections.
+type cutter struct {
+	address string
+	after   atomic.Int64 // bytes that are let through until then; 0 cuts nothing
+	reset   atomic.Bool  // as a network does that loses its way; else as a server does that dies
+}
+
+func newCutter(t *testing.T, to string) *cutter {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	c := &cutter{address: l.Addr().String()}
+	go func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return // the test is over
+			}
+			go c.carry(from.(*net.TCPConn), to)
+		}
+	}()
+	return c
+}
+
+func (c *cutter) carry(from *net.TCPConn, address string) {
+	defer from.Close()
+	to, err := net.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	go func() {
+		_, _ = io.Copy(to, from)
+		_ = to.Close()
+	}()
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := to.Read(buf)
+		if n > 0 {
+			if _, err := from.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+		if c.after.Load() > 0 && c.after.Add(int64(-n)) <= 0 {
+			if c.reset.Load() {
+				_ = from.SetLinger(0)
+			}
+			return
+		}
+	}
+}
+
+// A person whose download is cut in the middle goes on with it: the browser asks for the
+// rest by itself, or when it is told to. Both are the one use that there is, and so is a
+// button that is pressed twice.
+func TestAnInterruptedLinkIsOneUseInABrowser(t *testing.T) {
+	t.Parallel()
+	person := chromium(t)
+	const size, cut = 8 << 20, 1 << 20
+	p := deliveredPlan("", map[string]string{"project/film.bin": strings.Repeat("0123456789abcdef", size/16), "project/plan.txt": "plan\n"})
+	p.policy = sharing
+	p.extra += "links: {keys_file: link-keys.json}\nstate: {file: state.db}\nadmin_token_file: token\n"
+	logs := p.before
+	p.before = func(s *site) {
+		logs(s)
+		s.write("token", linkToken)
+		s.run(0, "link", "key", "new")
+	}
+	s := start(t, p)
+	between := newCutter(t, s.web)
+	dir, events := t.TempDir(), true
+	if _, err := chromedp.CallBrowser(person, chrome.SetDownloadBehavior, chrome.SetDownloadBehaviorParams{Behavior: "allow", DownloadPath: dir, EventsEnabled: &events}); err != nil {
+		t.Fatal(err)
+	}
+	states := make(chan chrome.DownloadProgressState, 1000)
+	var film atomic.Pointer[string] // the last download of the film
+	if err := chromedp.ListenBrowser(person, func(event any) {
+		switch e := event.(type) {
+		case *chrome.EventDownloadWillBegin:
+			if e.SuggestedFilename == "film.bin" {
+				film.Store(&e.GUID)
+			}
+		case *chrome.EventDownloadProgress:
+			if now := film.Load(); now != nil && e.GUID == *now && e.State != chrome.DownloadProgressStateInProgress {
+				states <- e.State
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	saved := func(name string) bool {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		return err == nil && string(text) == s.texts["project/"+name]
+	}
+	// done waits until the download of the film has ended, in one way or another.
+	done := func() chrome.DownloadProgressState {
+		t.Helper()
+		select {
+		case state := <-states:
+			return state
+		case <-time.After(patience):
+			t.Fatalf("the download does not end\n%s", tail(s.log.String()))
+			return ""
+		}
+	}
+	var link struct{ ID, URL string }
+	open := func(file string, uses string) {
+		t.Helper()
+		film.Store(nil)
+		for len(states) > 0 { // Chromium may tell twice
+			<-states
+		}
+		if err := json.Unmarshal([]byte(s.run(0, "link", "create", file, "--as", "alice", "--uses", uses, "--json")), &link); err != nil {
+			t.Fatal(err)
+		}
+		if err := chromedp.Do(person, chromedp.Navigate("http://"+between.address+link.URL)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	used := func(what, want string) {
+		t.Helper()
+		for line := range strings.Lines(s.run(0, "link", "list")) {
+			if strings.HasPrefix(line, link.ID) && !strings.Contains(line, want) {
+				t.Errorf("%s: not %s: %s", what, want, line)
+			}
+		}
+	}
+
+	open("/project/plan.txt", "2")
+	press := func(times int) {
+		t.Helper()
+		at, err := chromedp.Run(person, chromedp.Evaluate[[]float64](`(() => { const r = document.querySelector("button").getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] })()`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range times {
+			if err := chromedp.Do(person, chromedp.MouseClickXY(at[0], at[1], chromedp.ClickCount(n+1))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i, times := range []int{2, 1} {
+		press(times)
+		s.eventually("the file is sent", func() bool {
+			n := 0
+			all, _ := s.records("audit.jsonl")
+			for _, r := range all {
+				if r.Type == audit.TypeDelivery && r.Link == link.ID && r.Delivery == audit.Complete {
+					n++
+				}
+			}
+			return n > i
+		})
+	}
+	used("pressed thrice", "1 of 2")
+
+	for _, row := range []struct {
+		name  string
+		reset bool
+	}{{"its server dies", false}, {"its network is gone", true}} {
+		open("/project/film.bin", "1")
+		between.reset.Store(row.reset)
+		between.after.Store(cut)
+		press(1)
+		if row.reset { // of which Chromium says that it was canceled
+			if state := done(); state != chrome.DownloadProgressStateCanceled {
+				t.Fatalf("%s: %s, uncut", row.name, state)
+			}
+			if err := chromedp.Do(person, chromedp.Navigate("chrome://downloads")); err != nil {
+				t.Fatal(err)
+			}
+			s.eventually("the browser goes on when it is told to", func() bool { // of which it sends no event
+				_, err := chromedp.Run(person, chromedp.Evaluate[bool](`(() => {
+					const items = document.querySelector("downloads-manager")?.shadowRoot?.querySelectorAll("downloads-item") ?? []
+					for (const b of [...items].flatMap(i => [...i.shadowRoot?.querySelectorAll("button, cr-button") ?? []]))
+						if (!b.hidden && b.textContent.trim() == "Resume") b.click()
+					return true
+				})()`))
+				return err == nil && saved("film.bin")
+			})
+		}
+		s.eventually("the file is there", func() bool { return saved("film.bin") })
+		if between.after.Load() > 0 {
+			t.Fatalf("%s: nothing was cut", row.name)
+		}
+		if err := os.Remove(filepath.Join(dir, "film.bin")); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("both deliveries are recorded", func() bool {
+			var whole, rest int
+			all, _ := s.records("audit.jsonl")
+			for _, r := range all {
+				switch {
+				case r.Type != audit.TypeDelivery || r.Link != link.ID:
+				case r.Status == http.StatusPartialContent:
+					rest++
+				default:
+					whole++
+				}
+			}
+			return rest == 1 && whole == 1
+		})
+		used(row.name, "1 of 1")
+		s.status("", link.URL, 410)
+	}
 }

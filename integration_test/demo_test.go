@@ -263,12 +263,12 @@ func processesThatMention(t *testing.T, text string) []string {
 
 // The benchmarks' set-up works: it would rot unseen otherwise.
 func TestBenchmarksStart(t *testing.T) {
-	for script, want := range map[string]string{"endtoend.sh": "all serve the file", "identity.sh": "all of them serve the file"} {
+	for _, script := range []string{"audit.sh", "endtoend.sh", "identity.sh"} {
 		t.Run(script, func(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command("../bench/" + script)
 			cmd.Env = append(os.Environ(), "ROUNDS=0", "POLICY_LINES=1000", "TMPDIR="+publicDir(t))
-			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), want) {
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "all serve the file") {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})

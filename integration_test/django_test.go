@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -188,11 +189,41 @@ func TestDjango(t *testing.T) {
 	alice.wants(handbook, 200)
 	alice.wants(salaries, 404) // a deny line
 
+	// A link that alice asks for in Django opens the plan without a login; bob gets none.
+	share := func(b *browser, path string) (r reply, made struct{ ID, URL, Direct string }) {
+		t.Helper()
+		r = b.post("/", "/share", url.Values{"path": {path}})
+		if r.status == http.StatusCreated {
+			if err := json.Unmarshal([]byte(r.body), &made); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return r, made
+	}
+	r, made := share(alice, "/project/plan.txt")
+	site, opened := strings.CutPrefix(made.URL, "http://"+s.web)
+	if r.status != 201 || !opened {
+		t.Fatalf("shared: %d %s", r.status, r.body)
+	}
+	s.status("", site, 403) // its page
+	if r := s.status("", strings.TrimPrefix(made.Direct, "http://"+s.web), 200); r.body != "The plan, for project members.\n" {
+		t.Errorf("the link opens %q", r.body)
+	}
+	if r, _ := share(alice, "/project/hr/salaries.txt"); r.status != 403 { // a deny line
+		t.Errorf("salaries: %d %s", r.status, r.body)
+	}
+	if r := s.browser().send("/share", url.Values{"path": {"/project/plan.txt"}}); r.status != 403 {
+		t.Errorf("a form without its token: %d", r.status)
+	}
+
 	// bob is no project member, until he is.
 	bob := s.browser()
 	bob.login("bob", "bob", "/accounts/login/?next=/")
 	bob.wants(handbook, 200)
 	bob.wants(plan, 404)
+	if r, _ := share(bob, "/project/plan.txt"); r.status != 403 {
+		t.Errorf("bob shares: %d %s", r.status, r.body)
+	}
 	s.manage(`User.objects.get(username="bob").groups.add(Group.objects.get(name="project_member"))`)
 	s.within(djangoRemember, "the new group counts", func() bool { return bob.get(plan).status == 200 })
 	s.manage(`User.objects.get(username="bob").groups.clear()`)
@@ -209,6 +240,10 @@ func TestDjango(t *testing.T) {
 	alice.wants(plan, 302) // the browser has no cookie any more
 	s.within(djangoRemember, "the session is over", func() bool { return thief.get(plan).status == 302 })
 	thief.wants("/downloads/public/welcome.txt", 302) // bad credentials never become anonymous
+	forAll := strings.TrimPrefix(made.Direct, "http://"+s.web)
+	thief.wants(forAll, 200)  // but beside a good link they end nothing
+	s.status("", forAll, 200) // which outlives the session of its maker
+	thief.wants(forAll, 410)  // three times
 	r, err := s.try(thief.client, "", plan)
 	if err != nil || r.status != 401 {
 		t.Errorf("a program with a dead session: %d, %v", r.status, err)
@@ -262,14 +297,14 @@ func (s *site) within(limit time.Duration, what string, holds func() bool) {
 
 // The page that tells people to copy the view shows it as it is.
 func TestDjangoViewIsDocumentedAsItIs(t *testing.T) {
-	page := string(must(os.ReadFile("../docs/django.md")))
-	for _, file := range []string{"site/whoami.py", "policy.csv", "securefiles.yaml"} {
+	for file, where := range map[string]string{"site/whoami.py": "django.md", "policy.csv": "django.md", "securefiles.yaml": "django.md", "site/share.py": "links.md"} {
+		page := string(must(os.ReadFile("../docs/" + where)))
 		text := string(must(os.ReadFile("../examples/django/" + file)))
 		_, shown, found := strings.Cut(page, fmt.Sprintf("<!-- examples/django/%s -->\n```", file))
 		_, shown, _ = strings.Cut(shown, "\n")
 		shown, _, closed := strings.Cut(shown, "```")
 		if !found || !closed || !strings.HasSuffix(text, shown) || len(shown) < 100 {
-			t.Errorf("docs/django.md does not show the end of %s:\n%s", file, shown)
+			t.Errorf("docs/%s does not show the end of %s:\n%s", where, file, shown)
 		}
 	}
 }

@@ -82,6 +82,7 @@ type plan struct {
 	unix     bool              // ask over a unix socket
 	edit     func(s *site, nginxConf string) string
 	before   func(*site) // called before anything starts
+	front    string      // the web server, if it is not nginx: apache, lighttpd or caddy
 	upstream string      // an address to ask instead of the service, which is not started
 	stored   bool        // the files are in a store, not below the root
 	printed  bool        // nginx runs what `securefiles nginx --complete` prints, not the example
@@ -147,7 +148,11 @@ func start(t *testing.T, p plan) *site {
 	if p.upstream == "" {
 		s.startService()
 	}
-	s.startNginx(p)
+	if p.front != "" {
+		s.startFront(p)
+	} else {
+		s.startNginx(p)
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			errors, _ := os.ReadFile(filepath.Join(s.dir, "logs", "error.log")) // there may be none

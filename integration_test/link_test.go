@@ -2,14 +2,21 @@ package integration_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 const sharing = `
@@ -239,6 +246,32 @@ func TestCountedLinkIsOneDownload(t *testing.T) {
 	s.status("", link, 200, mine)
 }
 
+// A template of one's own is shown by nginx, and read again; one that makes no page leaves
+// the one before where it is.
+func TestPageOfLinksOfOnesOwn(t *testing.T) {
+	t.Parallel()
+	const page = `<h1>Acme: {{.Title}}</h1>{{.Problem}}{{if .Action}}<form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}">{{if .Password}}<input name="password">{{end}}</form>{{end}}`
+	s := start(t, plan{printed: true, policy: sharing, extra: "links: {keys_file: link-keys.json, template: link.html}\nstate: {file: state.db}\nadmin_token_file: token\n", before: func(s *site) {
+		s.write("token", linkToken)
+		s.write("link.html", page)
+		s.run(0, "link", "key", "new")
+	}})
+	link := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1")
+	if r := s.status("", link, 403); !strings.Contains(r.body, "<h1>Acme: Download a file</h1>") || !strings.Contains(r.header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("%s %v", r.body, r.header)
+	}
+	if r := s.form(newClient(), "/nowhere", ""); !strings.Contains(r.body, "<h1>Acme: This link cannot be opened</h1>") || r.header.Get("Referrer-Policy") != "no-referrer" || r.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("a form that cannot be answered: %s %v", r.body, r.header)
+	}
+	s.replace("link.html", strings.Replace(page, "Acme", "Example", 1))
+	s.eventually("the new page", func() bool { return strings.Contains(s.get("", link).body, "<h1>Example: ") })
+	s.replace("link.html", "\n{{.Nope}}")
+	s.eventually("the log tells of the wrong one", func() bool { return strings.Contains(s.log.String(), "link.html:2: ") })
+	if r := s.status("", link, 403); !strings.Contains(r.body, "<h1>Example: ") {
+		t.Errorf("after a wrong one: %s", r.body)
+	}
+}
+
 func TestLinkForPrograms(t *testing.T) {
 	t.Parallel()
 	s := keepingLinks(t)
@@ -273,15 +306,165 @@ func TestLinkWithAPasswordThroughNginx(t *testing.T) {
 	}
 	s.status("", link, 200, cookieOf(r))
 	s.status("", link, 403)
-	limited := false
-	for range 15 {
-		limited = limited || s.form(newClient(), link, "wrong").status == 429
+	answers := map[int]int{}
+	for i := range 50 { // whatever address they claim to come from
+		claimed := fmt.Sprintf("198.51.100.%d", i)
+		answers[s.form(newClient(), link, "wrong", with("X-Real-IP", claimed), with("X-Forwarded-For", claimed), with("Forwarded", "for="+claimed)).status]++
 	}
-	if !limited {
-		t.Error("as many attempts as one likes")
+	if answers[403] != 8 || answers[429] != 42 { // two were tried before
+		t.Errorf("50 wrong ones: %v", answers)
 	}
+	if r := s.form(newClient(), link, "correct horse"); r.status != 429 {
+		t.Errorf("the right one after that: %d", r.status)
+	}
+	s.status("", link, 200, cookieOf(r)) // who has given it before
 	if strings.Contains(s.log.String(), "correct horse") {
 		t.Error("the log holds the password")
+	}
+}
+
+// dropping is a network that hands a question on, and loses the answer.
+func dropping(t *testing.T, to string) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // the test is over
+			}
+			go func() {
+				defer conn.Close()
+				there, err := net.Dial("tcp", to)
+				if err != nil {
+					return
+				}
+				defer there.Close()
+				go func() { _, _ = io.Copy(there, conn) }()
+				_, _ = there.Read(make([]byte, 1)) // it has been answered
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// nginx that hears no answer asks again: that is the same use.
+func TestNginxAskingAgainIsOneUse(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{printed: true, policy: sharing, extra: "links: {keys_file: link-keys.json}\nstate: {file: state.db}\nadmin_token_file: token\n",
+		before: func(s *site) {
+			s.write("token", linkToken)
+			s.run(0, "link", "key", "new")
+		},
+		edit: func(s *site, conf string) string {
+			return strings.Replace(conf, "server "+s.service+";", "server "+dropping(t, s.service)+"; server "+s.service+" backup;", 1)
+		}})
+	link := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1") + "&direct=1"
+	if r := s.status("", link, 200); r.body != s.texts["project/plan.txt"] {
+		t.Errorf("%q", r.body)
+	}
+	s.status("", link, 410)
+	if n := s.metric(`securefiles_decisions_total{decision="allow",download="main",reason="policy"}`); n != "2" {
+		t.Errorf("the service was asked %s times about the first request, not twice", n)
+	}
+}
+
+// However the service is killed while many want the one use that there is, one of them has
+// it, or nobody whose answer was lost.
+func TestUsedLinkStaysUsedWhenTheServiceIsKilled(t *testing.T) {
+	t.Parallel()
+	kills := 5
+	if text := os.Getenv("SECUREFILES_LINK_KILLS"); text != "" {
+		kills = must(strconv.Atoi(text))
+	}
+	s := keepingLinks(t)
+	lost, before := 0, 0
+	client := newClient()
+	for range kills {
+		link := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1") + "&direct=1"
+		var served atomic.Int64
+		race := func(group *sync.WaitGroup) {
+			for range 20 {
+				group.Go(func() {
+					if r, err := s.try(client, "", link); err == nil && r.status == http.StatusOK {
+						served.Add(1)
+					}
+				})
+			}
+		}
+		var group sync.WaitGroup
+		race(&group)
+		time.Sleep(time.Duration(rand.IntN(30_000)) * time.Microsecond) // a random moment is what is tested
+		end(s.daemon)
+		group.Wait()
+		if served.Load() > 0 {
+			before++
+		}
+		s.startService()
+		race(&group)
+		group.Wait()
+		s.status("", link, 410)
+		switch served.Load() {
+		case 0:
+			lost++
+		case 1:
+		default:
+			t.Errorf("%d downloads of a link that is good for one", served.Load())
+		}
+	}
+	t.Logf("%d kills: the use was had before in %d, after in %d, and its answer lost in %d", kills, before, kills-before-lost, lost)
+}
+
+// No log and no metric holds a link, but for nginx's error log where something went wrong.
+func TestNoLogHoldsALink(t *testing.T) {
+	t.Parallel()
+	p := deliveredPlan("", nil)
+	p.policy = sharing
+	p.extra += "links: {keys_file: link-keys.json}\nstate: {file: state.db}\nadmin_token_file: token\n"
+	logs := p.before
+	p.before = func(s *site) {
+		logs(s)
+		s.edit("securefiles.yaml", "level: info", "level: debug")
+		s.write("token", linkToken)
+		s.run(0, "link", "key", "new")
+	}
+	p.edit = func(_ *site, conf string) string {
+		return strings.Replace(conf, "logs/error.log warn", "logs/error.log crit", 1)
+	}
+	s := start(t, p)
+	var links []string
+	for _, more := range [][]string{{}, {"--uses", "1"}, {"--recipient", "bob"}, {"--network", "192.0.2.0/24"}} {
+		links = append(links, s.run(0, append([]string{"link", "create", "/project/plan.txt", "--as", "alice"}, more...)...))
+	}
+	links = append(links, s.run(0, "link", "create", "/project/none.txt", "--as", "alice"), links[0][:len(links[0])-3]+"AAA", links[0]+"&"+strings.SplitN(links[0], "?", 2)[1])
+	var last reply
+	for _, link := range links {
+		last = s.get("", link)
+		s.get("bob", link)
+		s.get("", link, with("Range", "bytes=0-1"))
+		s.get("", link+"&direct=1")
+		s.form(newClient(), link, "")
+	}
+	s.delivered(s.status("", links[0], 200).header.Get("X-Request-Id"))
+	_, metrics := s.adminGet("/metrics")
+	all := map[string]string{"the service's log": s.log.String(), "its metrics": metrics, "an error page": last.body}
+	for _, name := range []string{"audit.jsonl", "logs/deliveries.log", "logs/error.log"} {
+		all[name] = string(must(os.ReadFile(filepath.Join(s.dir, name))))
+	}
+	for name, text := range all {
+		for _, link := range links {
+			_, token, _ := strings.Cut(link, "?link=")
+			if signature := token[strings.LastIndexByte(token, '.')+1:]; strings.Contains(text, signature) {
+				t.Errorf("%s holds a link", name)
+			}
+		}
+	}
+	if !strings.Contains(all["audit.jsonl"], "link.id") || all["logs/deliveries.log"] == "" || !strings.Contains(all["the service's log"], "decision") {
+		t.Error("nothing was logged")
 	}
 }
 

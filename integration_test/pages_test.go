@@ -29,7 +29,7 @@ type machine struct {
 // or why it is not run.
 var pageFence = regexp.MustCompile("(?ms)^(?:<!-- (file|skip): ([^\n]+) -->\n)?```([a-z]+)\n(.*?)^```$")
 
-// systemctl stands for the system's: it starts and reloads the two.
+// systemctl stands for the system's: it starts and reloads the two, and starts Prometheus.
 const systemctl = `#!/bin/bash
 set -e
 cd %[1]s
@@ -54,6 +54,14 @@ case "$*" in
   kill -HUP "$master"
   for worker in $workers; do while kill -0 "$worker" 2>/dev/null; do sleep 0.02; done; done # they know the old one
   ;;
+"reload prometheus")
+  setsid prometheus --config.file=prometheus/prometheus.yml --storage.tsdb.path=prometheus/data --web.listen-address=%[3]s --log.level=warn >>logs/prometheus.log 2>&1 </dev/null &
+  echo $! >run/prometheus.pid
+  until curl -fso /dev/null http://%[3]s/-/ready; do
+    kill -0 "$(cat run/prometheus.pid)" 2>/dev/null || { tail logs/prometheus.log >&2; exit 1; }
+    sleep 0.02
+  done
+  ;;
 *) echo "systemctl $*?" >&2; exit 1 ;;
 esac
 `
@@ -63,7 +71,8 @@ esac
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
-	for _, dir := range []string{"bin", "etc", "files", "media", "run", "logs", "tmp", "nginx/conf.d", "nginx/snippets"} {
+	prometheus := freeAddress(t)
+	for _, dir := range []string{"bin", "etc", "files", "media", "run", "logs", "tmp", "prometheus", "nginx/conf.d", "nginx/snippets"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -71,6 +80,7 @@ func newMachine(t *testing.T) *machine {
 	names := []string{ // longer ones first
 		"/var/www/securefiles", s.dir + "/files", "/srv/media", s.dir + "/media", "/etc/securefiles", s.dir + "/etc", "/etc/nginx", s.dir + "/nginx",
 		"/run/securefiles/auth.sock", s.dir + "/run/auth.sock", "/var/log/nginx", s.dir + "/logs",
+		"/etc/prometheus", s.dir + "/prometheus", "/usr/share/doc/securefiles", s.dir + "/doc", "http://localhost:9090", "http://" + prometheus,
 		"/tmp/", s.dir + "/tmp/", "http://localhost", "http://" + s.web, "listen 80;", "listen " + s.web + ";", "127.0.0.1:9181", s.admin,
 	}
 	var back []string
@@ -78,6 +88,18 @@ func newMachine(t *testing.T) *machine {
 		back = append(back, names[i+1], names[i])
 	}
 	m := &machine{site: s, there: strings.NewReplacer(names...), here: strings.NewReplacer(back...), done: map[string]int{}}
+	debians, err := os.ReadFile("testdata/prometheus-debian12.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("prometheus/prometheus.yml", string(debians))
+	for _, name := range []string{"recording.yaml", "alerts.yaml", "job.yaml"} {
+		text, err := os.ReadFile("../examples/prometheus/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write("doc/examples/prometheus/"+name, m.there.Replace(string(text)))
+	}
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +110,7 @@ func newMachine(t *testing.T) *machine {
 	for name, text := range map[string]string{
 		".curlrc":       "no-progress-meter\n",                   // as on a terminal
 		"bin/chgrp":     "#!/bin/sh\n[ \"$1\" = securefiles ]\n", // there is no such group
-		"bin/systemctl": fmt.Sprintf(systemctl, s.dir, s.admin),
+		"bin/systemctl": fmt.Sprintf(systemctl, s.dir, s.admin, prometheus),
 		"bin/nginx":     fmt.Sprintf("#!/bin/sh\nexec %s -p %s -e logs/error.log -c %[2]s/nginx/nginx.conf \"$@\"\n", nginx, s.dir),
 	} {
 		s.write(name, text)
@@ -150,7 +172,7 @@ func (m *machine) mustRun(commands string) {
 // follow does what a text says, block by block, as a reader would:
 //
 //	sh       is typed, and succeeds
-//	console  is typed, and prints what stands there; what asks nginx may take a moment
+//	console  is typed, and prints what stands there; what asks nginx or Prometheus may take a moment
 //	csv      is added to policy.csv, unless it stands there
 //	yaml     takes the place of the keys of securefiles.yaml that it has
 //
@@ -202,7 +224,7 @@ func (m *machine) console(content string) {
 			if out == want {
 				break
 			}
-			if !strings.HasPrefix(command, "curl ") || time.Now().After(deadline) {
+			if !strings.HasPrefix(command, "curl ") && !strings.HasPrefix(command, "promtool query ") || time.Now().After(deadline) {
 				m.t.Fatalf("$ %s\nprints\n%s\nand not\n%s", command, out, want)
 			}
 			time.Sleep(20 * time.Millisecond) // between polls
@@ -329,18 +351,60 @@ func TestHowLongAccessLasts(t *testing.T) {
 	}, soon)
 }
 
-// What docs/how-to.md has Prometheus scrape is the file in examples/, which
-// TestPrometheusAnswersEachQuery… runs.
+// What docs/how-to.md has Prometheus scrape is the file in examples/, as it stands in the
+// whole configuration beside it, which TestPrometheusAnswersEachQuery… runs.
 func TestThePagesPrometheusIsTheExamples(t *testing.T) {
 	t.Parallel()
 	_, sections := page(t, "how-to.md")
-	scrape, err := os.ReadFile("../examples/prometheus/prometheus.yaml")
+	job, err := os.ReadFile("../examples/prometheus/job.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, lines, _ := strings.Cut(string(scrape), "\n") // behind its comment
-	if !strings.Contains(sections["Prometheus"], "```yaml\n"+lines+"```\n") {
+	whole, err := os.ReadFile("../examples/prometheus/prometheus.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(whole), "\nscrape_configs:\n"+string(job)) {
+		t.Error("examples/prometheus/prometheus.yaml has another job than job.yaml")
+	}
+	shown := "scrape_configs:\n" + string(job) + "rule_files:\n  - securefiles-*.yaml\n"
+	if !strings.Contains(sections["Prometheus"], "```yaml\n"+shown+"```\n") {
 		t.Error("docs/how-to.md shows another prometheus.yml")
+	}
+	m := begin(t)
+	m.follow(sections["Prometheus"])
+	got, old := m.here.Replace(m.read("prometheus/prometheus.yml")), m.here.Replace(m.read("prometheus/prometheus.yml.old"))
+	want := strings.Replace(old, "\nrule_files:\n", "\nrule_files:\n  - securefiles-*.yaml\n", 1)
+	if want = strings.Replace(want, "\nscrape_configs:\n", "\nscrape_configs:\n"+string(job), 1); got != want {
+		t.Errorf("the commands have written\n%s", got)
+	}
+}
+
+// A block that reloads nginx may be pasted with the request that follows: for a moment a
+// worker of before answers that.
+func TestAReloadOfNginxTakesAMoment(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range append(files, "../README.md", "../packaging/nginx/README") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimSpace(line); strings.Contains(line, "systemctl reload nginx") && !strings.Contains(line, "`") {
+				found++
+				if !strings.HasSuffix(line, " && sleep 1") {
+					t.Errorf("%s: %s", file, line)
+				}
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("%d blocks reload nginx", found)
 	}
 }
 

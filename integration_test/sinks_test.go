@@ -3,12 +3,15 @@ package integration_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,6 +92,90 @@ func TestAuditDatabaseHasEachRecordOnceWhateverIsKilled(t *testing.T) {
 	}
 	if strings.Contains(s.log.String(), "planted-password") {
 		t.Error("the password stands in the log")
+	}
+}
+
+// A syslog server that stops reading, and one that is not there, hold up nobody: each
+// file is served, each record waits in the file, and arrives when the server reads again.
+func TestAuditGoesOnWhileTheSyslogServerDoesNotRead(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	var mu sync.Mutex
+	arrived := map[string]bool{} // lines of the file
+	reads := false
+	var held []net.Conn
+	serve := func(l net.Listener) {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			if !reads {
+				held = append(held, conn) // open, and nobody reads
+				mu.Unlock()
+				continue
+			}
+			mu.Unlock()
+			text, _ := io.ReadAll(conn) // a part is sent again
+			mu.Lock()
+			for _, message := range strings.SplitAfter(string(text), "}") {
+				if i := strings.Index(message, "{\"v\":1"); i >= 0 {
+					arrived[message[i:]] = true
+				}
+			}
+			mu.Unlock()
+			_ = conn.Close()
+		}
+	}
+	go serve(l)
+	s := start(t, deliveredPlan(fmt.Sprintf(", syslog: {url: 'tcp://%s'}", address), someFiles()))
+	const file = "/downloads/project/plan.txt"
+	load := s.load(loadRequest{user: "alice", path: file, right: []int{200}, body: s.texts["project/plan.txt"]})
+	failures := func() string { return s.metric(`securefiles_audit_send_failures_total{sink="syslog"}`) }
+	s.eventually("a server that does not read is counted", func() bool { return failures() != "0" })
+	load.goOn(s, 100)
+	if err := l.Close(); err != nil { // and now it is gone
+		t.Fatal(err)
+	}
+	mu.Lock()
+	for _, conn := range held {
+		_ = conn.Close()
+	}
+	reads = true
+	mu.Unlock()
+	was := failures()
+	s.eventually("one that is not there too", func() bool { return failures() != was })
+	load.goOn(s, 100)
+	if s.metric(`securefiles_audit_sent_total{sink="syslog"}`) != "0" || s.metric(`securefiles_audit_lag_bytes{follower="syslog"}`) == "0" {
+		t.Error("records are said to have arrived")
+	}
+	load.end(t)
+	if l, err = net.Listen("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go serve(l)
+	s.eventually("nothing is awaited", func() bool { return s.metric("securefiles_audit_awaited") == "0" })
+	s.eventually("all has arrived", func() bool { return s.metric(`securefiles_audit_lag_bytes{follower="syslog"}`) == "0" })
+	text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		if n++; !arrived[strings.TrimSuffix(line, "\n")] {
+			t.Errorf("it never arrived: %s", line)
+		}
+	}
+	if n != len(arrived) || n < 2*load.answers {
+		t.Errorf("%d records, %d arrived, %d answers", n, len(arrived), load.answers)
 	}
 }
 

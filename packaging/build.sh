@@ -26,7 +26,7 @@ ldflags="-s -w -buildid= -X securefiles/internal/cli.version=$VERSION -X securef
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$out" "$work"/common/{man,completion,etc,nginx,doc,examples}
+mkdir -p "$out" "$work"/common/{man,completion,etc,nginx,doc}
 tool() { go build -modfile=packaging/tools.mod -o "$work/${1##*/}" "$1"; }
 
 if [[ $formats == *' chart '* ]]; then
@@ -53,9 +53,6 @@ cp packaging/nginx/* "$common/nginx"
 "$work/native" nginx --http --config examples/starter/securefiles.yaml >"$common/nginx/http.conf"
 "$work/native" nginx --config examples/starter/securefiles.yaml >"$common/nginx/server.conf"
 cp packaging/tmpfiles.conf "$common"
-gzip -9nc CHANGELOG.md >"$common/doc/changelog.gz"
-cp README.md SECURITY.md docs/*.md "$common/doc"
-cp -R examples/prometheus examples/ci "$common/examples" # to which the how-to sends
 
 # licences prints those of what a binary holds, Go's own first.
 licences() {
@@ -108,6 +105,7 @@ for arch in ${ARCHES:-amd64 arm64}; do
     cp -r "$common" "$stage"
     cp "$work/securefiles.$arch" "$stage/securefiles"
     cp -r "packaging/$format" "$stage/scripts"
+    packaging/doc.sh "$stage/doc" "$format"
     mkdir "$stage/systemd"
     for unit in examples/systemd/*; do # /etc is for who copies them by hand
       sed -e '/^# \/etc\/systemd/d' -e 's|/usr/local/bin/|/usr/bin/|' "$unit" >"$stage/systemd/$(basename "$unit")"
@@ -126,6 +124,7 @@ for arch in ${ARCHES:-amd64 arm64}; do
       sed -i "s/^SocketGroup=.*/SocketGroup=$nginx_user/" "$stage/systemd/securefiles.socket"
     fi
     sed -e "s/NGINX_USER/$nginx_user/" packaging/logrotate.conf >"$stage/logrotate"
+    find "$stage/doc" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
     (cd "$stage" && "$work/nfpm" package --config "$OLDPWD/packaging/nfpm.yaml" --packager "$format" --target "$out/")
   done
 done

@@ -127,6 +127,14 @@ is 'enabled' "$(inside systemctl is-enabled securefiles.socket securefiles.servi
 is 'owners' "$(inside stat -c '%n %U:%G %a' /etc/securefiles /etc/securefiles/policy.csv /etc/securefiles/users.htpasswd /run/securefiles/auth.sock | xargs)" \
   '/etc/securefiles root:securefiles 750 /etc/securefiles/policy.csv root:securefiles 640 /etc/securefiles/users.htpasswd root:securefiles 640 /run/securefiles/auth.sock securefiles:www-data 660'
 inside nginx -t
+doc=$root/usr/share/doc/securefiles
+for page in "$doc"/*.md "$doc"/docs/*.md; do
+  for target in $(grep -o '](\([^)#: ]*\)[)#]' "$page" | sed 's/^](//; s/.$//' | sort -u); do
+    [[ -e $(dirname "$page")/$target ]] || fail "$page links to $target, which the package lacks"
+  done
+done
+[[ -e $doc/docs/how-to.md && -e $doc/examples/prometheus/job.yaml && -e $doc/examples/ci/github-actions.yaml ]] || fail 'pages or examples are missing'
+is 'modes of documents' "$(find "$doc" -type f ! -perm 644 -o -type d ! -perm 755)" ''
 
 say 'used'
 inside sh -e <<'EOF'

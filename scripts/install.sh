@@ -18,7 +18,9 @@ declare -A package=(
   [pyjwt]="python3-jwt python3-cryptography"
   [chromium]=chromium
   [postgresql]=postgresql [promtool]=prometheus [redis-server]=redis-server
+  [apache2]="apache2 libapache2-mod-xsendfile" [lighttpd]="lighttpd lighttpd-modules-lua" [caddy]=caddy
   [rsyslogd]="rsyslog rsyslog-gnutls"
+  [mkfs.ext4]=e2fsprogs [losetup]=mount
 )
 have() {
   case $1 in
@@ -28,6 +30,8 @@ have() {
     django) /usr/bin/python3 -c 'import django' 2>/dev/null ;;
     postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     rsyslogd) command -v rsyslogd >/dev/null && compgen -G '/usr/lib/*/rsyslog/lmnsd_gtls.so' >/dev/null ;;
+    apache2) command -v apache2 >/dev/null && [[ -e /usr/lib/apache2/modules/mod_xsendfile.so ]] ;;
+    lighttpd) command -v lighttpd >/dev/null && [[ -e /usr/lib/lighttpd/mod_magnet.so ]] ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }
@@ -40,7 +44,7 @@ for command in "$@"; do
   if [[ $command == *\? ]]; then
     optional+=("$packages")
   else
-    # shellcheck disable=SC2206 # cc and rsyslogd are two packages
+    # shellcheck disable=SC2206 # cc, rsyslogd and web servers are two packages
     missing+=($packages)
   fi
 done
@@ -64,7 +68,7 @@ DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-
 if [[ -d /run/systemd/system ]]; then
   for package in "${missing[@]}"; do
     case $package in
-      nginx | postgresql | prometheus | redis-server) "${sudo[@]}" systemctl disable --now "$package" >&2 || true ;;
+      apache2 | caddy | lighttpd | nginx | postgresql | prometheus | redis-server) "${sudo[@]}" systemctl disable --now "$package" >&2 || true ;;
     esac
   done
 fi

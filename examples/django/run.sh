@@ -55,7 +55,9 @@ export SECUREFILES_LISTEN=${SECUREFILES_LISTEN:-unix:$dir/run/auth.sock}
 cp "$here"/{securefiles.yaml,policy.csv} "$dir"
 export SECUREFILES_DOWNLOADS_0_ROOT=$dir/files
 export SECUREFILES_IDENTITY_0_SESSION_URL=http://$django/securefiles/whoami
+export SECUREFILES_LINKS_SITE=http://$web SECUREFILES=http://$web
 config=(--config "$dir/securefiles.yaml")
+"$binary" link key new "${config[@]}"
 "$binary" check "${config[@]}"
 "$binary" nginx --http "${config[@]}" >"$dir/securefiles-http.conf"
 "$binary" nginx "${config[@]}" >"$dir/securefiles-server.conf"
@@ -86,6 +88,8 @@ Put bob into the group, and within 30 seconds he may read the plan:
 
   echo 'from django.contrib.auth.models import *; User.objects.get(username="bob").groups.add(Group.objects.get())' |
     SECRET_KEY=x DATABASE=$dir/db.sqlite3 $python $here/site/manage.py shell
+
+The button makes a link to the plan, which opens three times without a login.
 
 Press Ctrl-C to stop.
 END

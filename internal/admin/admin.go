@@ -52,10 +52,12 @@ type Options struct {
 	// Accept makes what the store holds now what counts, after it was emptied; nil where
 	// nothing like that can be.
 	Accept func(context.Context) error
-	// Counts keeps what limits count, and Backup writes a copy of the store's file; nil
-	// where there is none.
+	// Counts keeps what limits count.
 	Counts CountState
-	Backup func(io.Writer) error
+	// Backup writes a copy of the store's file, and Compact gives room in it back that
+	// nothing is in any more; nil where there is no file.
+	Backup  func(io.Writer) error
+	Compact func() (before, after int64, err error)
 	// Downloads are those that questions are about.
 	Downloads *authz.Downloads
 	// Whoami asks the identity sources about a request that somebody wrote down:
@@ -112,9 +114,12 @@ func New(opts Options) *Admin {
 		if opts.Counts != nil {
 			r.With(a.requireToken, middleware.Throttle(1)).Get("/state", a.counts)
 			r.With(a.requireToken).Post("/state/reset", a.reset)
+			r.With(a.requireToken, middleware.Throttle(1)).Get("/state/export", a.export)
+			r.With(a.requireToken, middleware.Throttle(1)).Post("/state/restore", a.restore)
 		}
 		if opts.Backup != nil {
 			r.With(a.requireToken, middleware.Throttle(1)).Get("/state/backup", a.backup)
+			r.With(a.requireToken, middleware.Throttle(1)).Post("/state/compact", a.compact)
 		}
 		if opts.Accept != nil {
 			r.With(a.requireToken).Post("/state/accept", a.accept)

@@ -3,8 +3,11 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"iter"
 	"net/http"
+	"time"
 
 	"securefiles/internal/state"
 )
@@ -16,8 +19,13 @@ type LinkState interface {
 	Revoke(context.Context, state.Revocation) error
 }
 
-// maxLink bounds what is said of a link, in bytes.
-const maxLink = 64 << 10
+const (
+	// maxLink bounds what is said of a link, and maxExport what is restored, in bytes.
+	maxLink   = 64 << 10
+	maxExport = 4 << 30
+	// longTime is how long what is about all that a store knows may take.
+	longTime = 10 * time.Minute
+)
 
 // links answers GET /links: those that were made here or seen, and have not expired.
 func (a *Admin) links(w http.ResponseWriter, r *http.Request) {
@@ -80,6 +88,9 @@ func (a *Admin) accept(w http.ResponseWriter, r *http.Request) {
 type CountState interface {
 	Counts(context.Context) ([]state.Count, error)
 	Reset(ctx context.Context, key string) (bool, error)
+	// Export returns all that is known, and Restore adds what is not.
+	Export(ctx context.Context, passwords bool) iter.Seq2[state.Entry, error]
+	Restore(context.Context, iter.Seq2[state.Entry, error]) (int, error)
 }
 
 // counts answers GET /state: what limits count now, by key.
@@ -111,10 +122,50 @@ func (a *Admin) reset(w http.ResponseWriter, r *http.Request) {
 
 // backup answers GET /state/backup: a copy of the store's file.
 func (a *Admin) backup(w http.ResponseWriter, _ *http.Request) {
+	unhurried(w)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if err := a.opts.Backup(w); err != nil {
 		panic(http.ErrAbortHandler) // a part of a copy is none
 	}
+}
+
+// compact answers POST /state/compact: how many bytes the store's file had, and has.
+func (a *Admin) compact(w http.ResponseWriter, _ *http.Request) {
+	unhurried(w)
+	before, after, err := a.opts.Compact()
+	if err != nil {
+		respond(w, http.StatusServiceUnavailable, problem{err.Error()})
+		return
+	}
+	respond(w, http.StatusOK, map[string]any{"before": before, "after": after})
+}
+
+// export answers GET /state/export: all that the store knows, as lines of JSON; with the
+// hashes of links' passwords for `?passwords=true`.
+func (a *Admin) export(w http.ResponseWriter, r *http.Request) {
+	unhurried(w)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	if err := state.Write(w, a.opts.Counts.Export(r.Context(), r.URL.Query().Get("passwords") == "true"), time.Now()); err != nil {
+		panic(http.ErrAbortHandler) // a part of it is none
+	}
+}
+
+// restore answers POST /state/restore: lines of an export, which are added to what the
+// store knows.
+func (a *Admin) restore(w http.ResponseWriter, r *http.Request) {
+	unhurried(w)
+	n, err := a.opts.Counts.Restore(r.Context(), state.Read(http.MaxBytesReader(w, r.Body, maxExport)))
+	if err != nil {
+		respond(w, http.StatusUnprocessableEntity, problem{fmt.Sprintf("after %d entries: %v", n, err)})
+		return
+	}
+	respond(w, http.StatusOK, map[string]any{"restored": n})
+}
+
+// unhurried gives an answer, and what it is an answer to, as long as a large store takes.
+func unhurried(w http.ResponseWriter) {
+	c, end := http.NewResponseController(w), time.Now().Add(longTime)
+	_ = errors.Join(c.SetReadDeadline(end), c.SetWriteDeadline(end)) // or it is as short as others
 }
 
 // take reads what a request says, and answers where it cannot be read.

@@ -150,7 +150,7 @@ func (t *Trail) Reopen() {
 		return
 	}
 	if err := t.writer.Reopen(); err != nil {
-		t.log.Error("the audit file is not opened anew: records go on into the one that was rotated away", "error", err)
+		t.log.Error("the audit file is not opened anew: records go on into the one that was rotated away, where that is open", "error", err)
 	}
 }
 

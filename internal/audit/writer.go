@@ -57,7 +57,8 @@ type Writer struct {
 
 	turn  sync.Mutex // one write at a time; it guards what follows
 	out   io.Writer
-	file  *os.File // nil where the output is standard output
+	file  *os.File // nil where the output is standard output, or the file is let go
+	lost  bool     // the file is let go, because its disk failed
 	torn  bool     // what was written last ends within a line
 	text  []byte
 	chain *chain // nil for none
@@ -98,23 +99,34 @@ func OpenWriter(name string, opts *WriterOptions) (*Writer, error) {
 		w.sync = false
 		return w, nil
 	}
-	if err := w.open(); err != nil {
+	if err := w.open(os.O_CREATE); err != nil {
 		return nil, err
 	}
-	if w.chain != nil {
-		head, err := lastHead(name)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("find the head of the chain: %w", err), w.Close())
-		}
-		w.chain.head = head
+	if err := w.resume(); err != nil {
+		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
 }
 
-// open opens the file that has the name now.
-func (w *Writer) open() error {
+// resume has the chain go on behind what is in the file, and in those that it was
+// rotated to.
+func (w *Writer) resume() error {
+	if w.chain == nil {
+		return nil
+	}
+	head, err := lastHead(w.name)
+	if err != nil {
+		return fmt.Errorf("find the head of the chain: %w", err)
+	}
+	w.chain.head = head
+	return nil
+}
+
+// open opens the file that has the name now; create is os.O_CREATE to make it where
+// there is none, or 0.
+func (w *Writer) open(create int) error {
 	// A pipe would keep whoever opens it waiting.
-	f, err := os.OpenFile(w.name, os.O_APPEND|os.O_CREATE|os.O_RDWR|syscall.O_NONBLOCK, 0o640)
+	f, err := os.OpenFile(w.name, os.O_APPEND|create|os.O_RDWR|syscall.O_NONBLOCK, 0o640)
 	if err != nil {
 		return fmt.Errorf("open the audit file: %w", err)
 	}
@@ -125,7 +137,7 @@ func (w *Writer) open() error {
 	if w.file != nil {
 		_ = w.file.Close() // each write has returned
 	}
-	w.file, w.out, w.torn = f, f, torn
+	w.file, w.out, w.torn, w.lost = f, f, torn, false
 	if w.chain != nil {
 		w.chain.due = true // each file begins with a checkpoint, and can be verified by itself
 	}
@@ -153,6 +165,9 @@ func isTorn(f *os.File, name string) (bool, error) {
 func (w *Writer) Reopen() error {
 	w.turn.Lock()
 	defer w.turn.Unlock()
+	if w.lost {
+		return w.take(os.O_CREATE)
+	}
 	if w.file == nil {
 		return nil
 	}
@@ -161,8 +176,35 @@ func (w *Writer) Reopen() error {
 			return nil
 		}
 	}
-	return w.open()
+	return w.open(os.O_CREATE)
 }
+
+// letGo closes a file whose disk has failed: one that is read-only since an error stays
+// so until it is unmounted, which it could not be.
+func (w *Writer) letGo() {
+	if w.file != nil {
+		_ = w.file.Close() // what was written failed already
+		w.file, w.out, w.lost = nil, nil, true
+	}
+}
+
+// take opens a file again that was let go. It is made anew only where somebody asks for
+// that: while the disk is not mounted, another one is below its directory.
+func (w *Writer) take(create int) error {
+	if !w.lost {
+		return nil
+	}
+	err := w.open(create)
+	if err == nil {
+		if err = w.resume(); err != nil {
+			w.letGo()
+		}
+	}
+	return err
+}
+
+// noRoom says that a write failed for want of room, of which the file gets over.
+func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // Close signs the head of the chain, and closes the file.
 func (w *Writer) Close() error {
@@ -184,7 +226,7 @@ func (w *Writer) Checkpoint() error {
 	}
 	w.turn.Lock()
 	defer w.turn.Unlock()
-	if w.chain.head.Seq == w.chain.signed || w.file == nil && w.name != Stdout {
+	if w.chain.head.Seq == w.chain.signed || w.file == nil && !w.lost && w.name != Stdout {
 		return nil
 	}
 	w.chain.due = true
@@ -197,6 +239,9 @@ func (w *Writer) Checkpoint() error {
 func (w *Writer) position() (device, inode uint64, size int64, err error) {
 	w.turn.Lock()
 	defer w.turn.Unlock()
+	if err := w.take(0); err != nil {
+		return 0, 0, 0, err
+	}
 	if w.file == nil {
 		return 0, 0, 0, os.ErrClosed
 	}
@@ -277,10 +322,16 @@ func (w *Writer) WriteAll(records ...*Record) (int, error) {
 // commit writes a batch: after a line feed if a line was torn, and after a checkpoint if
 // one is due.
 func (w *Writer) commit(b *batch) {
-	text, err := w.compose(b)
+	err := w.take(0)
+	var text []byte
+	if err == nil {
+		text, err = w.compose(b)
+	}
 	n := 0
 	if err == nil {
-		n, err = w.out.Write(text)
+		if n, err = w.out.Write(text); err != nil && !noRoom(err) {
+			w.letGo()
+		}
 	}
 	if n > 0 {
 		w.torn = text[n-1] != '\n'
@@ -297,6 +348,7 @@ func (w *Writer) commit(b *batch) {
 	if err == nil && w.sync {
 		if err = w.file.Sync(); err != nil {
 			b.good = 0 // what of it is on the disk nobody knows
+			w.letGo()
 		}
 	}
 	if cap(w.text) > keptBytes {

@@ -330,6 +330,71 @@ func TestAFullDiskFailsEachWriteUntilThereIsRoom(t *testing.T) {
 	}
 }
 
+// After an error that is not want of room the file is let go, so that its disk can be
+// unmounted, and opened by its name before the next record; but not made where there is
+// none, as below the directory of a disk that is not mounted, unless somebody asks.
+func TestAFileWhoseDiskFailedIsLetGoAndOpenedAgain(t *testing.T) {
+	signer, public := testKey(t)
+	name := filepath.Join(t.TempDir(), "audit.jsonl")
+	w := openTestWriter(t, name, &WriterOptions{Chain: &ChainOptions{Signer: signer}})
+	fails := func(why string) {
+		t.Helper()
+		if err := w.Write(numbered(9)); err == nil || !strings.Contains(err.Error(), why) || !w.State().Failing {
+			t.Errorf("%v", err)
+		}
+		if w.file != nil {
+			t.Error("the file is open still")
+		}
+	}
+	disk := func() { // fails
+		t.Helper()
+		if err := w.file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		fails("file already closed")
+	}
+	write := func(i int) {
+		t.Helper()
+		if err := w.Write(numbered(i)); err != nil || w.State().Failing {
+			t.Error(err)
+		}
+	}
+	write(0)
+	disk()
+	write(1)
+	disk()
+	if err := os.Rename(name, name+".1"); err != nil { // it is unmounted
+		t.Fatal(err)
+	}
+	fails("no such file")
+	if _, _, _, err := w.position(); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	if err := os.Rename(name+".1", name); err != nil {
+		t.Fatal(err)
+	}
+	write(2)
+	disk()
+	if err := os.Rename(name, name+".1"); err != nil { // it is rotated
+		t.Fatal(err)
+	}
+	if err := w.Reopen(); err != nil {
+		t.Error(err)
+	}
+	write(3)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{name + ".1": "0 1 2", name: "3"} {
+		if ids, torn := requests(t, file); strings.Join(strings.Fields(strings.Join(ids, " ")), " ") != want || torn > 0 { // a checkpoint has no id
+			t.Errorf("%s: %v, %d torn", file, ids, torn)
+		}
+	}
+	if v, problems := verify(t, &VerifyOptions{Key: public}, name+".1", name); len(problems) > 0 || v.Records-v.Checkpoints != 4 {
+		t.Error(v, problems)
+	}
+}
+
 func BenchmarkWriter(b *testing.B) {
 	for _, sync := range []bool{false, true} {
 		for _, parallel := range []int{1, 8, 64} {

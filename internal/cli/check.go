@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -19,21 +20,25 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/identity"
 	"securefiles/internal/limit"
+	"securefiles/internal/link"
 	"securefiles/internal/terminal"
 	"securefiles/policy"
 	"securefiles/policy/lint"
 )
 
 type checkCommand struct {
-	Strict  bool     `help:"Fail on warnings too."`
-	Format  string   `default:"text" enum:"text,json,sarif" help:"How to print findings: text, json, or sarif for code hosts."`
-	JSON    bool     `name:"json" help:"The same as --format json."`
-	Disable []string `placeholder:"RULE" help:"Leave out the warnings of a rule; repeatable."`
-	Verbose bool     `short:"v" help:"Tell, too, how many people can log in at once with a password."`
-	Rules   bool     `help:"List all rules and exit."`
-	Online  bool     `help:"Also ask each store, as nginx would, for an object that is not there."`
-	Files   bool     `help:"Instead, list the files that nginx could not serve, whatever policy says."`
-	As      string   `placeholder:"USER" help:"Whom nginx runs as, for --files; by default www-data, nginx or http."`
+	Strict    bool     `help:"Fail on warnings too."`
+	Format    string   `default:"text" enum:"text,json,sarif" help:"How to print findings: text, json, or sarif for code hosts."`
+	JSON      bool     `name:"json" help:"The same as --format json."`
+	Disable   []string `placeholder:"RULE" help:"Leave out the warnings of a rule; repeatable."`
+	Elsewhere bool     `help:"The configuration is for another machine: leave out what it names and is not here, users, keys, secrets and roots. For continuous integration."`
+	Verbose   bool     `short:"v" help:"Tell, too, how many people can log in at once with a password."`
+	Rules     bool     `help:"List all rules and exit."`
+	Online    bool     `help:"Also ask each store, as nginx would, for an object that is not there."`
+	Files     bool     `help:"Instead, list the files that nginx could not serve, whatever policy says."`
+	As        string   `placeholder:"USER" help:"Whom nginx runs as, for --files; by default www-data, nginx or http."`
+
+	absent []string // with Elsewhere, what was left out
 }
 
 // Help shows examples.
@@ -45,6 +50,7 @@ back a finding, but for what cannot be read or evaluated:
 
 Examples:
   securefiles check --config /etc/securefiles/securefiles.yaml
+  securefiles check --strict --elsewhere
   securefiles check --strict --disable redundant --format sarif > findings.sarif
   securefiles check --online             # do keys, clocks and certificates of stores fit?
   sudo securefiles check --files --as www-data`
@@ -82,7 +88,10 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	if cmd.Files {
 		return cmd.files(ctx, env, c)
 	}
-	p, err := all.openWithSecrets(ctx, c, env, slog.New(slog.DiscardHandler))
+	p, err := all.open(c, env, slog.New(slog.DiscardHandler))
+	if p != nil {
+		err = errors.Join(err, p.loadSecrets(ctx, cmd.isElsewhere))
+	}
 	if err != nil {
 		return err
 	}
@@ -99,7 +108,12 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 		fmt.Fprintf(env.Stderr, "%s: the running service was started with another %s: restart it\n", c.File, key)
 	}
 	if len(findings) == 0 && cmd.Format == "text" {
-		fmt.Fprintf(env.Stderr, "%s: no findings in configuration, model, policy and users\n", cmp.Or(c.File, "built-in configuration"))
+		file := cmp.Or(c.File, "built-in configuration")
+		if len(cmd.absent) > 0 {
+			fmt.Fprintf(env.Stderr, "%s: no findings in what is here, and not here is %s\n", file, strings.Join(cmd.absent, ", "))
+		} else {
+			fmt.Fprintf(env.Stderr, "%s: no findings in configuration, model, policy and users\n", file)
+		}
 	}
 	for _, f := range findings {
 		if f.Severity == policy.SeverityError || cmd.Strict {
@@ -109,10 +123,27 @@ func (cmd *checkCommand) Run(ctx context.Context, env Env, all *commands) error 
 	return nil
 }
 
+// isElsewhere reports whether an error is that a file is not here, where it need not be, and
+// notes which.
+func (cmd *checkCommand) isElsewhere(file string, err error) bool {
+	if !cmd.Elsewhere || !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	cmd.absent = append(cmd.absent, file)
+	return true
+}
+
+// ofThisMachine are the rules about files as they are on the machine of the service.
+var ofThisMachine = []string{"root", "secret-readable", "world-writable", "htpasswd-cost"}
+
 // findings are all that is wrong with the configuration, and with what it names.
 func (cmd *checkCommand) findings(ctx context.Context, env Env, p *Parts, progress *progress) ([]policy.Finding, error) {
 	c := p.Config
-	check := lint.Options{Options: p.Policy.Options, Disable: cmd.Disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
+	disable := cmd.Disable
+	if cmd.Elsewhere { // nor does a comment that takes them back stand there in vain
+		disable = slices.Concat(disable, ofThisMachine)
+	}
+	check := lint.Options{Options: p.Policy.Options, Disable: disable, OnlyUsers: len(c.Identity) > 0, Progress: progress.show}
 	check.Downloads, check.Roots = p.Downloads.All(), map[string]string{}
 	for _, d := range c.Downloads {
 		check.Roots[d.Name] = d.Root
@@ -124,7 +155,7 @@ func (cmd *checkCommand) findings(ctx context.Context, env Env, p *Parts, progre
 	for i := range c.Identity {
 		findings = append(findings, groupLines(c, i)...)
 	}
-	findings = slices.DeleteFunc(takeBack(c, findings, cmd.Disable), isGroupLines)
+	findings = slices.DeleteFunc(takeBack(c, findings, disable), isGroupLines)
 	findings = append(findings, lint.Check(ctx, p.Policy.Files, &check)...)
 	adviseOnFiles(findings)
 	return findings, nil
@@ -162,15 +193,28 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 		broken[files.Source] = files.Err
 	}
 	for _, table := range p.Names {
-		if err := table.Reload(ctx); err != nil {
+		if err := table.Reload(ctx); err != nil && !cmd.isElsewhere(table.Files()[0], err) {
 			add(policy.SeverityError, table.Files()[0], "names", err.Error())
 		}
 	}
-	if err := p.loadKeys(ctx); err != nil {
+	for i, d := range p.Config.Downloads {
+		if _, err := os.Stat(d.Root); d.Root != "" && !p.Config.IsDefaultRoot(i) {
+			cmd.isElsewhere(d.Root, err)
+		}
+	}
+	if err := p.loadKeys(ctx); err != nil && !cmd.isElsewhere(p.Config.Links.KeysFile, err) {
 		add(policy.SeverityError, p.Config.Links.KeysFile, "link-keys", err.Error())
 	}
 	if cmd.Online {
 		findings = append(findings, p.tryStores(ctx)...)
+	}
+	if err := p.loadTemplate(ctx); err != nil && !cmd.isElsewhere(p.Config.Links.Template, err) {
+		one := policy.Finding{File: p.Config.Links.Template, Severity: policy.SeverityError, Rule: "link-template", Message: err.Error()}
+		var wrong *link.TemplateError
+		if errors.As(err, &wrong) {
+			one.Line, one.Message = wrong.Line, wrong.Problem
+		}
+		findings = append(findings, one)
 	}
 	for _, e := range p.Exposures() {
 		add(policy.SeverityWarning, e.File, e.Rule, e.Message)
@@ -178,6 +222,9 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 	for _, source := range p.Sources {
 		if err := broken[source]; err != nil {
 			check.OnlyUsers = false // nobody knows who there is
+			if cmd.isElsewhere(source.Files[0], err) {
+				continue
+			}
 			for _, problem := range identity.Split(err) {
 				add(policy.SeverityError, source.Files[0], source.Rule, problem.Error())
 				var line *identity.LineError
@@ -206,7 +253,7 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 			if note.File == "" {
 				note.File = p.Config.File
 			}
-			if note.Rule == "" && !cmd.Verbose {
+			if note.Aside && !cmd.Verbose {
 				continue
 			}
 			if note.Rule == "" {
@@ -340,6 +387,7 @@ func checkRules() []lint.Rule {
 		lint.Rule{ID: "listen", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a place of the service that others may take", Remedy: "Listen on a unix socket in a directory of the service's own."},
 		lint.Rule{ID: "environment", Severity: policy.SeverityWarning, Ignorable: true, Summary: "an environment variable that names no key", Remedy: "Correct its name, or rename whatever else sets it."},
 		lint.Rule{ID: "link-keys", Severity: policy.SeverityError, Summary: "keys of links that cannot be read", Remedy: "Make some with `securefiles link key new`, and let the service read them."},
+		lint.Rule{ID: "link-template", Severity: policy.SeverityError, Summary: "a template that makes no page of links", Remedy: "Begin with what `securefiles link page` prints."},
 		lint.Rule{ID: "names", Severity: policy.SeverityError, Summary: "a table of public names that cannot be read", Remedy: "Write a name and what is opened for it in each line, and let the service read the file."},
 		lint.Rule{ID: "store", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a store that does not answer as it should (--online)", Remedy: "Do what the message says."},
 		lint.Rule{ID: "header-unset", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a header of a source that nginx never fills", Remedy: "Set nginx_value, or nginx_groups_value."},

@@ -13,7 +13,8 @@ import (
 )
 
 // The commands of the examples for continuous integration do what they say, in
-// a repository with the files of `securefiles init`.
+// a repository with the files of `securefiles init`, but for the users, whose hashes are
+// nobody's business there, and with tests in a second file.
 func TestExamplesForContinuousIntegration(t *testing.T) {
 	var hooks struct {
 		Repos []struct {
@@ -40,7 +41,7 @@ func TestExamplesForContinuousIntegration(t *testing.T) {
 		}
 	}
 	var script strings.Builder
-	script.WriteString("[!exec:git] skip\nexec securefiles init .\nenv RUNNER_TEMP=$WORK/tmp\nmkdir tmp\nenv BASE=origin/main\n" +
+	script.WriteString("[!exec:git] skip\nexec securefiles init .\nrm users.htpasswd\ncp second more_test.yaml\nenv RUNNER_TEMP=$WORK/tmp\nmkdir tmp\nenv BASE=origin/main\n" +
 		"exec git init -q\nexec git add .\nexec git -c user.name=a -c user.email=a@example.org commit -qm policy\nexec git update-ref refs/remotes/origin/main HEAD\n")
 	archive := &txtar.Archive{}
 	run := func(commands string) string { // a line of the script that runs them
@@ -75,13 +76,14 @@ func TestExamplesForContinuousIntegration(t *testing.T) {
 		t.Fatalf("found %d commands, and %q", commands, diff)
 	}
 	// The same policy gives nobody anything, another one does.
-	fmt.Fprintf(&script, "grep testcase policy-report.xml\n%s\nstdout '0 gained'\ncp bob policy.csv\n! %[1]s\nstdout '^\\+ bob may now read'\n", run(diff))
+	fmt.Fprintf(&script, "grep testcase policy-report.xml\ngrep 'of the second file' policy-report.xml\n%s\nstdout '0 gained'\ncp bob policy.csv\n! %[1]s\nstdout '^\\+ bob may now read'\n", run(diff))
 	policy, err := os.ReadFile("examples/starter/policy.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	archive.Comment = []byte(script.String())
+	archive.Files = append(archive.Files, txtar.File{Name: "second", Data: []byte("tests:\n  - {name: of the second file, subject: bob, path: /downloads/drafts/x, want: deny}\n")})
 	archive.Files = append(archive.Files, txtar.File{Name: "bob", Data: append(policy, "g, bob, editor\n"...)})
 	if err := os.WriteFile(filepath.Join(dir, "ci.txtar"), txtar.Format(archive), 0o600); err != nil {
 		t.Fatal(err)

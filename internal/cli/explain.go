@@ -16,6 +16,7 @@ import (
 
 	"securefiles/authz"
 	"securefiles/internal/config"
+	"securefiles/internal/identity"
 	"securefiles/internal/limit"
 	"securefiles/internal/terminal"
 	"securefiles/policy"
@@ -76,7 +77,7 @@ func (cmd *explainCommand) Run(ctx context.Context, env Env, all *commands) erro
 	} else {
 		err = x.Render(env.Stdout, painter(env))
 		limit.Render(env.Stdout, standing)
-		for _, hint := range slices.Concat(subjectHints(ctx, p, x.Subject), pathHints(query.Object), diskHints(p.Config, query.Object), hints(p.Downloads, x)) {
+		for _, hint := range slices.Concat(subjectHints(ctx, p, x.Subject), prefixHints(ctx, p, cmd.Subject, cmd.Groups), pathHints(query.Object), diskHints(p.Config, query.Object), hints(p.Downloads, x)) {
 			fmt.Fprintln(env.Stdout, "hint:", hint)
 		}
 	}
@@ -196,6 +197,44 @@ func subjectHints(ctx context.Context, p *Parts, subject string) []string {
 	}
 	if there { // a file without users is one that somebody is about to fill
 		out = append(out, fmt.Sprintf("no identity source knows %q, so nobody can ask as that: %s has no such user", subject, strings.Join(files, ", ")))
+	}
+	return out
+}
+
+// prefixHints tell of a name that no source gives without its prefix, and of groups of that
+// kind.
+func prefixHints(ctx context.Context, p *Parts, subject string, groups []string) []string {
+	if subject == authz.Anonymous {
+		return nil
+	}
+	var prefixed []*identity.Source
+	for _, source := range p.Sources {
+		if source.Prefix != "" {
+			prefixed = append(prefixed, source)
+			continue
+		}
+		if source.Users == nil || source.Reload(ctx) != nil {
+			return nil // it can name anybody
+		}
+		for name := range source.Users() {
+			if name == subject {
+				return nil
+			}
+		}
+	}
+	isWhole := func(name string) bool {
+		return slices.ContainsFunc(prefixed, func(s *identity.Source) bool { return strings.HasPrefix(name, s.Prefix) })
+	}
+	var out []string
+	for _, source := range prefixed {
+		if !isWhole(subject) {
+			out = append(out, fmt.Sprintf("users of %s begin with its prefix: ask for %s%s", source.Name, source.Prefix, subject))
+		}
+		for _, group := range groups {
+			if group = strings.TrimPrefix(group, "@"); !isWhole(group) {
+				out = append(out, fmt.Sprintf("groups of %s begin with its prefix: --group %s%s", source.Name, source.Prefix, group))
+			}
+		}
 	}
 	return out
 }

@@ -37,6 +37,7 @@ type linkCommand struct {
 	List   linkListCommand   `cmd:"" help:"List links that were made here or seen, and have not expired."`
 	Revoke linkRevokeCommand `cmd:"" help:"End links: one, or all of a subject, below a path, or of a key."`
 	Key    linkKeyCommand    `cmd:"" help:"Make keys that links are signed with."`
+	Page   linkPageCommand   `cmd:"" help:"Print the page that people see, to make one of your own of."`
 }
 
 type linkCreateCommand struct {
@@ -500,6 +501,17 @@ func (cmd *linkRevokeCommand) Run(ctx context.Context, env Env, all *commands) e
 	}
 	fmt.Fprintln(env.Stdout, "revoked")
 	return nil
+}
+
+type linkPageCommand struct{}
+
+func (linkPageCommand) Help() string {
+	return "An html/template: change it, and name the file as links.template in the configuration. `check` finds what is wrong with it.\n\nExample:\n  securefiles link page > link.html"
+}
+
+func (linkPageCommand) Run(env Env) error {
+	_, err := io.WriteString(env.Stdout, link.Page)
+	return err
 }
 
 type linkKeyCommand struct {

@@ -80,17 +80,24 @@ func (p *Parts) Snippet() (nginx.Config, error) {
 		snippet.Service = []string{c.Listen}
 	}
 	for i, d := range c.Downloads {
+		if !d.ByNGINX() {
+			continue
+		}
 		if d.Root == "" && p.Stores[i] == nil {
 			return snippet, fmt.Errorf("download %q has no root: set it to the directory that nginx shall serve, or say in storage where its files are", d.Name)
 		}
 		one := nginx.Download{
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks, Embed: d.Embed, Origins: d.CORSOrigins, Compress: d.Compress,
+			Classic: d.Front == "classic",
 		}
 		if store := p.Stores[i]; store != nil {
 			at := store.Endpoint()
 			one.Store = &nginx.Store{Scheme: at.Scheme, Host: at.Host, Path: at.Path, CAFile: d.Storage.CAFile, Resolver: d.Storage.Resolver, Redirect: d.Deliver == "redirect", NoSuffix: at.NoSuffix}
 		}
 		snippet.Downloads = append(snippet.Downloads, one)
+	}
+	if len(snippet.Downloads) == 0 {
+		return snippet, fmt.Errorf("no download is behind nginx (front: nginx, or classic): docs/web-servers.md has the configurations of Apache, Lighttpd and Caddy")
 	}
 	snippet.Identity, snippet.Limits, snippet.Links, snippet.API = p.Vouching(), p.Limits != nil, p.Links != nil, p.Config.Links.API
 	return snippet, nil

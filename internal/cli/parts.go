@@ -39,7 +39,8 @@ type Parts struct {
 	Keys      *link.Keys     // what links are signed with; nil where there are none
 	Names     []*names.Table // of downloads that have one
 	Links     *link.Links
-	Limits    *limit.Limits // nil where there are none
+	Template  *link.Template // what the pages of links look like; nil where there are none
+	Limits    *limit.Limits  // nil where there are none
 	Policy    Policy
 	Token     *secret.Secret // of the admin listener; nil where none is configured
 	AuditKey  *secret.Secret // by which subjects are hashed in the record; nil where they are not
@@ -101,7 +102,7 @@ func (c *commands) open(conf *config.Config, env Env, log *slog.Logger) (*Parts,
 func (c *commands) openWithSecrets(ctx context.Context, conf *config.Config, env Env, log *slog.Logger) (*Parts, error) {
 	p, err := c.open(conf, env, log)
 	if p != nil {
-		err = errors.Join(err, p.loadSecrets(ctx))
+		err = errors.Join(err, p.loadSecrets(ctx, nil))
 	}
 	return p, err
 }
@@ -121,7 +122,7 @@ func (p *Parts) Vouching() []nginx.Header {
 	return headers
 }
 
-// Load reads what decisions depend on: sources, keys of links and policy.
+// Load reads what answers depend on: sources, keys and pages of links, and policy.
 func (p *Parts) Load(ctx context.Context) error {
 	if err := p.LoadSources(ctx); err != nil {
 		return err
@@ -154,7 +155,17 @@ func (p *Parts) LoadSources(ctx context.Context) error {
 	if err := p.loadNames(ctx); err != nil {
 		return err
 	}
-	return p.loadKeys(ctx)
+	if err := p.loadKeys(ctx); err != nil {
+		return err
+	}
+	return p.loadTemplate(ctx)
+}
+
+func (p *Parts) loadTemplate(ctx context.Context) error {
+	if p.Template == nil {
+		return nil
+	}
+	return p.Template.Reload(ctx)
 }
 
 func (p *Parts) loadKeys(ctx context.Context) error {
@@ -180,15 +191,20 @@ func (p *Parts) secrets() []keptSecret {
 	}
 }
 
-func (p *Parts) loadSecrets(ctx context.Context) error {
+// loadSecrets reads the secrets, but for those whose file and error may be passed over; nil
+// passes over none.
+func (p *Parts) loadSecrets(ctx context.Context, pass func(file string, err error) bool) error {
 	var problems []error
+	if pass == nil {
+		pass = func(string, error) bool { return false }
+	}
 	if chain := p.Config.Audit.Chain; chain != nil {
-		if _, _, err := audit.ReadKey(chain.KeyFile); err != nil {
+		if _, _, err := audit.ReadKey(chain.KeyFile); err != nil && !pass(chain.KeyFile, err) {
 			problems = append(problems, p.Config.At("audit.chain.key_file", err.Error()))
 		}
 	}
-	load := func(key string, reload func(context.Context) error) {
-		if err := reload(ctx); err != nil {
+	load := func(key string, files []string, reload func(context.Context) error) {
+		if err := reload(ctx); err != nil && !pass(strings.Join(files, ", "), err) {
 			problem := err.Error()
 			if advice := access.Advice(err); advice != "" {
 				problem += ": " + advice
@@ -197,11 +213,15 @@ func (p *Parts) loadSecrets(ctx context.Context) error {
 		}
 	}
 	for _, s := range p.secrets() {
-		load(s.key, s.Reload)
+		load(s.key, s.Files(), s.Reload)
 	}
 	for i, s := range p.Stores {
 		if s != nil {
-			load(fmt.Sprintf("downloads[%d].storage", i), s.Reload)
+			of := s.Files()
+			if len(of) == 0 {
+				of = []string{"credentials of " + p.Config.Downloads[i].Name}
+			}
+			load(fmt.Sprintf("downloads[%d].storage", i), of, s.Reload)
 		}
 	}
 	return errors.Join(problems...)
@@ -209,7 +229,7 @@ func (p *Parts) loadSecrets(ctx context.Context) error {
 
 // Decisive are the files that decisions depend on, each once.
 func (p *Parts) Decisive() []string {
-	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model, p.Config.Links.KeysFile}
+	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model, p.Config.Links.KeysFile, p.Config.Links.Template}
 	for _, s := range p.Sources {
 		all = append(all, s.Files...)
 	}

@@ -84,8 +84,12 @@ func adminTransport(c *config.Config) *http.Transport {
 	}}
 }
 
-// callTime is how long the running service may take to do what it is told.
-const callTime = 10 * time.Second
+// callTime is how long the running service may take to do what it is told, and longTime
+// where that is about all that it keeps.
+const (
+	callTime = 10 * time.Second
+	longTime = 10 * time.Minute
+)
 
 // call tells the running service of the configuration something, or asks it, with the
 // admin token. What it answers is read into the value, where there is one.
@@ -98,15 +102,22 @@ func call(ctx context.Context, c *config.Config, env Env, method, path string, s
 	if transport == nil {
 		return fmt.Errorf("the admin listener %s is not on this machine: run this where the service runs", c.Admin)
 	}
-	var body bytes.Buffer
-	if say != nil {
-		if err := json.NewEncoder(&body).Encode(say); err != nil {
+	body, much := say.(io.Reader)
+	file, more := into.(io.Writer)
+	if !much && say != nil {
+		var text bytes.Buffer
+		if err := json.NewEncoder(&text).Encode(say); err != nil {
 			return err
 		}
+		body = &text
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	within := callTime
+	if much || more {
+		within = longTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, "http://securefiles"+path, &body)
+	r, err := http.NewRequestWithContext(ctx, method, "http://securefiles"+path, body)
 	if err != nil {
 		return err
 	}
@@ -117,7 +128,7 @@ func call(ctx context.Context, c *config.Config, env Env, method, path string, s
 		return fmt.Errorf("ask the running service at %s: %w: is it running?", c.Admin, err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was only read
-	if file, ok := into.(io.Writer); ok && resp.StatusCode == http.StatusOK {
+	if more && resp.StatusCode == http.StatusOK {
 		if _, err := io.Copy(file, resp.Body); err != nil {
 			return fmt.Errorf("read what the running service answers: %w", err)
 		}
@@ -129,8 +140,8 @@ func call(ctx context.Context, c *config.Config, env Env, method, path string, s
 	}
 	var problem struct{ Error string }
 	switch {
-	case resp.StatusCode == http.StatusNotFound && path == "/state/backup":
-		return errors.New("the running service has no file to copy: set state.file, and admin_token_file, and restart it")
+	case resp.StatusCode == http.StatusNotFound && (path == "/state/backup" || path == "/state/compact"):
+		return errors.New("the running service keeps no file: set state.file, and admin_token_file, and restart it")
 	case resp.StatusCode == http.StatusNotFound && path != "/state/accept" && strings.HasPrefix(path, "/state"):
 		return errors.New("the running service has no admin token: set admin_token_file, and restart it")
 	case resp.StatusCode == http.StatusNotFound && path == "/state/accept":

@@ -11,15 +11,19 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"securefiles/internal/regular"
 	"securefiles/internal/state"
 	"securefiles/internal/terminal"
 )
 
 type stateCommand struct {
-	List   stateListCommand   `cmd:"" help:"List what limits count now."`
-	Reset  stateResetCommand  `cmd:"" help:"Let a key of a limit count from nothing again."`
-	Backup stateBackupCommand `cmd:"" help:"Copy the file that state.file names, while the service runs."`
-	Accept stateAcceptCommand `cmd:"" help:"Open links again after Redis was emptied, or is new."`
+	List    stateListCommand    `cmd:"" help:"List what limits count now."`
+	Reset   stateResetCommand   `cmd:"" help:"Let a key of a limit count from nothing again."`
+	Backup  stateBackupCommand  `cmd:"" help:"Copy the file that state.file names, while the service runs."`
+	Export  stateExportCommand  `cmd:"" help:"Print all that is kept of limits and links, as lines of JSON."`
+	Restore stateRestoreCommand `cmd:"" help:"Add what a copy or an export holds to what is kept, while the service runs."`
+	Compact stateCompactCommand `cmd:"" help:"Give room back in the file that state.file names, while the service runs."`
+	Accept  stateAcceptCommand  `cmd:"" help:"Open links again after Redis was emptied, or is new."`
 }
 
 type stateListCommand struct {
@@ -105,7 +109,7 @@ type stateBackupCommand struct {
 
 // Help says how it is brought back.
 func (stateBackupCommand) Help() string {
-	return "Asks the running service, with the admin token. To bring the copy back, stop the service and put it in the place of state.file: what was used and revoked since is forgotten. Needs state.file; Redis has its own ways.\n\nExample:\n  securefiles state backup /var/backups/securefiles-state.db"
+	return "Asks the running service, with the admin token. The copy is brought back by restore. Needs state.file; Redis has its own ways, and export.\n\nExample:\n  securefiles state backup /var/backups/securefiles-state.db"
 }
 
 func (cmd *stateBackupCommand) Run(ctx context.Context, env Env, all *commands) (err error) {
@@ -126,6 +130,90 @@ func (cmd *stateBackupCommand) Run(ctx context.Context, env Env, all *commands) 
 		return err
 	}
 	return file.Sync()
+}
+
+type stateExportCommand struct {
+	Passwords bool `help:"With the hashes of links' passwords, without which no such link opens where it is restored."`
+}
+
+// Help says what the lines are.
+func (stateExportCommand) Help() string {
+	return "Asks the running service, with the admin token. The first line has the format; each other is a count, a link, the uses of a link, or a revocation. The lines hold subjects, addresses and paths. From state.file and from Redis alike, so that restore takes them from one to the other.\n\nExample:\n  securefiles state export --passwords > state.jsonl"
+}
+
+func (cmd *stateExportCommand) Run(ctx context.Context, env Env, all *commands) error {
+	c, err := all.loadServed(env)
+	if err != nil {
+		return err
+	}
+	path := "/state/export"
+	if cmd.Passwords {
+		path += "?passwords=true"
+	}
+	return call(ctx, c, env, http.MethodGet, path, nil, env.Stdout)
+}
+
+type stateRestoreCommand struct {
+	File string `arg:"" help:"What backup or export has written."`
+}
+
+// Help says what is added.
+func (stateRestoreCommand) Help() string {
+	return "Tells the running service, with the admin token. What is not known is added: nothing that was used or revoked since is open again, and nothing that was taken of a limit is given back; twice is once. To forget what came since, stop the service and put the copy in the place of state.file. After Redis was emptied, restore first and accept then.\n\nExample:\n  securefiles state restore state.jsonl"
+}
+
+func (cmd *stateRestoreCommand) Run(ctx context.Context, env Env, all *commands) error {
+	c, err := all.loadServed(env)
+	if err != nil {
+		return err
+	}
+	file, err := regular.Open(cmd.File)
+	if err != nil {
+		return fmt.Errorf("read what is to be restored: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	var answer struct{ Restored int }
+	if state.IsBackup(file) { // what is damaged is found out here, not by the service
+		from, to := io.Pipe()
+		read := make(chan error, 1)
+		go func() {
+			err := state.Write(to, state.ReadBackup(cmd.File), time.Now())
+			read <- err
+			_ = to.CloseWithError(err) // it returns nil
+		}()
+		err = call(ctx, c, env, http.MethodPost, "/state/restore", from, &answer)
+		_ = from.CloseWithError(err) // it returns nil, and ends who writes
+		if problem := <-read; problem != nil && problem != err {
+			err = problem
+		}
+	} else {
+		err = call(ctx, c, env, http.MethodPost, "/state/restore", file, &answer)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(env.Stdout, "restored: %d entries are known\n", answer.Restored)
+	return err
+}
+
+type stateCompactCommand struct{}
+
+// Help says what it costs.
+func (stateCompactCommand) Help() string {
+	return "Tells the running service, with the admin token, to write the file anew without the room that nothing is in any more. Counted links wait meanwhile. Needs state.file, and room for another one beside it.\n\nExample:\n  securefiles state compact"
+}
+
+func (stateCompactCommand) Run(ctx context.Context, env Env, all *commands) error {
+	c, err := all.loadServed(env)
+	if err != nil {
+		return err
+	}
+	var answer struct{ Before, After int64 }
+	if err := call(ctx, c, env, http.MethodPost, "/state/compact", nil, &answer); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(env.Stdout, "compacted: %d bytes, which were %d\n", answer.After, answer.Before)
+	return err
 }
 
 type stateAcceptCommand struct{}

@@ -37,7 +37,7 @@ identity:
 	want := &Config{
 		Listen: "127.0.0.1:9180", Admin: "127.0.0.1:9181", ShutdownTimeout: Duration(10 * time.Second), ShutdownDelay: Duration(time.Second),
 		Downloads: []Download{{Name: "a", URL: "/a/", Internal: "/p/", Disposition: "attachment", DenyStatus: 404, CacheControl: "private, no-store",
-			ReferrerPolicy: "no-referrer", Embed: "same-origin"}},
+			ReferrerPolicy: "no-referrer", Embed: "same-origin", Front: "nginx"}},
 		Policy: Policy{File: filepath.Join(dir, "policy.csv"), RoleDepth: 10, DecisionTimeout: Duration(200 * time.Millisecond)},
 		Identity: []Identity{
 			{Htpasswd: filepath.Join(dir, "users")}, // what it leaves out is identity's to say

@@ -108,6 +108,9 @@ type Download struct {
 	// URL and Internal begin and end with a slash.
 	URL      string `yaml:"url"`
 	Internal string `yaml:"internal"`
+	// Front is the web server that serves the download: nginx, classic, apache, lighttpd or
+	// caddy, as package frontend has them.
+	Front string `yaml:"front"`
 	// Root is the directory that nginx serves, absolute.
 	Root string `yaml:"root"`
 	// Storage is where objects are, in the place of Root.
@@ -136,6 +139,10 @@ type Download struct {
 	// Names is a CSV file of public names and what is opened for them.
 	Names string `yaml:"names" path:"file"`
 }
+
+// ByNGINX reports whether nginx serves the download, by what `securefiles nginx` prints: it
+// tells what it sent, and holds to a rate. Other web servers do neither.
+func (d *Download) ByNGINX() bool { return d.Front == DefaultFront || d.Front == "classic" }
 
 // Storage is a store of objects; exactly one of the fields of kind store is set.
 type Storage struct {
@@ -278,6 +285,8 @@ type Links struct {
 	// Site is where people find the downloads, `https://files.example.org`: what the
 	// links that are made begin with.
 	Site string `yaml:"site"`
+	// Template is an html/template: what the pages of links look like.
+	Template string `yaml:"template" path:"file"`
 	// API lets callers make, list and end links by HTTP, at /_securefiles/links. It needs
 	// State.File.
 	API bool `yaml:"api"`
@@ -423,6 +432,7 @@ const (
 	DefaultEmbed          = "same-origin"
 	// DefaultCAFile is where Debian and Alpine keep the authorities that browsers know.
 	DefaultCAFile = "/etc/ssl/certs/ca-certificates.crt"
+	DefaultFront  = "nginx"
 )
 
 // Default returns the configuration of a service that was given none: one
@@ -490,6 +500,7 @@ func (c *Config) fill() {
 		if d.Storage != nil {
 			def(&d.Storage.CAFile, DefaultCAFile)
 		}
+		def(&d.Front, DefaultFront)
 		if d.DenyStatus == 0 {
 			d.DenyStatus = 404
 		}

@@ -76,6 +76,7 @@ func (c *Config) validate(doc *strictyaml.Document) error {
 	v.within("policy.decision_timeout", c.Policy.DecisionTimeout, time.Millisecond, 1500*time.Millisecond) // nginx waits 2 s
 	for i, limit := range c.Limits {
 		v.oneOf(indexed("limits", i)+".mode", limit.Mode, "enforce", "observe")
+		v.limitOf(indexed("limits", i), limit, c.Downloads)
 		if (limit.Bytes != "" || limit.Downloads != 0) && (c.Nginx.DeliveryLog == "" || c.Audit.File == "") {
 			v.add(indexed("limits", i), "bytes and downloads at a time are known by what nginx reports, which the record of deliveries follows: set nginx.delivery_log and audit.file")
 		}
@@ -181,6 +182,11 @@ func (v *validator) download(path string, d Download) {
 		}
 	}
 	v.storage(path, d)
+	v.oneOf(path+".front", d.Front, DefaultFront, "classic", "apache", "lighttpd", "caddy")
+	switch d.Front {
+	case "apache", "lighttpd", "caddy":
+		v.otherFront(path, d)
+	}
 	v.oneOf(path+".disposition", d.Disposition, "attachment", "inline")
 	if d.DenyStatus != 404 && d.DenyStatus != 403 {
 		v.add(path+".deny_status", "%d is neither 404 (hides what exists) nor 403 (says no)", d.DenyStatus)
@@ -219,6 +225,9 @@ func (v *validator) storage(path string, d Download) {
 	if d.Deliver != "" {
 		v.oneOf(path+".deliver", d.Deliver, "proxy", "redirect")
 	}
+	if d.Front != DefaultFront {
+		v.add(path+".front", "what is in a store is fetched by nginx's snippet, which asks by auth_request: leave front out")
+	}
 	if d.FollowSymlinks {
 		v.add(path+".insecure_follow_symlinks", "a store has no symbolic links: leave it out")
 	}
@@ -228,6 +237,34 @@ func (v *validator) storage(path string, d Download) {
 	v.match(path+".storage.ca_file", s.CAFile, rootPattern, "is not an absolute path that nginx can be told: no blanks, quotes, ; { } $ # or backslash")
 	for i, address := range s.Resolver {
 		v.match(path+indexed(".storage.resolver", i), address, resolverPattern, "is not the address of a DNS server, such as 127.0.0.53, 192.0.2.1:53 or [::1]")
+	}
+}
+
+// otherFront refuses what only nginx does, by what is printed for it.
+func (v *validator) otherFront(path string, d Download) {
+	if d.Root == "" {
+		v.add(path+".root", "there is none: behind front: %s the service names each file to the web server, and looks whether it is one", d.Front)
+	}
+	if len(d.CORSOrigins) > 0 {
+		v.add(path+".cors_origins", "are answered by what `securefiles nginx` prints: behind front: %s leave them out", d.Front)
+	}
+	if d.Compress {
+		v.add(path+".compress", "is done by what `securefiles nginx` prints: behind front: %s leave it out, and see to it in the web server", d.Front)
+	}
+}
+
+// limitOf refuses a limit of what a web server does not report, or hold to.
+func (v *validator) limitOf(path string, l Limit, downloads []Download) {
+	if l.Bytes == "" && l.Downloads == 0 && l.Rate == "" {
+		return
+	}
+	for _, d := range downloads {
+		others := func(of string) bool { return strings.HasPrefix(of, "download:") && of != "download:"+d.Name }
+		if d.ByNGINX() || len(l.Of) > 0 && !slices.ContainsFunc(l.Of, func(of string) bool { return !others(of) }) {
+			continue
+		}
+		v.add(path, "bytes, downloads at a time and rate need nginx: download %q is behind front: %s, which reports nothing of what it sends, and holds to no rate. Say of: ['download:NAME'] for each that nginx serves", d.Name, d.Front)
+		return
 	}
 }
 

@@ -97,6 +97,48 @@ func TestGroupsOfWhichNginxMayLoseALine(t *testing.T) {
 	}
 }
 
+// Halves are printed again to where they are included, and a package's own, or a site's with
+// other things in it, are not written over, nor included twice.
+func TestWhereHalvesArePrintedAgain(t *testing.T) {
+	const (
+		http   = "upstream " + upstreamName + " { server unix:/x; }\n"
+		server = "location = " + question + " { }\nlocation ^~ /downloads/ { }\n"
+		reload = "nginx -t && systemctl reload nginx"
+		usual  = "securefiles nginx --http > /etc/nginx/conf.d/securefiles.conf; securefiles nginx > /etc/nginx/snippets/securefiles.conf; "
+	)
+	for _, row := range []struct {
+		name  string
+		files [][2]string
+		want  string
+	}{
+		{"none yet", [][2]string{{"/etc/nginx/nginx.conf", "http { }"}}, usual + reload},
+		{"as in get started", [][2]string{{"/etc/nginx/nginx.conf", "http { include /etc/nginx/conf.d/*.conf; }"}, {"/etc/nginx/conf.d/securefiles.conf", http},
+			{"/etc/nginx/conf.d/site.conf", "server { include snippets/securefiles.conf; }"}, {"/etc/nginx/snippets/securefiles.conf", server}}, usual + reload},
+		{"elsewhere", [][2]string{{"/etc/nginx/nginx.conf", "http { include /srv/a.conf; server { include /srv/b.conf; } }"}, {"/srv/a.conf", http}, {"/srv/b.conf", server}},
+			"securefiles nginx --http > /srv/a.conf; securefiles nginx > /srv/b.conf; " + reload},
+		{"a package's", [][2]string{{"/etc/nginx/nginx.conf", "http { include /etc/nginx/conf.d/*.conf; }"},
+			{"/etc/nginx/conf.d/site.conf", "include /usr/share/securefiles/nginx/http.conf; server { include /usr/share/securefiles/nginx/server.conf; }"},
+			{"/usr/share/securefiles/nginx/http.conf", http}, {"/usr/share/securefiles/nginx/server.conf", server}},
+			usual + "then take out /usr/share/securefiles/nginx/http.conf, include /etc/nginx/snippets/securefiles.conf in the place of /usr/share/securefiles/nginx/server.conf, and " + reload},
+		{"pasted into the site", [][2]string{{"/etc/nginx/nginx.conf", "http { include /etc/nginx/conf.d/*.conf; }"}, {"/etc/nginx/conf.d/securefiles.conf", http},
+			{"/etc/nginx/conf.d/site.conf", "server { " + server + " }"}},
+			usual + "then include /etc/nginx/snippets/securefiles.conf in the place of what stands in /etc/nginx/conf.d/site.conf, and " + reload},
+	} {
+		var text strings.Builder
+		for _, f := range row.files {
+			text.WriteString(fileMark + f[0] + ":\n" + f[1] + "\n")
+		}
+		n := &nginx{}
+		if n.read(text.String()); n.problem != "" {
+			t.Fatal(n.problem)
+		}
+		p := &patient{System: &System{Downloads: []Download{{URL: "/downloads/"}}}, nginx: n}
+		if got := p.printAgain(); got != row.want {
+			t.Errorf("%s:\n%s\nwant\n%s", row.name, got, row.want)
+		}
+	}
+}
+
 func TestTypesThatNginxMayRead(t *testing.T) {
 	for label, want := range map[string]bool{
 		"system_u:object_r:httpd_sys_content_t:s0": true, "system_u:object_r:public_content_t:s0": true, "unconfined_u:object_r:user_home_t:s0": false,

@@ -290,7 +290,67 @@ func (s server) holds(downloads []Download) bool {
 	})
 }
 
-const printAgain = "securefiles nginx --http > /etc/nginx/conf.d/securefiles.conf; securefiles nginx > /etc/nginx/snippets/securefiles.conf; nginx -t && systemctl reload nginx"
+// Where the halves go that nothing includes yet, as the documentation has it.
+const (
+	httpFile    = "/etc/nginx/conf.d/securefiles.conf"
+	serverFile  = "/etc/nginx/snippets/securefiles.conf"
+	reloadNginx = "nginx -t && systemctl reload nginx"
+)
+
+// printAgain says how both halves are printed to where nginx includes them, or from where
+// to include them in the place of what may not be written over: a package's own, and what
+// stands in a file with other things.
+func (p *patient) printAgain() string {
+	http, server := p.halves()
+	var then []string
+	if problem := p.keeps(http); problem != "" {
+		then = append(then, "take out "+problem)
+		http = ""
+	}
+	if problem := p.keeps(server); problem != "" {
+		then = append(then, "include "+serverFile+" in the place of "+problem)
+		server = ""
+	}
+	text := fmt.Sprintf("securefiles nginx --http > %s; securefiles nginx > %s", cmp.Or(http, httpFile), cmp.Or(server, serverFile))
+	if len(then) > 0 {
+		return text + "; then " + strings.Join(then, ", ") + ", and " + reloadNginx
+	}
+	return text + "; " + reloadNginx
+}
+
+// keeps says what must go where a half is not written over: a package's own, and what
+// stands in a file with other things; empty where it may be.
+func (p *patient) keeps(half string) string {
+	if half == "" {
+		return ""
+	}
+	if strings.HasPrefix(half, "/usr/") {
+		return half
+	}
+	inside, err := parseConf(half, p.nginx.dump.texts[half])
+	if err != nil || slices.ContainsFunc(inside, func(d directive) bool { return d.name == "server" || d.name == "http" }) {
+		return "what stands in " + half
+	}
+	return ""
+}
+
+// halves are the files in which the halves stand; empty for none.
+func (p *patient) halves() (http, server string) {
+	if p.nginx == nil {
+		return "", ""
+	}
+	for _, d := range p.nginx.http() {
+		if d.is("upstream", upstreamName) {
+			http = d.file
+		}
+	}
+	for _, d := range p.inServers() {
+		if d.is("location", "=", question) {
+			server = d.file
+		}
+	}
+	return http, server
+}
 
 // maxDifferences are told of a half.
 const maxDifferences = 3
@@ -309,7 +369,7 @@ func (p *patient) snippet(context.Context) []Finding {
 	half := slices.ContainsFunc(n.http(), func(d directive) bool { return d.is("upstream", upstreamName) })
 	switch {
 	case len(guards) == 0 && !half:
-		all.add(Error, "nginx's configuration includes nothing of what `securefiles nginx` prints", printAgain+". Then, in your server { }: include snippets/securefiles.conf;")
+		all.add(Error, "nginx's configuration includes nothing of what `securefiles nginx` prints", p.printAgain()+". Then, in your server { }: include snippets/securefiles.conf;")
 		return all
 	case len(guards) == 0:
 		all.add(Error, "no server { } includes what `securefiles nginx` prints: only the half for http { } is there", "securefiles nginx > /etc/nginx/snippets/securefiles.conf; then, in your server { }: include snippets/securefiles.conf;")
@@ -324,11 +384,11 @@ func (p *patient) snippet(context.Context) []Finding {
 		}
 		switch {
 		case stamp != p.Printed.Digest && stamp == "":
-			all.add(Error, fmt.Sprintf("the server at %s does not say for which configuration it was printed: it was written by hand, by an older version, or is not whole%s", g.place(), first(differ)), printAgain)
+			all.add(Error, fmt.Sprintf("the server at %s does not say for which configuration it was printed: it was written by hand, by an older version, or is not whole%s", g.place(), first(differ)), p.printAgain())
 		case stamp != p.Printed.Digest:
-			all.add(Error, fmt.Sprintf("the server at %s was printed for another configuration, or by another version%s", g.place(), first(differ)), printAgain)
+			all.add(Error, fmt.Sprintf("the server at %s was printed for another configuration, or by another version%s", g.place(), first(differ)), p.printAgain())
 		default:
-			all = append(all, edited(differ)...)
+			all = append(all, p.edited(differ)...)
 		}
 	}
 	differ, err := p.differences(p.Printed.HTTP, n.http())
@@ -337,7 +397,7 @@ func (p *patient) snippet(context.Context) []Finding {
 		return all
 	}
 	if len(all) == 0 {
-		all = append(all, edited(differ)...)
+		all = append(all, p.edited(differ)...)
 	}
 	return append(all, p.secrets()...)
 }
@@ -420,14 +480,14 @@ func first(differ []difference) string {
 	return ""
 }
 
-func edited(differ []difference) []Finding {
+func (p *patient) edited(differ []difference) []Finding {
 	var all list
 	for _, d := range differ {
 		if len(all) == maxDifferences {
 			break
 		}
 		if !d.added {
-			all.add(Error, "what `securefiles nginx` printed was edited: "+d.String(), printAgain)
+			all.add(Error, "what `securefiles nginx` printed was edited: "+d.String(), p.printAgain())
 		}
 	}
 	for _, d := range differ {

@@ -238,7 +238,7 @@ func (p *patient) probe(ctx context.Context) []Finding {
 	for _, target := range []string{question, pages} {
 		got, err := p.ask(ctx, d, target)
 		if err == nil && got.status != http.StatusNotFound {
-			all.add(Error, fmt.Sprintf("%s is answered from outside: %d, and should be 404", target, got.status), printAgain)
+			all.add(Error, fmt.Sprintf("%s is answered from outside: %d, and should be 404", target, got.status), p.printAgain())
 		}
 	}
 	return all
@@ -274,7 +274,7 @@ func (p *patient) probeDownload(ctx context.Context, d door, one Download, log *
 	}
 	got, err := p.ask(ctx, d, some.path.Location(one.Internal))
 	if err == nil && got.status != http.StatusNotFound {
-		all.add(Error, fmt.Sprintf("%s is answered from outside: %d, and should be 404", one.Internal, got.status), printAgain)
+		all.add(Error, fmt.Sprintf("%s is answered from outside: %d, and should be 404", one.Internal, got.status), p.printAgain())
 	}
 	for _, w := range p.otherWays(*some) {
 		if got, err := p.ask(ctx, w.door, w.target); err == nil && got.status == http.StatusOK && p.isFile(some.file, got.body) {
@@ -319,7 +319,7 @@ func (p *patient) served(ctx context.Context, d door, c *candidate, got *answer,
 	case !p.isFile(c.file, got.body):
 		all.add(Error, fmt.Sprintf("what nginx serves as %s is not what %s holds", c.url(), c.file), "something in nginx changes bytes, or serves another directory: look at the filters in server { } and http { }")
 	case got.header.Get("Content-Security-Policy") == "" || got.header.Get("X-Content-Type-Options") != "nosniff":
-		all.add(Error, fmt.Sprintf("%s comes without the headers that protect a browser from it", c.url()), printAgain)
+		all.add(Error, fmt.Sprintf("%s comes without the headers that protect a browser from it", c.url()), p.printAgain())
 	}
 	return all
 }

@@ -58,7 +58,7 @@ func fixes() []fix {
 	return []fix{
 		{"CVE-2019-20372", release{1, 17, 7}, none, "a request with a body can smuggle another one past error_page", func(*patient) bool { return true }, false},
 		{"", release{1, 21, 1}, none, "control characters in a request line are taken", func(*patient) bool { return true }, false},
-		{"", release{1, 23, 0}, none, "of several ways to log in only the first is told to clients; those that know theirs, as browsers do passwords and programs their tokens, are not hindered", func(p *patient) bool { return p.Challenges > 1 }, true},
+		{"", release{1, 23, 0}, none, "of several ways to log in only the first is told to clients; whoever sends a password or a token gets in all the same", func(p *patient) bool { return p.Challenges > 1 }, true},
 		{"CVE-2025-23419", release{1, 27, 4}, release{1, 26, 3}, "a TLS session of another server { } stands for a client's certificate", func(p *patient) bool { return p.uses("ssl_verify_client", "") }, false},
 		{"CVE-2024-31079", release{1, 27, 0}, release{1, 26, 1}, "HTTP/3 can end workers", func(p *patient) bool { return p.uses("listen", "quic") }, false},
 		{"CVE-2026-27654", release{1, 29, 7}, release{1, 28, 3}, "WebDAV beside alias leads out of the directory", func(p *patient) bool { return p.uses("dav_methods", "") }, false},

@@ -2,10 +2,10 @@
 // [authz.Question] of what a server says, and that server's answer of the
 // [authz.Outcome].
 //
-// [AuthRequest] is for nginx's auth_request. Each front end has one reply table,
-// from a reason to a status, and everything that it answers comes from there: a
-// refusal of the listener's own is an outcome too, counted and logged like the
-// others.
+// [AuthRequest] is for nginx's auth_request, and for web servers that pass the download
+// itself to the service, by a [Front]. There is one reply table, from a reason to a
+// status, and everything that is answered comes from there: a refusal of the listener's
+// own is an outcome too, counted and logged like the others.
 //
 // frontend does not protect against a web server that hands on what a client
 // wrote into the headers of the exchange, nor against whoever reaches the
@@ -85,6 +85,9 @@ type Options struct {
 	Pages Pages
 	// API is the service's own, of links; nil means that there is none.
 	API http.Handler
+	// Fronts are the web servers before downloads, by their names. One that is not there
+	// is behind [NGINX].
+	Fronts map[string]Front
 	// MaxConcurrent bounds the questions that are answered at a time; more are
 	// refused. Zero means no bound.
 	MaxConcurrent int
@@ -148,34 +151,81 @@ func NewAuthRequest(guard *authz.Guard, opts *Options) (*AuthRequest, error) {
 }
 
 // ServeHTTP answers nginx's question.
-func (a *AuthRequest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q := &authz.Question{Time: a.opts.Now(), ID: r.Header.Get(headerID)}
+func (a *AuthRequest) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.serve(w, r, subrequest{a}) }
+
+// A form is how what came of a question is said to the web server that put it.
+type form interface {
+	// id is the request's.
+	id(*http.Request) string
+	// prepare returns why an outcome cannot be said, or done, by the web server that
+	// is before the download; nil where it can.
+	prepare(context.Context, *authz.Outcome) error
+	// status is what the outcome is answered with.
+	status(*authz.Outcome) int
+	// write sets the headers that go with it, and returns the body; nil for none.
+	write(h http.Header, out *authz.Outcome, status int) []byte
+}
+
+// A subrequest is the form of nginx's auth_request.
+type subrequest struct{ a *AuthRequest }
+
+func (subrequest) id(r *http.Request) string { return r.Header.Get(headerID) }
+
+func (s subrequest) prepare(_ context.Context, out *authz.Outcome) error {
+	if d := out.Download(); d != nil && s.a.front(d).Kind != NGINX {
+		return &misuseError{http.StatusBadRequest, fmt.Sprintf("download %q is behind front: %s, and was asked for by auth_request", d.Name, s.a.front(d).Kind)}
+	}
+	return nil
+}
+
+func (subrequest) status(out *authz.Outcome) int { return statusOf(out) }
+
+func (subrequest) write(h http.Header, out *authz.Outcome, status int) []byte {
+	write(h, out, status)
+	return nil
+}
+
+// serve answers a question in a form.
+func (a *AuthRequest) serve(w http.ResponseWriter, r *http.Request, f form) {
+	q := &authz.Question{Time: a.opts.Now(), ID: f.id(r)}
 	if a.places != nil {
 		select {
 		case a.places <- struct{}{}:
 			defer func() { <-a.places }()
 		default:
-			a.reply(w, r, authz.Refuse(q, authz.ReasonUnavailable, fmt.Errorf("more than %d questions at a time", cap(a.places))))
+			a.reply(w, r, f, authz.Refuse(q, authz.ReasonUnavailable, fmt.Errorf("more than %d questions at a time", cap(a.places))))
 			return
 		}
 	}
 	if err := a.read(q, r); err != nil {
-		a.reply(w, r, authz.Refuse(q, authz.ReasonRequest, err))
+		a.reply(w, r, f, authz.Refuse(q, authz.ReasonRequest, err))
 		return
 	}
 	out := a.guard.Check(r.Context(), q)
 	if earlier, asked := a.earlier(r); asked && out.Download() != nil {
 		if err := earlier.Unfit(out.Download()); err != nil {
-			if out.Release != nil { // nothing is sent
-				out.Release(context.WithoutCancel(r.Context()))
-			}
-			out = authz.Refuse(q, authz.ReasonUnavailable, err)
+			out = undone(r.Context(), out, err)
 		}
+	}
+	if err := f.prepare(r.Context(), out); err != nil {
+		out = undone(r.Context(), out, err)
 	}
 	if a.isAborted(r.Context(), out) {
 		out.Reason = authz.ReasonAborted
 	}
-	a.reply(w, r, out)
+	a.reply(w, r, f, out)
+}
+
+// undone is what becomes of an outcome that cannot be answered: nothing is sent.
+func undone(ctx context.Context, out *authz.Outcome, err error) *authz.Outcome {
+	if out.Release != nil {
+		out.Release(context.WithoutCancel(ctx))
+	}
+	var misuse *misuseError
+	if errors.As(err, &misuse) {
+		return authz.Refuse(out.Question, authz.ReasonRequest, err)
+	}
+	return authz.Refuse(out.Question, authz.ReasonUnavailable, err)
 }
 
 // isAborted reports whether there is no answer because a client hung up, for which
@@ -196,17 +246,17 @@ func (a *AuthRequest) Hello(w http.ResponseWriter, _ *http.Request) {
 // NotFound answers a request for anything but the question, and
 // MethodNotAllowed one for the question by another method than GET.
 func (a *AuthRequest) NotFound(w http.ResponseWriter, r *http.Request) {
-	a.refuseRoute(w, r, http.StatusNotFound, "asked for something else than GET /authorize")
+	a.refuseRoute(w, r, http.StatusNotFound, "asked for something else than GET /authorize, or /download")
 }
 
 // MethodNotAllowed is described at NotFound.
 func (a *AuthRequest) MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	a.refuseRoute(w, r, http.StatusMethodNotAllowed, "asked for /authorize by another method than GET")
+	a.refuseRoute(w, r, http.StatusMethodNotAllowed, "asked for "+r.URL.Path+" by another method than GET")
 }
 
 func (a *AuthRequest) refuseRoute(w http.ResponseWriter, r *http.Request, status int, problem string) {
 	q := &authz.Question{Time: a.opts.Now(), ID: r.Header.Get(headerID)}
-	a.reply(w, r, authz.Refuse(q, authz.ReasonRequest, &misuseError{status, problem + ": is proxy_pass in nginx as `securefiles nginx` prints it?"}))
+	a.reply(w, r, subrequest{a}, authz.Refuse(q, authz.ReasonRequest, &misuseError{status, problem + ": is proxy_pass in nginx as `securefiles nginx` prints it?"}))
 }
 
 // A misuseError says that whoever asks is not nginx with its snippet, and has a
@@ -264,19 +314,19 @@ func single(h http.Header, name string) (string, error) {
 }
 
 // reply records, answers, counts and logs an outcome.
-func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, out *authz.Outcome) {
-	status := statusOf(out)
+func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, f form, out *authz.Outcome) {
+	status := f.status(out)
 	if a.opts.Record != nil {
 		if err := a.opts.Record(r.Context(), out, status, a.opts.Now().Sub(out.Question.Time)); err != nil {
 			if out.Release != nil {
 				out.Release(context.WithoutCancel(r.Context()))
 			}
 			out = unrecorded(out, err)
-			status = statusOf(out)
+			status = f.status(out)
 		}
 	}
 	h := w.Header()
-	write(h, out, status)
+	body := f.write(h, out, status)
 	prove := a.opts.Prove
 	if earlier, asked := a.earlier(r); asked {
 		prove = earlier.Prove
@@ -285,6 +335,9 @@ func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, out *authz.O
 		h.Set(headerProof, prove(r, status, string(out.Reason), h.Get(headerPage), h.Get("Location"), h.Get(headerLocation), h.Get(headerUpstream)))
 	}
 	w.WriteHeader(status)
+	if body != nil {
+		_, _ = w.Write(body) // whoever is gone reads nothing
+	}
 	now := a.opts.Now()
 	a.opts.Observe(out, now.Sub(out.Question.Time))
 	a.journal.write(r.Context(), out, status, now)

@@ -335,7 +335,7 @@ func TestPageGoesWithADenialAlone(t *testing.T) {
 		}, 204, nil},
 	} {
 		w := httptest.NewRecorder()
-		newTestFront(t, testDownload(), anonymous, denyAll, nil, nil).reply(w, nginxAsks("/downloads/a.txt"), row.out)
+		newTestFront(t, testDownload(), anonymous, denyAll, nil, nil).reply(w, nginxAsks("/downloads/a.txt"), subrequest{}, row.out)
 		if w.Code != row.status || !cmp.Equal(w.Header()["X-Securefiles-Page"], row.page) {
 			t.Errorf("%s: %d %v", row.name, w.Code, w.Header())
 		}

@@ -30,8 +30,7 @@ func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
 		out.Release(context.WithoutCancel(r.Context()))
 	}
 	h := w.Header()
-	h.Set("Cache-Control", "no-store")
-	h.Set("Referrer-Policy", "no-referrer")
+	pageHeaders(h)
 	if out.Allowed() {
 		h.Set("Location", q.Target)
 		w.WriteHeader(http.StatusSeeOther)
@@ -51,11 +50,17 @@ func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Robots-Tag", "noindex")
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // whoever is gone reads nothing
+}
+
+// pageHeaders keep a page out of caches, frames and other sites' logs, and run nothing.
+func pageHeaders(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer") // its address holds the link
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Robots-Tag", "noindex")
 }
 
 // Form takes the form of a page.
@@ -64,6 +69,7 @@ func (a *AuthRequest) Form(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 		return
 	}
+	pageHeaders(w.Header())
 	a.opts.Pages.ServeHTTP(w, r)
 }
 

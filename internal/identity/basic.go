@@ -158,14 +158,13 @@ func (b *Basic) notes() ([]Note, error) {
 		if err != nil {
 			return nil, err
 		}
-		notes = append(notes, Note{b.file, "", fmt.Sprintf("%s: to check a password takes %s of a processor here", cost, took.Round(100*time.Microsecond))})
+		notes = append(notes, Note{File: b.file, Aside: true, Message: fmt.Sprintf("%s: to check a password takes %s of a processor here", cost, took.Round(100*time.Microsecond))})
 		if i == 0 { // of most users
-			notes = append(notes, Note{b.file, "", fmt.Sprintf("about %s people can log in within a second here, and %d at once, who wait for up to %s; more get 503 and have to try again. Whoever has logged in is not checked again for a while (remember). If that is too few: more processors, or a lower cost (htpasswd -B -C 10)",
+			notes = append(notes, Note{File: b.file, Aside: true, Message: fmt.Sprintf("about %s people can log in within a second here, and %d at once, who wait for up to %s; more get 503 and have to try again. Whoever has logged in is not checked again for a while (remember). If that is too few: more processors, or a lower cost (htpasswd -B -C 10)",
 				rate(float64(b.running)/max(took, time.Microsecond).Seconds()), b.running+b.room(max(took, time.Millisecond)), time.Duration(b.patience.Load()))})
 		}
 		if cost.IsWeak() {
-			notes = append(notes, Note{b.file, "htpasswd-cost",
-				fmt.Sprintf("%s: quick to guess for whoever gets hold of the file: set the passwords again with `htpasswd -B -C 12 FILE USER`", cost)})
+			notes = append(notes, Note{File: b.file, Rule: "htpasswd-cost", Message: fmt.Sprintf("%s: quick to guess for whoever gets hold of the file: set the passwords again with `htpasswd -B -C 12 FILE USER`", cost)})
 		}
 	}
 	return notes, nil

@@ -111,6 +111,8 @@ type Note struct {
 	// the note is there to be known.
 	Rule    string
 	Message string
+	// Aside says that only whoever asks for more wants to know.
+	Aside bool
 }
 
 // A Metric is one series. Those of one name and label are added up.

@@ -37,6 +37,9 @@ type SourceResult struct {
 	Place   string `json:"place"` // where it looks
 	Result  string `json:"result"`
 	Problem string `json:"problem,omitempty"`
+	// Expects says, where no source found anything, what this one would look at, as
+	// `securefiles whoami` takes it.
+	Expects string `json:"expects,omitempty"`
 }
 
 // Whoami asks the sources as the service does. The policy, which may be nil, has
@@ -59,8 +62,45 @@ func (s Sources) Whoami(ctx context.Context, q *authz.Question, policy authz.Dec
 	out.Subject, out.Groups, out.Source = p.Subject, p.Groups, p.Source
 	if p.IsAnonymous() {
 		out.Result = ResultAnonymous
+		for i, source := range s {
+			out.Sources[i].Expects = source.expects()
+		}
 	}
 	return out
+}
+
+// expects says what credentials of the source look like in a request, and where nginx has
+// them from.
+func (s *Source) expects() string {
+	var all []string
+	for _, read := range s.Reads {
+		name, detail, _ := strings.Cut(read, ": ")
+		switch {
+		case read == "Authorization: Basic":
+			all = append(all, "-u USER:PASSWORD")
+		case name == "Cookie":
+			all = append(all, "--cookie "+detail+"=…")
+		case detail != "":
+			all = append(all, "-H '"+read+" …'")
+		default:
+			all = append(all, "-H '"+name+": …'"+s.filled(name))
+		}
+	}
+	return strings.Join(all, ", or ")
+}
+
+// filled says what nginx fills a header with.
+func (s *Source) filled(name string) string {
+	for _, h := range s.Headers {
+		switch {
+		case !strings.EqualFold(h.Name, name) || h.FromClient:
+		case h.Value == "":
+			return ", which nginx clears: set nginx_value"
+		default:
+			return ", which nginx fills with " + h.Value
+		}
+	}
+	return ""
 }
 
 // resultOf puts what a source said into words.
@@ -104,6 +144,9 @@ func (a *Whoami) Render(w io.Writer) error {
 		fmt.Fprintf(&b, "%d. %s (%s): %s", n+1, s.Source, s.Place, s.Result)
 		if s.Problem != "" {
 			fmt.Fprintf(&b, ": %s", s.Problem)
+		}
+		if s.Expects != "" {
+			fmt.Fprintf(&b, "; it looks for %s", s.Expects)
 		}
 		b.WriteString("\n")
 	}

@@ -1,17 +1,18 @@
 package link
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	_ "embed" // the page
 	"errors"
 	"fmt"
-	"html/template"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/text/language"
 
@@ -39,15 +40,43 @@ const (
 	maxHashing = 2
 )
 
-//go:embed page.html
-var pageText string
-
 // words are what a page says, in a language.
 type words struct {
-	File, Until, Left, Password, Download            string
+	File, Size, Until, Left, Password, Download      string
 	Confirm, ConfirmText, NeedsPassword              string
 	Expired, UsedUp, Revoked, EndedText              string
 	WrongPassword, TooMany, Failed, FailedText, Time string
+	Decimal                                          string
+}
+
+// tongues are the languages of pages, and languages what they say, in the same order.
+var tongues = []language.Tag{language.English, language.German}
+
+func languages() []words {
+	return []words{{
+		File: "File", Size: "Size", Until: "Until", Left: "Downloads left", Password: "Password", Download: "Download",
+		Confirm: "Download a file", ConfirmText: "Somebody has shared this file with you.", NeedsPassword: "Somebody has shared a file with you. It is protected by a password.",
+		Expired: "This link has expired", UsedUp: "This link has been used up", Revoked: "This link was withdrawn", EndedText: "Ask whoever sent it to you for another one.",
+		WrongPassword: "This is not the password.", TooMany: "There were too many attempts. Wait a few minutes, and try again.",
+		Failed: "This link cannot be opened", FailedText: "Open it again as it was sent to you.", Time: "2 January 2006, 15:04 MST", Decimal: ".",
+	}, {
+		File: "Datei", Size: "Größe", Until: "Bis", Left: "Verbleibende Downloads", Password: "Passwort", Download: "Herunterladen",
+		Confirm: "Datei herunterladen", ConfirmText: "Diese Datei wurde für Sie freigegeben.", NeedsPassword: "Für Sie wurde eine Datei freigegeben. Sie ist mit einem Passwort geschützt.",
+		Expired: "Dieser Link ist abgelaufen", UsedUp: "Dieser Link ist verbraucht", Revoked: "Dieser Link wurde zurückgezogen", EndedText: "Bitten Sie den Absender um einen neuen.",
+		WrongPassword: "Das ist nicht das Passwort.", TooMany: "Das waren zu viele Versuche. Warten Sie einige Minuten und versuchen Sie es noch einmal.",
+		Failed: "Dieser Link lässt sich nicht öffnen", FailedText: "Öffnen Sie ihn noch einmal so, wie Sie ihn bekommen haben.", Time: "02.01.2006, 15:04 MST", Decimal: ",",
+	}}
+}
+
+// PageOptions are what Pages can do without.
+type PageOptions struct {
+	// Template is what they look like; nil means the service's own.
+	Template *Template
+	// Size tells how many bytes a file of a download has, where that can be known; nil
+	// knows none.
+	Size func(download, path string) (bytes int64, ok bool)
+	// Logger is told of a template that cannot show a page.
+	Logger *slog.Logger
 }
 
 // Pages shows what a person is asked or told about a link, and takes the answer. It is
@@ -55,53 +84,49 @@ type words struct {
 type Pages struct {
 	links     *Links
 	downloads *authz.Downloads
-	page      *template.Template
-	tongues   language.Matcher
+	opts      PageOptions
+	match     language.Matcher
 	words     []words
 	hashing   chan struct{}
 	crossSite *http.CrossOriginProtection
 }
 
 // NewPages returns the pages of links.
-func NewPages(links *Links, downloads *authz.Downloads) (*Pages, error) {
+func NewPages(links *Links, downloads *authz.Downloads, opts *PageOptions) (*Pages, error) {
 	if links == nil || downloads == nil {
 		return nil, errors.New("pages need links and downloads")
 	}
-	page, err := template.New("page").Parse(pageText)
-	if err != nil {
-		return nil, fmt.Errorf("read the page of links: %w", err)
+	p := &Pages{
+		links: links, downloads: downloads, hashing: make(chan struct{}, maxHashing), crossSite: http.NewCrossOriginProtection(),
+		match: language.NewMatcher(tongues), words: languages(),
 	}
-	return &Pages{
-		links: links, downloads: downloads, page: page, hashing: make(chan struct{}, maxHashing), crossSite: http.NewCrossOriginProtection(),
-		tongues: language.NewMatcher([]language.Tag{language.English, language.German}),
-		words: []words{{
-			File: "File", Until: "Until", Left: "Downloads left", Password: "Password", Download: "Download",
-			Confirm: "Download a file", ConfirmText: "Somebody has shared this file with you.", NeedsPassword: "Somebody has shared a file with you. It is protected by a password.",
-			Expired: "This link has expired", UsedUp: "This link has been used up", Revoked: "This link was withdrawn", EndedText: "Ask whoever sent it to you for another one.",
-			WrongPassword: "This is not the password.", TooMany: "There were too many attempts. Wait a few minutes, and try again.",
-			Failed: "This link cannot be opened", FailedText: "Open it again as it was sent to you.", Time: "2 January 2006, 15:04 MST",
-		}, {
-			File: "Datei", Until: "Bis", Left: "Verbleibende Downloads", Password: "Passwort", Download: "Herunterladen",
-			Confirm: "Datei herunterladen", ConfirmText: "Diese Datei wurde für Sie freigegeben.", NeedsPassword: "Für Sie wurde eine Datei freigegeben. Sie ist mit einem Passwort geschützt.",
-			Expired: "Dieser Link ist abgelaufen", UsedUp: "Dieser Link ist verbraucht", Revoked: "Dieser Link wurde zurückgezogen", EndedText: "Bitten Sie den Absender um einen neuen.",
-			WrongPassword: "Das ist nicht das Passwort.", TooMany: "Das waren zu viele Versuche. Warten Sie einige Minuten und versuchen Sie es noch einmal.",
-			Failed: "Dieser Link lässt sich nicht öffnen", FailedText: "Öffnen Sie ihn noch einmal so, wie Sie ihn bekommen haben.", Time: "02.01.2006, 15:04 MST",
-		}},
-	}, nil
+	if opts != nil {
+		p.opts = *opts
+	}
+	p.opts.Template = cmp.Or(p.opts.Template, NewTemplate(""))
+	p.opts.Logger = cmp.Or(p.opts.Logger, slog.New(slog.DiscardHandler))
+	return p, nil
 }
 
-// view is what the page shows.
+// view is what the page shows, and what a template of one's own may use.
 type view struct {
-	T                              words
-	Lang, Title, Text, Problem     string
-	File, Until, Left, Action, URL string
-	Password                       bool
+	T                    words
+	Lang                 string // en or de
+	Kind                 string // link, password, ended or failed
+	Title, Text, Problem string
+	// File, Size, Until and Left are empty where nothing is told of the file.
+	File, Size, Until, Left string
+	// Action and URL are there where there is something to answer: a form is sent to
+	// Action by POST, with URL as url and, where Password is true, a password.
+	Action, URL string
+	Password    bool
 }
 
 // Render makes the page that belongs to an outcome, in a language that the request
 // accepts; false means that there is none.
 func (p *Pages) Render(ctx context.Context, out *authz.Outcome) ([]byte, bool, error) {
 	v, t := p.begin(out.Question.Header)
+	v.Kind = string(out.Page)
 	switch out.Page {
 	case authz.PageEnded:
 		// Nothing of the file: it may not have been for whoever reads this.
@@ -118,7 +143,7 @@ func (p *Pages) Render(ctx context.Context, out *authz.Outcome) ([]byte, bool, e
 	default:
 		return nil, false, nil
 	}
-	body, err := p.render(&v)
+	body, err := p.render(ctx, &v)
 	return body, err == nil, err
 }
 
@@ -132,6 +157,11 @@ func (p *Pages) describe(ctx context.Context, v *view, out *authz.Outcome) error
 	if s.Filename != "" {
 		v.File = s.Filename
 	}
+	if p.opts.Size != nil {
+		if size, ok := p.opts.Size(out.Question.Download.Name, out.Question.Path.String()); ok && size >= 0 {
+			v.Size = strings.Replace(humanize.IBytes(uint64(size)), ".", v.T.Decimal, 1)
+		}
+	}
 	if s.Uses > 0 {
 		_, left, err := p.links.opts.Store.Use(ctx, state.Use{Link: s.ID, Max: s.Uses, Until: s.Expires, Look: true})
 		if err != nil {
@@ -144,22 +174,25 @@ func (p *Pages) describe(ctx context.Context, v *view, out *authz.Outcome) error
 
 func (p *Pages) begin(h http.Header) (view, words) {
 	tags, _, _ := language.ParseAcceptLanguage(h.Get("Accept-Language")) // what is no language is English
-	_, i, _ := p.tongues.Match(tags...)
-	lang := []string{"en", "de"}[i]
-	return view{T: p.words[i], Lang: lang}, p.words[i]
+	_, i, _ := p.match.Match(tags...)
+	return view{T: p.words[i], Lang: tongues[i].String()}, p.words[i]
 }
 
-func (p *Pages) render(v *view) ([]byte, error) {
-	var body bytes.Buffer
-	if err := p.page.Execute(&body, v); err != nil {
+func (p *Pages) render(ctx context.Context, v *view) ([]byte, error) {
+	body, err := p.opts.Template.write(v)
+	if body != nil && err != nil {
+		p.opts.Logger.ErrorContext(ctx, "the template of links cannot show a page, so the service's own is shown", "error", err)
+		err = nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("write a page: %w", err)
 	}
-	return body.Bytes(), nil
+	return body, nil
 }
 
 // ServeHTTP takes the form of a page: what a person has confirmed, and the password. It
-// answers 303, to the file, with a cookie by which the browser may use the link; or the
-// page again.
+// answers 303, to the file, with cookies by which the browser may use the link; or the
+// page again. What keeps a page out of caches and frames is the caller's to set.
 func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status, problem := http.StatusForbidden, func(words) string { return "" }
 	if r.Method != http.MethodPost || p.isCrossSite(r) {
@@ -203,7 +236,6 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, cookie := range cookies {
 		http.SetCookie(w, cookie)
 	}
-	pageHeaders(w.Header())
 	token, err := Token(target)
 	if err != nil {
 		p.answer(w, r, http.StatusForbidden, nil, problem)
@@ -320,26 +352,16 @@ func HashPassword(password string) (string, error) {
 // again.
 func (p *Pages) answer(w http.ResponseWriter, r *http.Request, status int, url *string, problem func(words) string) {
 	v, t := p.begin(r.Header)
-	v.Title, v.Text, v.Problem = t.Failed, t.FailedText, problem(t)
+	v.Kind, v.Title, v.Text, v.Problem = "failed", t.Failed, t.FailedText, problem(t)
 	if url != nil {
-		v.Title, v.Text, v.Action, v.URL, v.Password = t.Confirm, t.NeedsPassword, ConfirmPath, *url, true
+		v.Kind, v.Title, v.Text, v.Action, v.URL, v.Password = "password", t.Confirm, t.NeedsPassword, ConfirmPath, *url, true
 	}
-	body, err := p.render(&v)
+	body, err := p.render(r.Context(), &v)
 	if err != nil {
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 		return
 	}
-	pageHeaders(w.Header())
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // whoever is gone reads nothing
-}
-
-// pageHeaders keep a page out of caches, frames and other sites' logs, and run nothing.
-func pageHeaders(h http.Header) {
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-	h.Set("Referrer-Policy", "no-referrer") // its address holds the link
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Robots-Tag", "noindex")
 }

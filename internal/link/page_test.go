@@ -25,7 +25,7 @@ func newPageBench(t *testing.T) *pageBench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages, err := NewPages(b.Links, downloads)
+	pages, err := NewPages(b.Links, downloads, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,6 +79,9 @@ type Download struct {
 	Origins []string
 	// Compress lets nginx compress text, which then cannot be resumed.
 	Compress bool
+	// Classic has nginx pass the download to the service, which answers X-Accel-Redirect,
+	// in the place of auth_request.
+	Classic bool
 }
 
 // Store is a store of objects that the service signs paths for.
@@ -118,6 +121,7 @@ var (
 	nameForm     = regexp.MustCompile(`^[a-z0-9_]+$`)
 	prefixForm   = regexp.MustCompile(`^(?:/[A-Za-z0-9_.~-]+)+/$`)
 	rootForm     = regexp.MustCompile(`^/[^\x00-\x20"'\\;{}$#]+$`)
+	addressForm  = regexp.MustCompile(`^(?:unix:/.+|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+:[0-9]+|\[[0-9a-fA-F:]+\]:[0-9]+)$`)
 	headerForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
 	variableForm = regexp.MustCompile(`^\$[a-z][a-z0-9_]*$`)
 	embedForm    = regexp.MustCompile(`^(?:same-origin|same-site|cross-origin)$`)
@@ -166,6 +170,14 @@ func (c Config) validate() error {
 		return fmt.Errorf("nginx configuration: there is no download")
 	}
 	for _, d := range c.Downloads {
+		if d.Classic && !c.Proof {
+			// An answer is told from another application's by its address.
+			for _, address := range c.Service {
+				if err := check(addressForm, "address of the service, for front: classic without proof_secret_file,", address); err != nil {
+					return err
+				}
+			}
+		}
 		for _, v := range []struct {
 			form        *regexp.Regexp
 			what, value string
@@ -332,6 +344,34 @@ type view struct {
 // CORS says that pages of some other origin may read files.
 func (v view) CORS() bool {
 	return slices.ContainsFunc(v.Downloads, func(d downloadView) bool { return len(d.Origins) > 0 })
+}
+
+// Classic says that the service answers X-Accel-Redirect for some download.
+func (v view) Classic() bool {
+	return slices.ContainsFunc(v.Downloads, func(d downloadView) bool { return d.Classic })
+}
+
+// Log begins the names of the variables that are logged.
+func (v view) Log() string {
+	if v.Classic() {
+		return "log_"
+	}
+	return ""
+}
+
+// Asks says that nginx asks by auth_request for some download.
+func (v view) Asks() bool {
+	return slices.ContainsFunc(v.Downloads, func(d downloadView) bool { return !d.Classic })
+}
+
+// ServicePattern is the last of the addresses in $upstream_addr, if that is the service's,
+// as a regular expression.
+func (v view) ServicePattern() string {
+	var all []string
+	for _, address := range v.Service {
+		all = append(all, regexp.QuoteMeta(address))
+	}
+	return "(?:^|[ ,])(?:" + strings.Join(all, "|") + ")$"
 }
 
 // LongOrigin says that some origin may not fit into the hash of a map whose

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -43,10 +45,11 @@ var (
 // process has the file at a time. It is safe for concurrent use.
 type Disk struct {
 	*Memory
-	db     *bbolt.DB
+	file   string
 	secret []byte
 
 	mu      sync.Mutex
+	db      *bbolt.DB
 	uses    map[string]*Uses
 	asked   map[string]string // the requests of the uses: of which link
 	ids     map[string]*Revocation
@@ -58,20 +61,46 @@ type Disk struct {
 // OpenDisk opens a file, and makes it with mode 0600 if it does not exist. Another process
 // that has it open is an error, after a second.
 func OpenDisk(file string, opts *MemoryOptions) (*Disk, error) {
-	d := &Disk{Memory: NewMemory(opts), uses: map[string]*Uses{}, asked: map[string]string{}, ids: map[string]*Revocation{}, links: map[string]*Link{}, unkept: map[string]bool{}}
+	d := &Disk{Memory: NewMemory(opts), file: file, uses: map[string]*Uses{}, asked: map[string]string{}, ids: map[string]*Revocation{}, links: map[string]*Link{}, unkept: map[string]bool{}}
 	var err error
-	d.db, err = bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second})
+	d.db, err = open(file)
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open the state: %s is open in another process: an instance needs a file of its own, and several that count together need one Redis", file)
+	}
+	if err == nil {
+		if d.file, err = filepath.EvalSymlinks(file); err == nil { // its place is taken by Compact
+			err = d.load()
+		}
+		if err != nil {
+			err = errors.Join(err, d.db.Close())
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the state: %s: %w", file, err)
 	}
-	d.db.MaxBatchDelay = time.Millisecond
-	if err := d.load(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the state: %s: %w", file, err), d.db.Close())
-	}
 	return d, nil
+}
+
+// open opens a file that no other process has. One in whose place another was put while it
+// was waited for is that process's too.
+func open(file string) (*bbolt.DB, error) {
+	var opened *os.File
+	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second, OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+		opened, err = os.OpenFile(name, flag, mode)
+		return opened, err
+	}})
+	if err != nil {
+		return nil, err
+	}
+	has, err := opened.Stat()
+	is, err2 := os.Stat(file)
+	if err = errors.Join(err, err2); err == nil && !os.SameFile(has, is) {
+		err = bolterrors.ErrTimeout
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }
 
 // load reads what is kept, and makes what is missing.
@@ -188,7 +217,7 @@ func (d *Disk) Use(_ context.Context, use Use) (ok bool, left int, err error) {
 		return ok, left, nil
 	}
 	if was == nil && len(d.uses) >= maxCounted {
-		return false, 0, errors.New("the state holds as many counted links as it can")
+		return false, 0, errManyUses
 	}
 	if err := d.put(bucketUses, use.Link, u); err != nil {
 		return false, 0, fmt.Errorf("keep a use: %w", err)
@@ -341,23 +370,34 @@ func (d *Disk) Reset(ctx context.Context, key string) (bool, error) {
 	return ok, err
 }
 
-// Backup writes a copy of the file as it is now, while others go on.
-func (d *Disk) Backup(w io.Writer) error {
+// Backup writes a copy of the file as it is now, while others go on, however slowly it is
+// taken.
+func (d *Disk) Backup(w io.Writer) (err error) {
 	if err := d.flush(); err != nil {
 		return err
 	}
-	return d.db.View(func(tx *bbolt.Tx) error {
-		_, err := tx.WriteTo(w)
+	copied, err := os.CreateTemp(filepath.Dir(d.file), filepath.Base(d.file)+".copy-*")
+	if err != nil {
+		return fmt.Errorf("copy the state: %w", err)
+	}
+	defer func() { err = errors.Join(err, copied.Close(), os.Remove(copied.Name())) }()
+	d.mu.Lock()
+	err = d.db.View(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(copied)
 		return err
 	})
+	d.mu.Unlock()
+	if err == nil {
+		_, err = copied.Seek(0, io.SeekStart)
+	}
+	if err == nil {
+		_, err = io.Copy(w, copied)
+	}
+	return err
 }
 
 func (d *Disk) put(bucket []byte, key string, value any) error {
-	text, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	return d.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put([]byte(key), text) })
+	return d.db.Update(func(tx *bbolt.Tx) error { return putIn(tx, bucket, key, value) })
 }
 
 // Drop forgets what keys count that begin with a prefix, in the file too.
@@ -401,7 +441,12 @@ func (d *Disk) Run(ctx context.Context) error {
 }
 
 // Close writes what is not written yet, and closes the file.
-func (d *Disk) Close() error { return errors.Join(d.flush(), d.db.Close()) }
+func (d *Disk) Close() error {
+	err := d.flush()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return errors.Join(err, d.db.Close())
+}
 
 // flush writes the byte counts that have changed.
 func (d *Disk) flush() error {

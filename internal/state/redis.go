@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"math"
 	"slices"
@@ -34,6 +35,8 @@ const (
 	syncShare = 0.7
 	// readAtATime bounds what one command asks for.
 	readAtATime = 500
+	// keptLonger is for how long scripts keep what is of a link after its end.
+	keptLonger = 24 * time.Hour
 )
 
 // RedisOptions say where Redis or Valkey is, and what it is trusted with.
@@ -76,6 +79,10 @@ type Redis struct {
 	awayTil  atomic.Int64 // in nanoseconds
 	unfit    atomic.Pointer[string]
 	forgot   atomic.Pointer[string]
+
+	queue  sync.Mutex
+	asked  []*question // that wait
+	asking bool        // somebody asks them
 
 	mu      sync.Mutex
 	epoch   epoch
@@ -212,6 +219,80 @@ func (r *Redis) run(ctx context.Context, script *redis.Script, keys []string, ar
 	return got, err
 }
 
+// together runs a script like run, in one round trip with others that come while Redis
+// answers those before.
+func (r *Redis) together(ctx context.Context, script *redis.Script, keys []string, args ...any) (got []int64, err error) {
+	args = append([]any{r.now()}, args...)
+	err = r.ask(ctx, func(ctx context.Context) error {
+		q := &question{ctx: ctx, script: script, keys: keys, args: args, answered: make(chan struct{})}
+		r.queue.Lock()
+		r.asked = append(r.asked, q)
+		if first := !r.asking; first {
+			r.asking = true
+			go r.askAll()
+		}
+		r.queue.Unlock()
+		select {
+		case <-q.answered:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if q.err != nil {
+			return q.err
+		}
+		got, err = numbers(q.answer)
+		return err
+	})
+	return got, err
+}
+
+// A question is a script that waits to be run.
+type question struct {
+	ctx      context.Context
+	script   *redis.Script
+	keys     []string
+	args     []any
+	answered chan struct{}
+	answer   any
+	err      error
+}
+
+// askAll runs what waits, until nothing does.
+func (r *Redis) askAll() {
+	for {
+		r.queue.Lock()
+		some := r.asked[:min(len(r.asked), readAtATime)]
+		r.asked = r.asked[len(some):]
+		if len(some) == 0 {
+			r.asked, r.asking = nil, false
+			r.queue.Unlock()
+			return
+		}
+		r.queue.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), r.opts.Timeout)
+		pipe := r.client.Pipeline()
+		said := make([]*redis.Cmd, len(some))
+		for i, q := range some {
+			if q.ctx.Err() == nil { // or nobody waits for it
+				said[i] = q.script.EvalSha(ctx, pipe, q.keys, q.args...)
+			}
+		}
+		_, _ = pipe.Exec(ctx) // each has its own error
+		for i, q := range some {
+			switch {
+			case said[i] == nil:
+				q.err = q.ctx.Err()
+			case redis.HasErrorPrefix(said[i].Err(), "NOSCRIPT"):
+				q.answer, q.err = q.script.Eval(ctx, r.client, q.keys, q.args...).Result()
+			default:
+				q.answer, q.err = said[i].Result()
+			}
+			close(q.answered)
+		}
+		cancel()
+	}
+}
+
 // sure runs a script like run, and waits for replicas: they must have what it wrote.
 func (r *Redis) sure(ctx context.Context, script *redis.Script, keys []string, args ...any) (got []int64, err error) {
 	if r.opts.Replicas == 0 {
@@ -227,7 +308,7 @@ func (r *Redis) sure(ctx context.Context, script *redis.Script, keys []string, a
 		both := func(run func(redis.Scripter) *redis.Cmd) error {
 			pipe := master.Pipeline() // a connection waits for what it wrote itself
 			said = run(pipe)
-			waited = pipe.Do(ctx, "WAIT", r.opts.Replicas, int64(syncShare*float64(r.opts.Timeout/time.Millisecond)))
+			waited = r.waitFor(ctx, pipe)
 			_, err := pipe.Exec(ctx)
 			return err
 		}
@@ -238,13 +319,25 @@ func (r *Redis) sure(ctx context.Context, script *redis.Script, keys []string, a
 		if err != nil {
 			return err
 		}
-		if n, err := waited.Int(); err != nil || n < r.opts.Replicas {
-			return errors.Join(fmt.Errorf("%d of %d replicas have it", n, r.opts.Replicas), err)
+		if err := r.isKept(waited); err != nil {
+			return err
 		}
 		got, err = numbers(said.Val())
 		return err
 	})
 	return got, err
+}
+
+// waitFor waits for replicas, and isKept says whether enough of them have it.
+func (r *Redis) waitFor(ctx context.Context, pipe redis.Pipeliner) *redis.Cmd {
+	return pipe.Do(ctx, "WAIT", r.opts.Replicas, int64(syncShare*float64(r.opts.Timeout/time.Millisecond)))
+}
+
+func (r *Redis) isKept(waited *redis.Cmd) error {
+	if n, err := waited.Int(); err != nil || n < r.opts.Replicas {
+		return errors.Join(fmt.Errorf("%d of %d replicas have it", n, r.opts.Replicas), err)
+	}
+	return nil
 }
 
 // master is the server that has a key.
@@ -257,6 +350,9 @@ func (r *Redis) master(ctx context.Context, key string) (*redis.Client, error) {
 	}
 	return nil, fmt.Errorf("no master of a %T", r.client)
 }
+
+// globs is a text as a pattern that matches it alone.
+var globs = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `\`, `\\`)
 
 // numbers reads what a script answers.
 func numbers(answer any) ([]int64, error) {
@@ -292,14 +388,14 @@ func (r *Redis) Reserve(ctx context.Context, id string, charges []Charge) ([]Quo
 		owner = "\x00" + r.instance + strconv.FormatUint(r.nobodys.Add(1), 10)
 	}
 	keys := make([]string, 1, 1+len(charges))
-	keys[0] = r.limits("request:" + id)
+	keys[0] = r.limits("taken:" + id)
 	args := make([]any, 0, 5+5*len(charges))
 	args = append(args, r.opts.Lease.Microseconds(), retryWindow.Microseconds(), r.opts.Wait.Microseconds(), owner, truth(id != ""))
 	for _, c := range charges {
 		keys = append(keys, r.limits("count:"+c.Key))
 		args = append(args, int(c.Kind), c.Limit, c.Period.Microseconds(), c.Cost, truth(c.Observe))
 	}
-	got, err := r.run(ctx, reserveScript, keys, args...)
+	got, err := r.together(ctx, reserveScript, keys, args...)
 	if err != nil && r.local != nil && ctx.Err() == nil {
 		return r.local.Reserve(ctx, id, charges)
 	}
@@ -354,14 +450,14 @@ func (r *Redis) end(ctx context.Context, id string, bytes int64) error {
 	if r.local != nil {
 		r.local.end(id, bytes) // it may have been asked while Redis was away
 	}
-	_, err := r.run(ctx, settleScript, []string{r.limits("request:" + id)}, id, bytes)
+	_, err := r.together(ctx, settleScript, []string{r.limits("taken:" + id)}, id, bytes)
 	return err
 }
 
 // Forget says that nobody will tell what a request took: what was reserved counts, and its
 // places are free when their lease ends.
 func (r *Redis) Forget(ctx context.Context, id string) error {
-	return r.ask(ctx, func(ctx context.Context) error { return r.client.Del(ctx, r.limits("request:"+id)).Err() })
+	return r.ask(ctx, func(ctx context.Context) error { return r.client.Del(ctx, r.limits("taken:"+id)).Err() })
 }
 
 // Use counts a use of a link before it is answered: Redis has acknowledged it when Use
@@ -468,22 +564,40 @@ func (r *Redis) Short(ctx context.Context, request string) error {
 
 // Revoke ends links: Redis has acknowledged it when Revoke returns.
 func (r *Redis) Revoke(ctx context.Context, end Revocation) error {
+	return r.write(ctx, "revoke", true)(r.revokeScript(end))
+}
+
+func (r *Redis) revokeScript(end Revocation) (scripted, error) {
 	text := ""
 	if end.ID == "" {
 		encoded, err := json.Marshal(end)
 		if err != nil {
-			return err
+			return scripted{}, err
 		}
 		text = string(encoded)
 	}
-	got, err := r.sure(ctx, revokeScript, []string{r.links("epoch"), r.links("revoked"), r.links("revoked:" + end.ID)}, end.Until.UnixMicro(), text, maxRevocations)
-	if err != nil {
-		return fmt.Errorf("revoke: %w", err)
+	return scripted{revokeScript, []string{r.links("epoch"), r.links("revoked"), r.links("revoked:" + end.ID)}, []any{end.Until.UnixMicro(), text, maxRevocations}, errManyRevocations}, nil
+}
+
+// write runs a script that answers 0 where there is no room.
+func (r *Redis) write(ctx context.Context, what string, sure bool) func(scripted, error) error {
+	return func(one scripted, err error) error {
+		if err != nil {
+			return err
+		}
+		run := r.run
+		if sure {
+			run = r.sure
+		}
+		got, err := run(ctx, one.Script, one.keys, one.args...)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		if got[0] == 0 {
+			return one.full
+		}
+		return nil
 	}
-	if got[0] == 0 {
-		return errManyRevocations
-	}
-	return nil
 }
 
 // IsRevoked reports whether a link was ended.
@@ -548,22 +662,13 @@ func (r *Redis) Made(ctx context.Context, l Link) error {
 }
 
 func (r *Redis) keep(ctx context.Context, l Link) error {
+	return r.write(ctx, "keep a link", l.Made)(r.linkScript(l, l.Made))
+}
+
+// linkScript keeps a link, in the place of another or not.
+func (r *Redis) linkScript(l Link, over bool) (scripted, error) {
 	text, err := json.Marshal(l)
-	if err != nil {
-		return err
-	}
-	run := r.run
-	if l.Made {
-		run = r.sure
-	}
-	got, err := run(ctx, linkScript, []string{r.links("link:" + l.ID), r.links("all")}, text, l.Expires.UnixMicro(), l.ID, truth(l.Made), maxCounted)
-	if err != nil {
-		return fmt.Errorf("keep a link: %w", err)
-	}
-	if got[0] == 0 {
-		return errManyLinks
-	}
-	return nil
+	return scripted{linkScript, []string{r.links("link:" + l.ID), r.links("all")}, []any{text, l.Expires.UnixMicro(), l.ID, truth(over), maxCounted}, errManyLinks}, err
 }
 
 // Seen keeps a link that somebody came with, if it is not known; Redis is told within a
@@ -588,6 +693,241 @@ func (r *Redis) flush(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// A redisUse is a use as scripts keep it.
+type redisUse struct {
+	Client  string `json:"c"`
+	Sure    bool   `json:"s"`
+	Last    string `json:"l"` // microseconds
+	Request string `json:"r"`
+	Short   bool   `json:"x"`
+}
+
+// Export returns all that is known, as [Disk.Export] does.
+func (r *Redis) Export(ctx context.Context, passwords bool) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		counts, err := r.Counts(ctx)
+		if err == nil {
+			err = r.flush(ctx)
+		}
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		exported(counts, r.revokedTogether(ctx), r.kept(ctx, "link:", func(p redis.Pipeliner, key string) func(string, time.Time) (Entry, error) {
+			got := p.Get(ctx, key)
+			return func(string, time.Time) (Entry, error) {
+				l := &Link{}
+				err := json.Unmarshal([]byte(got.Val()), l)
+				if !passwords {
+					l.PasswordHash = ""
+				}
+				return Entry{Link: l}, err
+			}
+		}), r.kept(ctx, "uses:", func(p redis.Pipeliner, key string) func(string, time.Time) (Entry, error) {
+			got := p.LRange(ctx, key, 0, -1)
+			return func(link string, until time.Time) (Entry, error) {
+				u := &LinkUses{Link: link, Uses: Uses{Until: until}}
+				for _, text := range got.Val() {
+					var one redisUse
+					if err := json.Unmarshal([]byte(text), &one); err != nil {
+						return Entry{}, err
+					}
+					u.List = append(u.List, &OneUse{Client: one.Client, Sure: one.Sure, Last: time.UnixMicro(number(one.Last)).UTC(), Request: one.Request, Short: one.Short})
+				}
+				return Entry{Uses: u}, nil
+			}
+		}), r.kept(ctx, "revoked:", func(p redis.Pipeliner, key string) func(string, time.Time) (Entry, error) {
+			got := p.Get(ctx, key)
+			return func(id string, _ time.Time) (Entry, error) {
+				return Entry{Revocation: &Revocation{ID: id, Until: time.UnixMicro(number(got.Val())).UTC()}}, nil
+			}
+		}))(yield)
+	}
+}
+
+// revokedTogether are the revocations of more than one link.
+func (r *Redis) revokedTogether(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		var texts []string
+		err := r.ask(ctx, func(ctx context.Context) (err error) {
+			texts, err = r.client.ZRange(ctx, r.links("revoked"), 0, -1).Result()
+			return err
+		})
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		for _, text := range texts {
+			one := &Revocation{}
+			if err := json.Unmarshal([]byte(text), one); err != nil {
+				yield(Entry{}, fmt.Errorf("read a revocation: %w", err))
+				return
+			}
+			if !yield(Entry{Revocation: one}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// kept are the entries of the keys about links that begin with a prefix. What is asked for
+// each is read from its answer, with the rest of the key, and when its link ends.
+func (r *Redis) kept(ctx context.Context, prefix string, ask func(redis.Pipeliner, string) func(string, time.Time) (Entry, error)) iter.Seq2[Entry, error] {
+	begin := r.links(prefix)
+	return func(yield func(Entry, error) bool) {
+		master, keys, err := r.keys(ctx, begin)
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		for some := range slices.Chunk(keys, readAtATime) {
+			reads, left := make([]func(string, time.Time) (Entry, error), len(some)), make([]*redis.DurationCmd, len(some))
+			var now time.Time
+			err := r.ask(ctx, func(ctx context.Context) (err error) {
+				if now, err = r.clock(ctx, master); err != nil {
+					return err
+				}
+				_, err = master.Pipelined(ctx, func(p redis.Pipeliner) error {
+					for i, key := range some {
+						reads[i], left[i] = ask(p, key), p.PTTL(ctx, key)
+					}
+					return nil
+				})
+				return err
+			})
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			for i, key := range some {
+				if left[i].Val() <= 0 { // it has ended meanwhile
+					continue
+				}
+				until := now.Add(left[i].Val() - keptLonger + time.Second - 1).UTC().Truncate(time.Second) // links end with a second, and time went on
+				e, err := reads[i](strings.TrimPrefix(key, begin), until)
+				if err != nil {
+					err = fmt.Errorf("read %s: %w", key, err)
+				}
+				if !yield(e, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// clock is the time by which keys end.
+func (r *Redis) clock(ctx context.Context, master *redis.Client) (time.Time, error) {
+	if r.opts.Now != nil {
+		return r.opts.Now(), nil
+	}
+	return master.Time(ctx).Result()
+}
+
+// Restore adds what is not known, as [Disk.Restore] does; replicas that are waited for have
+// it then. It can come before Accept.
+func (r *Redis) Restore(ctx context.Context, entries iter.Seq2[Entry, error]) (n int, err error) {
+	for some, err := range batches(entries, readAtATime) {
+		if err == nil {
+			err = r.restore(ctx, some)
+		}
+		if err != nil {
+			return n, err
+		}
+		n += len(some)
+	}
+	return n, nil
+}
+
+// A scripted is a script, and what it is run with.
+type scripted struct {
+	*redis.Script
+	keys []string
+	args []any
+	full error // what 0 says
+}
+
+func (r *Redis) restore(ctx context.Context, some []Entry) error {
+	var limits, links []scripted
+	for _, e := range some {
+		switch {
+		case e.Count != nil && !e.Count.Full.IsZero():
+			limits = append(limits, scripted{restoreCountScript, []string{r.limits("count:" + e.Count.Key)}, []any{e.Count.Full.UnixMicro()}, nil})
+		case e.Link != nil:
+			l := *e.Link
+			l.Used, l.Revoked = 0, false
+			one, err := r.linkScript(l, l.supersedes())
+			if err != nil {
+				return err
+			}
+			links = append(links, one)
+		case e.Uses != nil:
+			args := []any{e.Uses.Until.UnixMicro()}
+			for _, one := range e.Uses.List {
+				text, err := json.Marshal(redisUse{one.Client, one.Sure, strconv.FormatInt(one.Last.UnixMicro(), 10), one.Request, one.Short})
+				if err != nil {
+					return err
+				}
+				args = append(args, text)
+			}
+			links = append(links, scripted{restoreUsesScript, []string{r.links("epoch"), r.links("uses:" + e.Uses.Link)}, args, nil})
+		case e.Revocation != nil:
+			one, err := r.revokeScript(*e.Revocation)
+			if err != nil {
+				return err
+			}
+			links = append(links, one)
+		}
+	}
+	for _, list := range [][]scripted{limits, links} {
+		if err := r.all(ctx, list); err != nil {
+			return fmt.Errorf("restore: %w", err)
+		}
+	}
+	return nil
+}
+
+// all runs scripts about keys of one slot, one after the other, and waits for replicas.
+func (r *Redis) all(ctx context.Context, list []scripted) error {
+	if len(list) == 0 {
+		return nil
+	}
+	return r.ask(ctx, func(ctx context.Context) error {
+		master, err := r.master(ctx, list[0].keys[0])
+		if err != nil {
+			return err
+		}
+		pipe := master.Pipeline()
+		loaded := map[*redis.Script]bool{}
+		said := make([]*redis.Cmd, len(list))
+		for i, one := range list {
+			if !loaded[one.Script] {
+				if err := one.Load(ctx, master).Err(); err != nil {
+					return err
+				}
+				loaded[one.Script] = true
+			}
+			said[i] = one.EvalSha(ctx, pipe, one.keys, append([]any{r.now()}, one.args...)...)
+		}
+		var waited *redis.Cmd
+		if r.opts.Replicas > 0 {
+			waited = r.waitFor(ctx, pipe)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return err
+		}
+		for i, one := range list {
+			if n, err := said[i].Int(); err != nil || n == 0 {
+				return errors.Join(err, one.full)
+			}
+		}
+		if waited != nil {
+			return r.isKept(waited)
+		}
+		return nil
+	})
 }
 
 // Links returns the links that were made or seen, and have not ended by their time, by
@@ -656,9 +996,8 @@ func (r *Redis) PasswordOf(ctx context.Context, id string) (string, error) {
 	return l.PasswordHash, nil
 }
 
-// keys are those of counts that begin with a prefix, and the server that has them.
-func (r *Redis) keys(ctx context.Context, prefix string) (*redis.Client, []string, error) {
-	begin := r.limits("count:")
+// keys are those that begin so, and the server that has them.
+func (r *Redis) keys(ctx context.Context, begin string) (*redis.Client, []string, error) {
 	master, err := r.master(ctx, begin)
 	if err != nil {
 		return nil, nil, err
@@ -666,7 +1005,7 @@ func (r *Redis) keys(ctx context.Context, prefix string) (*redis.Client, []strin
 	var keys []string
 	for cursor, more := uint64(0), true; more; more = cursor != 0 {
 		err := r.ask(ctx, func(ctx context.Context) error {
-			some, next, err := master.Scan(ctx, cursor, begin+prefix+"*", readAtATime).Result()
+			some, next, err := master.Scan(ctx, cursor, globs.Replace(begin)+"*", readAtATime).Result()
 			keys, cursor = append(keys, some...), next
 			return err
 		})
@@ -680,7 +1019,7 @@ func (r *Redis) keys(ctx context.Context, prefix string) (*redis.Client, []strin
 
 // Drop forgets what keys count that begin with a prefix.
 func (r *Redis) Drop(ctx context.Context, prefix string) error {
-	master, keys, err := r.keys(ctx, prefix)
+	master, keys, err := r.keys(ctx, r.limits("count:"+prefix))
 	if err != nil {
 		return err
 	}
@@ -695,7 +1034,7 @@ func (r *Redis) Drop(ctx context.Context, prefix string) error {
 // Counts returns what is counted now, by key.
 func (r *Redis) Counts(ctx context.Context) ([]Count, error) {
 	begin := r.limits("count:")
-	master, keys, err := r.keys(ctx, "")
+	master, keys, err := r.keys(ctx, begin)
 	if err != nil {
 		return nil, err
 	}

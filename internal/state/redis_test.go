@@ -22,14 +22,14 @@ import (
 
 // A redisServer is a Redis of a test, on a socket.
 type redisServer struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	args []string
 	cmd  *exec.Cmd
 }
 
 // startRedis starts one that keeps what it acknowledges.
-func startRedis(t *testing.T, args ...string) *redisServer {
+func startRedis(t testing.TB, args ...string) *redisServer {
 	t.Helper()
 	s := &redisServer{t: t, dir: t.TempDir(), args: args}
 	s.start()
@@ -82,7 +82,7 @@ func (s *redisServer) do(args ...any) {
 	}
 }
 
-func openRedis(t *testing.T, s *redisServer, edit ...func(*RedisOptions)) *Redis {
+func openRedis(t testing.TB, s *redisServer, edit ...func(*RedisOptions)) *Redis {
 	t.Helper()
 	opts := &RedisOptions{Addresses: s.addresses(), Prefix: "p", Timeout: 10 * time.Second}
 	for _, e := range edit {
@@ -549,4 +549,109 @@ func TestRedisIsFailedOverBySentinel(t *testing.T) {
 	if ok, _, err := alone.Use(t.Context(), one("l", "later")); err != nil || ok {
 		t.Errorf("used twice: %t, %v", ok, err)
 	}
+}
+
+// What comes while Redis answers is asked in one round trip, each gets its own answer, and
+// whoever has gone by then takes nothing.
+func TestRedisIsAskedTogether(t *testing.T) {
+	server := startRedis(t)
+	r := openRedis(t, server)
+	c := []Charge{requests("all", 10, time.Hour)}
+	reads := func() (n int) {
+		info, err := r.client.Info(t.Context(), "stats").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return field(info, "total_reads_processed:")
+	}
+	waiting := func(n int) {
+		for {
+			r.queue.Lock()
+			is := len(r.asked)
+			r.queue.Unlock()
+			if is == n {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	server.do("SCRIPT", "FLUSH") // no script is known
+	server.signal(syscall.SIGSTOP)
+	var group sync.WaitGroup
+	var allowed, errs atomic.Int64
+	ask := func(ctx context.Context, id string) {
+		group.Go(func() {
+			q, err := r.Reserve(ctx, id, c)
+			if err != nil {
+				errs.Add(1)
+			} else if !q[0].Over {
+				allowed.Add(1)
+			}
+		})
+	}
+	ask(t.Context(), "first")
+	waiting(0)
+	for i := range 60 {
+		ask(t.Context(), fmt.Sprint(i))
+	}
+	waiting(60)
+	gone, leave := context.WithCancel(t.Context())
+	ask(gone, "gone")
+	waiting(61)
+	leave()
+	for errs.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	server.signal(syscall.SIGCONT)
+	group.Wait()
+	if allowed.Load() != 10 || errs.Load() != 1 {
+		t.Errorf("%d of 10 are allowed, %d errors", allowed.Load(), errs.Load())
+	}
+	if ok, err := r.client.Exists(t.Context(), r.limits("taken:gone")).Result(); err != nil || ok != 0 {
+		t.Errorf("%d, %v: what nobody waits for is taken", ok, err)
+	}
+	before := reads()
+	server.signal(syscall.SIGSTOP)
+	ask(t.Context(), "second")
+	waiting(0)
+	for i := range 100 {
+		ask(t.Context(), fmt.Sprint("more", i))
+	}
+	waiting(100)
+	server.signal(syscall.SIGCONT)
+	group.Wait()
+	if n := reads() - before; n > 10 {
+		t.Errorf("%d reads for 101 questions", n)
+	}
+}
+
+// BenchmarkRedisReserve is 32 clients at a time, two limits each; it reports how much CPU
+// time Redis takes for each.
+func BenchmarkRedisReserve(b *testing.B) {
+	s := startRedis(b, "--appendonly", "no")
+	r := openRedis(b, s)
+	c := []Charge{requests("users/requests/subject:alice", 1<<40, time.Hour), requests("groups/requests/group:staff", 1<<40, time.Hour)}
+	var n atomic.Int64
+	used := func() (own, redis time.Duration) {
+		var u syscall.Rusage
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+		own = time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", s.cmd.Process.Pid))
+		var ns int64
+		_, _ = fmt.Sscan(string(text), &ns)
+		return own, time.Duration(ns)
+	}
+	b.SetParallelism(16)
+	own, redis := used()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := r.Reserve(b.Context(), fmt.Sprintf("%032x", n.Add(1)), c); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	own2, redis2 := used()
+	b.ReportMetric(float64((own2-own).Nanoseconds())/float64(b.N), "own-ns/op")
+	b.ReportMetric(float64((redis2-redis).Nanoseconds())/float64(b.N), "redis-ns/op")
 }

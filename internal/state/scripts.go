@@ -44,9 +44,11 @@ local function answer(over, remaining, reset, retry)
   out[#out + 1] = over; out[#out + 1] = remaining; out[#out + 1] = reset; out[#out + 1] = retry
 end
 if named then
-  local old = redis.call('LRANGE', KEYS[1], 0, -1)
-  for i = 1, #old, 9 do answer(tonumber(old[i + 5]), tonumber(old[i + 6]), tonumber(old[i + 7]), tonumber(old[i + 8])) end
-  if #old > 0 then return out end
+  local old = redis.call('GET', KEYS[1])
+  if old then
+    for _, one in ipairs(cmsgpack.unpack(old)) do answer(one[6], one[7], one[8], one[9]) end
+    return out
+  end
 end
 local tats, places, row = {}, {}, {}
 for i = 2, #KEYS do
@@ -73,7 +75,7 @@ for i = 2, #KEYS do
     return out
   end
   local at = #out - 3
-  row[#row + 1] = {ARGV[a], key, ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], whole(out[at]), whole(out[at + 1]), whole(out[at + 2]), whole(out[at + 3])}
+  row[#row + 1] = {kind, key, limit, period, cost, out[at], out[at + 1], out[at + 2], out[at + 3]}
 end
 for key, tat in pairs(tats) do
   if tat > now then redis.call('SET', key, whole(tat), 'PX', ms(tat - now)) end
@@ -82,10 +84,7 @@ for _, key in ipairs(places) do
   redis.call('ZADD', key, whole(now + lease), owner)
   redis.call('PEXPIRE', key, ms(lease))
 end
-if named then
-  for _, one in ipairs(row) do redis.call('RPUSH', KEYS[1], unpack(one)) end
-  redis.call('PEXPIRE', KEYS[1], ms(window))
-end
+if named then redis.call('SET', KEYS[1], cmsgpack.pack(row), 'PX', ms(window)) end
 return out
 `)
 
@@ -114,19 +113,20 @@ return out
 // less than none give everything back.
 var settleScript = redis.NewScript(luaNow + `
 local bytes = tonumber(ARGV[3])
-local row = redis.call('LRANGE', KEYS[1], 0, -1)
+local kept = redis.call('GET', KEYS[1])
+if not kept then return 0 end
 redis.call('DEL', KEYS[1])
-for i = 1, #row, 9 do
-  local kind, key, limit, period, cost = tonumber(row[i]), row[i + 1], tonumber(row[i + 2]), tonumber(row[i + 3]), tonumber(row[i + 4])
-  if row[i + 5] == '1' then cost = 0 elseif kind == 1 and bytes >= 0 then cost = cost - bytes elseif bytes >= 0 and kind == 0 then cost = 0 end
+for _, one in ipairs(cmsgpack.unpack(kept)) do
+  local kind, key, limit, period, cost, over = unpack(one)
+  if over == 1 then cost = 0 elseif kind == 1 and bytes >= 0 then cost = cost - bytes elseif bytes >= 0 and kind == 0 then cost = 0 end
   if kind == 2 then
-    if row[i + 5] == '0' then redis.call('ZREM', key, ARGV[2]) end
+    if over == 0 then redis.call('ZREM', key, ARGV[2]) end
   elseif cost ~= 0 then
     local tat = math.max(now, tonumber(redis.call('GET', key) or '0')) - span(limit, period, cost)
     if tat > now then redis.call('SET', key, whole(tat), 'PX', ms(tat - now)) else redis.call('DEL', key) end
   end
 end
-return #row
+return 1
 `)
 
 // use: KEYS are the epoch, the link's uses, and where the request is looked up. ARGV: the
@@ -188,6 +188,7 @@ return 0
 var revokeScript = redis.NewScript(luaNow + `
 local untilt = tonumber(ARGV[2])
 if ARGV[3] == '' then
+  untilt = math.max(untilt, tonumber(redis.call('GET', KEYS[3]) or '0'))
   redis.call('SET', KEYS[3], whole(untilt), 'PX', ms(math.max(0, untilt - now) + day))
 else
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(now))
@@ -221,6 +222,33 @@ local left = math.max(0, ends - now) + day
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ms(left))
 redis.call('ZADD', KEYS[2], whole(ends), ARGV[4])
 if redis.call('PTTL', KEYS[2]) < left / 1000 then redis.call('PEXPIRE', KEYS[2], ms(left)) end
+return 1
+`)
+
+// restoreCount: KEYS is the count. ARGV: the time, and when all is there again. The later
+// of two such times counts.
+var restoreCountScript = redis.NewScript(luaNow + `
+local tat = tonumber(ARGV[2])
+if tat > math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0')) then redis.call('SET', KEYS[1], whole(tat), 'PX', ms(tat - now)) end
+return 1
+`)
+
+// restoreUses: KEYS are the epoch and the link's uses. ARGV: the time, the link's end, and
+// the uses as they are kept. Those that are known are not added.
+var restoreUsesScript = redis.NewScript(luaNow + `
+local untilt = tonumber(ARGV[2])
+if untilt <= now then return 1 end
+local known = {}
+for _, text in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+  local one = cjson.decode(text)
+  known[one.r .. ' ' .. one.c] = true
+end
+for i = 3, #ARGV do
+  local one = cjson.decode(ARGV[i])
+  if not known[one.r .. ' ' .. one.c] then redis.call('RPUSH', KEYS[2], ARGV[i]) end
+end
+redis.call('PEXPIRE', KEYS[2], ms(math.max(untilt - now + day, redis.call('PTTL', KEYS[2]) * 1000)))
+redis.call('HINCRBY', KEYS[1], 'n', 1)
 return 1
 `)
 

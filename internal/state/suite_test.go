@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"fmt"
+	"iter"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -37,6 +38,12 @@ type keeper interface {
 	Links(context.Context) ([]Link, error)
 	PasswordOf(ctx context.Context, id string) (string, error)
 	Secret() []byte
+}
+
+// A transferrer is what tells and takes all that is known.
+type transferrer interface {
+	Export(ctx context.Context, passwords bool) iter.Seq2[Entry, error]
+	Restore(context.Context, iter.Seq2[Entry, error]) (int, error)
 }
 
 // A bench is a store with a clock of its own, that is opened again and again.

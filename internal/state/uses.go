@@ -97,6 +97,7 @@ func (u *Uses) short(request string) (changed bool) {
 // What a store answers that keeps as much as it can.
 var (
 	errManyRevocations = errors.New("revoke: the state holds as many revocations as it can: end a key instead, or wait until some are over")
+	errManyUses        = errors.New("the state holds as many counted links as it can")
 	errManyLinks       = errors.New("keep a link: the state holds as many links as it can")
 )
 

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"net/url"
@@ -171,7 +172,7 @@ func (s *Store) Files() []string {
 func (s *Store) Reload(context.Context) error {
 	if s.opts.CredentialsFile == "" {
 		if s.Generation() == 0 {
-			return errors.New("there are no credentials: name a file of them, or set " + s.signer.variables() + " in the environment of the service")
+			return missingError("there are no credentials: name a file of them, or set " + s.signer.variables() + " in the environment of the service")
 		}
 		return nil
 	}
@@ -185,6 +186,14 @@ func (s *Store) Reload(context.Context) error {
 	s.loaded.Add(1)
 	return nil
 }
+
+// A missingError says that there are no credentials on this machine.
+type missingError string
+
+func (e missingError) Error() string { return string(e) }
+
+// Is has it be taken for the error of a file that is not there.
+func (missingError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // Generation counts the credentials that there were, from 1; 0 is none yet.
 func (s *Store) Generation() uint64 { return s.loaded.Load() }

@@ -42,6 +42,8 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 
+SECUREFILES = os.environ.get("SECUREFILES", "http://127.0.0.1:8080")  # where nginx is: the view that shares asks there
+
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/"
 

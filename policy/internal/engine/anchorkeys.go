@@ -22,9 +22,17 @@ const (
 // anchorKeys makes keys of patterns while a policy loads, and afterwards finds
 // the keys of all patterns that could match a text.
 type anchorKeys struct {
-	seed               maphash.Seed
-	prefixes, suffixes []anchorMask
-	places             []namePlaces
+	seed   maphash.Seed
+	sides  []anchorSide // those without names first: prefixes, suffixes
+	buffer []byte       // an anchor that is added
+}
+
+// An anchorSide is the anchors at one end that have names in the same places. They
+// are looked up in paths with marks in these places alone.
+type anchorSide struct {
+	namePlaces
+	masks []anchorMask
+	exact bool // one is of a whole path
 }
 
 // An anchorMask is a set of places in an anchor, counted from its outer end, that
@@ -53,29 +61,40 @@ func finish(hash, places uint64) anchorKey {
 	return anchorKey(max(uint32(hash>>16), 1))
 }
 
-func (k *anchorKeys) exact(text string) anchorKey {
-	return anchorKey(max(uint32(maphash.String(k.seed, text)), 1))
+func newAnchorKeys() anchorKeys {
+	return anchorKeys{seed: maphash.MakeSeed(), sides: []anchorSide{{}, {namePlaces: namePlaces{fromEnd: true}}}}
+}
+
+func (k *anchorKeys) exact(text []byte) anchorKey {
+	return finish(maphash.Bytes(k.seed, text), 0)
 }
 
 // add returns the keys of a pattern's anchors. It takes part in loading only. Where
-// the function cuts a path, nothing is counted from its end.
+// the function cuts a path, no name is counted from its end.
 func (k *anchorKeys) add(a pattern.Anchors, cuts bool) (prefix, suffix anchorKey) {
-	a = k.addPlaces(a, cuts)
-	if a.Exact {
-		key := k.exact(a.Prefix)
+	side, text := k.side(a.Prefix, false, maxNamesInAnchor)
+	if a.Exact && len(text) == len(a.Prefix) {
+		side.exact = true
+		key := k.exact(text)
 		return key, key
 	}
-	return addAnchor(&k.prefixes, a.Prefix, true), addAnchor(&k.suffixes, a.Suffix, false)
+	prefix = addAnchor(&side.masks, text, true)
+	names := maxNamesInAnchor
+	if cuts {
+		names = 0
+	}
+	side, text = k.side(a.Suffix, true, names)
+	return prefix, addAnchor(&side.masks, text, false)
 }
 
 // take splits the outermost character off a text; AnyRune is one, as any byte is
 // that is not valid.
-func take(text string, forward bool) (character, rest string) {
+func take(text []byte, forward bool) (character, rest []byte) {
 	if forward {
-		_, size := utf8.DecodeRuneInString(text)
+		_, size := utf8.DecodeRune(text)
 		return text[:size], text[size:]
 	}
-	_, size := utf8.DecodeLastRuneInString(text)
+	_, size := utf8.DecodeLastRune(text)
 	return text[len(text)-size:], text[:len(text)-size]
 }
 
@@ -86,12 +105,12 @@ func sideSeed(forward bool) uint64 {
 	return suffixSeed
 }
 
-func addAnchor(masks *[]anchorMask, text string, forward bool) anchorKey {
+func addAnchor(masks *[]anchorMask, text []byte, forward bool) anchorKey {
 	// First the places of the wild characters, and how much of the text counts.
 	var places uint64
 	length, plain, end := 0, -1, -1
-	for rest := text; rest != "" && length < maxAnchor; length++ {
-		var c string
+	for rest := text; len(rest) > 0 && length < maxAnchor; length++ {
+		var c []byte
 		c, rest = take(rest, forward)
 		if c[0] != pattern.AnyRune {
 			end = length + 1 // an anchor does not end with a wild character
@@ -119,7 +138,7 @@ func addAnchor(masks *[]anchorMask, text string, forward bool) anchorKey {
 	mask.longest = max(mask.longest, length)
 	hash, rest := sideSeed(forward), text
 	for i := range length {
-		var c string
+		var c []byte
 		c, rest = take(rest, forward)
 		hash = hashCharacter(hash, c, places, i)
 	}
@@ -128,7 +147,7 @@ func addAnchor(masks *[]anchorMask, text string, forward bool) anchorKey {
 
 // hashCharacter adds the character at a place; a wild one is the same whatever
 // stands there.
-func hashCharacter(hash uint64, c string, places uint64, place int) uint64 {
+func hashCharacter(hash uint64, c []byte, places uint64, place int) uint64 {
 	if places>>place&1 == 1 {
 		return hashByte(hash, pattern.AnyRune)
 	}
@@ -153,19 +172,16 @@ func findMask(masks *[]anchorMask, places uint64) *anchorMask {
 	return &(*masks)[len(*masks)-1]
 }
 
-// of appends the keys of all anchors that hold for a text, as far as any pattern
-// has them, in no order.
-func (k *anchorKeys) of(text string, keys []anchorKey) []anchorKey {
-	keys = append(keys, 0, k.exact(text))
-	keys = anchorsThatHold(k.prefixes, text, true, keys)
-	return anchorsThatHold(k.suffixes, text, false, keys)
-}
-
-func anchorsThatHold(masks []anchorMask, text string, forward bool, keys []anchorKey) []anchorKey {
-	for i := range masks {
-		mask := &masks[i]
+// of appends the keys of all anchors of a side that hold for a text, in no order.
+func (k *anchorKeys) of(side *anchorSide, text []byte, keys []anchorKey) []anchorKey {
+	if side.exact {
+		keys = append(keys, k.exact(text))
+	}
+	forward := !side.fromEnd
+	for i := range side.masks {
+		mask := &side.masks[i]
 		hash, rest := sideSeed(forward), text
-		for place := 0; place < mask.longest && rest != ""; place++ {
+		for place := 0; place < mask.longest && len(rest) > 0; place++ {
 			// Nearly every character is one byte; what take does with others
 			// takes time.
 			c := rest[0]
@@ -174,7 +190,7 @@ func anchorsThatHold(masks []anchorMask, text string, forward bool, keys []ancho
 			}
 			switch {
 			case c >= utf8.RuneSelf || mask.places != 0:
-				var character string
+				var character []byte
 				character, rest = take(rest, forward)
 				hash = hashCharacter(hash, character, mask.places, place)
 			case forward:

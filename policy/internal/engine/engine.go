@@ -338,7 +338,7 @@ func (ev *Evaluator) asksNames(f pattern.Func, text, of string) bool {
 // matchNames matches the path by a pattern in which $sub or $group may stand for
 // names.
 func (ev *Evaluator) matchNames(f pattern.Func, text string, id table.Symbol) (bool, error) {
-	return ev.patterns.MatchPath(f, ev.Request[ev.engine.obj], text, uint32(id), ev.Names())
+	return ev.patterns.MatchPath(f, ev.Request[ev.engine.obj], text, uint32(id), &ev.named().names)
 }
 
 // Moment is the one that is asked about: the same all through a decision.
@@ -561,13 +561,12 @@ func (ev *Evaluator) holds(c *model.Term, whole bool) (bool, error) {
 // atomHolds evaluates an atom; whole says that it is all of the matcher.
 func (ev *Evaluator) atomHolds(a *model.Atom, whole bool) (bool, error) {
 	e := ev.engine
-	if a.Kind == model.RequestOnly && !whole {
+	switch a.Kind {
+	case model.RequestOnly:
 		return ev.holdsForRequest(a)
-	}
-	if a.Kind == model.Opaque || a.Kind == model.RequestOnly {
+	case model.Opaque:
 		return ev.evaluate(a, whole)
-	}
-	if a.Kind == model.Period {
+	case model.Period:
 		return ev.isTime(ev.timeOf(&a.Operands[0]), ev.timeOf(&a.Operands[1]))
 	}
 	value := table.NoSymbol // where there is no row, the empty text

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"hash/maphash"
 	"math/bits"
 	"slices"
 	"sort"
@@ -30,8 +29,8 @@ func newAnchorIndex(syms *table.Symbols, column []table.Symbol, compares pattern
 	if path {
 		anchorsOf = compares.PathAnchors
 	}
-	cuts := compares.Reads("?") == ""
-	x := &anchorIndex{keysOf: anchorKeys{seed: maphash.MakeSeed()}}
+	cuts := len(compares.Reads([]byte("?"))) == 0
+	x := &anchorIndex{keysOf: newAnchorKeys()}
 	prefixes, suffixes := make([]anchorKey, len(column)), make([]anchorKey, len(column))
 	// How many rows share a key, more or less.
 	counts := make([]uint32, 1<<min(20, bits.Len(uint(len(column)))+1))
@@ -173,18 +172,21 @@ func (x *valueIndex) find(value table.Symbol, keys *keySet, rows []uint32, searc
 type keySet struct {
 	keys   []anchorKey // ascending
 	filter [4]uint64   // a bit for each key, which others may share
-	all    []anchorKey // room for fill
+	all    []anchorKey // what was added
 }
 
 func (s *keySet) reset() { s.keys = s.keys[:0] }
 
-// fill makes s the keys of an index that hold for one of some texts, but for most
-// of those that no row has.
-func (s *keySet) fill(x *anchorIndex, texts ...string) {
-	s.all = s.all[:0]
-	for _, text := range texts {
-		s.all = x.keysOf.of(text, s.all)
-	}
+// begin makes s the key that asks nothing, to which those of a text are added.
+func (s *keySet) begin() { s.all = append(s.all[:0], 0) }
+
+// add notes the keys of a side that hold for a text, for settle.
+func (s *keySet) add(x *anchorIndex, side *anchorSide, text []byte) {
+	s.all = x.keysOf.of(side, text, s.all)
+}
+
+// settle makes s the keys that were added, but for most of those that no row has.
+func (s *keySet) settle(x *anchorIndex) {
 	s.keys, s.filter = s.keys[:0], [4]uint64{}
 	for _, k := range s.all {
 		if word, bit := x.presence(k); *word&bit != 0 {

@@ -108,6 +108,13 @@ func TestDecisionThatTakesTooLongIsGivenUp(t *testing.T) {
 		if clock.looks != 5 || (*late).After != 100*time.Millisecond || ((*late).Line > 0) != tt.line || tt.line && (*late).Looked == 0 || (*late).Looked > (*late).Of {
 			t.Errorf("%s: %v, after %d looks", tt.name, err, clock.looks)
 		}
+		if !tt.line { // nor has it looked at what an earlier one did
+			_, err := v.DecideWithin(t.Context(), q)
+			if !errors.As(err, late) || (*late).Looked != 0 || (*late).Of != 0 {
+				t.Errorf("%s, a second time: %v, with %d of %d lines", tt.name, err, (*late).Looked, (*late).Of)
+			}
+			clock.looks = 5
+		}
 		if _, err := v.DecideWithin(t.Context(), &authz.Query{Principal: authz.Principal{Subject: "nobody"}, Object: "/x", Action: "list"}); errors.As(err, late) && clock.looks == 5 {
 			t.Errorf("%s: the next decision has not its own time: %v", tt.name, err)
 		}

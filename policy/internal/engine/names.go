@@ -31,27 +31,25 @@ func namesOf(q *authz.Query, groups []string) pattern.Names {
 	return names
 }
 
-// A namedPath is the names that the path of a query holds, found once for it.
+// A namedPath is the path of a query, and the names of its principal.
 type namedPath struct {
-	known    bool
-	names    pattern.Names
-	segments []segment
-	any      bool // one of them is a name
-	texts    []string
-	made     []string // marked texts: another conjunction asks for the same
-	buffer   []byte
-	groups   []string
-	room     pattern.Room
-}
-
-// A segment is a piece of a path between slashes, and whose name it is.
-type segment struct {
-	from, to       int
-	subject, group bool
+	known   bool
+	names   pattern.Names
+	slashes []int // where its segments begin; the last is its end
+	buffer  []byte
+	groups  []string
+	room    pattern.Room
 }
 
 // Names returns the names that the path holds.
-func (ev *Evaluator) Names() pattern.Names { return ev.named().names }
+func (ev *Evaluator) Names() pattern.Names {
+	p := ev.named()
+	if ev.engine.obj < 0 {
+		return pattern.Names{}
+	}
+	p.names = p.names.In(ev.Request[ev.engine.obj])
+	return p.names
+}
 
 // Bind makes the evaluator see another query.
 func (ev *Evaluator) Bind(q *authz.Query) {
@@ -67,9 +65,6 @@ func (ev *Evaluator) forget() {
 	clear(ev.Found)
 	clear(ev.Verdicts)
 	ev.Walks = ev.Walks[:0]
-	clear(ev.path.texts[:cap(ev.path.texts)])
-	clear(ev.path.made)
-	ev.path.made = ev.path.made[:0]
 	clear(ev.path.groups[:cap(ev.path.groups)])
 	ev.path.known, ev.path.names = false, pattern.Names{}
 }
@@ -79,28 +74,19 @@ func (ev *Evaluator) named() *namedPath {
 	if p.known {
 		return p
 	}
-	p.known, p.any, p.names, p.segments = true, false, pattern.Names{}, p.segments[:0]
+	p.known, p.slashes = true, p.slashes[:0]
+	p.names = namesOf(&ev.Query, p.groups[:0])
+	p.groups, p.names.Room = p.names.Groups, &p.room
 	if ev.engine.obj < 0 {
 		return p
 	}
 	path := ev.Request[ev.engine.obj]
-	all := namesOf(&ev.Query, p.groups[:0])
-	p.groups = all.Groups
-	p.names = all.In(path, &p.room)
-	for at := strings.IndexByte(path, '/') + 1; at > 0; {
-		s := segment{from: at, to: len(path)}
-		if slash := strings.IndexByte(path[at:], '/'); slash >= 0 {
-			s.to = at + slash
-		}
-		name := path[s.from:s.to]
-		s.subject = name != "" && name == p.names.Subject
-		s.group = slices.Contains(p.names.Groups, name)
-		p.any = p.any || s.subject || s.group
-		p.segments = append(p.segments, s)
-		if at = s.to + 1; at > len(path) {
-			break
+	for i := range len(path) {
+		if path[i] == '/' {
+			p.slashes = append(p.slashes, i)
 		}
 	}
+	p.slashes = append(p.slashes, len(path))
 	return p
 }
 
@@ -108,7 +94,7 @@ func (ev *Evaluator) named() *namedPath {
 // before them, which costs time alone.
 const (
 	maxNamesInAnchor = 2
-	maxPlaces        = 32 // where they stand, over all patterns
+	maxSides         = 34 // places where they stand, over all patterns, and the two without any
 	maxSlack         = 2
 )
 
@@ -126,32 +112,30 @@ type namePlace struct {
 	mark           byte
 }
 
-// marks are what stands for names in an anchor.
-const marks = string(rune(pattern.AnySubject)) + string(rune(pattern.AnyGroup))
-
-// addPlaces notes where $sub and $group stand in anchors, and returns what is left
-// of these where that is too many.
-func (k *anchorKeys) addPlaces(a pattern.Anchors, cuts bool) pattern.Anchors {
-	if !strings.ContainsAny(a.Prefix, marks) && !strings.ContainsAny(a.Suffix, marks) {
-		return a
+// side returns the side that an anchor is of, and what of the anchor counts, until the
+// next call: up to so many names.
+func (k *anchorKeys) side(anchor string, fromEnd bool, names int) (side *anchorSide, text []byte) {
+	kept, places := placesIn(anchor, fromEnd, names)
+	i := slices.IndexFunc(k.sides, func(s anchorSide) bool { return s.namePlaces == places })
+	switch {
+	case i < 0 && len(k.sides) == maxSides:
+		return k.side(anchor, fromEnd, 0)
+	case i < 0:
+		i = len(k.sides)
+		k.sides = append(k.sides, anchorSide{namePlaces: places})
 	}
-	kept, places := placesIn(a.Prefix, false)
-	if places.count > 0 && !k.note(places) {
-		kept = strings.IndexAny(a.Prefix, marks)
+	if fromEnd {
+		anchor = anchor[len(anchor)-kept:]
+	} else {
+		anchor = anchor[:kept]
 	}
-	a.Exact = a.Exact && kept == len(a.Prefix)
-	a.Prefix = a.Prefix[:kept]
-	kept, places = placesIn(a.Suffix, true)
-	if places.count > 0 && (cuts || !k.note(places)) {
-		kept = len(a.Suffix) - strings.LastIndexAny(a.Suffix, marks) - 1
-	}
-	a.Suffix = a.Suffix[len(a.Suffix)-kept:]
-	return a
+	k.buffer = append(k.buffer[:0], anchor...)
+	return &k.sides[i], k.buffer
 }
 
 // placesIn returns the places of names in an anchor from its outer end, and how much
-// of it they are good for.
-func placesIn(anchor string, fromEnd bool) (kept int, places namePlaces) {
+// of it they are good for: up to so many names.
+func placesIn(anchor string, fromEnd bool, names int) (kept int, places namePlaces) {
 	places.fromEnd = fromEnd
 	at := namePlace{}
 	for i := range len(anchor) {
@@ -165,7 +149,7 @@ func placesIn(anchor string, fromEnd bool) (kept int, places namePlaces) {
 		case pattern.AnyRune:
 			at.slack++
 		case pattern.AnySubject, pattern.AnyGroup:
-			if places.count == maxNamesInAnchor || at.slack > maxSlack {
+			if places.count == names || at.slack > maxSlack {
 				return i, places
 			}
 			at.mark = c
@@ -176,73 +160,60 @@ func placesIn(anchor string, fromEnd bool) (kept int, places namePlaces) {
 	return len(anchor), places
 }
 
-// note keeps places; it is false where there are too many.
-func (k *anchorKeys) note(p namePlaces) bool {
-	if slices.Contains(k.places, p) {
-		return true
-	}
-	if len(k.places) == maxPlaces {
-		return false
-	}
-	k.places = append(k.places, p)
-	return true
-}
-
-// texts returns what the keys of a path are made from: the path, and the path with
-// marks in the place of names where a pattern has them.
-func (ev *Evaluator) texts(c *conjunction) []string {
-	path := ev.Request[c.pattern.Request]
-	p := &ev.path
-	p.texts = append(p.texts[:0], c.pattern.Func.Reads(path))
-	if len(c.anchors.keysOf.places) > 0 && ev.named().any {
-		for i := range c.anchors.keysOf.places {
-			p.mark(path, c.pattern.Func, &c.anchors.keysOf.places[i], 0, [maxNamesInAnchor]int{})
+// fillKeys finds the keys of the path: as it is, and with marks in the place of names
+// where anchors have them.
+func (ev *Evaluator) fillKeys(c *conjunction) {
+	text := ev.Request[c.pattern.Request]
+	ev.keys.begin()
+	for i := range c.anchors.keysOf.sides {
+		switch side := &c.anchors.keysOf.sides[i]; {
+		case side.count == 0:
+			ev.path.buffer = append(ev.path.buffer[:0], text...)
+			ev.keys.add(c.anchors, side, c.pattern.Func.Reads(ev.path.buffer))
+		default:
+			ev.mark(c, side, 0, [maxNamesInAnchor]int{})
 		}
 	}
-	return p.texts
+	ev.keys.settle(c.anchors)
 }
 
-// mark appends the path with marks for names to the texts, in all ways in which its
-// segments may be these names; the segments of the first n are chosen.
-func (p *namedPath) mark(path string, f pattern.Func, places *namePlaces, n int, chosen [maxNamesInAnchor]int) {
-	if n == places.count {
-		p.texts = append(p.texts, f.Reads(p.marked(path, places, chosen)))
+// mark adds the keys of the path with marks for the names of a side, in all ways in
+// which its segments may be these; the segments of the first n are chosen.
+func (ev *Evaluator) mark(c *conjunction, side *anchorSide, n int, chosen [maxNamesInAnchor]int) {
+	p, path := ev.named(), ev.Request[ev.engine.obj]
+	if n == side.count {
+		ev.keys.add(c.anchors, side, c.pattern.Func.Reads(p.marked(path, &side.namePlaces, chosen)))
 		return
 	}
-	place := places.names[n]
+	place, segments := side.names[n], len(p.slashes)-1
 	for slack := range place.slack + 1 {
 		i := place.slashes + slack - 1
-		if places.fromEnd {
-			i = len(p.segments) - 1 - place.slashes - slack
+		if side.fromEnd {
+			i = segments - 1 - place.slashes - slack
 		}
-		if i < 0 || i >= len(p.segments) || slices.Contains(chosen[:n], i) {
+		if i < 0 || i >= segments {
 			continue
 		}
-		if s := p.segments[i]; place.mark == pattern.AnySubject && s.subject || place.mark == pattern.AnyGroup && s.group {
+		name := path[p.slashes[i]+1 : p.slashes[i+1]]
+		if place.mark == pattern.AnySubject && name == p.names.Subject || place.mark == pattern.AnyGroup && slices.Contains(p.names.Groups, name) {
 			chosen[n] = i
-			p.mark(path, f, places, n+1, chosen)
+			ev.mark(c, side, n+1, chosen)
 		}
 	}
 }
 
-// marked returns a path with marks in the place of segments.
-func (p *namedPath) marked(path string, places *namePlaces, chosen [maxNamesInAnchor]int) string {
+// marked returns a path with marks in the place of segments, until its next call.
+func (p *namedPath) marked(path string, places *namePlaces, chosen [maxNamesInAnchor]int) []byte {
 	p.buffer = p.buffer[:0]
 	done := 0
-	for i, s := range p.segments {
+	for i, slash := range p.slashes {
 		if n := slices.Index(chosen[:places.count], i); n >= 0 {
-			p.buffer = append(append(p.buffer, path[done:s.from]...), places.names[n].mark)
-			done = s.to
+			p.buffer = append(append(p.buffer, path[done:slash+1]...), places.names[n].mark)
+			done = p.slashes[i+1]
 		}
 	}
 	p.buffer = append(p.buffer, path[done:]...)
-	for _, text := range p.made {
-		if text == string(p.buffer) {
-			return text
-		}
-	}
-	p.made = append(p.made, string(p.buffer))
-	return p.made[len(p.made)-1]
+	return p.buffer
 }
 
 // NamesIn says what $sub and $group stand for in a row, for the query: `$sub is

@@ -23,7 +23,7 @@ type Plan struct {
 	// scan says why every row must be looked at; empty where an index helps.
 	Scan   string
 	tuning tuning
-	// marks are the first row that allows and the first that denies.
+	// marks are the first row of each effect.
 	marks []uint32
 	// Bucket is the most rows that a decision may have to look at because no index
 	// tells them apart, and BucketRow one of them. BucketOf is whose roles they
@@ -114,19 +114,15 @@ func newPlan(e *Engine, t tuning) *Plan {
 	return out
 }
 
-// firstEffects returns the first row that allows and the first that denies. Where
-// every row matches, no effect depends on any other.
+// firstEffects returns the first row of each effect. Where every row matches, no
+// decision depends on any other.
 func (e *Engine) firstEffects() []uint32 {
 	var rows []uint32
 	var seen [RowDenies + 1]bool
 	for row := range e.Rows.Len() {
-		effect := e.EffectOf(row)
-		if effect == RowSilent || seen[effect] {
-			continue
-		}
-		seen[effect] = true
-		if rows = append(rows, uint32(row)); len(rows) == 2 || e.eft < 0 {
-			break
+		if effect := e.EffectOf(row); !seen[effect] {
+			seen[effect] = true
+			rows = append(rows, uint32(row))
 		}
 	}
 	return rows
@@ -233,7 +229,7 @@ func (p *planner) hasFewValues(field int) bool {
 // Candidates returns the rows that could match, in order, or all: every row.
 func (ev *Evaluator) Candidates() (rows []uint32, all bool) {
 	ev.rows = ev.rows[:0]
-	plan, found := ev.engine.Plan, 0
+	plan := ev.engine.Plan
 	if plan.conjunctions == nil {
 		return nil, true
 	}
@@ -246,7 +242,6 @@ func (ev *Evaluator) Candidates() (rows []uint32, all bool) {
 		if err == nil && !hold {
 			continue
 		}
-		before := len(ev.rows)
 		switch {
 		case err != nil || c.scan:
 			return nil, true
@@ -255,14 +250,9 @@ func (ev *Evaluator) Candidates() (rows []uint32, all bool) {
 		default:
 			ev.find(c)
 		}
-		if len(ev.rows) > before {
-			found++
-		}
 	}
 	slices.Sort(ev.rows)
-	if found > 1 {
-		ev.rows = slices.Compact(ev.rows)
-	}
+	ev.rows = slices.Compact(ev.rows)
 	return ev.rows, false
 }
 
@@ -292,9 +282,7 @@ func (ev *Evaluator) find(c *conjunction) {
 	ev.keys.reset()
 	byPattern := 0
 	if c.anchors != nil {
-		if ev.keys.fill(c.anchors, ev.texts(c)...); len(ev.keys.keys) == 0 {
-			return
-		}
+		ev.fillKeys(c)
 		before, few := len(ev.rows), ev.engine.Plan.tuning.fewRows
 		for _, key := range ev.keys.keys {
 			rows := c.anchors.find(key)
@@ -311,9 +299,11 @@ func (ev *Evaluator) find(c *conjunction) {
 			return
 		}
 	}
-	best, size := &c.lookups[0], 0
+	var best *lookup
+	var size int
 	for i := range c.lookups {
-		l, rows := &c.lookups[i], 0
+		l := &c.lookups[i]
+		var rows int
 		all := ev.values(l)
 		if ev.spend(stepsOfRole*len(all)) != nil {
 			return // decide tells
@@ -321,7 +311,7 @@ func (ev *Evaluator) find(c *conjunction) {
 		for _, v := range all {
 			rows += l.index.size(v)
 		}
-		if i == 0 || rows < size {
+		if best == nil || rows < size {
 			best, size = l, rows
 		}
 	}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"strings"
 	"testing"
@@ -164,7 +163,7 @@ func TestAFieldThatNoRequestHasAndNobodyAsks(t *testing.T) {
 func TestAnchorsCountUpToABound(t *testing.T) {
 	keys := func(a, b string) (same bool) {
 		var masks []anchorMask
-		return addAnchor(&masks, a, true) == addAnchor(&masks, b, true)
+		return addAnchor(&masks, []byte(a), true) == addAnchor(&masks, []byte(b), true)
 	}
 	for _, place := range []int{1, 2, 63, 64, 65, maxAnchor - 1, maxAnchor, maxAnchor + 1} {
 		begin := strings.Repeat("l", place-1)
@@ -186,7 +185,7 @@ func TestAnchorsCountUpToABound(t *testing.T) {
 // by what stands before the first.
 func TestAnchorsHaveFewMasks(t *testing.T) {
 	any := string([]byte{0xff})
-	k := anchorKeys{seed: maphash.MakeSeed()}
+	k := newAnchorKeys()
 	add := func(prefix string) anchorKey {
 		key, _ := k.add(pattern.Anchors{Prefix: prefix}, false)
 		return key
@@ -200,12 +199,12 @@ func TestAnchorsHaveFewMasks(t *testing.T) {
 		if i >= maxMasks && (key == 0 || key == add(begin[1:]+any+"a")) {
 			t.Errorf("set %d: what stands before the first wild character does not count", i)
 		}
-		if !slices.Contains(k.of(begin+"?a and more", nil), key) {
+		if !slices.Contains(k.of(&k.sides[0], []byte(begin+"?a and more"), nil), key) {
 			t.Errorf("set %d is not found", i)
 		}
 	}
-	if len(k.prefixes) != maxMasks+1 { // with the empty one
-		t.Errorf("%d masks", len(k.prefixes))
+	if len(k.sides[0].masks) != maxMasks+1 { // with the empty one
+		t.Errorf("%d masks", len(k.sides[0].masks))
 	}
 	if key := add(any + any + "a"); key != 0 {
 		t.Errorf("nothing before the first wild character asks for %d", key)
@@ -216,25 +215,29 @@ func TestAnchorsHaveFewMasks(t *testing.T) {
 func TestAnchorsDoNotEndInWildCharacters(t *testing.T) {
 	any := string([]byte{0xff})
 	var masks []anchorMask
-	plain := addAnchor(&masks, "ab", true)
+	plain := addAnchor(&masks, []byte("ab"), true)
 	for _, text := range []string{"ab" + any, "ab" + any + any, "ab" + strings.Repeat(any, 100)} {
-		if key := addAnchor(&masks, text, true); key != plain || len(masks) != 1 {
+		if key := addAnchor(&masks, []byte(text), true); key != plain || len(masks) != 1 {
 			t.Errorf("%q: another key %t, %d masks", text, key != plain, len(masks))
 		}
 	}
-	if key := addAnchor(&masks, any+any, true); key != 0 {
+	if key := addAnchor(&masks, []byte(any+any), true); key != 0 {
 		t.Errorf("wild characters alone ask for %d", key)
 	}
 }
 
 // A text has a key for each length that an anchor has, and no more.
 func TestKeysOfATextAreFew(t *testing.T) {
-	k := anchorKeys{seed: maphash.MakeSeed()}
+	k := newAnchorKeys()
 	for _, a := range []pattern.Anchors{{Prefix: "/a", Suffix: "pdf"}, {Prefix: "/a/b"}, {Prefix: "/c/d", Suffix: "x"}, {Prefix: "/a/b/c", Exact: true}} {
 		k.add(a, false)
 	}
-	for text, want := range map[string]int{"/a/b/c": 2 + 2 + 2, "/a": 2 + 1 + 1, "": 2, "/": 2 + 0 + 1} {
-		if keys := k.of(text, nil); len(keys) != want {
+	for text, want := range map[string]int{"/a/b/c": 1 + 2 + 2, "/a": 1 + 1 + 1, "": 1, "/": 1 + 0 + 1} {
+		var keys []anchorKey
+		for i := range k.sides {
+			keys = k.of(&k.sides[i], []byte(text), keys)
+		}
+		if len(keys) != want {
 			t.Errorf("%q has %d keys, not %d", text, len(keys), want)
 		}
 	}

@@ -20,11 +20,21 @@ type glob struct{ traits }
 const globSpecial = `*?[{\`
 
 func (g *glob) match(m *Cache, text, pattern string, id uint32) (bool, error) {
-	if id == NoNumber { // nobody has checked it
-		if err := (size{steps: g.steps(pattern)}).check(); err != nil {
-			return false, err
-		}
+	if err := g.checkSteps(pattern, id); err != nil {
+		return false, err
 	}
+	return g.matchChecked(m, text, pattern)
+}
+
+// checkSteps is for what nobody has checked.
+func (g *glob) checkSteps(pattern string, id uint32) error {
+	if id != NoNumber {
+		return nil
+	}
+	return size{steps: g.steps(pattern)}.check()
+}
+
+func (*glob) matchChecked(m *Cache, text, pattern string) (bool, error) {
 	// Each comma may stand for another pattern to try.
 	if err := m.spend(len(text) * (1 + strings.Count(pattern, ","))); err != nil {
 		return false, err
@@ -68,7 +78,10 @@ func globClassEnd(pattern string, i int) int {
 // maxTries bounds how many segments of a path are tried for names behind a **.
 const maxTries = 1024
 
-func (g *glob) matchNames(m *Cache, path, pattern string, _ uint32, holes []hole, names one) (bool, error) {
+func (g *glob) matchNames(m *Cache, path, pattern string, id uint32, holes []hole, names one) (bool, error) {
+	if err := g.checkSteps(pattern, id); err != nil {
+		return false, err
+	}
 	return g.matchHoles(m, path, pattern, 0, holes, names, nil)
 }
 
@@ -77,7 +90,7 @@ func (g *glob) matchNames(m *Cache, path, pattern string, _ uint32, holes []hole
 // much of the pattern is done already.
 func (g *glob) matchHoles(m *Cache, path, pattern string, done int, holes []hole, names one, tries *int) (bool, error) {
 	if len(holes) == 0 {
-		return g.match(m, path, pattern[done:], NoNumber)
+		return g.matchChecked(m, path, pattern[done:])
 	}
 	h := holes[0]
 	before, behind := pattern[done:h.at], h.at+h.length()
@@ -108,7 +121,7 @@ func (g *glob) tryHole(m *Cache, path, pattern string, done int, holes []hole, n
 		if *tries++; *tries > maxTries {
 			return false, errTries
 		}
-		ok, err := g.match(m, path[:at]+mark, before+mark, NoNumber)
+		ok, err := g.matchChecked(m, path[:at]+mark, before+mark)
 		if ok && err == nil {
 			ok, err = g.matchHoles(m, path[at+len(segment):], pattern, behind, holes[1:], names, tries)
 		}

@@ -1,6 +1,7 @@
 package pattern
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
@@ -133,15 +134,17 @@ func (k *keys) names() *regexp.Regexp {
 	return braceName
 }
 
-func (k *keys) reads(text string) string {
+func (k *keys) reads(text []byte) []byte {
 	if k.cuts {
-		text, _, _ = strings.Cut(text, "?")
+		text, _, _ = bytes.Cut(text, []byte("?"))
 	}
 	return text
 }
 
 func (k *keys) match(m *Cache, text, pattern string, id uint32) (bool, error) {
-	text = k.reads(text)
+	if k.cuts {
+		text, _, _ = strings.Cut(text, "?")
+	}
 	if err := m.spend(len(text) / 4); err != nil { // a plain one's
 		return false, err
 	}

@@ -18,8 +18,8 @@ const (
 type Names struct {
 	Subject string   // empty where there is none
 	Groups  []string // without their @
+	Room    *Room    // for matches; nil is none
 	in      bool     // all of them are segments of the path in question
-	room    *Room
 }
 
 // A Room is memory for the matches of one goroutine.
@@ -35,14 +35,14 @@ func CanStand(name string) bool {
 }
 
 // In returns those of the names that are a segment of a path, each once: no other
-// can match. They are good until the next call with that room, which may be nil.
-func (n Names) In(path string, room *Room) Names {
-	in := Names{in: true, room: room}
-	if n.Subject == "" && len(n.Groups) == 0 {
-		return in
+// can match. They are good until the next call with the same room.
+func (n Names) In(path string) Names {
+	if n.in || n.Subject == "" && len(n.Groups) == 0 {
+		return n
 	}
-	if room != nil {
-		in.Groups = room.groups[:0]
+	in := Names{in: true, Room: n.Room}
+	if n.Room != nil {
+		in.Groups = n.Room.groups[:0]
 	}
 	for segment := range segments(path) {
 		if segment == n.Subject {
@@ -52,8 +52,8 @@ func (n Names) In(path string, room *Room) Names {
 			in.Groups = append(in.Groups, segment)
 		}
 	}
-	if room != nil {
-		room.groups = in.Groups
+	if n.Room != nil {
+		n.Room.groups = in.Groups
 	}
 	return in
 }
@@ -131,18 +131,20 @@ func plainHoles(pattern string, holes []hole) []hole {
 // it is quoted. They may stand before what begins or ends a group, and before $.
 func regexHoles(pattern string, holes []hole) []hole {
 	for i := 0; i < len(pattern); i++ {
-		switch {
-		case strings.HasPrefix(pattern[i:], `\Q`):
+		switch pattern[i] {
+		case '\\':
+			i++
+			if !strings.HasPrefix(pattern[i:], "Q") {
+				continue
+			}
 			n := strings.Index(pattern[i:], `\E`)
 			if n < 0 {
 				return holes
 			}
 			i += n + 1
-		case pattern[i] == '\\':
-			i++
-		case pattern[i] == '[':
+		case '[':
 			i = classEnd(pattern, i)
-		case pattern[i] == '$':
+		case '$':
 			if h, ok := holeAt(pattern, i, "()|$"); ok {
 				holes = append(holes, h)
 				i += h.length() - 1
@@ -244,25 +246,27 @@ var (
 
 // MatchPath is Match for a path, in whose patterns $sub and $group stand for names:
 // that segment is the name, byte for byte. A pattern is tried with each group by
-// itself.
-func (m *Cache) MatchPath(f Func, path, pattern string, id uint32, names Names) (bool, error) {
+// itself, of those that are in the path: these are left of the names.
+func (m *Cache) MatchPath(f Func, path, pattern string, id uint32, names *Names) (bool, error) {
 	var holes []hole
 	if MayAskNames(pattern) {
-		if names.room != nil {
-			holes = names.room.holes[:0]
+		if names.Room != nil {
+			holes = names.Room.holes[:0]
 		}
 		holes = f.of.holes(pattern, holes)
 	}
 	if len(holes) == 0 {
 		return f.of.match(m, path, pattern, id)
 	}
-	if strings.ContainsAny(path, "\x01\x02\x03") {
-		return false, errMarks
-	}
-	if !names.in {
-		names = names.In(path, nil)
+	for _, mark := range []byte{subjectMark, groupMark, endMark} {
+		if strings.IndexByte(path, mark) >= 0 {
+			return false, errMarks
+		}
 	}
 	group := slices.ContainsFunc(holes, func(h hole) bool { return h.mark == groupMark })
+	if group {
+		*names = names.In(path)
+	}
 	if !group || len(names.Groups) == 0 { // an alternative may do without
 		return f.of.matchNames(m, path, pattern, id, holes, one{subject: names.Subject})
 	}
@@ -276,7 +280,7 @@ func (m *Cache) MatchPath(f Func, path, pattern string, id uint32, names Names) 
 
 // MatchPath is [Cache.MatchPath] without a cache.
 func (f Func) MatchPath(path, pattern string, names Names) (bool, error) {
-	return (*Cache)(nil).MatchPath(f, path, pattern, 0, names)
+	return (*Cache)(nil).MatchPath(f, path, pattern, 0, &names)
 }
 
 // one is the subject, and one group.

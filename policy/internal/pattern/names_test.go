@@ -147,7 +147,7 @@ func tryNames(t *testing.T, seed uint64, compared, matched map[string]int) {
 		if CanStand(names.group) {
 			given.Groups = []string{"other", names.group}
 		}
-		got, err := cache.MatchPath(f, path, pattern, uint32(i), given)
+		got, err := cache.MatchPath(f, path, pattern, uint32(i), &given)
 		if err != nil {
 			t.Fatalf("%s(%q, %q) for %q: %v", function, path, pattern, names, err)
 		}
@@ -257,7 +257,7 @@ func TestANameIsNeverAPattern(t *testing.T) {
 						if strings.Contains(path+"/", "/"+name+"/") {
 							continue
 						}
-						if ok, err := cache.MatchPath(f, path, pattern, 1, Names{Subject: name, Groups: []string{name}}); ok || err != nil {
+						if ok, err := cache.MatchPath(f, path, pattern, 1, &Names{Subject: name, Groups: []string{name}}); ok || err != nil {
 							t.Errorf("%s: %q has %q by %q: %v", function, name, path, pattern, err)
 						}
 					}
@@ -278,7 +278,7 @@ func TestTheCacheDoesNotConfuseNames(t *testing.T) {
 			t.Fatalf("elsewhere, first: %t, %v", got, err)
 		}
 		for _, path := range []string{"/home/" + name + "/a", "/home/u/a"} {
-			got, err := m.MatchPath(regexMatch, path, pattern, 7, Names{Subject: name})
+			got, err := m.MatchPath(regexMatch, path, pattern, 7, &Names{Subject: name})
 			if want := path != "/home/u/a"; err != nil || got != want {
 				t.Fatalf("%s for %s: %t, %v", path, name, got, err)
 			}

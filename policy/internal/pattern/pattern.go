@@ -33,7 +33,7 @@ type family interface {
 	takesName(segment string) bool
 	// matchNames is match for a pattern with holes, and names that the path holds.
 	matchNames(m *Cache, path, pattern string, id uint32, holes []hole, names one) (bool, error)
-	reads(text string) string
+	reads(text []byte) []byte
 	check(pattern string) error
 	// needsMemory reports whether a pattern is compiled to be matched, and is
 	// worth a place in a cache.
@@ -68,7 +68,7 @@ type traits struct {
 }
 
 func (t *traits) its() *traits                     { return t }
-func (*traits) reads(text string) string           { return text }
+func (*traits) reads(text []byte) []byte           { return text }
 func (*traits) holes(_ string, into []hole) []hole { return into }
 func (*traits) takesName(string) bool              { return false }
 func (*traits) anyName(m string) string            { return m }
@@ -154,7 +154,7 @@ func (f Func) StarDepth() Depth { return f.of.its().star }
 
 // Reads returns the part of a text that is compared: keyMatch5 passes over a
 // query.
-func (f Func) Reads(text string) string { return f.of.reads(text) }
+func (f Func) Reads(text []byte) []byte { return f.of.reads(text) }
 
 // Check says why a pattern cannot be compiled, as Casbin would find out in each
 // request that reaches it.
