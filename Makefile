@@ -10,6 +10,7 @@
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
 # make chaos-audit    the service killed 200 times under 1,000 downloads a second, restarted 50 times under 5,000: has each file that was sent its records?
 # make chaos-links    the service killed LINK_KILLS times while 20 want the one use of a link: is it used once?
+# make limits-load    two instances on one Redis, 65 seconds of load: are limits within 1 % of what they say?
 # make audit-chain    1,000 changes of a chain of a million records: is each found?
 # make test-packages  are they the same bytes built twice; installed, upgraded and purged in a bare Debian (as root)
 # make release        the packages of the tag that is checked out, and their digests
@@ -28,7 +29,7 @@ VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak chaos-audit chaos-links audit-chain azurite vulncheck clean go packages test-packages release
+.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak limits-load chaos-audit chaos-links audit-chain azurite vulncheck clean go packages test-packages release
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
@@ -54,11 +55,12 @@ lint: go
 	go tool staticcheck ./...
 
 bench: go
-	./scripts/install.sh certificates nginx curl openssl wrk
+	./scripts/install.sh certificates nginx curl openssl wrk redis-server
 	go test -run '^$$' -bench . -skip '^Benchmark(Decide|Stock|Alike|Load|Reload)$$' -benchmem ./...
 	./bench/policy.sh
 	./bench/endtoend.sh
 	./bench/identity.sh
+	./bench/state.sh
 	./bench/audit.sh
 
 # Then each target in turn: go test fuzzes one at a time.
@@ -77,6 +79,10 @@ mutate: go
 diff: go
 	go test -run TestCompareMissesNothing -v -timeout 2h ./policy/explain -rapid.checks=$(PAIRS) -rapid.seed=$(SEED)
 	SECUREFILES_TEST_LONG=1 go test -run TestCompareOf -v -timeout 1h ./policy/explain
+
+limits-load: go
+	./scripts/install.sh certificates nginx redis-server
+	SECUREFILES_LIMITS_SECONDS=65 go test -count=1 -run TestLimitsUnderLoad -v -timeout 10m ./integration_test
 
 # In a temporary directory, TMPDIR.
 bench-audit: go

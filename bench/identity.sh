@@ -7,7 +7,6 @@
 #   es256     a token (JWT) that has been verified before, by an elliptic key
 #   rs256     the same, by an RSA key
 #   session   a cookie that the application has been asked about before
-#   limited   as header, with three limits of requests, one of them before anybody is asked
 #
 # Medians of the rates and of each round's ratios are printed, and the CPU time a
 # request of nginx and of the service, which a busy machine changes less.
@@ -16,7 +15,7 @@
 set -euo pipefail
 
 rounds=9 duration=3
-variants=(header basic es256 rs256 session limited)
+variants=(header basic es256 rs256 session)
 
 PORT=${PORT:-19180}
 source "$(dirname "$0")/lib.sh"
@@ -30,12 +29,6 @@ rs256=$("$dir/token" RS256 "$dir/rs256.json")
 token="{issuer: bench, audience: [files], groups_claim: realm_access.roles"
 free && application=$port
 
-declare -A limits=(
-  [limited]="limits:
-  - {name: addresses, per: address, requests: 1000000000/1m}
-  - {name: users, per: subject, requests: 1000000000/1m}
-  - {name: groups, of: [\"@staff\"], per: group, requests: 1000000000/1m}"
-)
 declare -A identity=(
   [header]="{header: X-Remote-User, groups_header: X-Remote-Groups, nginx_value: \$bench_user, nginx_groups_value: \$bench_groups}"
   [basic]="{htpasswd: users.htpasswd, remember: 1h}"
@@ -50,7 +43,6 @@ credentials=(
   [rs256]="Authorization: Bearer $rs256"
   [session]="Cookie: sessionid=3vh5m0dwq1g8nq7n5v0t3x7c2k9e4r6y"
 )
-identity[limited]=${identity[header]} credentials[limited]=${credentials[header]}
 # The application, and the variables of the header source, are nginx's own.
 application_conf="server { listen 127.0.0.1:$application; default_type application/json; return 200 '{\"subject\":\"alice\",\"groups\":[\"staff\",\"sales\",\"offline_access\"]}'; }"
 variables='map "" $bench_user { default alice; } map "" $bench_groups { default "staff, sales, offline_access"; }'
@@ -64,11 +56,10 @@ admin: 127.0.0.1:$admin
 downloads: [{name: main, url: /downloads/, internal: /protected/, root: $dir/files}]
 policy: {file: policy.csv}
 identity: [${identity[$s]}]
-${limits[$s]:-}
 EOF
   serve "$s" "$dir/$s.yaml"
   printed "$dir/$s.yaml" >"$dir/$s.conf"
-  if [[ $s == header || $s == limited ]]; then sed -i "s|^http {|http { $variables|" "$dir/$s.conf"; fi
+  if [[ $s == header ]]; then sed -i "s|^http {|http { $variables|" "$dir/$s.conf"; fi
   if [[ $s == session ]]; then sed -i "s|^http {|http { $application_conf|" "$dir/$s.conf"; fi
   front "$s" /downloads/project/1k.bin
 done
@@ -76,6 +67,6 @@ done
 all_serve
 measure
 for s in "${variants[@]}"; do
-  printf '%-8s %6.0f requests/s, / header %.2f (target: at least 0.80; limited 0.85)   CPU a request: nginx %5.1f µs, service %5.1f µs\n' \
+  printf '%-8s %6.0f requests/s, / header %.2f (target: at least 0.80)   CPU a request: nginx %5.1f µs, service %5.1f µs\n' \
     "$s" "$(of "$s" rates)" "$(ratio "$s" header)" "$(of "$s" nginx)" "$(of "$s" asked)"
 done

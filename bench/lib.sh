@@ -10,8 +10,9 @@ rounds=${ROUNDS:-${rounds:?}} duration=${DURATION:-${duration:?}}
 repo=$(cd "$(dirname "$0")/.." && pwd)
 PATH=$PATH:/usr/sbin:/sbin
 
-# By variant: what is asked for, with which header, and the processes.
-declare -A url credentials nginx asked
+# By variant: what is asked for, with which header, and the processes: nginx, what that
+# asks, and what that asks in turn, if anything.
+declare -A url credentials nginx asked beside
 authorization="Authorization: Basic $(printf alice:alice | base64)"
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/securefiles-bench.XXXXXX")
@@ -107,20 +108,21 @@ worker() { cut -d' ' -f1 "/proc/${nginx[$1]}/task/${nginx[$1]}/children"; }
 # settle VARIANT waits for what a variant has to do yet after a round; a script may say.
 settle() { :; }
 
-# measure writes, by variant and round, the rate, and the CPU time a request of nginx and of
-# what it asks, to VARIANT.rates, VARIANT.nginx and VARIANT.asked.
+# measure writes, by variant and round, the rate, and the CPU time a request of the
+# processes, to VARIANT.rates, VARIANT.nginx, VARIANT.asked and VARIANT.beside.
 measure() {
-  local v round line n a r
+  local v round line n a b r
   for v in "${variants[@]}"; do rate "$v" 1 >/dev/null; done # warm
   for ((round = 1; round <= rounds; round++)); do
     line="round $round:"
     for v in "${variants[@]}"; do
-      n=$(used "$(worker "$v")") a=$(used "${asked[$v]:-}")
+      n=$(used "$(worker "$v")") a=$(used "${asked[$v]:-}") b=$(used "${beside[$v]:-}")
       r=$(rate "$v" "$duration")
       settle "$v"
       echo "$r" >>"$dir/$v.rates"
       awk "BEGIN { print ($(used "$(worker "$v")") - $n) / ($r * $duration) }" >>"$dir/$v.nginx"
       awk "BEGIN { print ($(used "${asked[$v]:-}") - $a) / ($r * $duration) }" >>"$dir/$v.asked"
+      awk "BEGIN { print ($(used "${beside[$v]:-}") - $b) / ($r * $duration) }" >>"$dir/$v.beside"
       line+=" $v $r"
     done
     echo "$line"
@@ -130,11 +132,11 @@ measure() {
 }
 
 median() { sort -g | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
-# of VARIANT WHAT is the median of its rates, nginx or asked.
+# of VARIANT WHAT is the median of its rates, nginx, asked or beside.
 of() { median <"$dir/$1.$2"; }
 # ratio VARIANT OTHER is the median of the ratios of their rates in one round.
 ratio() { paste "$dir/$1.rates" "$dir/$2.rates" | awk '{ print $1 / $2 }' | median; }
-# both VARIANT is the median of the CPU time of nginx and what it asks together.
-both() { paste "$dir/$1.nginx" "$dir/$1.asked" | awk '{ print $1 + $2 }' | median; }
+# both VARIANT is the median of the CPU time of nginx and what is asked together.
+both() { paste "$dir/$1.nginx" "$dir/$1.asked" "$dir/$1.beside" | awk '{ print $1 + $2 + $3 }' | median; }
 # by_cpu VARIANT OTHER is how their CPU times compare, as rates do.
 by_cpu() { awk "BEGIN { printf \"%.2f\", $(both "$2") / $(both "$1") }"; }

@@ -376,16 +376,7 @@ func TestAnInterruptedLinkIsOneUseInABrowser(t *testing.T) {
 	t.Parallel()
 	person := chromium(t)
 	const size, cut = 8 << 20, 1 << 20
-	p := deliveredPlan("", map[string]string{"project/film.bin": strings.Repeat("0123456789abcdef", size/16), "project/plan.txt": "plan\n"})
-	p.policy = sharing
-	p.extra += "links: {keys_file: link-keys.json}\nstate: {file: state.db}\nadmin_token_file: token\n"
-	logs := p.before
-	p.before = func(s *site) {
-		logs(s)
-		s.write("token", linkToken)
-		s.run(0, "link", "key", "new")
-	}
-	s := start(t, p)
+	s := start(t, linkedPlan(map[string]string{"project/film.bin": strings.Repeat("0123456789abcdef", size/16), "project/plan.txt": "plan\n"}))
 	between := newCutter(t, s.web)
 	dir, events := t.TempDir(), true
 	if _, err := chromedp.CallBrowser(person, chrome.SetDownloadBehavior, chrome.SetDownloadBehaviorParams{Behavior: "allow", DownloadPath: dir, EventsEnabled: &events}); err != nil {

@@ -11,12 +11,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"securefiles/internal/audit"
 )
 
 const sharing = `
@@ -232,6 +236,9 @@ func TestCountedLinkIsOneDownload(t *testing.T) {
 	if list := s.run(0, "link", "list"); !strings.Contains(list, "1 of 1") {
 		t.Errorf("link list: %s", list)
 	}
+	if shown := s.run(1, "link", "show", link); !strings.Contains(shown, "downloads:  1 of 1") || !strings.Contains(shown, "now:        no: used-up") {
+		t.Errorf("link show: %s", shown)
+	}
 
 	// It stays used when the service is killed, and when a copy takes the place of the file.
 	s.run(0, "state", "backup", "copy.db")
@@ -318,6 +325,11 @@ func TestLinkWithAPasswordThroughNginx(t *testing.T) {
 		t.Errorf("the right one after that: %d", r.status)
 	}
 	s.status("", link, 200, cookieOf(r)) // who has given it before
+	key := regexp.MustCompile(`password/\S+/127\.0\.0\.1`).FindString(s.run(0, "state", "list", "password/"))
+	s.run(0, "state", "reset", key)
+	if r := s.form(newClient(), link, "correct horse"); r.status != 303 {
+		t.Errorf("after %q was reset: %d", key, r.status)
+	}
 	if strings.Contains(s.log.String(), "correct horse") {
 		t.Error("the log holds the password")
 	}
@@ -419,21 +431,72 @@ func TestUsedLinkStaysUsedWhenTheServiceIsKilled(t *testing.T) {
 	t.Logf("%d kills: the use was had before in %d, after in %d, and its answer lost in %d", kills, before, kills-before-lost, lost)
 }
 
-// No log and no metric holds a link, but for nginx's error log where something went wrong.
-func TestNoLogHoldsALink(t *testing.T) {
-	t.Parallel()
-	p := deliveredPlan("", nil)
+// linkedPlan is a site that keeps links, and a record of what was delivered.
+func linkedPlan(files map[string]string) plan {
+	p := deliveredPlan("", files)
 	p.policy = sharing
 	p.extra += "links: {keys_file: link-keys.json}\nstate: {file: state.db}\nadmin_token_file: token\n"
 	logs := p.before
 	p.before = func(s *site) {
 		logs(s)
-		s.edit("securefiles.yaml", "level: info", "level: debug")
 		s.write("token", linkToken)
 		s.run(0, "link", "key", "new")
 	}
+	return p
+}
+
+// Why a link does not open has a status, and a reason that metrics and the record name, with
+// the link's id where there is one.
+func TestEachReasonOfALinkIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := start(t, linkedPlan(nil))
+	type made struct{ ID, URL string }
+	create := func(more ...string) (m made) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(s.run(0, append([]string{"link", "create", "/project/plan.txt", "--as", "alice", "--json"}, more...)...)), &m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	once := create("--uses", "1")
+	s.status("", once.URL+"&direct=1", 200)
+	revoked := create()
+	s.run(0, "link", "revoke", revoked.ID)
+	forged := create().URL
+	expired := create("--ttl", "1s")
+	s.eventually("a link expires", func() bool { return s.get("", expired.URL).status == 410 })
+	for _, row := range []struct {
+		reason string
+		link   made
+		status int
+	}{
+		{"expired", expired, 410}, {"used-up", once, 410}, {"revoked", revoked, 410}, {"confirm", create("--uses", "1"), 403},
+		{"network", create("--network", "192.0.2.0/24"), 403}, {"not-yet", create("--not-before", time.Now().Add(time.Hour).Format(time.RFC3339)), 403},
+		{"recipient", create("--recipient", "carol"), 403}, {"signature", made{"", forged[:len(forged)-3] + "AAA"}, 403},
+	} {
+		id := s.status("bob", row.link.URL, row.status).header.Get("X-Request-Id")
+		if s.metric(fmt.Sprintf(`securefiles_decisions_total{decision="deny",download="main",reason=%q}`, row.reason)) == "" {
+			t.Errorf("%s: no metric counts it", row.reason)
+		}
+		all, _ := s.records("audit.jsonl")
+		i := slices.IndexFunc(all, func(r *audit.Record) bool { return r.Request == id && r.Type == audit.TypeDecision })
+		if i < 0 || all[i].Reason != row.reason || all[i].Link != row.link.ID || all[i].Status != row.status {
+			t.Errorf("%s is recorded as %+v", row.reason, all[max(0, i)])
+		}
+	}
+}
+
+// No log and no metric holds a link, but for nginx's error log where something went wrong.
+func TestNoLogHoldsALink(t *testing.T) {
+	t.Parallel()
+	p := linkedPlan(nil)
+	ready := p.before
+	p.before = func(s *site) {
+		ready(s)
+		s.edit("securefiles.yaml", "level: info", "level: debug")
+	}
 	p.edit = func(_ *site, conf string) string {
-		return strings.Replace(conf, "logs/error.log warn", "logs/error.log crit", 1)
+		return strings.Replace(conf, "logs/error.log warn", "logs/error.log alert", 1)
 	}
 	s := start(t, p)
 	var links []string
@@ -451,6 +514,12 @@ func TestNoLogHoldsALink(t *testing.T) {
 	}
 	s.delivered(s.status("", links[0], 200).header.Get("X-Request-Id"))
 	_, metrics := s.adminGet("/metrics")
+	if err := os.Chmod(filepath.Join(s.root, "project/plan.txt"), 0); err != nil {
+		t.Fatal(err)
+	}
+	s.get("", links[0]) // nginx may not read it
+	end(s.daemon)
+	s.status("", links[0], 503)
 	all := map[string]string{"the service's log": s.log.String(), "its metrics": metrics, "an error page": last.body}
 	for _, name := range []string{"audit.jsonl", "logs/deliveries.log", "logs/error.log"} {
 		all[name] = string(must(os.ReadFile(filepath.Join(s.dir, name))))
@@ -480,6 +549,9 @@ func TestLinksAreRevoked(t *testing.T) {
 	s.run(0, "link", "revoke", made.ID)
 	if r := s.status("", made.URL, 410); !strings.Contains(r.body, "This link was withdrawn") {
 		t.Errorf("the page: %s", r.body)
+	}
+	if shown := s.run(1, "link", "show", made.URL); !strings.Contains(shown, "now:        no: revoked") {
+		t.Errorf("link show: %s", shown)
 	}
 	s.status("", other, 200)
 	s.run(0, "link", "revoke", "--path", "/project/")

@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"bufio"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -37,6 +38,7 @@ type monitored struct {
 	prometheus string // its address
 	database   *postgrestest.Server
 	syslog     net.Listener
+	redis      *redisServer
 	disk       string // that holds the audit file; empty if that is the site's own
 
 	app struct {
@@ -105,10 +107,15 @@ func monitor(t *testing.T) *monitored {
 
 	p := deliveredPlan(fmt.Sprintf(", wait: 1s, syslog: {url: 'tcp://%s'}, postgres: {url_file: database-url}", m.syslog.Addr()), someFiles())
 	p.files["public/big.bin"] = strings.Repeat("0123456789abcdef", 1<<20)
-	p.identity = fmt.Sprintf("identity:\n  - htpasswd: users.htpasswd\n  - jwt: {issuer: here, audience: [downloads], jwks_url: '%s/'}\n  - session: {url: '%s/', cookies: [session], timeout: 1500ms, max_calls: 32}\nlimits: [{name: all, per: address, requests: 1000000/1m}]\n", keys.URL, app.URL)
+	p.identity = fmt.Sprintf("identity:\n  - htpasswd: users.htpasswd\n  - jwt: {issuer: here, audience: [downloads], jwks_url: '%s/'}\n  - session: {url: '%s/', cookies: [session], timeout: 1500ms, max_calls: 32}\nlimits: [{name: all, per: address, requests: 1000000/1m}]\nadmin_token_file: token\n", keys.URL, app.URL)
+	m.redis = newRedis(t)
+	p.extra += fmt.Sprintf("state: {fail: local, redis: {address: ['unix:%s']}}\n", m.redis.socket()) // a Redis that is away is one fault, not all
 	readLog := p.before
 	p.before = func(s *site) {
 		readLog(s)
+		s.write("token", linkToken)
+		m.redis.s = s
+		m.redis.start()
 		model, err := os.ReadFile("../policy/internal/model/default_model.conf")
 		if err != nil {
 			t.Fatal(err)
@@ -122,6 +129,7 @@ func monitor(t *testing.T) *monitored {
 		}
 	}
 	m.site = start(t, p)
+	m.run(0, "state", "accept")
 	m.startPrometheus()
 	return m
 }
@@ -423,6 +431,22 @@ func TestPrometheusFiresEachAlertWhenItsFaultIsMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	model := string(starter)
+	fires("SecurefilesLinksClosed", func() {
+		conn, err := net.Dial("unix", m.redis.socket())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close() //nolint:errcheck // it has answered
+		if _, err := io.WriteString(conn, "FLUSHALL\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := bufio.NewReader(conn).ReadString('\n'); err != nil || answer != "+OK\r\n" {
+			t.Fatalf("%q, %v", answer, err)
+		}
+	})
+	fires("SecurefilesRedisAway", func() { end(m.redis.cmd) })
+	m.status("alice", "/downloads/project/plan.txt", 200) // its limits are the instance's own now
+	m.redis.start()
 	fires("SecurefilesPolicyNotIndexed", func() {
 		m.replace("model.conf", strings.Replace(model, "globMatch(r.obj, p.obj)", "keyMatch4(r.obj, p.obj)", 1))
 		lines := strings.Builder{}

@@ -16,16 +16,18 @@ import (
 
 // A redisServer is what several instances count in.
 type redisServer struct {
-	s   *site
-	dir string
-	cmd *exec.Cmd
+	s    *site
+	dir  string
+	args []string // more of them
+	cmd  *exec.Cmd
 }
 
 func (r *redisServer) socket() string { return filepath.Join(r.dir, "redis.sock") }
 
 func (r *redisServer) start() {
 	r.s.t.Helper()
-	r.cmd = r.s.command("redis-server", "--port", "0", "--unixsocket", r.socket(), "--dir", r.dir, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no")
+	args := []string{"--port", "0", "--unixsocket", r.socket(), "--dir", r.dir, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no"}
+	r.cmd = r.s.command("redis-server", append(args, r.args...)...)
 	if err := r.cmd.Start(); err != nil {
 		r.s.t.Fatalf("%v: `make test` installs it", err)
 	}
@@ -37,19 +39,31 @@ func (r *redisServer) start() {
 	})
 }
 
-// onRedis is a site with two instances that nginx asks in turn, on one Redis.
-func onRedis(t *testing.T, extra string) (s *site, redis *redisServer, second *exec.Cmd) {
+// newRedis is one that is not started.
+func newRedis(t *testing.T) *redisServer {
 	t.Helper()
-	listen, admin := freeAddress(t), freeAddress(t)
 	dir, err := os.MkdirTemp("", "redis") // short: sockets have names of at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	redis = &redisServer{dir: dir}
+	return &redisServer{dir: dir}
+}
+
+// onRedis is a site with two instances that nginx asks in turn, on one Redis.
+func onRedis(t *testing.T, extra string) (s *site, redis *redisServer, second *exec.Cmd) {
+	t.Helper()
+	return onRedisBy(t, extra, func(r *redisServer) string { return fmt.Sprintf("address: ['unix:%s']", r.socket()) })
+}
+
+// onRedisBy is onRedis with a Redis that is set up, and reached by what is returned.
+func onRedisBy(t *testing.T, extra string, by func(*redisServer) string) (s *site, redis *redisServer, second *exec.Cmd) {
+	t.Helper()
+	listen, admin := freeAddress(t), freeAddress(t)
+	redis = newRedis(t)
 	s = withLinks(t, plan{
 		printed: true, policy: sharing + "p, @anyone, /public/**, read, allow\n",
-		extra: fmt.Sprintf("state: {redis: {address: ['unix:%s']}}\nadmin_token_file: token\n%s", redis.socket(), extra),
+		extra: fmt.Sprintf("state: {redis: {%s}}\nadmin_token_file: token\n%s", by(redis), extra),
 		before: func(s *site) {
 			s.write("token", linkToken)
 			redis.s = s
@@ -167,4 +181,85 @@ func TestTwoInstancesOnOneRedis(t *testing.T) {
 	link = made()
 	s.run(0, "link", "revoke", "--subject", "alice")
 	s.status("", link, 410)
+}
+
+// Over TLS, as the user that docs/operations.md makes: all that there is works with what
+// that user may, and neither another certificate nor another password opens anything.
+func TestRedisByTLSAsTheUserOfTheDocs(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, user, ok := strings.Cut(string(text), "\nuser files ")
+	if user, _, _ = strings.Cut(user, "\n"); !ok || !strings.Contains(user, ">PASSWORD ") {
+		t.Fatal("docs/operations.md makes no user")
+	}
+	address := freeAddress(t)
+	_, port, _ := net.SplitHostPort(address)
+	s, _, second := onRedisBy(t, "limits: [{name: all, of: [anonymous], per: subject, requests: 3/1h}]\n", func(r *redisServer) string {
+		certify := func(name string, more ...string) {
+			cmd := exec.Command("openssl", append([]string{"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN=" + name, "-keyout", filepath.Join(r.dir, name+".key"), "-out", filepath.Join(r.dir, name+".pem")}, more...)...)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
+		certify("redis", "-addext", "subjectAltName=IP:127.0.0.1")
+		certify("other", "-addext", "subjectAltName=IP:127.0.0.1")
+		acl := "user default off\nuser files " + strings.Replace(user, ">PASSWORD", ">"+linkToken, 1) + "\n"
+		for name, text := range map[string]string{"users.acl": acl, "password": linkToken + "\n", "wrong": "wrong\n"} {
+			if err := os.WriteFile(filepath.Join(r.dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.args = []string{"--tls-port", port, "--bind", "127.0.0.1", "--tls-cert-file", filepath.Join(r.dir, "redis.pem"), "--tls-key-file", filepath.Join(r.dir, "redis.key"),
+			"--tls-ca-cert-file", filepath.Join(r.dir, "redis.pem"), "--tls-auth-clients", "no", "--aclfile", filepath.Join(r.dir, "users.acl")}
+		return fmt.Sprintf("address: ['%s'], username: files, password_file: %s, tls: true, ca_file: %s", address, filepath.Join(r.dir, "password"), filepath.Join(r.dir, "redis.pem"))
+	})
+	made := func() string {
+		return s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1") + "&direct=1"
+	}
+	used, revoked := made(), made()
+	s.status("", used, 503)
+	s.run(0, "state", "accept")
+	s.status("", used, 200)
+	s.status("", used, 410)
+	s.run(0, "link", "revoke", "--subject", "alice")
+	s.status("", revoked, 410)
+	for i := range 4 {
+		s.status("", "/downloads/public/welcome.txt", []int{200, 200, 200, 429}[i])
+	}
+	if got := s.run(0, "explain", "anonymous", "/public/welcome.txt", "--ip", "127.0.0.1"); !strings.Contains(got, "0 left") {
+		t.Errorf("explain: %s", got)
+	}
+	if list := s.run(0, "link", "list"); !strings.Contains(list, "1 of 1") {
+		t.Errorf("link list: %s", list)
+	}
+	s.run(0, "state", "list")
+	s.write("state.jsonl", s.run(0, "state", "export")+"\n")
+	s.run(0, "state", "restore", "state.jsonl")
+	s.run(0, "state", "reset", "all/requests/address:127.0.0.1")
+	s.status("", "/downloads/public/welcome.txt", 200)
+	if problems := s.log.String(); strings.Contains(problems, "NOPERM") || strings.Contains(problems, "nobody has checked") {
+		t.Errorf("the user may not do something: %s", problems)
+	}
+	conf, err := os.ReadFile(filepath.Join(s.dir, "securefiles.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	end(second)
+	for name, edit := range map[string]*strings.Replacer{
+		"another certificate": strings.NewReplacer("/redis.pem", "/other.pem"),
+		"another password":    strings.NewReplacer("/password", "/wrong"),
+	} {
+		end(s.daemon)
+		s.write("securefiles.yaml", edit.Replace(string(conf)))
+		s.startService()
+		if r := s.get("", "/downloads/public/welcome.txt"); r.status != 503 {
+			t.Errorf("%s: status %d", name, r.status)
+		}
+		if r := s.get("", used); r.status != 503 {
+			t.Errorf("%s: of a link: status %d", name, r.status)
+		}
+	}
 }

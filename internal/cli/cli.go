@@ -132,6 +132,9 @@ func Main(ctx context.Context, args []string, env Env, program Program) int {
 	}
 	if advice := access.Advice(err); advice != "" {
 		fmt.Fprintln(env.Stderr, "securefiles:", advice)
+		if command.Command() != "serve" && os.Geteuid() != 0 { // that is what the service lacks; an operator has another way
+			fmt.Fprintln(env.Stderr, "securefiles: or run this as root, with sudo")
+		}
 	}
 	return exitError
 }

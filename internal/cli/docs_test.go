@@ -134,7 +134,7 @@ func TestDocumentedMakeTargetsExist(t *testing.T) {
 	}
 	found := 0
 	for file, text := range documents(t) {
-		for _, m := range regexp.MustCompile("(?m)(?:^|`)make ([a-z]+)").FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile("(?m)(?:^|`)make ([a-z]+(?:-[a-z]+)*)").FindAllStringSubmatch(text, -1) {
 			found++
 			if !regexp.MustCompile(`(?m)^` + m[1] + `:`).Match(makefile) {
 				t.Errorf("%s: make %s", file, m[1])

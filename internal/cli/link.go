@@ -246,7 +246,7 @@ type linkShowCommand struct {
 
 // Help shows an example.
 func (linkShowCommand) Help() string {
-	return "Verifies the link and asks, by the code that serves, whether it would open now. It asks no service, and does not know whether the link was revoked or used up: link list does. Exits 0 if it would open, else 1.\n\nExamples:\n  securefiles link show 'https://files.example.org/downloads/q3.pdf?link=eyJ…'\n  xclip -o | securefiles link show -"
+	return "Verifies the link and asks, by the code that serves, whether it would open now. Whether it was revoked or used up is asked of the running service, with the admin token, where state.file or state.redis is set: it knows links that were made here, and those that somebody came with. Exits 0 if it would open, else 1.\n\nExamples:\n  securefiles link show 'https://files.example.org/downloads/q3.pdf?link=eyJ…'\n  xclip -o | securefiles link show -"
 }
 
 // shownLink is what is printed of a link.
@@ -264,6 +264,7 @@ type shownLink struct {
 	Filename  string    `json:"filename,omitempty"`
 	Rate      int64     `json:"rate,omitempty"`
 	Uses      int       `json:"uses,omitempty"`
+	Used      *int      `json:"used,omitempty"` // where the running service tells
 	Password  bool      `json:"password,omitempty"`
 	Opens     bool      `json:"opens"`
 	Reason    string    `json:"reason"`
@@ -328,6 +329,9 @@ func (cmd *linkShowCommand) Run(ctx context.Context, env Env, all *commands) err
 	if out.Err != nil {
 		s.Problem = out.Err.Error()
 	}
+	if err := s.follow(ctx, p, env); err != nil {
+		fmt.Fprintf(env.Stderr, "whether the link was revoked or used up is not known: %v\n", err)
+	}
 	if cmd.JSON {
 		err = terminal.WriteJSON(env.Stdout, s)
 	} else {
@@ -354,6 +358,32 @@ func (cmd *linkShowCommand) ask(ctx context.Context, p *Parts, target string) (*
 	return guard.Check(ctx, q), nil
 }
 
+// follow asks the running service what has come of the link.
+func (s *shownLink) follow(ctx context.Context, p *Parts, env Env) error {
+	if p.Config.State.File == "" && p.Config.State.Redis == nil {
+		return nil // nothing is kept
+	}
+	var list []state.Link
+	if err := call(ctx, p.Config, env, http.MethodGet, "/links", nil, &list); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(list, func(l state.Link) bool { return l.ID == s.ID })
+	if i < 0 {
+		return nil // nobody came with it
+	}
+	if s.Uses > 0 {
+		s.Used = &list[i].Used
+	}
+	switch {
+	case !s.Opens:
+	case list[i].Revoked:
+		s.Opens, s.Reason, s.Problem = false, string(authz.ReasonRevoked), "link: it was revoked"
+	case s.Uses > 0 && list[i].Used >= s.Uses:
+		s.Opens, s.Reason, s.Problem = false, string(authz.ReasonUsedUp), "link: only who has used it can go on"
+	}
+	return nil
+}
+
 func (s *shownLink) render(env Env) {
 	row := func(name, value string) {
 		if value != "" {
@@ -374,8 +404,11 @@ func (s *shownLink) render(env Env) {
 	if s.Rate > 0 {
 		row("rate", humanize.IBytes(uint64(s.Rate))+"/s")
 	}
-	if s.Uses > 0 {
-		row("downloads", fmt.Sprintf("%d in all; `securefiles link list` knows how many are left", s.Uses))
+	switch {
+	case s.Used != nil:
+		row("downloads", fmt.Sprintf("%d of %d", *s.Used, s.Uses))
+	case s.Uses > 0:
+		row("downloads", fmt.Sprintf("%d in all", s.Uses))
 	}
 	if s.Password {
 		row("password", "its page asks for one")

@@ -184,8 +184,11 @@ func TestPermissionDeniedSaysWhatMendsIt(t *testing.T) {
 	}
 	who := "this is user nobody of group nogroup, and "
 	if status, out := asNobody("check"); status != 2 || out != "securefiles: read configuration: open securefiles.yaml: permission denied\nsecurefiles: "+who+config+
-		" is of root:root with mode 0600: chgrp nogroup "+config+" && chmod g+r "+config+"\n" {
+		" is of root:root with mode 0600: chgrp nogroup "+config+" && chmod g+r "+config+"\nsecurefiles: or run this as root, with sudo\n" {
 		t.Errorf("a configuration: %d\n%s", status, out)
+	}
+	if status, out := asNobody("serve"); status != 2 || !strings.HasSuffix(out, "chgrp nogroup "+config+" && chmod g+r "+config+"\n") { // it runs as somebody else than root
+		t.Errorf("a configuration of the service: %d\n%s", status, out)
 	}
 	if err := os.Chmod(config, 0o644); err != nil {
 		t.Fatal(err)

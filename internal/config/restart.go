@@ -49,6 +49,11 @@ func (c *Config) Continue(running *Config) error {
 		c.needRestart("proxy_secret_file")
 		c.ProxySecretFile = running.ProxySecretFile
 	}
+	// The two logs go together: beside one that stays, the other does.
+	if (c.Nginx.DeliveryLog == "") != (c.Nginx.AccessLog == "") && slices.Contains(c.RestartNames(), "nginx.delivery_log") {
+		c.needRestart("nginx.access_log")
+		c.Nginx.AccessLog = running.Nginx.AccessLog
+	}
 	if c.Restart == nil {
 		return nil
 	}

@@ -72,6 +72,28 @@ func TestListenerThatGoesOnKeepsItsSecret(t *testing.T) {
 	}
 }
 
+// nginx's two logs go together: who adds them, or takes them out, is told that it takes a
+// restart, and no edit is refused for the one that stays.
+func TestLogsOfNginxStayTogether(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "securefiles.yaml")
+	const logs = "audit: {file: /a/audit.jsonl}\nnginx: {delivery_log: /a/delivery.log, access_log: 'off'}\n"
+	for was, now := range map[string]string{"": logs, logs: "login_url: /other\n"} {
+		running := loadText(t, file, was)
+		c := loadText(t, file, now)
+		if err := c.Continue(running); err != nil {
+			t.Errorf("from %q: %v", was, err)
+		}
+		if names := c.RestartNames(); c.Nginx.DeliveryLog != running.Nginx.DeliveryLog || c.Nginx.AccessLog != running.Nginx.AccessLog || !slices.Contains(names, "nginx.access_log") {
+			t.Errorf("from %q: %+v, %v", was, c.Nginx, names)
+		}
+	}
+	running := loadText(t, file, logs)
+	c := loadText(t, file, strings.Replace(logs, "'off'", "/a/access.log combined", 1))
+	if err := c.Continue(running); err != nil || c.Restart != nil || c.Nginx.AccessLog != "/a/access.log combined" {
+		t.Errorf("another access log alone: %v, %v", err, c.Restart)
+	}
+}
+
 // docs/configuration.md says of each key that needs a restart, and of no other, that it
 // does.
 func TestKeysThatNeedARestartAreDocumented(t *testing.T) {

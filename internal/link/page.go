@@ -129,8 +129,7 @@ func (p *Pages) Render(ctx context.Context, out *authz.Outcome) ([]byte, bool, e
 	v.Kind = string(out.Page)
 	switch out.Page {
 	case authz.PageEnded:
-		// Nothing of the file: it may not have been for whoever reads this.
-		v.Title, v.Text = map[authz.Reason]string{authz.ReasonExpired: t.Expired, authz.ReasonUsedUp: t.UsedUp, authz.ReasonRevoked: t.Revoked}[out.Reason], t.EndedText
+		v.end(out.Reason)
 	case authz.PageLink, authz.PagePassword:
 		v.Title, v.Text = t.Confirm, t.ConfirmText
 		v.Action, v.URL = ConfirmPath, out.Question.Target
@@ -145,6 +144,13 @@ func (p *Pages) Render(ctx context.Context, out *authz.Outcome) ([]byte, bool, e
 	}
 	body, err := p.render(ctx, &v)
 	return body, err == nil, err
+}
+
+// end says that a link has ended, and nothing of its file: it may not have been for
+// whoever reads this.
+func (v *view) end(why authz.Reason) {
+	v.Kind, v.Text = string(authz.PageEnded), v.T.EndedText
+	v.Title = map[authz.Reason]string{authz.ReasonExpired: v.T.Expired, authz.ReasonUsedUp: v.T.UsedUp, authz.ReasonRevoked: v.T.Revoked}[why]
 }
 
 // describe tells of the file that a link opens.
@@ -194,7 +200,7 @@ func (p *Pages) render(ctx context.Context, v *view) ([]byte, error) {
 // answers 303, to the file, with cookies by which the browser may use the link; or the
 // page again. What keeps a page out of caches and frames is the caller's to set.
 func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	status, problem := http.StatusForbidden, func(words) string { return "" }
+	problem := func(words) string { return "" }
 	if r.Method != http.MethodPost || p.isCrossSite(r) {
 		p.answer(w, r, http.StatusForbidden, nil, problem)
 		return
@@ -208,10 +214,14 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, d, path, err := p.read(r.Context(), target)
 	if err != nil {
 		var link *authz.LinkError
-		if !errors.As(err, &link) {
-			status = http.StatusServiceUnavailable
+		switch {
+		case !errors.As(err, &link):
+			p.answer(w, r, http.StatusServiceUnavailable, nil, problem)
+		case link.Page == authz.PageEnded:
+			p.ended(w, r, link.Reason)
+		default:
+			p.answer(w, r, http.StatusForbidden, nil, problem)
 		}
-		p.answer(w, r, status, nil, problem)
 		return
 	}
 	if c.Password {
@@ -348,6 +358,13 @@ func HashPassword(password string) (string, error) {
 	return string(hash), nil
 }
 
+// ended says that a link has ended while its page was open.
+func (p *Pages) ended(w http.ResponseWriter, r *http.Request, why authz.Reason) {
+	v, _ := p.begin(r.Header)
+	v.end(why)
+	p.show(w, r, http.StatusGone, &v)
+}
+
 // answer shows a page in the place of a file. Where the URL is there, its form can be sent
 // again.
 func (p *Pages) answer(w http.ResponseWriter, r *http.Request, status int, url *string, problem func(words) string) {
@@ -356,7 +373,11 @@ func (p *Pages) answer(w http.ResponseWriter, r *http.Request, status int, url *
 	if url != nil {
 		v.Kind, v.Title, v.Text, v.Action, v.URL, v.Password = "password", t.Confirm, t.NeedsPassword, ConfirmPath, *url, true
 	}
-	body, err := p.render(r.Context(), &v)
+	p.show(w, r, status, &v)
+}
+
+func (p *Pages) show(w http.ResponseWriter, r *http.Request, status int, v *view) {
+	body, err := p.render(r.Context(), v)
 	if err != nil {
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 		return

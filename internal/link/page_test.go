@@ -2,6 +2,7 @@ package link
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -162,4 +163,30 @@ func TestPasswordAttemptsAreOfAnAddress(t *testing.T) {
 	if got := status("correct horse", ""); got != http.StatusTooManyRequests {
 		t.Errorf("an address that is not known: %d", got)
 	}
+}
+
+// A link that ends while its page is open says so.
+func TestLinkEndsWhileItsPageIsOpen(t *testing.T) {
+	b := newPageBench(t)
+	c := some()
+	c.Password = true
+	link := b.url(c)
+	says := func(want string, status int) {
+		t.Helper()
+		r := b.press(link, "x", "192.0.2.1")
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.StatusCode != status || !strings.Contains(string(body), want) || status == http.StatusGone && strings.Contains(string(body), "q3.pdf") || len(r.Cookies()) != 0 {
+			t.Errorf("%d %s, want %d %s (%v)", r.StatusCode, body, status, want, err)
+		}
+	}
+	says("This is not the password.", http.StatusForbidden)
+	b.now = c.Expires
+	says("This link has expired", http.StatusGone)
+	b.now = noon
+	if err := b.disk.Revoke(t.Context(), state.Revocation{ID: c.ID, Until: c.Expires}); err != nil {
+		t.Fatal(err)
+	}
+	says("This link was withdrawn", http.StatusGone)
+	link = link[:len(link)-3] + "AAA"
+	says("This link cannot be opened", http.StatusForbidden)
 }

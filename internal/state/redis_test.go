@@ -444,37 +444,103 @@ func TestRedisKeysEnd(t *testing.T) {
 	}
 }
 
-// A Cluster runs each script on one of its nodes.
+// A Cluster of three masters runs each script on one of its nodes: what is of limits on
+// one, what is of links on another. Where one is away, what the other has goes on.
 func TestRedisCluster(t *testing.T) {
-	port := freePort(t)
-	server := startRedis(t, "--cluster-enabled", "yes", "--port", fmt.Sprint(port))
-	server.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-	address := fmt.Sprint("127.0.0.1:", port)
-	r := openRedis(t, server, func(o *RedisOptions) { o.Addresses = []string{address, address} })
-	deadline := time.Now().Add(20 * time.Second)
-	for r.Accept(t.Context()) != nil {
-		if time.Now().After(deadline) {
-			t.Fatal("the cluster does not come up: ", r.Accept(t.Context()))
+	var nodes []*redisServer
+	var addresses []string
+	for i, slots := range [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}} {
+		port := freePort(t)
+		node := startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no", "--bind", "127.0.0.1", "--port", fmt.Sprint(port))
+		node.do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
+		node.do("CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1])
+		nodes, addresses = append(nodes, node), append(addresses, fmt.Sprint("127.0.0.1:", port))
+		if _, first, _ := strings.Cut(addresses[0], ":"); i > 0 {
+			node.do("CLUSTER", "MEET", "127.0.0.1", first)
 		}
-		time.Sleep(50 * time.Millisecond)
-		r.awayTil.Store(0)
 	}
-	if err := r.check(t.Context()); err != nil || r.Closed() != "" {
-		t.Errorf("%v, %q", err, r.Closed())
+	r := openRedis(t, nodes[0], func(o *RedisOptions) { o.Addresses, o.Timeout = addresses, 2*time.Second })
+	within := func(what string, do func() error) {
+		t.Helper()
+		deadline := time.Now().Add(60 * time.Second)
+		for err := do(); err != nil; err = do() {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %v", what, err)
+			}
+			time.Sleep(50 * time.Millisecond)
+			r.awayTil.Store(0)
+		}
 	}
-	if ok, _, err := r.Use(t.Context(), one("l", "1")); err != nil || !ok {
-		t.Errorf("%t, %v", ok, err)
+	within("the cluster comes up", func() error { return r.Accept(t.Context()) })
+	within("Redis is fit", func() error { return r.check(t.Context()) })
+	if r.Closed() != "" {
+		t.Errorf("closed: %q", r.Closed())
+	}
+	of := func(key string) int {
+		master, err := r.master(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, address := range addresses {
+			if master.Options().Addr == address {
+				return i
+			}
+		}
+		t.Fatalf("%s is nobody's", master.Options().Addr)
+		return 0
+	}
+	limits, links := of(r.limits("")), of(r.links(""))
+	if limits == links {
+		t.Fatal("limits and links are on one node: the test shows nothing")
 	}
 	c := []Charge{requests("r", 2, time.Hour), {Kind: Bytes, Key: "b", Limit: 100, Period: time.Hour, Cost: 60}, {Kind: Places, Key: "p", Limit: 1, Cost: 1}}
-	if _, err := r.Reserve(t.Context(), "1", c); err != nil {
-		t.Error(err)
+	ok, _, err := r.Use(t.Context(), one("l", "1"))
+	if err != nil || !ok {
+		t.Errorf("%t, %v", ok, err)
 	}
-	if err := errors.Join(r.Settle(t.Context(), "1", 5), r.Short(t.Context(), "1"), r.Made(t.Context(), Link{ID: "l", Expires: time.Now().Add(time.Hour)})); err != nil {
+	if q, err := r.Reserve(t.Context(), "1", c); err != nil || q[2].Over {
+		t.Error(q, err)
+	}
+	soon := time.Now().Add(time.Hour)
+	if err := errors.Join(r.Settle(t.Context(), "1", 5), r.Short(t.Context(), "1"), r.Made(t.Context(), Link{ID: "l", Expires: soon}), r.Revoke(t.Context(), Revocation{ID: "x", Until: soon})); err != nil {
 		t.Error(err)
 	}
 	if list, err := r.Links(t.Context()); err != nil || len(list) != 1 || list[0].Used != 1 {
 		t.Errorf("%+v, %v", list, err)
 	}
+	if q, err := r.Look(t.Context(), c); err != nil || q[0].Remaining != 1 || q[1].Remaining != 95 || q[2].Remaining != 1 {
+		t.Errorf("%+v, %v", q, err)
+	}
+	var all bytes.Buffer
+	if err := Write(&all, r.Export(t.Context(), true), noon); err != nil || strings.Count(all.String(), "\n") != 6 {
+		t.Errorf("%s, %v", all.String(), err)
+	}
+	if n, err := r.Restore(t.Context(), Read(&all)); err != nil || n != 5 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if err := r.Drop(t.Context(), "b"); err != nil {
+		t.Error(err)
+	}
+	if list, err := r.Counts(t.Context()); err != nil || len(list) != 1 || list[0].Key != "r" {
+		t.Errorf("%+v, %v", list, err)
+	}
+
+	nodes[limits].kill()
+	if _, err := r.Reserve(t.Context(), "2", c); err == nil {
+		t.Error("limits are counted though their node is away")
+	}
+	within("links go on", func() error {
+		_, _, err := r.Use(t.Context(), one("m", "2"))
+		return err
+	})
+	nodes[limits].start()
+	within("limits go on", func() error {
+		q, err := r.Look(t.Context(), c)
+		if err == nil && q[0].Remaining != 1 {
+			t.Fatalf("%+v", q)
+		}
+		return err
+	})
 }
 
 func freePort(t *testing.T) int {
@@ -487,8 +553,9 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// After Sentinels have made a replica the master, what was answered is there, and the
-// service goes on by itself.
+// After Sentinels have made a replica the master, under load, what was answered is there: no
+// link is used twice. Links are closed until a replica acknowledges again, which is when the
+// old master is back, and all goes on by itself.
 func TestRedisIsFailedOverBySentinel(t *testing.T) {
 	ports := [2]int{freePort(t), freePort(t)}
 	master := startRedis(t, "--port", fmt.Sprint(ports[0]))
@@ -536,6 +603,44 @@ func TestRedisIsFailedOverBySentinel(t *testing.T) {
 	if ok, _, err := r.Use(t.Context(), one("l", "1")); err != nil || !ok {
 		t.Fatalf("%t, %v", ok, err)
 	}
+	// Each link of the load is good for one, and four clients try.
+	var load sync.WaitGroup
+	var tries, used atomic.Int64
+	var opened sync.Map
+	stop := make(chan struct{})
+	for range 4 {
+		load.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				n := tries.Add(1)
+				link := fmt.Sprint("load", n/4)
+				ok, _, err := r.Use(t.Context(), Use{Link: link, Max: 1, Client: fmt.Sprint(n), Request: fmt.Sprint("load", n), Until: time.Now().Add(time.Hour)})
+				if err != nil {
+					time.Sleep(time.Millisecond)
+				} else if ok {
+					used.Add(1)
+					if _, twice := opened.LoadOrStore(link, true); twice {
+						t.Errorf("%s is used twice", link)
+					}
+				}
+			}
+		})
+	}
+	more := func(what string) {
+		t.Helper()
+		from := used.Load()
+		within(what, func() error {
+			if used.Load() < from+50 {
+				return errors.New("none is")
+			}
+			return nil
+		})
+	}
+	more("links are used")
 	master.kill()
 	within("another master", func() error {
 		_, err := r.IsRevoked(t.Context(), Link{ID: "l"})
@@ -549,6 +654,19 @@ func TestRedisIsFailedOverBySentinel(t *testing.T) {
 	if ok, _, err := alone.Use(t.Context(), one("l", "later")); err != nil || ok {
 		t.Errorf("used twice: %t, %v", ok, err)
 	}
+	master.start()
+	more("links are used again")
+	close(stop)
+	load.Wait()
+	n := 0
+	opened.Range(func(link, _ any) bool {
+		n++
+		if ok, _, err := alone.Use(t.Context(), one(link.(string), "later")); err != nil || ok {
+			t.Errorf("%s is used twice: %t, %v", link, ok, err)
+		}
+		return true
+	})
+	t.Logf("%d tries, %d uses", tries.Load(), n)
 }
 
 // What comes while Redis answers is asked in one round trip, each gets its own answer, and
@@ -567,9 +685,9 @@ func TestRedisIsAskedTogether(t *testing.T) {
 	waiting := func(n int) {
 		for {
 			r.queue.Lock()
-			is := len(r.asked)
+			is, asking := len(r.asked), r.asking
 			r.queue.Unlock()
-			if is == n {
+			if is == n && asking {
 				return
 			}
 			time.Sleep(time.Millisecond)
@@ -581,7 +699,11 @@ func TestRedisIsAskedTogether(t *testing.T) {
 	var allowed, errs atomic.Int64
 	ask := func(ctx context.Context, id string) {
 		group.Go(func() {
-			q, err := r.Reserve(ctx, id, c)
+			charges := c
+			if id == "gone" {
+				charges = []Charge{requests("its own", 10, time.Hour)}
+			}
+			q, err := r.Reserve(ctx, id, charges)
 			if err != nil {
 				errs.Add(1)
 			} else if !q[0].Over {

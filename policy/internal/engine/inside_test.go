@@ -176,6 +176,11 @@ func TestPartsOfAMatcherThatAreNoVerdict(t *testing.T) {
 	if holds, err := ev.Matches(0); holds || !errors.Is(err, why) {
 		t.Errorf("a row that is looked at too late: %t, %v", holds, err)
 	}
+	ev = begin(t, matcherModel("r.sub == p.sub"), "p, alice, /x, read\n")
+	ev.limit, why = exhausted()
+	if holds, err := ev.Matches(0); holds || !errors.Is(err, why) {
+		t.Errorf("a row whose parts take no time: %t, %v", holds, err)
+	}
 	ev = begin(t, matcherModel("(r.sub == p.sub ? true : false)"), "p, alice, /x, read\n")
 	ev.row, ev.engine.Model.Request[0] = 0, "nobody"
 	if holds, err := ev.evaluate(ev.engine.Model.Root.Atom, true); holds || err == nil || !strings.Contains(err.Error(), "no parameter") {
@@ -230,6 +235,9 @@ func TestNothingIsFoundTwice(t *testing.T) {
 	ev := begin(t, matcherModel(`(r.act == "read" ? true : false) && (r.sub == p.sub ? true : false) && g(r.sub, p.sub)`), "p, alice, /x, read\np, staff, /x, read\ng, alice, staff\n")
 	compiler := ev.compiler
 	for _, a := range ev.engine.Model.Atoms {
+		if is := a.Kind == model.Opaque || a.Kind == model.RequestOnly; is != (ev.compiled[a.Number] != nil) {
+			t.Errorf("%s: compiled %t", a.Source, !is)
+		}
 		if a.Kind == model.Opaque || a.Kind == model.RequestOnly {
 			if _, err := ev.compile(&a.Part); err != nil || ev.compiler != compiler {
 				t.Errorf("%s: another compiler %t, %v", a.Source, ev.compiler != compiler, err)
@@ -336,6 +344,22 @@ func TestHowFarNamesInAnAnchorCount(t *testing.T) {
 	}
 	if kept, places := placesIn("a/"+sub+"/", true, 2); kept != 4 || !places.fromEnd || places.names[0] != at(1, 0, pattern.AnySubject) {
 		t.Errorf("from the end: %d bytes with %+v", kept, places)
+	}
+}
+
+// The names of a path are found in whichever field it is, by explain too.
+func TestNamesOfThePathInAnyField(t *testing.T) {
+	for _, request := range []string{"obj, sub, act", "sub, obj, act"} {
+		v := load(t, strings.Replace(matcherModel("globMatch(r.obj, p.obj)"), "r = sub, obj, act", "r = "+request, 1), "p, x, /home/$sub/*, read\n", Options{})
+		q := world.Query("alice", "/home/alice/acme", "@acme", "@other")
+		ev, err := v.Engine.Begin(&q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if names := ev.Names(); names.Subject != "alice" || !slices.Equal(names.Groups, []string{"acme"}) {
+			t.Errorf("r = %s: %q, %q", request, names.Subject, names.Groups)
+		}
+		v.Engine.End(ev)
 	}
 }
 

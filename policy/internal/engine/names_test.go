@@ -343,6 +343,11 @@ func TestPlacesOfNamesInPathsThatAreCut(t *testing.T) {
 			t.Errorf("cut: %t: other anchors than /a and %q, or not on side %d of %d", cuts, counted, side, len(k.sides))
 		}
 	}
+	k := newAnchorKeys()
+	k.add(pattern.Anchors{Prefix: "/a", Suffix: "/\x01/\x02/b"}, false)
+	if last := k.sides[len(k.sides)-1]; last.count != 2 {
+		t.Errorf("of two names from the end %d count", last.count)
+	}
 	for name, want := range map[string]int{"globMatch": 3, "keyMatch3": 3, "keyMatch5": 2} {
 		f, _ := pattern.ByName(name)
 		syms := table.NewSymbols()

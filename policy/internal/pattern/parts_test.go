@@ -249,9 +249,60 @@ func TestNamesInAPath(t *testing.T) {
 	if in := (Names{Subject: "a"}).In("/a"); in.Subject != "a" {
 		t.Errorf("of a subject alone there is %+v", in)
 	}
+	if in := all.In("/a/b").In("/c"); !slices.Equal(in.Groups, []string{"a", "b"}) || in.Subject != "" {
+		t.Errorf("of the names in one path there are %+v in another", in)
+	}
 	all.Room = &Room{}
 	if n := testing.AllocsPerRun(100, func() { all.In("/a/b/c") }); n != 0 {
 		t.Errorf("with room for them, names take memory %v times", n)
+	}
+}
+
+// A match leaves of the groups those that are in the path, once one is asked for, and
+// takes no memory where there is room for it.
+func TestAMatchNarrowsTheGroups(t *testing.T) {
+	names := Names{Subject: "alice", Groups: []string{"a", "b", "c"}, Room: &Room{}}
+	var m Cache
+	for _, tt := range []struct {
+		pattern string
+		groups  []string
+	}{{"/x/*", []string{"a", "b", "c"}}, {"/$sub/*", []string{"a", "b", "c"}}, {"/alice/$group/*", []string{"b"}}} {
+		if ok, err := m.MatchPath(keyMatch2, "/alice/b/x", tt.pattern, 1, &names); ok != (tt.pattern != "/x/*") || err != nil || !slices.Equal(names.Groups, tt.groups) {
+			t.Errorf("%s: %t, %v, and %q are left", tt.pattern, ok, err, names.Groups)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { _, _ = m.MatchPath(keyMatch2, "/alice/b/x", "/alice/$group/*", 1, &names) }); n != 0 {
+		t.Errorf("a match takes memory %v times", n)
+	}
+}
+
+// No path holds what stands for names; where one does all the same, wherever it is, no
+// pattern with names answers.
+func TestAPathWithAMarkIsRefused(t *testing.T) {
+	for _, path := range []string{"/home/alice/\x01", "/home/alice/\x02", "\x03/home/alice/x", "/home/alice/x\x03", "\x01", "\x02/", "\x01/home/alice/x"} {
+		for _, f := range []Func{globMatch, keyMatch, keyMatch2, keyMatch5, regexMatch} {
+			if ok, err := f.MatchPath(path, "/home/$sub/*", Names{Subject: "alice"}); ok || err != errMarks {
+				t.Errorf("%s, %q: %t, %v", f, path, ok, err)
+			}
+		}
+	}
+	for _, path := range []string{"/home/alice/\x00", "/home/alice/\x04"} {
+		if _, err := globMatch.MatchPath(path, "/home/$sub/*", Names{Subject: "alice"}); err != nil {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+}
+
+// A glob that takes too long is refused with names in it too, where nobody has checked
+// it before.
+func TestAGlobWithNamesThatTakesTooLong(t *testing.T) {
+	slow := "/$sub/*" + strings.Repeat("{a,b,c,d}", 5) + strings.Repeat("x", 100)
+	if err := globMatch.Check(slow); err == nil {
+		t.Fatal("it does not take long")
+	}
+	var m Cache
+	if ok, err := m.MatchPath(globMatch, "/alice/aaaaa/x", slow, NoNumber, &Names{Subject: "alice"}); ok || err == nil {
+		t.Errorf("%t, %v", ok, err)
 	}
 }
 
