@@ -14,12 +14,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -644,5 +646,41 @@ func TestAttackCorpusOnABucket(t *testing.T) {
 		if !strings.HasPrefix(r.URL.EscapedPath(), "/files/site/") || r.Header.Get("Authorization") != "" {
 			t.Errorf("the store was asked for %s: %v", r.URL.EscapedPath(), r.Header)
 		}
+	}
+}
+
+// Whoever is between nginx and the service, and can change an answer, cannot change what
+// the store is asked for where answers are proved.
+func TestAProofIsOfWhatAStoreIsAskedFor(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t)
+	var change atomic.Bool
+	s := startStored(t, b, "proof_secret_file: proof\n", func(p *plan) {
+		before := p.before
+		p.before = func(s *site) {
+			before(s)
+			s.write("proof", "0123456789abcdef0123456789abcdef\n")
+			s.printProof()
+		}
+		p.edit = func(s *site, conf string) string {
+			between := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+				r.SetURL(&url.URL{Scheme: "http", Host: s.service})
+				r.Out.Host = r.In.Host
+			}, ModifyResponse: func(r *http.Response) error {
+				if signed := r.Header.Get("X-Securefiles-Upstream"); change.Load() && signed != "" {
+					r.Header.Set("X-Securefiles-Upstream", strings.Replace(signed, "plan.txt", "hr/pay.txt", 1))
+				}
+				return nil
+			}})
+			t.Cleanup(between.Close)
+			return strings.Replace(conf, "server "+s.service+";", "server "+strings.TrimPrefix(between.URL, "http://")+";", 1)
+		}
+	})
+	s.status("alice", "/downloads/project/plan.txt", 200)
+	b.took()
+	change.Store(true)
+	s.status("alice", "/downloads/project/plan.txt", 503)
+	if asked := b.took(); len(asked) > 0 {
+		t.Errorf("the store was asked for %s", asked[0].URL)
 	}
 }
