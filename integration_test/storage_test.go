@@ -609,9 +609,6 @@ func TestAClientIsSentToTheBucket(t *testing.T) {
 	if got := s.metric(`securefiles_decisions_total{decision="allow",download="main",reason="redirect"}`); got != "3" {
 		t.Errorf("counted %s times", got)
 	}
-	if got := s.metric("securefiles_audit_awaited"); got != "0" {
-		t.Errorf("%s deliveries are awaited, of which nginx will tell nothing", got)
-	}
 	// Whoever answers in the service's place sends nobody to a file of the store's either.
 	end(s.daemon)
 	squat(t, s.service, func(w http.ResponseWriter, _ *http.Request) {
