@@ -90,7 +90,7 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 	}
 	if file := c.Links.KeysFile; file != "" {
 		if p.Keys, err = link.NewKeys(file); err == nil {
-			p.Links, err = link.New(p.Keys, &link.Options{MaxTTL: time.Duration(c.Links.MaxTTL)})
+			p.Links, err = link.New(p.Keys, &link.Options{MaxTTL: time.Duration(c.Links.MaxTTL), Unreported: unreported(c.Downloads)})
 		}
 		p.Template = link.NewTemplate(c.Links.Template)
 		if err != nil {
@@ -229,6 +229,16 @@ func fronts(list []config.Download) map[string]frontend.Front {
 		}
 	}
 	return made
+}
+
+// unreported are the downloads behind fronts that do not report.
+func unreported(list []config.Download) (names []string) {
+	for _, d := range list {
+		if !d.ByNGINX() {
+			names = append(names, d.Name)
+		}
+	}
+	return names
 }
 
 // limits makes the limits.

@@ -632,6 +632,10 @@ func sound() map[string]func(*ward) {
 			w.model = ", model: model.conf"
 			w.write("model.conf", "[request_definition]\nr = sub, dom, obj, act\n\n[policy_definition]\np = sub, dom, obj, act, eft\n\n[role_definition]\ng = _, _\n\n[policy_effect]\ne = some(where (p.eft == allow)) && !some(where (p.eft == deny))\n\n[matchers]\nm = g(r.sub, p.sub) && (r.dom == p.dom || p.dom == \"*\") && globMatch(r.obj, p.obj) && r.act == p.act\n")
 		},
+		"a download that nginx passes on": func(w *ward) {
+			w.extra = "downloads:\n  - {name: main, url: /downloads/, internal: /protected/, root: DIR/files, front: classic}\n"
+			w.server = "satisfy any; allow all; gzip on; gzip_types *; gzip_min_length 0; ssi on; ssi_types *; add_before_body /x; add_after_body /x; max_ranges 0; etag off; expires max; error_page 401 403 404 =200 /x; proxy_cache_key x; proxy_set_header X-Remote-User mallory; autoindex on; limit_rate 1000k;"
+		},
 		"a password that nginx checks": func(w *ward) {
 			w.yaml = "identity:\n  - header: X-Remote-User\n    # securefiles:ignore config: auth_basic is on for the whole server\n    nginx_value: $remote_user\n"
 			w.args = []string{"--user", "alice:alice"}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -358,11 +359,12 @@ var capabilities = []capability{
 		return told(r, r.status == 200 && r.body == "0123456789\n")
 	}},
 	{"links that are counted", func(s *site) string {
-		link := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1")
-		r := s.get("", link, cookieOf(s.form(newClient(), link, "")))
-		if r.status == 503 {
-			return "503"
+		out, err := s.command(binary, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1", "--config", "securefiles.yaml").Output()
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && strings.Contains(string(exit.Stderr), "tells nothing of what it sends") {
+			return "refused when made"
 		}
+		link := strings.TrimSpace(string(out))
+		r := s.get("", link, cookieOf(s.form(newClient(), link, "")))
 		return told(r, r.status == 200)
 	}},
 	{"limits of requests", func(s *site) string {
@@ -385,9 +387,8 @@ var capabilities = []capability{
 		return s.checked(strings.Replace(behind(front), "}]", ", compress: true, cors_origins: ['https://a.example']}]", 1), "is done by what `securefiles nginx` prints")
 	}},
 	{"records of decisions", func(s *site) string {
-		text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
 		for _, id := range []string{s.get("alice", "/downloads/project/plan.txt").header.Get("X-Request-Id"), s.get("alice", "/downloads/private/secret.txt").header.Get("X-Request-Id")} {
-			text, err = os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
+			text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
 			if err != nil || len(id) != 32 || !strings.Contains(string(text), id) {
 				return fmt.Sprintf("%q is not recorded: %v", id, err)
 			}
@@ -512,5 +513,103 @@ func hardNames() []string {
 		"plain.txt", "sp ace.txt", "plus+plus.txt", "percent%.txt", "100%25.txt", "%41.txt", "semi;colon.txt", "q?.txt", "q%3F.txt", "hash#tag.txt", "amp&and.txt", `quote".txt`, "apos'.txt",
 		"bracket[1].txt", "brace{1}.txt", "{http.request.host}.txt", "{env.HOME}.txt", "%{HOST}e.txt", "tilde~.txt", "dollar$HOME.txt", "${1}.txt", "star*.txt", "pipe|.txt", "lt<gt>.txt", "dots..in..name", "...", ".hidden",
 		".htaccess", "Caddyfile", "index.html", "café-nfc.txt", "cafe\u0301-nfd.txt", "日本語.txt", "emoji😀.txt", "\u202egpj.exe", strings.Repeat("L", 251) + ".txt", "setup.bat;x=.txt", "a.txt.gz",
+	}
+}
+
+// believed are the headers of a question that the service believes.
+var believed = []string{
+	":Request", "X-Original-Uri", "X-Original-Method", "X-Original-Scheme", "X-Real-Ip", "X-Remote-User", "X-Remote-Groups",
+	"X-Securefiles-Client-Verify", "X-Securefiles-Client-Dn", "X-Securefiles-Client-Certificate", "X-Securefiles-Snippet",
+}
+
+// Whatever a client sends under the names of headers that the service believes, in any
+// spelling, or asks to have dropped, the service sees the same question through any front.
+func TestSpoofedHeadersDoNotReachTheServiceThroughAnyFront(t *testing.T) {
+	for name, fronted := range fronts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			seen := &recorder{}
+			service := httptest.NewServer(seen)
+			defer service.Close()
+			s := start(t, fronted(plan{policy: alicesPolicy, upstream: strings.TrimPrefix(service.URL, "http://"), identity: "identity:\n  - {header: X-Remote-User, groups_header: X-Remote-Groups}\n"}))
+			question := func(lines string) (http.Header, *reply) {
+				r, err := raw(s.web, "GET", []byte("GET /downloads/private/secret.txt HTTP/1.1\r\nHost: localhost\r\n"+lines+"\r\n"))
+				if err != nil {
+					t.Fatalf("%q: %v", lines, err)
+				}
+				return seen.take(), r
+			}
+			want, _ := question("")
+			if want.Get("X-Original-Uri") != "/downloads/private/secret.txt" || want.Get("X-Real-Ip") != "127.0.0.1" || want.Get("X-Original-Method") != "GET" || want.Get("X-Original-Scheme") != "http" {
+				t.Fatalf("the service is asked %v", want)
+			}
+			asked := 0
+			for _, h := range append([]string{"X-Securefiles-Client-Verify", "X-Securefiles-Client-DN", "X-Securefiles-Client-Certificate", "X-Securefiles-Snippet"}, trustedHeaders...) {
+				for _, spelling := range spellings(h) {
+					for _, value := range []string{"/downloads/public/welcome.txt", "alice", "SUCCESS", ""} {
+						line := spelling + ": " + value + "\r\n"
+						for _, lines := range []string{line, line + line, "Connection: close, " + h + "\r\n" + line, "Connection: " + h + "\r\n"} {
+							got, r := question(lines)
+							if got == nil && (r.status == 400 || r.status == 431) {
+								continue // the web server refused it
+							}
+							asked++
+							for _, name := range believed {
+								if got == nil || strings.Join(got[name], "|") != strings.Join(want[name], "|") {
+									t.Fatalf("%q: the service is asked\n%v\nwant\n%v: %d", lines, got, want, r.status)
+								}
+							}
+						}
+					}
+				}
+			}
+			if asked < 1000 {
+				t.Errorf("the service was asked %d times only", asked)
+			}
+			// Nor does a target reach anything of the service but the question.
+			for _, of := range []string{"authorize", "page", "link", "links", "links/x", "hello"} {
+				up := strings.Repeat("..%2f", strings.Count(of, "/")+1)
+				for _, form := range []string{"/%s/../downloads/a", "/%s%%2f..%%2fdownloads%%2fa", "/downloads/../%s", "/downloads/%%2e%%2e/%s", "/downloads%%2f..%%2f%s", "//%s//downloads/", "/./%s/%%2e%%2e/downloads/a", "/" + of + "%%2f" + strings.ReplaceAll(up, "%", "%%") + "downloads%%2fa?%s"} {
+					target := fmt.Sprintf(form, of)
+					r, err := raw(s.web, "GET", []byte("GET "+target+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+					if got := seen.take(); got != nil && !strings.HasPrefix(got.Get(":Request"), "GET /download") {
+						t.Errorf("%s: the service is asked %s: %v %v", target, got.Get(":Request"), r, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Both ways of nginx are in one configuration, and neither opens what the other guards.
+func TestNginxAsksAndPassesOnSideBySide(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{policy: "p, @anyone, /public/**, read, allow\n", printed: true, files: map[string]string{"public/a.txt": "asked\n"},
+		extra: "downloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}, {name: old, url: /old/, internal: /protected-old/, root: OTHER, front: classic}]\npolicy_model: x\n",
+		before: func(s *site) {
+			s.write("other/public/a.txt", "passed on\n")
+			s.write("other/private/b.txt", "CANARY DENY\n")
+			s.write("model.conf", "[request_definition]\nr = sub, dom, obj, act\n[policy_definition]\np = sub, dom, obj, act, eft\n[role_definition]\ng = _, _\n[policy_effect]\ne = some(where (p.eft == allow)) && !some(where (p.eft == deny))\n[matchers]\nm = g(r.sub, p.sub) && keyMatch(r.dom, p.dom) && globMatch(r.obj, p.obj) && r.act == p.act\n")
+			s.write("policy.csv", "p, @anyone, *, /public/**, read, allow\n")
+			s.edit("securefiles.yaml", "OTHER", s.dir+"/other")
+			s.edit("securefiles.yaml", "policy_model: x\n", "")
+			s.edit("securefiles.yaml", "policy: {file: policy.csv}", "policy: {file: policy.csv, model: model.conf}")
+		}})
+	for path, want := range map[string]string{"/downloads/public/a.txt": "asked\n", "/old/public/a.txt": "passed on\n"} {
+		if r := s.status("", path, 200); r.body != want {
+			t.Errorf("%s: %q", path, r.body)
+		}
+	}
+	for _, path := range []string{"/old/private/b.txt", "/downloads/private/b.txt"} {
+		s.status("", path, 401)
+	}
+	s.status("", "/protected-old/public/a.txt", 404)
+	end(s.daemon)
+	squat(t, s.service, func(w http.ResponseWriter, r *http.Request) { // as if the service named what is another's
+		w.Header().Set("X-Accel-Redirect", "/protected/public/a.txt")
+		w.Header().Set("X-Securefiles-Location", "/protected/public/a.txt")
+	})
+	if r := s.get("", "/old/x"); r.status != 404 || strings.Contains(r.body, "asked") {
+		t.Errorf("passed on, and answered with what is asked about: %d %q", r.status, r.body)
 	}
 }

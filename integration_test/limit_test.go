@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -209,6 +210,40 @@ func TestLimitOfBytesIsWhatNginxReports(t *testing.T) {
 	if counted := limit - left; counted < sum*995/1000 || counted > sum*1010/1000 { // a little flows back all the while
 		t.Errorf("nginx reports %d bytes, and %d are counted", sum, counted)
 	}
+}
+
+// A download that goes on while the service restarts counts with what nginx reports of it
+// afterwards: not with what was reserved when it began.
+func TestLimitOfBytesOverARestart(t *testing.T) {
+	t.Parallel()
+	const size, limit = 12 << 20, 100 << 20
+	s := reporting(t, "  - {name: day, per: subject, bytes: 100MiB/24h, rate: 4MiB/s}\nstate: {file: state.db}\n", map[string]string{"public/large.bin": strings.Repeat("x", size), "public/one.txt": "1"})
+	goes := s.open("/downloads/public/large.bin")
+	if err := s.daemon.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.daemon.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	s.startService()
+	left := func() (n int64) {
+		r := s.status("", "/downloads/public/one.txt", 206, with("Range", "bytes=0-0"))
+		if _, err := fmt.Sscanf(r.header.Get("RateLimit"), `"day";r=%d`, &n); err != nil {
+			t.Fatalf("%v: %v", err, r.header)
+		}
+		return n
+	}
+	if n := limit - left(); n < 3<<20 || n > 5<<20 {
+		t.Errorf("%d bytes are reserved, and it was the rate of a second", n)
+	}
+	if n, err := io.Copy(io.Discard, goes.Body); err != nil || n != size {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	var sum int64
+	for _, r := range s.delivered(goes.id) {
+		sum += r.Bytes
+	}
+	s.eventually("what was delivered is counted", func() bool { n := limit - left(); return n > sum*99/100 && n < sum*101/100 })
 }
 
 // By ranges nobody gets more than the bytes of a span, and a second span's share in it.

@@ -326,6 +326,10 @@ func (p *Parts) system(ctx context.Context, env Env) (*doctor.System, error) {
 	}
 	s.Asked = dependencies(p.Config)
 	for _, d := range p.Config.Downloads {
+		if !d.ByNGINX() {
+			s.Elsewhere = append(s.Elsewhere, fmt.Sprintf("%q is behind front: %s", d.Name, d.Front))
+			continue
+		}
 		s.Downloads = append(s.Downloads, doctor.Download{Name: d.Name, URL: d.URL, Internal: d.Internal, Root: strings.TrimSuffix(d.Root, "/"), FollowSymlinks: d.FollowSymlinks, DenyStatus: d.DenyStatus})
 	}
 	if c, err := p.Snippet(); err == nil {

@@ -214,7 +214,7 @@ func (cmd *linkCreateCommand) claims(p *Parts) (*link.Claims, *authz.Download, p
 		}
 		c.Rate = int64(rate)
 	}
-	if err := c.Valid(); err != nil {
+	if err := p.Links.Valid(c); err != nil {
 		return fail(fmt.Errorf("a link like this cannot be: %w", err))
 	}
 	return c, download, path, nil

@@ -107,6 +107,9 @@ type System struct {
 	PeerUIDs  []int
 	Asked     []Dependency
 	Downloads []Download
+	// Elsewhere are downloads behind other web servers than nginx, at which nothing looks:
+	// `NAME is behind front: apache`.
+	Elsewhere []string
 	// Printed is empty where nothing can be printed. IsSecret says whether a text is the
 	// secret that nginx must send, Proof is the file of the proof's secret as it would be
 	// printed; nil and empty where there is none.

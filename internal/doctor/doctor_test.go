@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -287,5 +288,23 @@ func TestNginxInAContainerIsNotRun(t *testing.T) {
 	p.nginx = p.look(t.Context(), &master{pid: 10})
 	if f := p.process(t.Context()); len(f) != 1 || f[0].Severity != Unseen || !strings.Contains(f[0].Remedy, "--nginx-dump") {
 		t.Errorf("%v", f)
+	}
+}
+
+// Of web servers that are not nginx it says that it looks at nothing, and finds no fault
+// with an nginx that serves no download.
+func TestDownloadsBehindOtherWebServersAreANote(t *testing.T) {
+	s := &System{Elsewhere: []string{`"main" is behind front: apache`}, Check: func(context.Context) []Finding { return nil }}
+	var notes int
+	for _, f := range Examine(t.Context(), s, &Options{PIDFile: "/nowhere/nginx.pid"}).Findings {
+		switch {
+		case f.Severity == Note && strings.Contains(f.Problem, `download "main" is behind front: apache`):
+			notes++
+		case strings.Contains(f.Problem, "nginx"):
+			t.Errorf("%+v", f)
+		}
+	}
+	if notes != 1 {
+		t.Errorf("%d notes", notes)
 	}
 }

@@ -52,6 +52,9 @@ const maxMasters = 16
 
 // lookForNginx finds the nginx that guards the downloads.
 func (p *patient) lookForNginx(ctx context.Context) {
+	if p.withoutNginx() {
+		return
+	}
 	if p.opts.Dump != "" {
 		n := &nginx{}
 		n.read(p.opts.Dump)
@@ -188,6 +191,12 @@ func printedAddress(a Address) string {
 // process looks at the nginx that runs.
 func (p *patient) process(context.Context) []Finding {
 	var all list
+	for _, one := range p.Elsewhere {
+		all.add(Note, "download "+one+", of which this looks at nothing", "compare its configuration with that of docs/web-servers.md, and ask it for a file as somebody who may have it, and as somebody who may not")
+	}
+	if p.withoutNginx() {
+		return all
+	}
 	n := p.nginx
 	switch {
 	case n == nil && p.opts.PIDFile != "":
@@ -270,6 +279,9 @@ func (p *patient) reloaded() []Finding {
 	return all
 }
 
+// withoutNginx reports whether nginx serves no download.
+func (p *patient) withoutNginx() bool { return len(p.Elsewhere) > 0 && len(p.Downloads) == 0 }
+
 // guards are the servers that hold some of the second half.
 func (p *patient) guards() []server {
 	if p.nginx == nil {
@@ -345,7 +357,7 @@ func (p *patient) halves() (http, server string) {
 		}
 	}
 	for _, d := range p.inServers() {
-		if d.is("location", "=", question) {
+		if asks(d) {
 			server = d.file
 		}
 	}
@@ -412,7 +424,7 @@ func (p *patient) secrets() []Finding {
 	for _, g := range p.guards() {
 		var sent, proved []directive
 		for _, l := range g.in {
-			if l.is("location", "=", question) {
+			if asks(l) {
 				sent = append(sent, named(l.block, "proxy_set_header")...)
 			}
 			if l.name == "location" {
@@ -438,10 +450,18 @@ func (p *patient) secrets() []Finding {
 
 const secretHeader = "X-Securefiles-Proxy-Secret"
 
+// asks reports whether nginx asks the service in a location: by auth_request, or by
+// passing a download on.
+func asks(d directive) bool {
+	return d.is("location", "=", question) || d.name == "location" && slices.ContainsFunc(named(d.block, "proxy_set_header"), func(h directive) bool {
+		return len(h.args) == 2 && strings.EqualFold(h.args[0], stampHeader)
+	})
+}
+
 // stampOf is what a server sends as the digest of what it was printed for.
 func stampOf(block []directive) string {
 	for _, d := range block {
-		if d.is("location", "=", question) {
+		if asks(d) {
 			for _, h := range named(d.block, "proxy_set_header") {
 				if len(h.args) == 2 && strings.EqualFold(h.args[0], stampHeader) {
 					return h.args[1]

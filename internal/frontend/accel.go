@@ -118,6 +118,9 @@ func (p *passedOn) prepare(ctx context.Context, out *authz.Outcome) error {
 	if front := p.a.front(d); front != p.front || front.Kind != Classic && !front.own() {
 		return &misuseError{http.StatusBadRequest, fmt.Sprintf("download %q is behind front: %s, and was passed on to /download", d.Name, front.Kind)}
 	}
+	if d.Store != nil {
+		return fmt.Errorf("download %q has a store, and front: %s sends files of a directory alone", d.Name, p.front.Kind)
+	}
 	if !out.Allowed() {
 		if out.Page == "" || p.a.opts.Pages == nil {
 			return nil
@@ -127,9 +130,6 @@ func (p *passedOn) prepare(ctx context.Context, out *authz.Outcome) error {
 			p.page = body
 		}
 		return err
-	}
-	if d.Store != nil {
-		return fmt.Errorf("download %q has a store, and front: %s sends files of a directory alone", d.Name, p.front.Kind)
 	}
 	if p.front.Kind == Classic {
 		return nil
@@ -205,6 +205,8 @@ func (p *passedOn) write(h http.Header, out *authz.Outcome, status int) []byte {
 		}
 		h.Set("Cross-Origin-Resource-Policy", p.front.Embed)
 		h.Set(headerID, out.Question.ID)
+	}
+	if p.front.Kind != Classic { // it may be that nobody knows whose question it is
 		for _, name := range forNGINX { // others would hand it on
 			delete(h, name)
 		}

@@ -171,6 +171,13 @@ func TestARefusalNeverCarriesWhatAWebServerObeys(t *testing.T) {
 			}
 		}
 	}
+	// A question without a target is nobody's, and its answer may reach a client.
+	w := passOn(frontWith(t, Apache, known("alice"), allowAll, nil, nil), "")
+	for name := range w.Header() {
+		if w.Code != 400 || strings.HasPrefix(name, "X-Securefiles-") {
+			t.Errorf("no target: %d %v", w.Code, w.Header())
+		}
+	}
 	// Where policy says yes, it is there: the rows above could not fail else.
 	for _, kind := range passing {
 		if w := passOn(frontWith(t, kind, known("alice"), allowAll, nil, nil, "/a.txt"), "/downloads/a.txt"); len(obeyed(w.Header())) == 0 {

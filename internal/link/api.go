@@ -285,7 +285,7 @@ func (a *API) claims(asked *newLink, maker authz.Principal) (*Claims, *authz.Dow
 	if len(asked.Password) > maxPassword {
 		return fail(fmt.Errorf("password: it has 1 to %d bytes", maxPassword))
 	}
-	return c, d, path, c.Valid()
+	return c, d, path, a.Links.Valid(c)
 }
 
 // may asks the policy.

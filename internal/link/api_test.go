@@ -295,3 +295,17 @@ func (s *apiSite) describes() {
 		}
 	}
 }
+
+// A link that is counted, or has a rate, is not made for a download whose web server
+// reports nothing of what it sends.
+func TestALinkThatNobodyCanCountIsNotMade(t *testing.T) {
+	s := newAPISite(t)
+	for unreported, statuses := range map[string][3]int{"other": {201, 201, 201}, "main": {422, 422, 201}} {
+		s.links.opts.Unreported = []string{unreported}
+		for i, body := range []string{`{"path":"/a","uses":1}`, `{"path":"/a","rate":1000}`, `{"path":"/a"}`} {
+			if w := s.ask("alice", http.MethodPost, "/links", body); w.Code != statuses[i] || (w.Code == 422) != strings.Contains(w.Body.String(), "tells nothing of what it sends") {
+				t.Errorf("%s: %s: %d %s", unreported, body, w.Code, w.Body)
+			}
+		}
+	}
+}

@@ -43,6 +43,9 @@ type Options struct {
 	// MaxTTL is the longest that a link may last, from `iat` to `exp`; zero means
 	// DefaultMaxTTL.
 	MaxTTL time.Duration
+	// Unreported are the downloads whose web servers tell nothing of what they send, and
+	// hold to no rate, by name: no link for them is counted, or has a rate.
+	Unreported []string
 	// Store keeps which links were ended, and what counted ones were used for. Nil ends
 	// none, and a link that is counted or has a password opens nothing.
 	Store Store

@@ -284,6 +284,17 @@ func (c *Claims) Valid() error {
 	return nil
 }
 
+// Valid returns why claims cannot be those of a link here, or nil.
+func (l *Links) Valid(c *Claims) error {
+	if err := c.Valid(); err != nil {
+		return err
+	}
+	if (c.Uses > 0 || c.Rate > 0) && slices.Contains(l.opts.Unreported, c.Download) {
+		return fmt.Errorf("the web server before download %q tells nothing of what it sends, and holds to no rate: a link there is for any number of uses, at any rate", c.Download)
+	}
+	return nil
+}
+
 // Sign makes a token with the key of an id, or with the last one of the file that can
 // sign if the id is empty.
 func (k *Keys) Sign(id string, c *Claims) (string, error) {

@@ -36,6 +36,7 @@ var (
 	bucketUses    = []byte("uses")
 	bucketRevoked = []byte("revoked")
 	bucketLinks   = []byte("links")
+	bucketTaken   = []byte("taken")
 	keyFormat     = []byte("format")
 	keySecret     = []byte("secret")
 )
@@ -62,6 +63,7 @@ type Disk struct {
 // that has it open is an error, after a second.
 func OpenDisk(file string, opts *MemoryOptions) (*Disk, error) {
 	d := &Disk{Memory: NewMemory(opts), file: file, uses: map[string]*Uses{}, asked: map[string]string{}, ids: map[string]*Revocation{}, links: map[string]*Link{}, unkept: map[string]bool{}}
+	d.keeps = true
 	var err error
 	d.db, err = open(file)
 	if errors.Is(err, bolterrors.ErrTimeout) {
@@ -188,8 +190,51 @@ func (d *Disk) load() error {
 				s.mu.Unlock()
 				return true, nil
 			}),
+			each(bucketTaken, func(k, v []byte) (bool, error) {
+				var t taken
+				if err := json.Unmarshal(v, &t); err != nil {
+					return true, err
+				}
+				if !t.Until.After(now) {
+					return false, nil
+				}
+				d.await(string(k), t.reservation())
+				return true, nil
+			}),
 		)
 	})
+}
+
+// A taken is what a request takes that waits to be settled, as the file has it.
+type taken struct {
+	Charges []takenCharge `json:"charges"`
+	Until   time.Time     `json:"until"`
+}
+
+type takenCharge struct {
+	Kind   Kind          `json:"kind"`
+	Key    string        `json:"key"`
+	Limit  int64         `json:"limit"`
+	Period time.Duration `json:"period,omitempty"`
+	Cost   int64         `json:"cost"`
+	Over   bool          `json:"over,omitempty"`
+}
+
+func takenOf(r *reservation) taken {
+	t := taken{Until: r.until}
+	for i, c := range r.charges {
+		t.Charges = append(t.Charges, takenCharge{c.Kind, c.Key, c.Limit, c.Period, c.Cost, r.quotas[i].Over})
+	}
+	return t
+}
+
+func (t taken) reservation() *reservation {
+	r := &reservation{until: t.Until}
+	for _, c := range t.Charges {
+		r.charges = append(r.charges, Charge{Kind: c.Kind, Key: c.Key, Limit: c.Limit, Period: c.Period, Cost: c.Cost})
+		r.quotas = append(r.quotas, Quota{Over: c.Over})
+	}
+	return r
 }
 
 // note adds a revocation to those that are asked.
@@ -452,8 +497,9 @@ func (d *Disk) Close() error {
 func (d *Disk) flush() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	fresh, gone := d.waiting()
 	changed := d.changed()
-	if len(changed)+len(d.unkept) == 0 {
+	if len(changed)+len(d.unkept)+len(fresh)+len(gone) == 0 {
 		return nil
 	}
 	seen := d.unkept
@@ -465,6 +511,16 @@ func (d *Disk) flush() error {
 				err = tx.Bucket(bucketLinks).Put([]byte(id), text)
 			}
 			if err != nil {
+				return err
+			}
+		}
+		for id, r := range fresh {
+			if err := putIn(tx, bucketTaken, id, takenOf(r)); err != nil {
+				return err
+			}
+		}
+		for _, id := range gone {
+			if err := tx.Bucket(bucketTaken).Delete([]byte(id)); err != nil {
 				return err
 			}
 		}

@@ -2,11 +2,14 @@ package state
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
 )
 
 // A diskBench is a disk with a clock of its own, that is opened again and again.
@@ -106,4 +109,71 @@ func TestAFileIsOneProcess(t *testing.T) {
 	if string(b.Secret()) != before {
 		t.Error("the secret is another one after a restart")
 	}
+}
+
+// What was let in before a restart, and is told of after it, takes what was told: neither
+// what was reserved nor nothing. What is settled, or nobody waits for any more, is not kept.
+func TestDownloadsGoOnOverARestart(t *testing.T) {
+	b := newDiskBench(t)
+	c := Charge{Kind: Bytes, Key: "b", Limit: 1000, Period: 1000 * time.Second, Cost: 100}
+	seen := Charge{Kind: Bytes, Key: "seen", Limit: 1, Period: time.Hour, Cost: 1, Observe: true}
+	reserve := func(id string, charges ...Charge) {
+		t.Helper()
+		if _, err := b.Reserve(t.Context(), id, charges); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func(want int64) {
+		t.Helper()
+		q, err := b.Look(t.Context(), []Charge{c})
+		if err != nil || q[0].Remaining != want {
+			t.Errorf("%+v left, want %d, %v", q, want, err)
+		}
+	}
+	flushed := func(err error) {
+		t.Helper()
+		if err = errors.Join(err, b.flush()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := func(want int) {
+		t.Helper()
+		err := b.db.View(func(tx *bbolt.Tx) error {
+			if n := tx.Bucket(bucketTaken).Stats().KeyN; n != want {
+				t.Errorf("%d are kept, not %d", n, want)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	reserve("", seen)
+	reserve("large", c, seen) // which is over what is observed
+	reserve("small", c)
+	reserve("gone", c)
+	reserve("soon", c)
+	flushed(b.Settle(t.Context(), "soon", 50))
+	kept(3)
+	left(650)
+	b.reopen()
+	left(650)
+	reserve("large", c) // the web server asks again
+	left(650)
+	flushed(errors.Join(b.Settle(t.Context(), "large", 400), b.Settle(t.Context(), "small", 1), b.Settle(t.Context(), "soon", 1000)))
+	left(449)
+	kept(1)
+	flushed(b.Settle(t.Context(), "large", 400)) // twice is once
+	b.reopen()
+	left(449)
+	flushed(b.Release(t.Context(), "gone"))
+	left(549)
+	kept(0)
+
+	reserve("never", c)
+	flushed(nil)
+	b.now = b.now.Add(25 * time.Hour)
+	b.reopen()
+	kept(0)
+	left(1000)
 }

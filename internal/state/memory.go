@@ -56,6 +56,7 @@ type Memory struct {
 	counts  [shards]shard
 	taken   [shards]ledger
 	nobodys atomic.Uint64 // requests without an id
+	keeps   bool          // a Disk keeps what waits to be settled
 }
 
 // A shard holds the counts of some keys.
@@ -81,6 +82,9 @@ type ledger struct {
 	mu    sync.Mutex
 	taken map[string]*reservation
 	swept time.Time
+	// fresh are those that a Disk has not written yet, gone those that it has, and that
+	// are settled.
+	fresh, gone []string
 }
 
 // A reservation is what one request has taken.
@@ -88,6 +92,7 @@ type reservation struct {
 	charges []Charge
 	quotas  []Quota
 	until   time.Time
+	kept    bool // a Disk has written it
 }
 
 // NewMemory returns a Memory that has counted nothing.
@@ -158,6 +163,9 @@ func (m *Memory) Reserve(_ context.Context, id string, charges []Charge) ([]Quot
 	}
 	if id != "" && len(book.taken) < most {
 		book.taken[id] = r
+		if m.keeps && slices.ContainsFunc(charges, func(c Charge) bool { return c.Kind == Bytes }) {
+			book.fresh = append(book.fresh, id)
+		}
 	}
 	return r.quotas, nil
 }
@@ -180,7 +188,7 @@ func (m *Memory) Forget(_ context.Context, id string) error {
 	book := &m.taken[m.shardOf(id)]
 	book.mu.Lock()
 	defer book.mu.Unlock()
-	delete(book.taken, id)
+	book.drop(id)
 	return nil
 }
 
@@ -194,8 +202,7 @@ func (m *Memory) Release(_ context.Context, id string) error {
 func (m *Memory) end(id string, bytes int64) {
 	book := &m.taken[m.shardOf(id)]
 	book.mu.Lock()
-	r := book.taken[id]
-	delete(book.taken, id)
+	r := book.drop(id)
 	book.mu.Unlock()
 	if r != nil {
 		m.settle(id, r, bytes, m.opts.Now())
@@ -392,9 +399,47 @@ func (l *ledger) sweep(now time.Time, most int) {
 	l.swept = now
 	for id, r := range l.taken {
 		if !r.until.After(now) {
-			delete(l.taken, id)
+			l.drop(id)
 		}
 	}
+}
+
+// drop forgets a request.
+func (l *ledger) drop(id string) *reservation {
+	r := l.taken[id]
+	if r != nil && r.kept {
+		l.gone = append(l.gone, id)
+	}
+	delete(l.taken, id)
+	return r
+}
+
+// waiting returns the requests that take bytes and wait to be settled, but for those that
+// it has returned before, and of those the ones that wait no more.
+func (m *Memory) waiting() (fresh map[string]*reservation, gone []string) {
+	fresh = map[string]*reservation{}
+	for i := range m.taken {
+		book := &m.taken[i]
+		book.mu.Lock()
+		for _, id := range book.fresh {
+			if r := book.taken[id]; r != nil && !r.kept {
+				fresh[id], r.kept = r, true
+			}
+		}
+		gone = append(gone, book.gone...)
+		book.fresh, book.gone = nil, nil
+		book.mu.Unlock()
+	}
+	return fresh, gone
+}
+
+// await has a request wait to be settled that another process let in.
+func (m *Memory) await(id string, r *reservation) {
+	book := &m.taken[m.shardOf(id)]
+	book.mu.Lock()
+	defer book.mu.Unlock()
+	r.kept = true
+	book.taken[id] = r
 }
 
 func (m *Memory) shardOf(key string) uint64 { return maphash.String(m.seed, key) % shards }

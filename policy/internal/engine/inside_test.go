@@ -310,6 +310,20 @@ func TestRolesWithoutADomain(t *testing.T) {
 	}
 }
 
+// Without a row, a role is asked of the empty text, which nobody but the empty subject
+// has.
+func TestRolesWithoutARow(t *testing.T) {
+	ev := begin(t, matcherModel("g(r.sub, p.sub)"), "")
+	ev.row = -1
+	for subject, want := range map[string]bool{"alice": false, "": true} {
+		ev.Request[0] = subject
+		ev.Found[0], ev.Walks = false, ev.Walks[:0]
+		if holds, err := ev.atomHolds(ev.engine.Model.Root.Atom, false); holds != want || err != nil {
+			t.Errorf("%q: %t, %v", subject, holds, err)
+		}
+	}
+}
+
 // The two ends of patterns have keys of their own.
 func TestTheSeedsOfTheTwoSidesDiffer(t *testing.T) {
 	if sideSeed(true) == sideSeed(false) {

@@ -243,8 +243,11 @@ func TestNamesInAPath(t *testing.T) {
 			t.Errorf("of no names there is %+v", in)
 		}
 	}
-	if in := (Names{Groups: []string{"a"}}).In("/a"); len(in.Groups) != 1 || in.Subject != "" {
+	if in := (Names{Groups: []string{"a", "b"}}).In("/a"); len(in.Groups) != 1 || in.Subject != "" {
 		t.Errorf("of a group alone there is %+v", in)
+	}
+	if in := (Names{Subject: "a"}).In("/b"); in.Subject != "" {
+		t.Errorf("of a subject that is not there there is %+v", in)
 	}
 	if in := (Names{Subject: "a"}).In("/a"); in.Subject != "a" {
 		t.Errorf("of a subject alone there is %+v", in)
