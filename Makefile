@@ -6,6 +6,7 @@
 # make diff   what diff tells against asking everything, on PAIRS pairs of policies
 # make bench-audit  a search of the record beside grep -F on the same file, of AUDIT_LINES lines, 650 bytes each
 # make soak   ten million questions: does memory grow?
+# make azurite        signatures for Azure against Microsoft's emulator
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
 # make chaos-audit    the service killed 200 times under 1,000 downloads a second, restarted 50 times under 5,000: has each file that was sent its records?
 # make chaos-links    the service killed LINK_KILLS times while 20 want the one use of a link: is it used once?
@@ -28,7 +29,7 @@ VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak limits-load chaos-audit chaos-links audit-chain vulncheck clean go packages test-packages release
+.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak limits-load chaos-audit chaos-links audit-chain azurite vulncheck clean go packages test-packages release
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
@@ -102,6 +103,9 @@ audit-chain: go
 	SECUREFILES_AUDIT_CHAIN=1000000 go test -count=1 -run TestEachChangeOfAChain -v -timeout 4h ./internal/audit
 
 # Needs the vulnerability database, so continuous integration does not depend on it.
+azurite: go
+	./scripts/azurite.sh
+
 vulncheck: go
 	go run golang.org/x/vuln/cmd/govulncheck@latest ./...
 

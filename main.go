@@ -48,6 +48,7 @@ import (
 	"securefiles/internal/secret"
 	"securefiles/internal/server"
 	"securefiles/internal/state"
+	"securefiles/internal/storage"
 	"securefiles/pathguard"
 	"securefiles/policy"
 	"securefiles/policy/shadow"
@@ -74,7 +75,10 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 	if p.Proof, err = secret.NewKept("proof's secret", c.ProofSecretFile, config.ProofSecretVariable, lookup); err != nil {
 		problems = append(problems, &config.Error{File: "environment", Message: err.Error()})
 	}
-	if p.Downloads, p.Names, err = downloads(c.Downloads); err != nil {
+	if p.Stores, err = stores(c, lookup); err != nil {
+		problems = append(problems, err)
+	}
+	if p.Downloads, p.Names, err = downloads(c.Downloads, p.Stores); err != nil {
 		problems = append(problems, c.At("downloads", err.Error()))
 	} else if c.LoginURL != "" {
 		if p.Login, err = authz.ParseLogin(c.LoginURL, p.Downloads); err != nil {
@@ -156,11 +160,45 @@ func zone(name string) (*time.Location, error) {
 	return found, nil
 }
 
+// stores makes the stores of downloads that have one, in their order.
+func stores(c *config.Config, lookup func(string) (string, bool)) ([]*storage.Store, error) {
+	made := make([]*storage.Store, len(c.Downloads))
+	var problems []error
+	for i, d := range c.Downloads {
+		if d.Storage == nil {
+			continue
+		}
+		opts := &storage.Options{Redirect: d.Deliver == "redirect", InsecureHTTP: d.Storage.InsecureHTTP, Lookup: lookup}
+		kind := "s3"
+		var err error
+		switch a, g := d.Storage.Azure, d.Storage.GCS; {
+		case a != nil:
+			kind, opts.CredentialsFile = "azure", a.CredentialsFile
+			made[i], err = storage.NewAzure(storage.Azure{Account: a.Account, Container: a.Container, Endpoint: a.Endpoint, Prefix: a.Prefix}, opts)
+		case g != nil:
+			kind, opts.CredentialsFile = "gcs", g.CredentialsFile
+			made[i], err = storage.NewGCS(storage.GCS{Bucket: g.Bucket, Endpoint: g.Endpoint, Prefix: g.Prefix}, opts)
+		default:
+			s := d.Storage.S3
+			opts.CredentialsFile = s.CredentialsFile
+			made[i], err = storage.NewS3(storage.S3{Bucket: s.Bucket, Region: s.Region, Endpoint: s.Endpoint, Prefix: s.Prefix, Addressing: s.Addressing}, opts)
+		}
+		var option *storage.OptionError
+		if errors.As(err, &option) {
+			err = c.At(fmt.Sprintf("downloads[%d].storage.%s.%s", i, kind, option.Option), option.Problem)
+		}
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	return made, errors.Join(problems...)
+}
+
 // downloads makes the downloads, and the tables of names that they have.
-func downloads(list []config.Download) (*authz.Downloads, []*names.Table, error) {
+func downloads(list []config.Download, stores []*storage.Store) (*authz.Downloads, []*names.Table, error) {
 	var made []*authz.Download
 	var tables []*names.Table
-	for _, d := range list {
+	for i, d := range list {
 		kind := pathguard.Attachment
 		if d.Disposition == "inline" {
 			kind = pathguard.Inline
@@ -172,6 +210,9 @@ func downloads(list []config.Download) (*authz.Downloads, []*names.Table, error)
 		if d.Names != "" {
 			table := names.New(d.Name, d.Names)
 			one.Names, tables = table, append(tables, table)
+		}
+		if stores[i] != nil { // and no interface that holds a nil
+			one.Store = stores[i]
 		}
 		made = append(made, one)
 	}
@@ -556,11 +597,22 @@ func (s *service) delivered(ctx context.Context, r *audit.Record) {
 	}
 }
 
+// observe counts an outcome. Of a client that is sent to a store nobody tells what came of
+// it: what it holds of limits is given back, but the request counts.
+func (s *service) observe(out *authz.Outcome, took time.Duration) {
+	s.counters.Observe(out, took)
+	if out.Redirected() && out.Release != nil {
+		if err := s.store.Settle(context.Background(), out.Question.ID, 0); err != nil {
+			s.log.Warn("a client was sent to a store, and still has a place among the downloads at a time", "request_id", out.Question.ID, "error", err)
+		}
+	}
+}
+
 // A snippet is an nginx configuration that belonged to some parts.
 type snippet struct {
 	digest string
 	config nginx.Config
-	prove  func(question *http.Request, status int, reason, page, login, location string) string
+	prove  func(question *http.Request, status int, reason, page, login, location, upstream string) string
 }
 
 // load loads parts that are to serve in the place of the running ones, or as the
@@ -615,7 +667,7 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 	if err != nil {
 		return nil, err
 	}
-	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: s.counters.Observe, Pages: pages, Logger: s.log}
+	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: s.observe, Pages: pages, Logger: s.log}
 	if s.store.links != nil && p.Config.Links.API {
 		opts.API, err = link.NewAPI(link.APIParts{
 			Links: p.Links, Downloads: p.Downloads, Callers: p.Sources.Chain(), Policy: p.Policy.Store, Keeper: s.store.links,
@@ -629,7 +681,7 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		opts.Secret = p.Secret.Is
 	}
 	if p.Proof != nil {
-		opts.Prove = nginx.Prover(p.Vouching(), p.Proof.Text)
+		opts.Prove = nginx.Prover(p.Vouching(), p.Proxies(), p.Proof.Text)
 	}
 	if s.trail != nil {
 		opts.Record = s.trail.Record
@@ -941,6 +993,14 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 		if files := s.Files(); len(files) > 0 {
 			rows = append(rows, server.Reloader{
 				Name: s.name, Files: files, Reload: s.Reload,
+				State: func() server.Loaded { return server.Loaded{Generation: s.Generation()} },
+			})
+		}
+	}
+	for i, s := range p.Stores {
+		if s != nil && len(s.Files()) > 0 {
+			rows = append(rows, server.Reloader{
+				Name: "credentials of " + p.Config.Downloads[i].Name, Files: s.Files(), Reload: s.Reload,
 				State: func() server.Loaded { return server.Loaded{Generation: s.Generation()} },
 			})
 		}

@@ -48,6 +48,7 @@ import (
 	"securefiles/internal/link"
 	"securefiles/internal/metrics"
 	"securefiles/internal/server"
+	"securefiles/internal/storage"
 	"securefiles/policy"
 )
 
@@ -97,7 +98,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// What the configuration is made into stands in main; the command line asks for it.
 		"securefiles/internal/cli": {
 			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
-			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/names", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/regular", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/terminal",
+			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/names", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/regular", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/storage", "securefiles/internal/terminal",
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain", "securefiles/internal/state"},
@@ -110,6 +111,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/identity":   {"securefiles/authz", "securefiles/internal/authority", "securefiles/internal/loopback", "securefiles/internal/regular"},
 		"securefiles/internal/limit":      {"securefiles/authz", "securefiles/internal/state"},
 		"securefiles/internal/state":      nil,
+		"securefiles/internal/storage":    {"securefiles/authz", "securefiles/internal/loopback", "securefiles/internal/regular", "securefiles/pathguard"},
 		"securefiles/internal/link":       {"securefiles/authz", "securefiles/internal/regular", "securefiles/internal/state", "securefiles/pathguard"},
 		"securefiles/internal/loopback":   nil,
 		"securefiles/internal/metrics":    {"securefiles/authz"},
@@ -147,6 +149,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 	for dependency, homes := range map[string][]string{
 		"github.com/casbin/casbin":    {models, patterns, engines, "securefiles/policy/shadow"},
 		"github.com/casbin/govaluate": {models, engines},
+		"github.com/aws/":             {"securefiles/internal/storage"},
 		"github.com/prometheus/":      {"securefiles/internal/metrics"},
 		"github.com/tg123/":           {"securefiles/internal/identity"},
 		"github.com/go-jose/":         {"securefiles/internal/identity", "securefiles/internal/link", "securefiles/examples/links"},
@@ -437,6 +440,20 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a refusal that hides", download("deny_status: 404"), ""},
 		{"a policy for pages of two lines", download(`content_security_policy: "sandbox\nX: y"`), `downloads[0].content_security_policy: "sandbox\nX: y" is not a header value`},
 
+		// Where files are.
+		{"a store that is none", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {}}", `downloads[0].storage: name exactly one store: s3, azure or gcs`},
+		{"a store and a root", "downloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv, storage: {s3: {bucket: files, region: x}}}", `downloads[0].root: there is storage too`},
+		{"a directory that clients are sent to", "downloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv, deliver: redirect}", `downloads[0].deliver: `},
+		{"a store behind another front", "downloads:\n  - {name: a, url: /a/, internal: /p/, front: classic, storage: {s3: {bucket: files, region: x}}}", `downloads[0].front: what is in a store is fetched by nginx's snippet`},
+		{"another way to deliver", "downloads:\n  - {name: a, url: /a/, internal: /p/, deliver: mail, storage: {s3: {bucket: files, region: x}}}", `downloads[0].deliver: "mail" is not one of proxy, redirect`},
+		{"links in a store", "downloads:\n  - {name: a, url: /a/, internal: /p/, insecure_follow_symlinks: true, storage: {s3: {bucket: files, region: x}}}", `downloads[0].insecure_follow_symlinks: `},
+		{"compression of a store", "downloads:\n  - {name: a, url: /a/, internal: /p/, compress: true, storage: {s3: {bucket: files, region: x}}}", `downloads[0].compress: `},
+		{"authorities of no path", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {ca_file: ca.pem, s3: {bucket: files, region: x}}}", `downloads[0].storage.ca_file: `},
+		{"a resolver with syntax", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {resolver: ['127.0.0.53; root /'], s3: {bucket: files, region: x}}}", `downloads[0].storage.resolver[0]: `},
+		{"a bucket with syntax", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {s3: {bucket: 'a;b', region: x}}}", `downloads[0].storage.s3.bucket: `},
+		{"an endpoint in clear text", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {s3: {bucket: files, endpoint: 'http://minio:9000'}}}", `downloads[0].storage.s3.endpoint: "http://minio:9000" has no TLS`},
+		{"no credentials", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {s3: {bucket: files, region: x}}}", `downloads[0].storage: there are no credentials`},
+
 		// Where browsers log in.
 		{"a login beside a download", "login_url: /downloadslogin/", ""},
 		{"a login inside a download of another site", "login_url: https://auth.example.org/downloads/", ""},
@@ -700,6 +717,15 @@ const testToken = "0123456789abcdef0123456789abcdef"
 
 const bobsHash = "bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS\n"
 
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 func writeFile(t testing.TB, name, text string) string {
 	t.Helper()
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
@@ -775,7 +801,7 @@ func TestDecisionListenerHasOneRoute(t *testing.T) {
 // everything and tells when it is asked.
 func guardRoutes(t *testing.T, asked func()) http.Handler {
 	t.Helper()
-	downloads, _, err := downloads(config.Default().Downloads)
+	downloads, _, err := downloads(config.Default().Downloads, make([]*storage.Store, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -801,18 +827,27 @@ func (e everything) Decide(context.Context, authz.Query) (authz.Decision, error)
 // watcher walk.
 func TestEveryFileIsLoadedAgain(t *testing.T) {
 	dir := t.TempDir()
-	model, err := os.ReadFile("policy/internal/model/default_model.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
+	const model = `[request_definition]
+r = sub, dom, obj, act
+[policy_definition]
+p = sub, dom, obj, act, eft
+[role_definition]
+g = _, _
+[policy_effect]
+e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
+[matchers]
+m = g(r.sub, p.sub) && r.dom == p.dom && globMatch(r.obj, p.obj) && r.act == p.act
+`
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
 	var want []string
 	for name, text := range map[string]string{
-		"policy.csv": "p, alice, /a, read, allow\n", "model.conf": string(model), "users": bobsHash,
+		"policy.csv": "p, alice, main, /a, read, allow\n", "model.conf": model, "users": bobsHash,
 		"keys":  `{"keys":[{"kty":"oct","k":"` + strings.Repeat("A", 43) + `"}]}`,
 		"ca":    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
 		"token": testToken, "secret": testToken, "proof": testToken, "links": linkKeys, "audit-key": testToken, "releases.csv": "/a, /b\n",
+		"store":   "[default]\naws_access_key_id=ID\naws_secret_access_key=KEY\n",
+		"account": readFile(t, "internal/storage/testdata/google_service_account.json"), "azure": "c2VjcmV0\n",
 		"link.html": `<form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}"><input name="password"></form>`,
 	} {
 		want = append(want, writeFile(t, filepath.Join(dir, name), text))
@@ -821,9 +856,12 @@ func TestEveryFileIsLoadedAgain(t *testing.T) {
 proxy_secret_file: secret
 proof_secret_file: proof
 admin_token_file: token
-downloads: [{name: main, url: /downloads/, internal: /protected/, names: releases.csv}]
 links: {keys_file: links, template: link.html}
 audit: {file: audit.jsonl, privacy: {subjects: keyed, key_file: audit-key}}
+downloads:
+  - {name: main, url: /downloads/, internal: /protected/, names: releases.csv, storage: {s3: {bucket: files, region: eu-central-1, credentials_file: store}}}
+  - {name: blobs, url: /blobs/, internal: /protected-blobs/, storage: {azure: {account: account, container: files, credentials_file: azure}}}
+  - {name: google, url: /google/, internal: /protected-google/, storage: {gcs: {bucket: files, credentials_file: account}}}
 identity:
   - htpasswd: users
   - jwt: {issuer: here, audience: [downloads], jwks_file: keys, algorithms: [HS256]}
@@ -1028,6 +1066,11 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		_, err := k.open()
 		return fmt.Sprint("error ", err)
 	}
+	checked := func(k *keyTest) string {
+		var out bytes.Buffer
+		cli.Main(k.t.Context(), []string{"check", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
+		return out.String()
+	}
 	jwt := func(more string) string {
 		return "identity: [{jwt: {issuer: app, audience: [files], jwks_file: keys.json" + more + "}}]"
 	}
@@ -1060,6 +1103,16 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		return "downloads: [{name: main, url: /downloads/, internal: /protected/, root: /srv/files" + more + "}]"
 	}
 	public := askFor("/downloads/public/f.txt")
+	stored := func(store string) string {
+		return "downloads: [{name: main, url: /downloads/, internal: /protected/, storage: {" + store + "}}]"
+	}
+	azure := func(more string) string {
+		return stored("azure: {account: one, container: files, credentials_file: azure" + more + "}")
+	}
+	gcs := func(more string) string { return stored("gcs: {bucket: files, credentials_file: gcs" + more + "}") }
+	bucket := func(s3, more string) string { // more of the storage, then of the download
+		return "downloads: [{name: main, url: /downloads/, internal: /protected/, storage: {s3: {bucket: files, endpoint: 'https://s3.example.org', credentials_file: store" + s3 + "}" + more + "}]"
+	}
 	recorded := func(privacy string) string {
 		return bob + "\naudit: {file: audit.jsonl, privacy: {" + privacy + "}}"
 	}
@@ -1144,6 +1197,26 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"downloads[].compress", download(""), download(", compress: true"), snippet("gzip "), [2]string{"gzip off;", "gzip on;"}},
 		{"downloads[].names", download(""), download(", names: releases.csv"), askFor("/downloads/public/latest.zip"), [2]string{"Location=/protected/public/latest.zip", "Location=/protected/public/v2.zip"}},
 		{"downloads[].content_security_policy", download(""), download(", content_security_policy: sandbox"), public, [2]string{"Csp=default-src", "Csp=sandbox"}},
+
+		{"downloads[].deliver", bucket("", "}"), bucket("", "}, deliver: redirect"), public, [2]string{"204 policy", "302 redirect Location=https://s3.example.org/files/public/f.txt?"}},
+		{"downloads[].storage.s3.bucket", bucket("", "}"), strings.Replace(bucket("", "}"), "bucket: files", "bucket: other", 1), public, [2]string{"Upstream=/files/public/f.txt?", "Upstream=/other/public/f.txt?"}},
+		{"downloads[].storage.s3.region", bucket("", "}"), bucket(", region: eu-central-1", "}"), public, [2]string{"%2Fus-east-1%2F", "%2Feu-central-1%2F"}},
+		{"downloads[].storage.s3.endpoint", bucket("", "}"), strings.Replace(bucket("", "}"), "s3.example.org", "minio.example.org", 1), snippet("proxy_set_header Host"), [2]string{"Host s3.example.org;", "Host minio.example.org;"}},
+		{"downloads[].storage.s3.prefix", bucket("", "}"), bucket(", prefix: a/b/", "}"), public, [2]string{"Upstream=/files/public/", "Upstream=/files/a/b/public/"}},
+		{"downloads[].storage.s3.addressing", bucket("", "}"), bucket(", addressing: host", "}"), snippet("proxy_ssl_name"), [2]string{" s3.example.org;", " files.s3.example.org;"}},
+		{"downloads[].storage.s3.credentials_file", bucket("", "}"), strings.Replace(bucket("", "}"), "file: store", "file: store2", 1), public, [2]string{"Credential=FIRST%2F", "Credential=SECOND%2F"}},
+		{"downloads[].storage.azure.account", azure(""), strings.Replace(azure(""), "account: one", "account: two", 1), snippet("proxy_set_header Host"), [2]string{"Host one.blob.core.windows.net;", "Host two.blob.core.windows.net;"}},
+		{"downloads[].storage.azure.container", azure(""), strings.Replace(azure(""), "container: files", "container: other", 1), public, [2]string{"Upstream=/files/public/f.txt?", "Upstream=/other/public/f.txt?"}},
+		{"downloads[].storage.azure.endpoint", azure(""), azure(", endpoint: 'https://azure.example.org/one'"), public, [2]string{"Upstream=/files/public/", "Upstream=/one/files/public/"}},
+		{"downloads[].storage.azure.prefix", azure(""), azure(", prefix: a/b/"), public, [2]string{"Upstream=/files/public/", "Upstream=/files/a/b/public/"}},
+		{"downloads[].storage.azure.credentials_file", azure(""), strings.Replace(azure(""), "file: azure", "file: none", 1), checked, [2]string{"policy.csv:18: warning", "none: no such file"}},
+		{"downloads[].storage.gcs.bucket", gcs(""), strings.Replace(gcs(""), "bucket: files", "bucket: other", 1), public, [2]string{"Upstream=/files/public/f.txt?", "Upstream=/other/public/f.txt?"}},
+		{"downloads[].storage.gcs.endpoint", gcs(""), gcs(", endpoint: 'https://gcs.example.org'"), snippet("proxy_set_header Host"), [2]string{"Host storage.googleapis.com;", "Host gcs.example.org;"}},
+		{"downloads[].storage.gcs.prefix", gcs(""), gcs(", prefix: a/b/"), public, [2]string{"Upstream=/files/public/", "Upstream=/files/a/b/public/"}},
+		{"downloads[].storage.gcs.credentials_file", gcs(""), strings.Replace(gcs(""), "file: gcs", "file: none", 1), checked, [2]string{"policy.csv:18: warning", "none: no such file"}},
+		{"downloads[].storage.ca_file", bucket("", "}"), bucket("", ", ca_file: /etc/ca.pem}"), snippet("proxy_ssl_trusted_certificate"), [2]string{" /etc/ssl/certs/ca-certificates.crt;", " /etc/ca.pem;"}},
+		{"downloads[].storage.resolver", bucket("", "}"), bucket("", ", resolver: [127.0.0.53, '[::1]:53']}"), prints("resolver 127.0.0.53 [::1]:53 valid=30s;"), [2]string{"prints it: false", "prints it: true"}},
+		{"downloads[].storage.insecure_http", strings.Replace(bucket("", "}"), "https:", "http:", 1), strings.Replace(bucket("", ", insecure_http: true}"), "https:", "http:", 1), accepted, [2]string{"insecure_http", "error <nil>"}},
 
 		{"policy.model", "", "policy: {model: exact.conf}", public, [2]string{"204", "401"}},
 		{"policy.file", "", "policy: {file: other.csv}", public, [2]string{"204", "401"}},
@@ -1567,7 +1640,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 		"exact.conf": strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
 		"audit.key":      "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n",
-		"link-keys.json": linkKeys, "link.html": `<h1>Acme</h1><form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}"><input name="password"></form>`, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
+		"link-keys.json": linkKeys, "azure": "c2VjcmV0\n", "gcs": readFile(t, "internal/storage/testdata/google_service_account.json"), "store": "[default]\naws_access_key_id=FIRST\naws_secret_access_key=s\n", "store2": "[default]\naws_access_key_id=SECOND\naws_secret_access_key=s\n", "link.html": `<h1>Acme</h1><form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}"><input name="password"></form>`, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
 		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})),
 	} {
 		writeFile(t, filepath.Join(dir, name), text)
@@ -1824,7 +1897,7 @@ func (k *keyTest) ask(target string, lines ...string) string {
 	}
 	defer resp.Body.Close() //nolint:errcheck // it has none
 	out := fmt.Sprintf("%d %s", resp.StatusCode, resp.Header.Get("X-Securefiles-Reason"))
-	for _, name := range []string{"Location", "WWW-Authenticate", "X-Securefiles-Location", "X-Securefiles-User", "X-Securefiles-Disposition", "X-Securefiles-Cache-Control", "X-Securefiles-Csp",
+	for _, name := range []string{"Location", "WWW-Authenticate", "X-Securefiles-Location", "X-Securefiles-Upstream", "X-Securefiles-User", "X-Securefiles-Disposition", "X-Securefiles-Cache-Control", "X-Securefiles-Csp",
 		"Referrer-Policy", "X-Securefiles-Proof", "X-Securefiles-Limit-Rate"} {
 		if value := resp.Header.Get(name); value != "" {
 			out += " " + name + "=" + value

@@ -84,6 +84,7 @@ type plan struct {
 	before   func(*site) // called before anything starts
 	front    string      // the web server, if it is not nginx: apache, lighttpd or caddy
 	upstream string      // an address to ask instead of the service, which is not started
+	stored   bool        // the files are in a store, not below the root
 	printed  bool        // nginx runs what `securefiles nginx --complete` prints, not the example
 	// descriptors is how many files the service may have open; 0 means as many as
 	// the test may.
@@ -283,10 +284,14 @@ func (s *site) startNginx(p plan) {
 	if p.printed {
 		conf = strings.Replace(s.printedConf(), "server "+s.service+";", exampleService, 1)
 	}
+	roots := 2
+	if p.stored {
+		roots = 0
+	}
 	for _, l := range []struct {
 		literal, value string
 		count          int
-	}{{"127.0.0.1:8080", s.web, 1}, {exampleService, "server " + s.service + ";", 1}, {"/var/www/securefiles", s.root, 2}} {
+	}{{"127.0.0.1:8080", s.web, 1}, {exampleService, "server " + s.service + ";", 1}, {"/var/www/securefiles", s.root, roots}} {
 		if n := strings.Count(conf, l.literal); n != l.count {
 			s.t.Fatalf("nginx.conf.example holds %s %d times, not %d", l.literal, n, l.count)
 		}

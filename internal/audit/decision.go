@@ -31,7 +31,7 @@ func Decision(out *authz.Outcome, status int, at time.Time, took time.Duration) 
 		Decision: authz.Deny.String(), Reason: string(out.Reason), Generation: out.Decision.Generation,
 		Status: status, Duration: took.Seconds(),
 	}
-	if out.Allowed() {
+	if out.Allowed() || out.Redirected() {
 		r.Decision = authz.Allow.String()
 	}
 	if d := out.Decision; d.Line > 0 {

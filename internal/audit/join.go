@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"securefiles/internal/regular"
+
+	"securefiles/authz"
 )
 
 const (
@@ -432,5 +434,8 @@ func (j *joiner) readRecords(from *reading) error {
 	}
 }
 
-// isAwaited reports whether nginx is to tell what came of a decision.
-func isAwaited(r *Record) bool { return r.Decision == "allow" && r.Request != "" }
+// isAwaited reports whether nginx is to tell what came of a decision. Of a client that is
+// sent to a store it cannot.
+func isAwaited(r *Record) bool {
+	return r.Decision == "allow" && r.Request != "" && r.Reason != string(authz.ReasonRedirect)
+}

@@ -34,6 +34,7 @@ type checkCommand struct {
 	Elsewhere bool     `help:"The configuration is for another machine: leave out what it names and is not here, users, keys, secrets and roots. For continuous integration."`
 	Verbose   bool     `short:"v" help:"Tell, too, how many people can log in at once with a password."`
 	Rules     bool     `help:"List all rules and exit."`
+	Online    bool     `help:"Also ask each store, as nginx would, for an object that is not there."`
 	Files     bool     `help:"Instead, list the files that nginx could not serve, whatever policy says."`
 	As        string   `placeholder:"USER" help:"Whom nginx runs as, for --files; by default www-data, nginx or http."`
 
@@ -51,6 +52,7 @@ Examples:
   securefiles check --config /etc/securefiles/securefiles.yaml
   securefiles check --strict --elsewhere
   securefiles check --strict --disable redundant --format sarif > findings.sarif
+  securefiles check --online             # do keys, clocks and certificates of stores fit?
   sudo securefiles check --files --as www-data`
 }
 
@@ -196,12 +198,15 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 		}
 	}
 	for i, d := range p.Config.Downloads {
-		if _, err := os.Stat(d.Root); !p.Config.IsDefaultRoot(i) {
+		if _, err := os.Stat(d.Root); d.Root != "" && !p.Config.IsDefaultRoot(i) {
 			cmd.isElsewhere(d.Root, err)
 		}
 	}
 	if err := p.loadKeys(ctx); err != nil && !cmd.isElsewhere(p.Config.Links.KeysFile, err) {
 		add(policy.SeverityError, p.Config.Links.KeysFile, "link-keys", err.Error())
+	}
+	if cmd.Online {
+		findings = append(findings, p.tryStores(ctx)...)
 	}
 	if err := p.loadTemplate(ctx); err != nil && !cmd.isElsewhere(p.Config.Links.Template, err) {
 		one := policy.Finding{File: p.Config.Links.Template, Severity: policy.SeverityError, Rule: "link-template", Message: err.Error()}
@@ -261,6 +266,20 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 	// A file without users is one that somebody is about to fill.
 	check.OnlyUsers = check.OnlyUsers && len(check.Users) > 0
 	return append(findings, limitFindings(p, check)...), nil
+}
+
+// tryStores tell of stores that cannot be used.
+func (p *Parts) tryStores(ctx context.Context) []policy.Finding {
+	var findings []policy.Finding
+	for i, s := range p.Stores {
+		if s == nil {
+			continue
+		}
+		if err := s.Try(ctx, p.Config.Downloads[i].Storage.CAFile); err != nil {
+			findings = append(findings, findingAt(p.Config, fmt.Sprintf("downloads[%d].storage", i), policy.SeverityWarning, "store", err.Error()))
+		}
+	}
+	return findings
 }
 
 // limitFindings tell of limits that never refuse anything.
@@ -370,6 +389,7 @@ func checkRules() []lint.Rule {
 		lint.Rule{ID: "link-keys", Severity: policy.SeverityError, Summary: "keys of links that cannot be read", Remedy: "Make some with `securefiles link key new`, and let the service read them."},
 		lint.Rule{ID: "link-template", Severity: policy.SeverityError, Summary: "a template that makes no page of links", Remedy: "Begin with what `securefiles link page` prints."},
 		lint.Rule{ID: "names", Severity: policy.SeverityError, Summary: "a table of public names that cannot be read", Remedy: "Write a name and what is opened for it in each line, and let the service read the file."},
+		lint.Rule{ID: "store", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a store that does not answer as it should (--online)", Remedy: "Do what the message says."},
 		lint.Rule{ID: "header-unset", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a header of a source that nginx never fills", Remedy: "Set nginx_value, or nginx_groups_value."},
 		lint.Rule{ID: "group-lines", Severity: policy.SeverityWarning, Ignorable: true, Summary: "groups of which nginx before 1.23 may lose some; found by doctor", Remedy: "Have all groups sent in one header line, and say so by this comment."},
 		lint.Rule{ID: "limit-never", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a limit that never refuses anything", Remedy: "Correct whom it is of, or leave it out."},

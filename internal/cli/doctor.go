@@ -348,7 +348,7 @@ func (p *Parts) system(ctx context.Context, env Env) (*doctor.System, error) {
 	}
 	if p.Proof != nil {
 		var proof bytes.Buffer
-		if err := nginx.WriteProof(&proof, p.Proof.Text()); err != nil {
+		if err := nginx.WriteProof(&proof, p.Proxies(), p.Proof.Text()); err != nil {
 			return nil, p.Config.At("proof_secret_file", err.Error())
 		}
 		s.Proof = proof.String()

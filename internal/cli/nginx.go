@@ -40,7 +40,7 @@ func (cmd *nginxCommand) Run(ctx context.Context, env Env, all *commands) error 
 		if err := p.Proof.Reload(ctx); err != nil {
 			return c.At("proof_secret_file", err.Error())
 		}
-		return nginx.WriteProof(env.Stdout, p.Proof.Text())
+		return nginx.WriteProof(env.Stdout, p.Proxies(), p.Proof.Text())
 	}
 	snippet, err := p.Snippet()
 	if err != nil {
@@ -56,6 +56,16 @@ func (cmd *nginxCommand) Run(ctx context.Context, env Env, all *commands) error 
 	}
 }
 
+// Proxies reports whether nginx asks a store for any file.
+func (p *Parts) Proxies() bool {
+	for i, d := range p.Config.Downloads {
+		if p.Stores[i] != nil && d.Deliver != "redirect" {
+			return true
+		}
+	}
+	return false
+}
+
 // Snippet is what the nginx configuration that belongs to the parts depends on.
 func (p *Parts) Snippet() (nginx.Config, error) {
 	c := p.Config
@@ -69,17 +79,22 @@ func (p *Parts) Snippet() (nginx.Config, error) {
 		}
 		snippet.Service = []string{c.Listen}
 	}
-	for _, d := range c.Downloads {
+	for i, d := range c.Downloads {
 		if !d.ByNGINX() {
 			continue
 		}
-		if d.Root == "" {
-			return snippet, fmt.Errorf("download %q has no root: set it to the directory that nginx shall serve", d.Name)
+		if d.Root == "" && p.Stores[i] == nil {
+			return snippet, fmt.Errorf("download %q has no root: set it to the directory that nginx shall serve, or say in storage where its files are", d.Name)
 		}
-		snippet.Downloads = append(snippet.Downloads, nginx.Download{
+		one := nginx.Download{
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks, Embed: d.Embed, Origins: d.CORSOrigins, Compress: d.Compress,
 			Classic: d.Front == "classic",
-		})
+		}
+		if store := p.Stores[i]; store != nil {
+			at := store.Endpoint()
+			one.Store = &nginx.Store{Scheme: at.Scheme, Host: at.Host, Path: at.Path, CAFile: d.Storage.CAFile, Resolver: d.Storage.Resolver, Redirect: d.Deliver == "redirect", NoSuffix: at.NoSuffix}
+		}
+		snippet.Downloads = append(snippet.Downloads, one)
 	}
 	if len(snippet.Downloads) == 0 {
 		return snippet, fmt.Errorf("no download is behind nginx (front: nginx, or classic): docs/web-servers.md has the configurations of Apache, Lighttpd and Caddy")

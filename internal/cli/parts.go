@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -21,6 +22,7 @@ import (
 	"securefiles/internal/names"
 	"securefiles/internal/nginx"
 	"securefiles/internal/secret"
+	"securefiles/internal/storage"
 	"securefiles/policy"
 )
 
@@ -31,6 +33,7 @@ type Parts struct {
 	Secret    *secret.Secret // nil where nginx need not send one
 	Proof     *secret.Secret // by which answers are proved to nginx; nil where they are not
 	Downloads *authz.Downloads
+	Stores    []*storage.Store // of the downloads, in their order; nil for a directory
 	Login     *authz.LoginPage // nil where there is none
 	Sources   identity.Sources
 	Keys      *link.Keys     // what links are signed with; nil where there are none
@@ -200,13 +203,25 @@ func (p *Parts) loadSecrets(ctx context.Context, pass func(file string, err erro
 			problems = append(problems, p.Config.At("audit.chain.key_file", err.Error()))
 		}
 	}
-	for _, s := range p.secrets() {
-		if err := s.Reload(ctx); err != nil && !pass(strings.Join(s.Files(), ", "), err) {
+	load := func(key string, files []string, reload func(context.Context) error) {
+		if err := reload(ctx); err != nil && !pass(strings.Join(files, ", "), err) {
 			problem := err.Error()
 			if advice := access.Advice(err); advice != "" {
 				problem += ": " + advice
 			}
-			problems = append(problems, p.Config.At(s.key, problem))
+			problems = append(problems, p.Config.At(key, problem))
+		}
+	}
+	for _, s := range p.secrets() {
+		load(s.key, s.Files(), s.Reload)
+	}
+	for i, s := range p.Stores {
+		if s != nil {
+			of := s.Files()
+			if len(of) == 0 {
+				of = []string{"credentials of " + p.Config.Downloads[i].Name}
+			}
+			load(fmt.Sprintf("downloads[%d].storage", i), of, s.Reload)
 		}
 	}
 	return errors.Join(problems...)
@@ -223,6 +238,11 @@ func (p *Parts) Decisive() []string {
 	}
 	for _, s := range p.secrets() {
 		all = append(all, s.Files()...)
+	}
+	for _, s := range p.Stores {
+		if s != nil {
+			all = append(all, s.Files()...)
+		}
 	}
 	seen := map[string]bool{"": true}
 	return slices.DeleteFunc(all, func(file string) bool {
@@ -280,6 +300,11 @@ func (p *Parts) Exposures() []exposure.Exposure {
 	for _, s := range p.Sources {
 		if s.Secret {
 			secrets = append(secrets, exposure.Secret{What: "the secret that tokens are signed with", Files: s.Files})
+		}
+	}
+	for _, s := range p.Stores {
+		if s != nil {
+			secrets = append(secrets, exposure.Secret{What: "the credentials of a store", Files: s.Files()})
 		}
 	}
 	if p.Keys != nil {

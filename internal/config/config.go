@@ -113,6 +113,11 @@ type Download struct {
 	Front string `yaml:"front"`
 	// Root is the directory that nginx serves, absolute.
 	Root string `yaml:"root"`
+	// Storage is where objects are, in the place of Root.
+	Storage *Storage `yaml:"storage"`
+	// Deliver says how what is in Storage reaches the client: proxy, as an empty one is,
+	// or redirect.
+	Deliver string `yaml:"deliver"`
 	// FollowSymlinks lets nginx follow symbolic links out of Root.
 	FollowSymlinks bool `yaml:"insecure_follow_symlinks"`
 	// Disposition is attachment or inline.
@@ -138,6 +143,52 @@ type Download struct {
 // ByNGINX reports whether nginx serves the download, by what `securefiles nginx` prints: it
 // tells what it sent, and holds to a rate. Other web servers do neither.
 func (d *Download) ByNGINX() bool { return d.Front == DefaultFront || d.Front == "classic" }
+
+// Storage is a store of objects; exactly one of the fields of kind store is set.
+type Storage struct {
+	S3    *S3    `yaml:"s3" kind:"store"`
+	Azure *Azure `yaml:"azure" kind:"store"`
+	GCS   *GCS   `yaml:"gcs" kind:"store"`
+	// CAFile holds the authorities that may have signed the store's certificate, as nginx
+	// finds it.
+	CAFile string `yaml:"ca_file"`
+	// Resolver are the DNS servers that nginx asks for the store's address, again and
+	// again. Left out: once, when it starts.
+	Resolver []string `yaml:"resolver"`
+	// InsecureHTTP permits a store without TLS on another host.
+	InsecureHTTP bool `yaml:"insecure_http"`
+}
+
+// S3 is a bucket; what its values mean, package storage says.
+type S3 struct {
+	Bucket     string `yaml:"bucket"`
+	Region     string `yaml:"region"`
+	Endpoint   string `yaml:"endpoint"`
+	Prefix     string `yaml:"prefix"`
+	Addressing string `yaml:"addressing"`
+	// CredentialsFile has the format of ~/.aws/credentials; empty means the environment.
+	CredentialsFile string `yaml:"credentials_file" path:"file"`
+}
+
+// Azure is a container of Azure Blob Storage; what its values mean, package storage says.
+type Azure struct {
+	Account   string `yaml:"account"`
+	Container string `yaml:"container"`
+	Endpoint  string `yaml:"endpoint"`
+	Prefix    string `yaml:"prefix"`
+	// CredentialsFile holds the account's key; empty means the environment.
+	CredentialsFile string `yaml:"credentials_file" path:"file"`
+}
+
+// GCS is a bucket of Google Cloud Storage; what its values mean, package storage says.
+type GCS struct {
+	Bucket   string `yaml:"bucket"`
+	Endpoint string `yaml:"endpoint"`
+	Prefix   string `yaml:"prefix"`
+	// CredentialsFile is the JSON file of a service account's key; empty means the one
+	// that the environment names.
+	CredentialsFile string `yaml:"credentials_file" path:"file"`
+}
 
 // Policy names the Casbin files.
 type Policy struct {
@@ -379,7 +430,9 @@ const (
 	DefaultCacheControl   = "private, no-store"
 	DefaultReferrerPolicy = "no-referrer"
 	DefaultEmbed          = "same-origin"
-	DefaultFront          = "nginx"
+	// DefaultCAFile is where Debian and Alpine keep the authorities that browsers know.
+	DefaultCAFile = "/etc/ssl/certs/ca-certificates.crt"
+	DefaultFront  = "nginx"
 )
 
 // Default returns the configuration of a service that was given none: one
@@ -444,6 +497,9 @@ func (c *Config) fill() {
 		def(&d.CacheControl, DefaultCacheControl)
 		def(&d.ReferrerPolicy, DefaultReferrerPolicy)
 		def(&d.Embed, DefaultEmbed)
+		if d.Storage != nil {
+			def(&d.Storage.CAFile, DefaultCAFile)
+		}
 		def(&d.Front, DefaultFront)
 		if d.DenyStatus == 0 {
 			d.DenyStatus = 404

@@ -43,6 +43,7 @@ var (
 	hostPattern        = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 	socketPattern      = regexp.MustCompile(`^/[A-Za-z0-9_./-]+$`)
 	redisPrefixPattern = regexp.MustCompile(`^[A-Za-z0-9.:_-]{1,64}$`)
+	resolverPattern    = regexp.MustCompile(`^(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9a-f:]+\])(?::[0-9]{1,5})?$`)
 	accessPattern      = regexp.MustCompile(`^(?:off|(?:/|syslog:)[^\x00-\x1f"'\\;{}#$]*)$`)
 )
 
@@ -180,6 +181,7 @@ func (v *validator) download(path string, d Download) {
 			v.add(path+".root", "%q: write the directory without . or .. or doubled slashes, and not / itself", d.Root)
 		}
 	}
+	v.storage(path, d)
 	v.oneOf(path+".front", d.Front, DefaultFront, "classic", "apache", "lighttpd", "caddy")
 	switch d.Front {
 	case "apache", "lighttpd", "caddy":
@@ -201,6 +203,40 @@ func (v *validator) download(path string, d Download) {
 		if slices.Contains(d.CORSOrigins[:i], origin) {
 			v.add(path+indexed(".cors_origins", i), "%q stands there twice, which nginx refuses", origin)
 		}
+	}
+}
+
+// storage checks where a download's files are. What is a store's alone stands in package
+// storage.
+func (v *validator) storage(path string, d Download) {
+	s := d.Storage
+	if s == nil {
+		if d.Deliver != "" {
+			v.add(path+".deliver", "nginx sends what is in a directory itself: it is about a download with storage")
+		}
+		return
+	}
+	if named, kinds := kinds(*s, "store"); named != 1 {
+		v.add(path+".storage", "name exactly one store: %s or %s", strings.Join(kinds[:len(kinds)-1], ", "), kinds[len(kinds)-1])
+	}
+	if d.Root != "" {
+		v.add(path+".root", "there is storage too: a download's files are in one place")
+	}
+	if d.Deliver != "" {
+		v.oneOf(path+".deliver", d.Deliver, "proxy", "redirect")
+	}
+	if d.Front != DefaultFront {
+		v.add(path+".front", "what is in a store is fetched by nginx's snippet, which asks by auth_request: leave front out")
+	}
+	if d.FollowSymlinks {
+		v.add(path+".insecure_follow_symlinks", "a store has no symbolic links: leave it out")
+	}
+	if d.Compress {
+		v.add(path+".compress", "what comes from a store is sent as it is there: leave it out")
+	}
+	v.match(path+".storage.ca_file", s.CAFile, rootPattern, "is not an absolute path that nginx can be told: no blanks, quotes, ; { } $ # or backslash")
+	for i, address := range s.Resolver {
+		v.match(path+indexed(".storage.resolver", i), address, resolverPattern, "is not the address of a DNS server, such as 127.0.0.53, 192.0.2.1:53 or [::1]")
 	}
 }
 
@@ -414,12 +450,12 @@ func (v *validator) distinct(path string, d Download, otherPath string, other Do
 
 func overlap(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) }
 
-// kinds returns how many sources an entry names, and the keys of all that there
+// kinds returns how many fields of a kind an entry sets, and the keys of all that there
 // are.
-func (id Identity) kinds() (named int, keys []string) {
-	v := reflect.ValueOf(id)
+func kinds(entry any, kind string) (named int, keys []string) {
+	v := reflect.ValueOf(entry)
 	for i := range v.NumField() {
-		if tag := v.Type().Field(i).Tag; tag.Get("kind") == "source" {
+		if tag := v.Type().Field(i).Tag; tag.Get("kind") == kind {
 			keys = append(keys, tag.Get("yaml"))
 			if !v.Field(i).IsZero() {
 				named++
@@ -444,7 +480,7 @@ func (id Identity) HasGroups() bool {
 }
 
 func (v *validator) identity(path string, id Identity) {
-	if named, kinds := id.kinds(); named != 1 {
+	if named, kinds := kinds(id, "source"); named != 1 {
 		last := len(kinds) - 1
 		v.add(path, "name exactly one source: %s or %s", strings.Join(kinds[:last], ", "), kinds[last])
 		return

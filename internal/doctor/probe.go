@@ -246,6 +246,10 @@ func (p *patient) probe(ctx context.Context) []Finding {
 
 // probeDownload asks for files of one download. It says whether there is no use to go on.
 func (p *patient) probeDownload(ctx context.Context, d door, one Download, log *tail) (all list, stop bool) {
+	if one.Root == "" {
+		all.add(Unseen, fmt.Sprintf("the files of download %s are in a store, where none was looked for", one.Name), "securefiles check --online asks it")
+		return all, false
+	}
 	allowed, refused := p.candidates(ctx, one)
 	some := allowed
 	if some == nil {

@@ -41,6 +41,7 @@ const (
 	headerSnippet = "X-Securefiles-Snippet"
 
 	headerLocation     = "X-Securefiles-Location"
+	headerUpstream     = "X-Securefiles-Upstream"
 	headerDisposition  = "X-Securefiles-Disposition"
 	headerCacheControl = "X-Securefiles-Cache-Control"
 	headerLimitRate    = "X-Securefiles-Limit-Rate"
@@ -69,8 +70,8 @@ type Options struct {
 	// with the service; nil asks for none.
 	Secret func(text string) bool
 	// Prove makes the proof of an answer to a question, of what nginx acts on: the
-	// status, the reason, the page, the login page, the location. Nil makes none.
-	Prove func(question *http.Request, status int, reason, page, login, location string) string
+	// status, the reason, the page, the login page, the location, what to ask a store for. Nil makes none.
+	Prove func(question *http.Request, status int, reason, page, login, location, upstream string) string
 	// Snippet is the digest of the web server's configuration that belongs to the
 	// service's own. Of a question with another digest the log is told, and
 	// [AuthRequest.OtherSnippet]; of one without any, as of a configuration that
@@ -109,7 +110,7 @@ type Options struct {
 // Earlier is a configuration of the web server that belonged to the service's own before.
 type Earlier struct {
 	// Prove is Options.Prove as that configuration checks it.
-	Prove func(question *http.Request, status int, reason, page, login, location string) string
+	Prove func(question *http.Request, status int, reason, page, login, location, upstream string) string
 	// Unfit returns why nothing of a download is given out by a web server that still has
 	// that configuration, or nil.
 	Unfit func(*authz.Download) error
@@ -331,7 +332,7 @@ func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, f form, out 
 		prove = earlier.Prove
 	}
 	if prove != nil {
-		h.Set(headerProof, prove(r, status, string(out.Reason), h.Get(headerPage), h.Get("Location"), h.Get(headerLocation)))
+		h.Set(headerProof, prove(r, status, string(out.Reason), h.Get(headerPage), h.Get("Location"), h.Get(headerLocation), h.Get(headerUpstream)))
 	}
 	w.WriteHeader(status)
 	if body != nil {
@@ -352,8 +353,11 @@ func unrecorded(out *authz.Outcome, err error) *authz.Outcome {
 // statusOf returns the status that the client must get; nginx carries it there.
 // This is the reply table.
 func statusOf(out *authz.Outcome) int {
-	if out.Allowed() {
+	switch {
+	case out.Allowed():
 		return http.StatusNoContent
+	case out.Redirected():
+		return http.StatusFound
 	}
 	switch out.Reason {
 	case authz.ReasonPolicy, authz.ReasonDefaultDeny:
@@ -394,7 +398,7 @@ func statusOf(out *authz.Outcome) int {
 // so they are set without net/http's own canonicalisation, and all values come
 // from one array.
 func write(h http.Header, out *authz.Outcome, status int) {
-	values := make([]string, 0, 11)
+	values := make([]string, 0, 12)
 	set := func(name, value string) {
 		n := len(values)
 		values = append(values, value)
@@ -407,7 +411,7 @@ func write(h http.Header, out *authz.Outcome, status int) {
 	if out.Decision.Generation != 0 {
 		set(headerDecision, out.Decision.String())
 	}
-	if d := out.Download(); d != nil && d.ReferrerPolicy != "" {
+	if d := out.Download(); d != nil && d.ReferrerPolicy != "" && out.Location.Redirect == "" { // the store is another site
 		set(headerReferrer, d.ReferrerPolicy)
 	} else {
 		set(headerReferrer, "no-referrer")
@@ -419,6 +423,9 @@ func write(h http.Header, out *authz.Outcome, status int) {
 	case http.StatusNoContent:
 		d, path := out.Question.Download, out.Question.Path
 		set(headerLocation, path.Location(d.Internal))
+		if out.Location.Upstream != "" {
+			set(headerUpstream, out.Location.Upstream)
+		}
 		name, rate := out.Question.Asked.Base(), out.Rate
 		if s := out.Principal.Scope; s != nil {
 			name = cmp.Or(s.Filename, name)
@@ -431,7 +438,7 @@ func write(h http.Header, out *authz.Outcome, status int) {
 		set(headerCSP, contentSecurityPolicy(d, path.Base()))
 		set(headerLimitRate, strconv.FormatInt(rate, 10))
 	case http.StatusFound:
-		set("Location", out.Login)
+		set("Location", cmp.Or(out.Location.Redirect, out.Login))
 	case http.StatusUnauthorized:
 		if out.Challenge != "" {
 			set("Www-Authenticate", out.Challenge)

@@ -264,6 +264,7 @@ func (m *Metrics) Expect(downloads, sources []string) {
 	for _, d := range append([]string{noDownload}, downloads...) {
 		m.durations.WithLabelValues(d)
 		m.decisions.WithLabelValues(d, "allow", string(authz.ReasonPolicy))
+		m.decisions.WithLabelValues(d, "allow", string(authz.ReasonRedirect))
 		for _, r := range authz.Reasons() {
 			m.decisions.WithLabelValues(d, "deny", string(r))
 		}
@@ -297,11 +298,12 @@ func (m *Metrics) Observe(out *authz.Outcome, took time.Duration) {
 		download = d.Name
 	}
 	decision := "deny"
-	if out.Allowed() {
+	allowed := out.Allowed() || out.Redirected()
+	if allowed {
 		decision = "allow"
 	}
 	count, duration := m.decisions.WithLabelValues(download, decision, string(out.Reason)), m.durations.WithLabelValues(download)
-	if id := exemplar(out); id != nil && (!out.Allowed() || took >= slow) {
+	if id := exemplar(out); id != nil && (!allowed || took >= slow) {
 		count.(prometheus.ExemplarAdder).AddWithExemplar(1, id)
 		duration.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), id)
 	} else {

@@ -66,8 +66,10 @@ type Download struct {
 	Name string
 	// URL and Internal begin and end with a slash.
 	URL, Internal string
-	// Root is the absolute directory to serve.
+	// Root is the absolute directory to serve; empty where there is a Store.
 	Root string
+	// Store is what is asked for the files in the place of Root.
+	Store *Store
 	// FollowSymlinks lets nginx follow symbolic links out of Root.
 	FollowSymlinks bool
 	// Embed says whose pages may embed a file, as Cross-Origin-Resource-Policy does:
@@ -80,6 +82,24 @@ type Download struct {
 	// Classic has nginx pass the download to the service, which answers X-Accel-Redirect,
 	// in the place of auth_request.
 	Classic bool
+}
+
+// Store is a store of objects that the service signs paths for.
+type Store struct {
+	// Scheme is https or http. Host is what is signed: a name or an address, with a port
+	// that is not the scheme's own.
+	Scheme, Host string
+	// Path begins each path that nginx asks for, escaped, with a slash at both ends.
+	Path string
+	// CAFile is the absolute file of the authorities that may have signed its certificate.
+	CAFile string
+	// Resolver are the DNS servers that are asked for its address; none asks once, when
+	// nginx starts.
+	Resolver []string
+	// NoSuffix says that it fails where the last bytes of a file are asked for.
+	NoSuffix bool
+	// Redirect says that the service sends the client there, and nginx never asks it.
+	Redirect bool
 }
 
 // Header is a request header to the service. An empty Value clears it.
@@ -105,6 +125,10 @@ var (
 	headerForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
 	variableForm = regexp.MustCompile(`^\$[a-z][a-z0-9_]*$`)
 	embedForm    = regexp.MustCompile(`^(?:same-origin|same-site|cross-origin)$`)
+	hostForm     = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?$`)
+	pathForm     = regexp.MustCompile(`^/(?:[A-Za-z0-9._~%-]+/)*$`)
+	resolverForm = regexp.MustCompile(`^(?:[0-9.]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?$`)
+	schemeForm   = regexp.MustCompile(`^https?$`)
 	originForm   = regexp.MustCompile(`^https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]+)?$`)
 	// accessForm is a path and a format, and what else access_log takes, or off.
 	accessForm = regexp.MustCompile(`^(?:off|(?:/|syslog:)[^\x00-\x1f"'\\;{}#$]*)$`)
@@ -157,10 +181,13 @@ func (c Config) validate() error {
 		for _, v := range []struct {
 			form        *regexp.Regexp
 			what, value string
-		}{{nameForm, "name", d.Name}, {prefixForm, "url", d.URL}, {prefixForm, "internal", d.Internal}, {rootForm, "root", d.Root}, {embedForm, "embed", d.Embed}} {
+		}{{nameForm, "name", d.Name}, {prefixForm, "url", d.URL}, {prefixForm, "internal", d.Internal}, {embedForm, "embed", d.Embed}} {
 			if err := check(v.form, v.what, v.value); err != nil {
 				return err
 			}
+		}
+		if err := d.validateFiles(check); err != nil {
+			return err
 		}
 		for i, origin := range d.Origins {
 			if err := check(originForm, "origin", origin); err != nil {
@@ -189,6 +216,27 @@ func (c Config) validate() error {
 	return nil
 }
 
+// validateFiles checks where the files are.
+func (d Download) validateFiles(check func(*regexp.Regexp, string, string) error) error {
+	s := d.Store
+	if s == nil {
+		return check(rootForm, "root", d.Root)
+	}
+	if d.Root != "" {
+		return fmt.Errorf("nginx configuration: download %s has a root and a store", d.Name)
+	}
+	for _, address := range s.Resolver {
+		if err := check(resolverForm, "resolver", address); err != nil {
+			return err
+		}
+	}
+	return cmp.Or(check(schemeForm, "scheme of the store", s.Scheme), check(hostForm, "host of the store", s.Host),
+		check(pathForm, "path of the store", s.Path), check(rootForm, "file of authorities", s.CAFile))
+}
+
+// Proxied reports whether nginx asks a store for the files.
+func (d Download) Proxied() bool { return d.Store != nil && !d.Store.Redirect }
+
 // A certificate is a variable that counts only once nginx has verified the
 // client's certificate; $ssl_client_s_dn is set for an unverified one too.
 type certificate struct{ Variable, Guarded string }
@@ -200,6 +248,70 @@ type downloadView struct {
 
 // InternalPattern is the prefix as a regular expression.
 func (d downloadView) InternalPattern() string { return regexp.QuoteMeta(d.Internal) }
+
+// UpstreamPattern is what the store is asked for as a regular expression: the path of an
+// object of its own, and a query, of bytes that cannot end either.
+func (d downloadView) UpstreamPattern() string {
+	return "^" + regexp.QuoteMeta(d.Store.Path) + `[^/?#][!-~]*$`
+}
+
+// Addressed is where nginx asks the store: an upstream with an address that was found
+// once, or the host itself, which is looked for again.
+func (d downloadView) Addressed() string {
+	if len(d.Store.Resolver) > 0 {
+		return d.Store.Host
+	}
+	return "securefiles_store_" + d.Name
+}
+
+// StoreAddress is the store's host with its port, and StoreName without.
+func (d downloadView) StoreAddress() string {
+	if d.StoreName() != d.Store.Host {
+		return d.Store.Host
+	}
+	return d.Store.Host + map[string]string{"https": ":443", "http": ":80"}[d.Store.Scheme]
+}
+
+// StoreName is described at StoreAddress.
+func (d downloadView) StoreName() string {
+	name, _, _ := strings.Cut(d.Store.Host, ":")
+	return name
+}
+
+// TLS reports whether the store is asked by https.
+func (d downloadView) TLS() bool { return d.Store.Scheme == "https" }
+
+// Of is a download beside the whole view.
+func (v view) Of(d downloadView) any {
+	return struct {
+		view
+		Download downloadView
+	}{v, d}
+}
+
+// StoreHeaders are what of a store's answer is for nobody else. What objects carry of
+// their owners (x-amz-meta-*) has no names that could be listed.
+func (v view) StoreHeaders() []string {
+	return []string{
+		"Set-Cookie", "Cache-Control", "Expires", "Content-Disposition", "Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "Vary",
+		"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
+		"Access-Control-Expose-Headers", "Access-Control-Max-Age", "Cross-Origin-Resource-Policy", "Strict-Transport-Security", "Alt-Svc", "Link", "Refresh",
+		"WWW-Authenticate", "Location", "Clear-Site-Data", "Service-Worker-Allowed", "X-Request-ID", "RateLimit", "RateLimit-Policy", "Via", "Server-Timing",
+		"x-amz-request-id", "x-amz-id-2", "x-amz-storage-class", "x-amz-version-id", "x-amz-delete-marker", "x-amz-server-side-encryption",
+		"x-amz-server-side-encryption-aws-kms-key-id", "x-amz-server-side-encryption-bucket-key-enabled", "x-amz-checksum-crc32", "x-amz-checksum-crc32c",
+		"x-amz-checksum-crc64nvme", "x-amz-checksum-sha1", "x-amz-checksum-sha256", "x-amz-checksum-type", "x-amz-expiration", "x-amz-restore",
+		"x-amz-replication-status", "x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold", "x-amz-tagging-count",
+		"x-amz-mp-parts-count", "x-amz-missing-meta", "x-amz-website-redirect-location",
+		"x-ms-request-id", "x-ms-version", "x-ms-version-id", "x-ms-is-current-version", "x-ms-blob-type", "x-ms-creation-time", "x-ms-last-access-time",
+		"x-ms-lease-state", "x-ms-lease-status", "x-ms-lease-duration", "x-ms-server-encrypted", "x-ms-access-tier", "x-ms-tag-count", "x-ms-error-code",
+		"x-ms-copy-id", "x-ms-copy-source", "x-ms-copy-status", "x-ms-copy-progress", "x-ms-copy-completion-time", "x-ms-blob-content-md5", "x-ms-or-policy-id",
+		"x-goog-generation", "x-goog-metageneration", "x-goog-stored-content-encoding", "x-goog-stored-content-length", "x-goog-hash", "x-goog-storage-class",
+		"x-goog-expiration", "x-guploader-uploadid", "x-goog-custom-time",
+	}
+}
+
+// Proxied reports whether nginx asks a store for any file.
+func (v view) Proxied() bool { return slices.ContainsFunc(v.Downloads, downloadView.Proxied) }
 
 // CORSVariable holds the origin of the request, if its pages may read files. It has
 // a number in the place of the name, which could be `expose`, or too long for nginx.
@@ -321,7 +433,7 @@ var templates embed.FS
 // A printed configuration, in its two halves, and the digest of both.
 type printed struct {
 	HTTP, Server, Digest string
-	LongOrigin           bool
+	LongOrigin, Proxied  bool
 }
 
 // render prints a configuration twice: the second time with the digest of the first.
@@ -334,7 +446,7 @@ func render(c Config) (printed, error) {
 		return printed{}, fmt.Errorf("print nginx configuration: %w", err)
 	}
 	v := newView(c)
-	p := printed{LongOrigin: v.LongOrigin()}
+	p := printed{LongOrigin: v.LongOrigin(), Proxied: v.Proxied()}
 	for range 2 {
 		for name, half := range map[string]*string{"http.conf.tmpl": &p.HTTP, "server.conf.tmpl": &p.Server} {
 			var buf bytes.Buffer
@@ -377,12 +489,26 @@ func (c Config) Unfit(earlier Config, download string) error {
 	}
 	for _, d := range c.Downloads {
 		for _, old := range earlier.Downloads {
-			if d.Name == download && old.Internal == d.Internal && path.Clean(old.Root) != path.Clean(d.Root) {
+			if d.Name != download || old.Internal != d.Internal {
+				continue
+			}
+			if was, is := old.Store.place(), d.Store.place(); was != is {
+				return fmt.Errorf("nginx still asks %s for what is below %s: print both halves again with `securefiles nginx`, and reload nginx", cmp.Or(was, old.Root), d.Internal)
+			}
+			if path.Clean(old.Root) != path.Clean(d.Root) {
 				return fmt.Errorf("nginx still serves %s from %s: print both halves again with `securefiles nginx`, and reload nginx", d.Internal, old.Root)
 			}
 		}
 	}
 	return nil
+}
+
+// place is where the store has files that nginx asks for; empty where nginx asks none.
+func (s *Store) place() string {
+	if s == nil || s.Redirect {
+		return ""
+	}
+	return s.Scheme + "://" + s.Host + s.Path
 }
 
 // WriteHTTP prints what belongs into http { }: the upstream, maps, and the

@@ -61,6 +61,24 @@ func crossOrigin() Config {
 	return c
 }
 
+// stores has downloads whose files are in stores, of each kind of address.
+func stores() Config {
+	c := several()
+	const certificates = "/etc/ssl/certs/ca-certificates.crt"
+	for i, s := range []Store{
+		{Scheme: "https", Host: "files.s3.eu-central-1.amazonaws.com", Path: "/", Resolver: []string{"127.0.0.53", "[::1]:53"}},
+		{Scheme: "http", Host: "127.0.0.1:9000", Path: "/files/a%20b/"},
+		{Scheme: "https", Host: "127.0.0.1", Path: "/files/"},
+		{Scheme: "https", Host: "s3.example.org", Path: "/files/", Redirect: true},
+	} {
+		s.CAFile = certificates
+		name := "store" + string(rune('a'+i))
+		c.Downloads = append(c.Downloads, Download{Name: name, URL: "/" + name + "/", Internal: "/internal-" + name + "/", Store: &s, Embed: "same-origin", Origins: []string{"https://app.example.org"}})
+	}
+	c.Downloads[1], c.Downloads[2] = c.Downloads[2], c.Downloads[1]
+	return c
+}
+
 func complete(t *testing.T, c Config) string {
 	t.Helper()
 	var buf bytes.Buffer
@@ -134,7 +152,7 @@ func TestNginxAcceptsWhatIsPrinted(t *testing.T) {
 	if err != nil {
 		t.Skip("nginx is not installed: make test installs it")
 	}
-	for name, c := range map[string]Config{"default": defaults(), "several": several(), "other origins": crossOrigin(), "classic": classic(), "both": both()} {
+	for name, c := range map[string]Config{"default": defaults(), "several": several(), "other origins": crossOrigin(), "classic": classic(), "both": both(), "stores": stores()} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			for _, sub := range []string{"run", "logs"} {
@@ -152,7 +170,7 @@ func TestNginxAcceptsWhatIsPrinted(t *testing.T) {
 				t.Fatal(err)
 			}
 			var proof bytes.Buffer
-			if err := WriteProof(&proof, strings.Repeat("0123456789abcdef", 2)); err != nil {
+			if err := WriteProof(&proof, len(c.Downloads) > 1 && c.Downloads[1].Proxied(), strings.Repeat("0123456789abcdef", 2)); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.WriteFile(filepath.Join(dir, "securefiles-proof.conf"), proof.Bytes(), 0o600); err != nil {
@@ -224,7 +242,7 @@ func TestDigestIsWhatNginxSends(t *testing.T) {
 
 // S27: directives and forms that advisories of 2026 concern are not used.
 func TestSnippetKeepsToSafeDirectives(t *testing.T) {
-	for name, c := range map[string]Config{"default": defaults(), "several": several(), "other origins": crossOrigin(), "classic": classic(), "both": both()} {
+	for name, c := range map[string]Config{"default": defaults(), "several": several(), "other origins": crossOrigin(), "classic": classic(), "both": both(), "stores": stores()} {
 		text := complete(t, c)
 		for rule, bad := range map[string]*regexp.Regexp{
 			"an unnamed capture":            regexp.MustCompile(`"[^"]*\((?:[^?])[^"]*"\s*\)\s*\{`),
@@ -261,7 +279,7 @@ func TestSnippetKeepsToSafeDirectives(t *testing.T) {
 // A download may have any name, `expose` and `credentials` too: a variable is made
 // once, or the second would take the place of the first, without a word by nginx.
 func TestNoVariableIsMadeTwice(t *testing.T) {
-	for name, c := range map[string]Config{"default": defaults(), "several": several(), "other origins": crossOrigin(), "classic": classic(), "both": both()} {
+	for name, c := range map[string]Config{"default": defaults(), "several": several(), "other origins": crossOrigin(), "classic": classic(), "both": both(), "stores": stores()} {
 		seen := map[string]bool{}
 		for _, m := range regexp.MustCompile(`(?m)^ *map \S+ +(\$\w+)`).FindAllStringSubmatch(complete(t, c), -1) {
 			if seen[m[1]] {
@@ -333,6 +351,54 @@ func TestValuesThatNginxCouldMisreadAreRefused(t *testing.T) {
 		change(&c)
 		if err := WriteServer(&bytes.Buffer{}, c); err == nil {
 			t.Errorf("%s was accepted", name)
+		}
+	}
+}
+
+// Until nginx has what belongs to the service's own configuration, it would serve a
+// directory in a bucket's place, or ask another bucket.
+func TestNginxThatAsksElsewhereIsUnfit(t *testing.T) {
+	here := func(s *Store) Config {
+		c := defaults()
+		if c.Downloads[0].Store = s; s != nil {
+			c.Downloads[0].Root = ""
+		}
+		return c
+	}
+	bucket := Store{Scheme: "https", Host: "s3.example.org", Path: "/files/", CAFile: "/ca.pem"}
+	other := func(edit func(*Store)) *Store { s := bucket; edit(&s); return &s }
+	for name, row := range map[string]struct {
+		was, is *Store
+		unfit   bool
+	}{
+		"the same":               {&bucket, other(func(*Store) {}), false},
+		"other authorities":      {&bucket, other(func(s *Store) { s.CAFile = "/other.pem" }), false},
+		"was a directory":        {nil, &bucket, true},
+		"is a directory":         {&bucket, nil, true},
+		"another bucket":         {&bucket, other(func(s *Store) { s.Path = "/other/" }), true},
+		"another host":           {&bucket, other(func(s *Store) { s.Host = "minio.example.org" }), true},
+		"clients are sent there": {&bucket, other(func(s *Store) { s.Redirect = true }), true},
+		"and not any more":       {other(func(s *Store) { s.Redirect = true }), &bucket, true},
+	} {
+		if err := here(row.is).Unfit(here(row.was), "main"); (err != nil) != row.unfit {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhatIsAskedOfAStoreIsBelowItsPath(t *testing.T) {
+	for _, d := range newView(stores()).Downloads {
+		if !d.Proxied() {
+			continue
+		}
+		form := regexp.MustCompile(d.UpstreamPattern())
+		for path, good := range map[string]bool{
+			d.Store.Path + "a?x": true, d.Store.Path + "%20": true, d.Store.Path: false, d.Store.Path + "?x": false, d.Store.Path + "/a": false, d.Store.Path + "a b": false,
+			d.Store.Path + "a\r\nb": false, "/elsewhere" + d.Store.Path + "a": d.Store.Path == "/", "@evil" + d.Store.Path + "a": false, "": false,
+		} {
+			if form.MatchString(path) != good {
+				t.Errorf("%s: %q: %t", d.UpstreamPattern(), path, !good)
+			}
 		}
 	}
 }

@@ -1,0 +1,103 @@
+package storage
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Azure is a container of Azure Blob Storage.
+type Azure struct {
+	Account, Container string
+	// Endpoint is `https://HOST`, with a path where the account stands in it; empty means
+	// https://ACCOUNT.blob.core.windows.net.
+	Endpoint string
+	// Prefix begins each name: `files/`, or empty.
+	Prefix string
+}
+
+// The forms of names (Microsoft, "Naming and referencing containers").
+var (
+	accountForm   = regexp.MustCompile(`^[a-z0-9]{3,24}$`)
+	containerForm = regexp.MustCompile(`^[a-z0-9](?:-?[a-z0-9])+$|^\$web$`)
+	pathForm      = regexp.MustCompile(`^(?:/[A-Za-z0-9._~-]+)*$`)
+)
+
+// NewAzure returns the store. Its errors are each an *OptionError.
+func NewAzure(c Azure, opts *Options) (*Store, error) {
+	if !accountForm.MatchString(c.Account) {
+		return nil, &OptionError{"account", fmt.Sprintf("%q is not the name of a storage account", c.Account)}
+	}
+	if !containerForm.MatchString(c.Container) || len(c.Container) > 63 {
+		return nil, &OptionError{"container", fmt.Sprintf("%q is not the name of a container", c.Container)}
+	}
+	e, err := parseEndpoint(cmp.Or(c.Endpoint, "https://"+c.Account+".blob.core.windows.net"), deref(opts).InsecureHTTP)
+	if err != nil {
+		return nil, err
+	}
+	if !pathForm.MatchString(e.path) {
+		return nil, &OptionError{"endpoint", fmt.Sprintf("%q has a path that is none", c.Endpoint)}
+	}
+	base := "/" + c.Container + "/"
+	return newStore(&azure{endpoint: e, account: c.Account, base: base}, e, escape(base), c.Prefix, opts)
+}
+
+type azure struct {
+	endpoint endpoint
+	account  string
+	base     string
+	key      atomic.Pointer[[]byte]
+}
+
+// read reads the account's key, as the portal shows it.
+func (a *azure) read(text []byte) error {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) == 0 {
+		return errors.New("it is not the key of a storage account: write it in a line, in base64, as the portal shows it")
+	}
+	a.key.Store(&key)
+	return nil
+}
+
+func (a *azure) variables() string { return "AZURE_STORAGE_KEY" }
+
+func (a *azure) environ(lookup func(string) (string, bool)) bool {
+	text, ok := lookup("AZURE_STORAGE_KEY")
+	return ok && a.read([]byte(text)) == nil
+}
+
+// sign makes a service SAS of version 2020-12-06 (Microsoft, "Create a service SAS").
+func (a *azure) sign(_ context.Context, r request) (string, error) {
+	key := a.key.Load()
+	if key == nil {
+		return "", errors.New("the credentials are not read yet")
+	}
+	const version, right, blob = "2020-12-06", "r", "b"
+	protocol := "https"
+	if a.endpoint.scheme == "http" {
+		protocol = "https,http"
+	}
+	end := r.at.Add(r.lifetime).Format(time.RFC3339)
+	var as headers
+	if r.headers != nil {
+		as = *r.headers
+	}
+	text := strings.Join([]string{
+		right, "", end, "/blob/" + a.account + a.base + r.key, "", "", protocol, version, blob, "", "",
+		as.cacheControl, as.disposition, "", "", "",
+	}, "\n")
+	mac := hmac.New(sha256.New, *key)
+	mac.Write([]byte(text)) // it has no error
+	return a.endpoint.path + escape(a.base+r.key) + "?" + query(map[string]string{
+		"sv": version, "sr": blob, "sp": right, "se": end, "spr": protocol, "rscc": as.cacheControl, "rscd": as.disposition,
+		"sig": base64.StdEncoding.EncodeToString(mac.Sum(nil)),
+	}), nil
+}

@@ -1,0 +1,157 @@
+package storage
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+// S3 is a bucket of Amazon S3, or of a store that speaks its protocol: MinIO, R2, Ceph,
+// and Google's by HMAC keys.
+type S3 struct {
+	Bucket string
+	// Region is part of what is signed; empty means us-east-1.
+	Region string
+	// Endpoint is `https://HOST`, or with a port; empty means AWS's of the region.
+	Endpoint string
+	// Prefix begins each key: `files/`, or empty.
+	Prefix string
+	// Addressing is `host` for https://BUCKET.HOST/KEY, or `path` for
+	// https://HOST/BUCKET/KEY; empty means host on AWS and path elsewhere.
+	Addressing string
+}
+
+// NewS3 returns the store. Its errors are each an *OptionError.
+func NewS3(b S3, opts *Options) (*Store, error) {
+	if !bucketForm.MatchString(b.Bucket) || strings.Contains(b.Bucket, "..") {
+		return nil, &OptionError{"bucket", fmt.Sprintf("%q is not the name of a bucket", b.Bucket)}
+	}
+	if b.Endpoint == "" && b.Region == "" {
+		return nil, &OptionError{"region", "it is needed on AWS, such as eu-central-1; elsewhere name the endpoint"}
+	}
+	b.Region = cmp.Or(b.Region, "us-east-1")
+	if !hostForm.MatchString(b.Region) {
+		return nil, &OptionError{"region", fmt.Sprintf("%q is not a region, such as eu-central-1", b.Region)}
+	}
+	if b.Endpoint == "" {
+		b.Endpoint = "https://s3." + b.Region + ".amazonaws.com"
+		if !strings.Contains(b.Bucket, ".") { // AWS's certificate is for one label
+			b.Addressing = cmp.Or(b.Addressing, "host")
+		}
+	}
+	e, err := parseEndpoint(b.Endpoint, deref(opts).InsecureHTTP)
+	if err != nil {
+		return nil, err
+	}
+	if e.path != "" {
+		return nil, &OptionError{"endpoint", fmt.Sprintf("%q has a path: the bucket stands in bucket", b.Endpoint)}
+	}
+	base := "/" + b.Bucket + "/"
+	switch b.Addressing {
+	case "", "path":
+	case "host":
+		base, e.host = "/", b.Bucket+"."+e.host
+		if !hostForm.MatchString(e.host) {
+			return nil, &OptionError{"addressing", fmt.Sprintf("the bucket %q cannot be part of a host's name: write path", b.Bucket)}
+		}
+	default:
+		return nil, &OptionError{"addressing", fmt.Sprintf("%q is neither host nor path", b.Addressing)}
+	}
+	return newStore(&s3{endpoint: e, base: base, region: b.Region, v4: v4.NewSigner(func(o *v4.SignerOptions) {
+		o.DisableURIPathEscaping = true // S3 alone signs paths that are escaped once
+	})}, e, base, b.Prefix, opts)
+}
+
+type s3 struct {
+	endpoint    endpoint
+	base        string
+	region      string
+	v4          *v4.Signer
+	credentials atomic.Pointer[aws.Credentials]
+}
+
+// read reads the format of ~/.aws/credentials: the section default, or the only one.
+func (s *s3) read(text []byte) error {
+	sections := map[string]map[string]string{}
+	var section string
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		key, value, found := strings.Cut(line, "=")
+		switch {
+		case line == "" || line[0] == '#' || line[0] == ';':
+		case line[0] == '[' && line[len(line)-1] == ']':
+			section = strings.TrimSpace(line[1 : len(line)-1])
+			sections[section] = map[string]string{}
+		case !found || sections[section] == nil:
+			return fmt.Errorf("line %d is neither [SECTION] nor KEY = VALUE in a section: write it like ~/.aws/credentials", n)
+		default:
+			sections[section][strings.ToLower(strings.TrimSpace(key))] = strings.TrimSpace(value)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return err
+	}
+	found := sections["default"]
+	if found == nil && len(sections) == 1 {
+		found = sections[section]
+	}
+	if found == nil {
+		return errors.New("there is no section [default]: write one, as in ~/.aws/credentials")
+	}
+	return s.set(found["aws_access_key_id"], found["aws_secret_access_key"], found["aws_session_token"])
+}
+
+func (s *s3) variables() string { return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" }
+
+func (s *s3) environ(lookup func(string) (string, bool)) bool {
+	var found [3]string
+	for i, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
+		if value, ok := lookup(name); ok {
+			found[i] = value
+		}
+	}
+	return s.set(found[0], found[1], found[2]) == nil
+}
+
+func (s *s3) set(id, key, token string) error {
+	if id == "" || key == "" {
+		return errors.New("aws_access_key_id or aws_secret_access_key is missing or empty")
+	}
+	if strings.ContainsFunc(id+key+token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return errors.New("a key or token holds a byte that none has")
+	}
+	s.credentials.Store(&aws.Credentials{AccessKeyID: id, SecretAccessKey: key, SessionToken: token})
+	return nil
+}
+
+func (s *s3) sign(ctx context.Context, r request) (string, error) {
+	credentials := s.credentials.Load()
+	if credentials == nil {
+		return "", errors.New("the credentials are not read yet")
+	}
+	asks := url.Values{"X-Amz-Expires": {strconv.Itoa(int(r.lifetime.Seconds()))}}
+	if r.headers != nil {
+		asks.Set("response-content-disposition", r.headers.disposition)
+		asks.Set("response-cache-control", r.headers.cacheControl)
+	}
+	path := s.base + r.key
+	u := &url.URL{Scheme: s.endpoint.scheme, Host: s.endpoint.host, Path: path, RawPath: escape(path), RawQuery: asks.Encode()}
+	asked := (&http.Request{Method: r.method, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
+	signed, _, err := s.v4.PresignHTTP(ctx, *credentials, asked, "UNSIGNED-PAYLOAD", "s3", s.region, r.at)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimPrefix(signed, s.endpoint.scheme+"://"+s.endpoint.host), nil
+}
