@@ -16,6 +16,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net/http"
@@ -388,6 +389,14 @@ func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logge
 			beside = append(beside, audit.Retention{File: p.Config.Audit.File, Age: age, Logger: log}.Run)
 		}
 	}
+	if log := p.Config.Nginx.DeliveryLog; p.Direct != nil && log != "" {
+		deliveries, openErr := os.OpenFile(log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+		if openErr != nil {
+			return p.Config.At("nginx.delivery_log", openErr.Error())
+		}
+		defer func() { err = errors.Join(err, deliveries.Close()) }()
+		s.deliveries = deliveries
+	}
 	first, err := s.put(p, rows)
 	if err != nil {
 		return err
@@ -400,13 +409,17 @@ func serve(ctx context.Context, p *cli.Parts, reopen cli.Reopen, log *slog.Logge
 	s.begin(p, nil)
 	s.generations = server.NewGenerations(first, s.configuration(p.Config.File), s.next, &server.ReloadOptions{Logger: log})
 	countReloads(s.counters, s.generations.State, func() bool { return len(s.current.Load().Config.Restart) > 0 })
-	return server.Run(ctx, s.generations.Nginx(), s.generations.Admin(), &server.Options{
+	opts := &server.Options{
 		Listen: address(p.Config.Listen), Admin: address(p.Config.Admin), PeerUIDs: p.Config.ListenPeerUIDs,
 		ListenInsecure: p.Config.ListenInsecure || p.Secret != nil, AdminInsecure: p.Config.AdminInsecure, Proved: p.Proof != nil,
 		Delay: time.Duration(p.Config.ShutdownDelay), Timeout: time.Duration(p.Config.ShutdownTimeout),
 		Reload: s.generations, HungUp: func() { warnOfExposures(s.current.Load(), log) }, Stopping: func() { s.stopping.Store(true) },
 		Reopen: s.trail.Reopen, Beside: beside, Version: s.version.Version, Logger: log,
-	})
+	}
+	if d := p.Direct; d != nil {
+		opts.Direct, opts.Listen, opts.PeerUIDs, opts.ListenInsecure = true, server.Address{Network: "tcp", Address: d.Listen}, nil, d.Public
+	}
+	return server.Run(ctx, s.generations.Nginx(), s.generations.Admin(), opts)
 }
 
 // A service is what there is once, while configurations come and go.
@@ -417,6 +430,7 @@ type service struct {
 	counters    *metrics.Metrics
 	store       *states      // what limits and links count
 	trail       *audit.Trail // nil where no record is kept
+	deliveries  io.Writer    // nginx's delivery log where there is no nginx; else nil
 	generations *server.Generations
 	stopping    atomic.Bool
 
@@ -677,10 +691,10 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 			return nil, err
 		}
 	}
-	if p.Secret != nil {
+	if p.Secret != nil && p.Direct == nil { // nobody else can ask
 		opts.Secret = p.Secret.Is
 	}
-	if p.Proof != nil {
+	if p.Proof != nil && p.Direct == nil {
 		opts.Prove = nginx.Prover(p.Vouching(), p.Proxies(), p.Proof.Text)
 	}
 	if s.trail != nil {
@@ -715,8 +729,14 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		asked.Accept = s.store.redis.Accept
 	}
 	s.snippets = append(s.snippets, printed)
+	asks := routes(front, s.counters)
+	if p.Direct != nil {
+		if asks, err = s.direct(p, asks); err != nil {
+			return nil, err
+		}
+	}
 	return &server.Generation{
-		Nginx: routes(front, s.counters), Admin: admin.New(asked),
+		Nginx: asks, Admin: admin.New(asked),
 		Reload: server.NewReloaders(rows, &server.ReloadOptions{Logger: s.log}),
 		Beside: func(ctx context.Context) error { return shadow.Run(ctx, reporter(s.counters, s.log)) },
 	}, nil
@@ -870,7 +890,7 @@ func (s *service) tell(before *cli.Parts) {
 // none can be printed, so that nginx asks by one that somebody wrote.
 func snippetOf(p *cli.Parts) snippet {
 	c, err := p.Snippet()
-	if err != nil {
+	if err != nil || p.Direct != nil {
 		return snippet{config: c}
 	}
 	digest, err := nginx.Digest(c)
@@ -878,6 +898,43 @@ func snippetOf(p *cli.Parts) snippet {
 		return snippet{config: c}
 	}
 	return snippet{digest: digest, config: c}
+}
+
+// direct is the web server in nginx's place.
+func (s *service) direct(p *cli.Parts, asks http.Handler) (http.Handler, error) {
+	opts := &frontend.DirectOptions{AnyHost: p.Direct.Public, Logger: s.log}
+	for _, h := range p.Vouching() {
+		if strings.HasPrefix(h.Value, "$http_") { // credentials; what else nginx would say nobody says here
+			opts.Headers = append(opts.Headers, h.Name)
+		}
+	}
+	if s.deliveries != nil {
+		opts.Delivered = s.deliveries
+	}
+	var made []frontend.DirectDownload
+	for _, d := range p.Config.Downloads {
+		made = append(made, frontend.DirectDownload{
+			URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks, Embed: d.Embed, Origins: d.CORSOrigins,
+		})
+	}
+	return frontend.NewDirect(asks, made, opts)
+}
+
+// warnOfDirect tells what serving without nginx is, and lacks.
+func warnOfDirect(p *cli.Parts, log *slog.Logger) {
+	log.Warn("the service sends the files itself, for development: nginx sends them with a fraction of the work, over TLS and HTTP/2, and keeps slow clients off; `securefiles nginx` prints its part",
+		"url", "http://"+p.Direct.Listen+p.Downloads.All()[0].URL)
+	if p.Direct.Public {
+		log.Warn("insecure-public is said: other hosts reach the service, and passwords, cookies and files go over the network in clear text", "listen", p.Direct.Listen)
+	}
+	for i, id := range p.Config.Identity {
+		if id.Header != "" || id.Certificate != nil {
+			log.Warn("an identity source finds nobody in direct mode: a client could write what nginx would have verified", "source", fmt.Sprintf("identity[%d]", i))
+		}
+	}
+	if p.Config.Audit.File != "" && p.Config.Nginx.DeliveryLog == "" {
+		log.Warn("what was delivered is not recorded: set nginx.delivery_log, which is written in nginx's place")
+	}
 }
 
 // routes is what web servers reach: one way to ask for each kind of them, no shortcut.
@@ -1158,7 +1215,9 @@ func warn(p *cli.Parts, log *slog.Logger) {
 		logSource(log, s)
 	}
 	warnOfExposures(p, log)
-	if p.Config.ListenInsecure && p.Secret == nil {
+	if p.Direct != nil {
+		warnOfDirect(p, log)
+	} else if p.Config.ListenInsecure && p.Secret == nil {
 		log.Warn("listen_insecure is set, and there is no proxy secret: whoever reaches the listener is believed what nginx is believed", "listen", p.Config.Listen)
 	}
 	if p.Config.AdminInsecure {

@@ -98,7 +98,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// What the configuration is made into stands in main; the command line asks for it.
 		"securefiles/internal/cli": {
 			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
-			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/names", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/regular", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/storage", "securefiles/internal/terminal",
+			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/loopback", "securefiles/internal/names", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/regular", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/storage", "securefiles/internal/terminal",
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain", "securefiles/internal/state"},
@@ -107,7 +107,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/config":     {"securefiles/internal/loopback", "securefiles/internal/strictyaml"},
 		"securefiles/internal/doctor":     {"securefiles/pathguard", "securefiles/internal/access", "securefiles/internal/servable"},
 		"securefiles/internal/exposure":   nil,
-		"securefiles/internal/frontend":   {"securefiles/authz", "securefiles/pathguard"},
+		"securefiles/internal/frontend":   {"securefiles/authz", "securefiles/internal/loopback", "securefiles/internal/rooted", "securefiles/pathguard"},
 		"securefiles/internal/identity":   {"securefiles/authz", "securefiles/internal/authority", "securefiles/internal/loopback", "securefiles/internal/regular"},
 		"securefiles/internal/limit":      {"securefiles/authz", "securefiles/internal/state"},
 		"securefiles/internal/state":      nil,
@@ -119,6 +119,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/nginx":      nil,
 		"securefiles/internal/policytest": {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain", "securefiles/internal/strictyaml", "securefiles/internal/terminal"},
 		"securefiles/internal/regular":    nil,
+		"securefiles/internal/rooted":     nil,
 		"securefiles/internal/strictyaml": {"securefiles/internal/regular"},
 		"securefiles/internal/secret":     {"securefiles/internal/regular"},
 		"securefiles/internal/server":     {"securefiles/internal/access", "securefiles/internal/watch"},

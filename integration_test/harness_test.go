@@ -71,7 +71,12 @@ type site struct {
 	texts   map[string]string // what the files hold
 
 	descriptors int
+	direct      []string // what `serve` is told beside the configuration
 }
+
+// directDownload is the download of the defaults, at another root. A test that has its own
+// writes no second one.
+const directDownload = "downloads: [{name: main, url: /downloads/, internal: /protected/, root: %s}]\n"
 
 // plan says what a site is like.
 type plan struct {
@@ -86,6 +91,7 @@ type plan struct {
 	upstream string      // an address to ask instead of the service, which is not started
 	stored   bool        // the files are in a store, not below the root
 	printed  bool        // nginx runs what `securefiles nginx --complete` prints, not the example
+	direct   bool        // there is no nginx: the service serves the files itself
 	// descriptors is how many files the service may have open; 0 means as many as
 	// the test may.
 	descriptors int
@@ -145,12 +151,19 @@ func start(t *testing.T, p plan) *site {
 		p.before(s)
 	}
 	s.descriptors = p.descriptors
+	if p.direct {
+		s.direct = []string{"--direct", "--listen", s.web}
+		if !strings.Contains(p.extra, "downloads:") {
+			s.edit("securefiles.yaml", "policy: {file: policy.csv}\n", "policy: {file: policy.csv}\n"+fmt.Sprintf(directDownload, s.root))
+		}
+	}
 	if p.upstream == "" {
 		s.startService()
 	}
-	if p.front != "" {
+	switch {
+	case p.front != "":
 		s.startFront(p)
-	} else {
+	case !p.direct:
 		s.startNginx(p)
 	}
 	t.Cleanup(func() {
@@ -238,7 +251,7 @@ func end(cmd *exec.Cmd) {
 
 func (s *site) startService() {
 	s.t.Helper()
-	cmd := s.command(binary, "serve", "--config", "securefiles.yaml")
+	cmd := s.command(binary, append([]string{"serve", "--config", "securefiles.yaml"}, s.direct...)...)
 	if s.descriptors > 0 {
 		cmd = s.command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, s.descriptors), "sh", binary, "serve", "--config", "securefiles.yaml")
 	}

@@ -45,6 +45,8 @@ type Parts struct {
 	Token     *secret.Secret // of the admin listener; nil where none is configured
 	AuditKey  *secret.Secret // by which subjects are hashed in the record; nil where they are not
 	Sinks     []AuditSink
+	// Direct says that the service serves the files itself; nil where nginx does.
+	Direct *Direct
 	// Begin is called when they are about to serve: it has the log say what they are
 	// configured to.
 	Begin func()
@@ -315,7 +317,7 @@ func (p *Parts) Exposures() []exposure.Exposure {
 	}
 	servers, others := p.ofServers()
 	found := exposure.Find(append(secrets, servers...), append(p.Decisive(), others...)...)
-	if network, path := config.Address(p.Config.Listen); network == "unix" {
+	if network, path := config.Address(p.Config.Listen); network == "unix" && p.Direct == nil {
 		found = append(found, exposure.Socket(path)...)
 	}
 	return found

@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"securefiles/internal/servable"
 )
 
@@ -194,11 +192,11 @@ func (p proc) started(pid int) time.Time {
 		return time.Time{}
 	}
 	since, err := strconv.ParseInt(fields[19], 10, 64)
-	var boot unix.Timespec
-	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot) != nil {
+	boot, ok := sinceBoot()
+	if err != nil || !ok {
 		return time.Time{}
 	}
-	up := time.Duration(boot.Nano()) - time.Duration(since)*time.Second/ticks
+	up := boot - time.Duration(since)*time.Second/ticks
 	return time.Now().Add(-up)
 }
 

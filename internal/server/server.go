@@ -48,6 +48,8 @@ type Options struct {
 	ListenInsecure, AdminInsecure bool
 	// Proved says that nginx believes no answer that the service did not prove.
 	Proved bool
+	// Direct says that clients connect to Listen, and nobody is trusted who does.
+	Direct bool
 	// PeerUIDs are the users whose processes may connect to Listen, a unix
 	// socket; nil means all.
 	PeerUIDs []int
@@ -86,10 +88,12 @@ func Run(ctx context.Context, nginx, admin http.Handler, opts *Options) error {
 	}
 	s := &server{Options: opts, nginx: newServer(nginx, opts.Logger), admin: newServer(admin, opts.Logger)}
 	s.admin.IdleTimeout = adminIdleTimeout
-	if !opts.Proved || isReached(nginxListener.Addr()) {
-		warnOfListener(nginxListener, opts.Logger)
+	if !opts.Direct {
+		if !opts.Proved || isReached(nginxListener.Addr()) {
+			warnOfListener(nginxListener, opts.Logger)
+		}
+		warnOfAskers(nginxListener, opts.Logger)
 	}
-	warnOfAskers(nginxListener, opts.Logger)
 	s.Logger.Info("serving", "listen", nginxListener.Addr().String(), "admin", adminListener.Addr().String(), "version", opts.Version)
 
 	group, running := errgroup.WithContext(ctx)
