@@ -155,10 +155,10 @@ func testDemoCleansUpOnSIGTERM(t *testing.T) {
 }
 
 // startDemo starts the demo, which keeps its files below a directory.
-func startDemo(t *testing.T, tmp string) (*exec.Cmd, io.Reader) {
+func startDemo(t *testing.T, tmp string, env ...string) (*exec.Cmd, io.Reader) {
 	t.Helper()
 	demo := exec.Command("../examples/demo/demo.sh", binary)
-	demo.Env = append(os.Environ(), "TMPDIR="+tmp)
+	demo.Env = append(append(os.Environ(), "TMPDIR="+tmp), env...)
 	demo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	demo.Stderr = os.Stderr
 	out, err := demo.StdoutPipe()

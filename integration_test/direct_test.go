@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -237,4 +240,80 @@ func TestDirectRecordsWhatItDelivers(t *testing.T) {
 	}
 	s.write("policy.csv", alicesPolicy+"g, bob, editor\n")
 	s.eventually("bob may", func() bool { return s.get("bob", "/downloads/project/plan.txt").status == 200 })
+}
+
+// The demo where there is no nginx: what it prints does what it says.
+func TestDemoWithoutNginx(t *testing.T) {
+	bin := t.TempDir() // all commands but nginx
+	for _, dir := range []string{"/bin", "/usr/bin"} {
+		commands, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range commands {
+			if c.Name() != "nginx" {
+				_ = os.Symlink(filepath.Join(dir, c.Name()), filepath.Join(bin, c.Name())) // the first one counts
+			}
+		}
+	}
+	tmp := publicDir(t)
+	demo, out := startDemo(t, tmp, "PATH="+bin)
+	defer end(demo)
+	status := regexp.MustCompile(`# (\d{3})`)
+	said, promised := "", 0
+	for lines := bufio.NewScanner(out); lines.Scan() && !strings.HasPrefix(lines.Text(), "Press Ctrl-C"); {
+		said += lines.Text() + "\n"
+	}
+	if !strings.Contains(said, "without nginx") {
+		t.Fatalf("it says:\n%s", said)
+	}
+	for line := range strings.Lines(said) {
+		command, isCommand := strings.CutPrefix(line, "  ")
+		m := status.FindStringSubmatch(command)
+		if !isCommand || m == nil && !strings.Contains(command, " link ") && !strings.Contains(command, ">>") {
+			continue
+		}
+		text, err := exec.Command("bash", "-c", command).Output()
+		if err != nil || m != nil && !strings.Contains(string(text), "HTTP/1.1 "+m[1]) {
+			t.Errorf("%s: %v\n%s", command, err, text)
+		}
+		promised++
+	}
+	if promised < 9 {
+		t.Errorf("%d commands were tried", promised)
+	}
+	if err := syscall.Kill(-demo.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	_ = demo.Wait() // how it ends is another test's
+	nothingIsLeft(t, tmp)
+}
+
+// The first look of docs/get-started.md, as it stands there but for the port and where the
+// service's admin listener is.
+func TestTheFirstLookWithoutNginx(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/get-started.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, commands, ok := strings.Cut(string(text), "<!-- skip: TestTheFirstLookWithoutNginx does it -->\n```sh\n")
+	commands, _, end := strings.Cut(commands, "```")
+	web, admin := freeAddress(t), freeAddress(t)
+	if !ok || !end || strings.Count(commands, "serve --direct") != 1 {
+		t.Fatal("docs/get-started.md has other commands")
+	}
+	commands = strings.Replace(commands, "serve --direct", "serve --direct --listen "+web, 1)
+	s := &site{t: t, dir: t.TempDir(), web: web, admin: admin, log: &logBuffer{}}
+	cmd := s.command("bash", "-ec", commands)
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"), "SECUREFILES_ADMIN="+admin)
+	cmd.Stdout, cmd.Stderr = s.log, s.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); _ = cmd.Wait() }) // it may be gone
+	s.eventually("it is ready", func() bool { code, _ := s.adminGet("/readyz"); return code == 200 })
+	if r := s.status("", "/downloads/public/hello.txt", 200); r.body != "hello\n" {
+		t.Errorf("it sends %q", r.body)
+	}
 }
