@@ -43,6 +43,7 @@ import (
 	"securefiles/internal/identity"
 	"securefiles/internal/limit"
 	"securefiles/internal/link"
+	"securefiles/internal/listing"
 	"securefiles/internal/metrics"
 	"securefiles/internal/names"
 	"securefiles/internal/nginx"
@@ -207,6 +208,7 @@ func downloads(list []config.Download, stores []*storage.Store) (*authz.Download
 		one := &authz.Download{
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Disposition: kind,
 			DenyStatus: d.DenyStatus, CacheControl: d.CacheControl, CSP: d.CSP, ReferrerPolicy: d.ReferrerPolicy, SameOrigin: d.Embed == "same-origin",
+			Listing: d.Listing,
 		}
 		if d.Names != "" {
 			table := names.New(d.Name, d.Names)
@@ -691,6 +693,17 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 			return nil, err
 		}
 	}
+	roots := map[string]listing.Directory{}
+	for _, d := range p.Config.Downloads {
+		if d.Listing {
+			roots[d.Name] = listing.Directory{Root: d.Root, FollowSymlinks: d.FollowSymlinks}
+		}
+	}
+	if len(roots) > 0 {
+		if opts.Listing, err = listing.New(p.Policy.Store.Now, roots); err != nil {
+			return nil, err
+		}
+	}
 	if p.Secret != nil && p.Direct == nil { // nobody else can ask
 		opts.Secret = p.Secret.Is
 	}
@@ -700,7 +713,9 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 	if s.trail != nil {
 		opts.Record = s.trail.Record
 	}
-	opts.Fronts = fronts(p.Config.Downloads)
+	if p.Direct == nil {
+		opts.Fronts = fronts(p.Config.Downloads)
+	}
 	printed := snippetOf(p)
 	printed.prove, opts.Snippet, opts.Earlier = opts.Prove, printed.digest, s.earlier(printed)
 	front, err := frontend.NewAuthRequest(guard, opts)

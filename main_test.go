@@ -113,6 +113,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/state":      nil,
 		"securefiles/internal/storage":    {"securefiles/authz", "securefiles/internal/loopback", "securefiles/internal/regular", "securefiles/pathguard"},
 		"securefiles/internal/link":       {"securefiles/authz", "securefiles/internal/regular", "securefiles/internal/state", "securefiles/pathguard"},
+		"securefiles/internal/listing":    {"securefiles/authz", "securefiles/internal/rooted"},
 		"securefiles/internal/loopback":   nil,
 		"securefiles/internal/metrics":    {"securefiles/authz"},
 		"securefiles/internal/names":      {"securefiles/internal/regular", "securefiles/pathguard"},
@@ -1196,6 +1197,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"downloads[].front", download(""), download(", front: classic"), snippet("rewrite"), [2]string{"rewrite ^ $securefiles_location last;", "rewrite ^ /download? break;"}},
 		{"downloads[].cors_origins", download(", embed: cross-origin"), download(", embed: cross-origin, cors_origins: ['https://a.example']"), prints(`"https://a.example" "https://a.example";`), [2]string{"prints it: false", "prints it: true"}},
 		{"downloads[].compress", download(""), download(", compress: true"), snippet("gzip "), [2]string{"gzip off;", "gzip on;"}},
+		{"downloads[].listing", download(""), download(", listing: true"), askFor("/downloads/public/"), [2]string{"400 path", "401 anonymous"}},
 		{"downloads[].names", download(""), download(", names: releases.csv"), askFor("/downloads/public/latest.zip"), [2]string{"Location=/protected/public/latest.zip", "Location=/protected/public/v2.zip"}},
 		{"downloads[].content_security_policy", download(""), download(", content_security_policy: sandbox"), public, [2]string{"Csp=default-src", "Csp=sandbox"}},
 

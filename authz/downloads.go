@@ -35,6 +35,8 @@ type Download struct {
 	SameOrigin bool
 	// Names are public names of files; nil means that each is called what it is.
 	Names Names
+	// Listing says that directories are shown, to whom the action list is allowed.
+	Listing bool
 	// Store has the files; nil means that they are in the web server's own directory.
 	Store Locator
 }
@@ -110,6 +112,16 @@ func (d *Downloads) Find(target string) (*Download, pathguard.Path, error) {
 	return nil, pathguard.Path{}, pathguard.ErrOutside
 }
 
+// FindDir is Find for a directory, of a download that shows them; false for all else.
+func (d *Downloads) FindDir(target string) (*Download, pathguard.Dir, bool) {
+	for _, one := range d.list {
+		if dir, err := pathguard.ParseDir(target, one.URL); err == nil && one.Listing {
+			return one, dir, true
+		}
+	}
+	return nil, pathguard.Dir{}, false
+}
+
 // mayMean reports whether a web server could take a target for one below a download
 // that does not begin like it: it decodes, and clears away what is not canonical.
 func (d *Downloads) mayMean(target string) bool {
@@ -159,6 +171,36 @@ func (d *Downloads) Ask(name, text string) (*Download, pathguard.Path, error) {
 		return nil, pathguard.Path{}, fmt.Errorf("path %q: %w: %w", text, ErrPath, err)
 	}
 	return one, object, nil
+}
+
+// AskDir is Ask for a directory, which ends with a slash. Whether the download shows
+// them does not matter.
+func (d *Downloads) AskDir(name, text string) (*Download, pathguard.Dir, error) {
+	target, whole := targetOf(text)
+	fail := func(err error) (*Download, pathguard.Dir, error) {
+		return nil, pathguard.Dir{}, fmt.Errorf("path %q: %w", text, err)
+	}
+	for _, one := range d.list {
+		dir, err := pathguard.ParseDir(target, one.URL)
+		switch {
+		case err == nil:
+			return one, dir, nil
+		case !errors.Is(err, pathguard.ErrOutside):
+			return fail(fmt.Errorf("%w: %w", ErrPath, err))
+		}
+	}
+	if whole {
+		return fail(fmt.Errorf("%w: it is below no download: their URLs are %s", ErrPath, strings.Join(d.urls(), ", ")))
+	}
+	dir, err := pathguard.NewDir(text)
+	if err != nil {
+		return fail(fmt.Errorf("%w: %w", ErrPath, err))
+	}
+	if name == "" && len(d.list) > 1 {
+		return fail(ErrSeveral)
+	}
+	one, err := d.Named(name)
+	return one, dir, err
 }
 
 // targetOf is the target of the request that a browser would make of what people

@@ -58,7 +58,40 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 	if q.Method != "GET" && q.Method != "HEAD" {
 		return Refuse(q, ReasonMethod, errors.New("only GET and HEAD are downloads"))
 	}
+	if refused := g.find(q); refused != nil {
+		return refused
+	}
+	if g.early != nil {
+		early := limited(ctx, g.early, &Outcome{Question: q})
+		if early.Err != nil {
+			return early
+		}
+		defer func() { out.Quotas = append(early.Quotas, out.Quotas...) }()
+	}
+	// Who may ask: the caller, and else whoever made the link, which is for a file.
+	if out = g.decideFor(ctx, q, g.identity, nil); !out.Allowed() && g.links != nil && q.Dir.IsZero() {
+		if linked := g.decideFor(ctx, q, g.links, out); linked != nil {
+			out = linked
+		}
+	}
+	switch {
+	case out.Allowed():
+		return locate(ctx, out)
+	case out.Listed():
+		out.Page = PageListing
+		return out
+	}
+	return g.offerLogin(out)
+}
+
+// find finds what is asked for: a file, or a directory where they are shown. It returns
+// why there is neither.
+func (g *Guard) find(q *Question) *Outcome {
 	var err error
+	if d, dir, ok := g.downloads.FindDir(q.Target); ok {
+		q.Download, q.Dir, q.Action = d, dir, ActionList
+		return nil
+	}
 	if q.Download, q.Asked, err = g.downloads.Find(q.Target); err != nil {
 		if errors.Is(err, pathguard.ErrOutside) && !g.downloads.mayMean(q.Target) {
 			return Refuse(q, ReasonRequest, errElsewhere)
@@ -68,23 +101,7 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 	if q.Path, err = q.Download.Object(q.Asked); err != nil {
 		return Refuse(q, ReasonPath, err)
 	}
-	if g.early != nil {
-		early := limited(ctx, g.early, &Outcome{Question: q})
-		if early.Err != nil {
-			return early
-		}
-		defer func() { out.Quotas = append(early.Quotas, out.Quotas...) }()
-	}
-	// Who may ask: the caller, and else whoever made the link.
-	if out = g.decideFor(ctx, q, g.identity, nil); !out.Allowed() && g.links != nil {
-		if linked := g.decideFor(ctx, q, g.links, out); linked != nil {
-			out = linked
-		}
-	}
-	if out.Allowed() {
-		return locate(ctx, out)
-	}
-	return g.offerLogin(out)
+	return nil
 }
 
 // errElsewhere is the operator's mistake: a client can only spell the URL of a
@@ -117,7 +134,7 @@ func (g *Guard) decideFor(ctx context.Context, q *Question, candidate Authentica
 		out.Decision.Effect = Deny // whatever was said beside an error does not count
 	case out.Reason == ReasonAnonymous:
 		out.Challenge = g.challenge
-	case out.Allowed() && g.limits != nil:
+	case (out.Allowed() || out.Listed()) && g.limits != nil:
 		return limited(ctx, g.limits, out)
 	}
 	return out

@@ -80,6 +80,8 @@ const (
 	PageLink     Page = "link"
 	PagePassword Page = "password"
 	PageEnded    Page = "ended"
+	// PageListing shows a directory. It is the one page that is no refusal.
+	PageListing Page = "listing"
 )
 
 // An Outcome is all that came of one question: enough to answer it, to count it
@@ -105,8 +107,8 @@ type Outcome struct {
 	// Link is the id of the link that the request came with, as far as one could be
 	// made out.
 	Link string
-	// Page is the page that goes with a denial; empty means none. What is
-	// allowed is a file, and has no page.
+	// Page is the page that goes with a denial, or shows a directory; empty means none.
+	// What is allowed is a file, and has no page.
 	Page Page
 	// Rate bounds the bytes a second of what is allowed; zero means no bound.
 	Rate int64
@@ -145,9 +147,17 @@ func (o *Outcome) Redirected() bool {
 	return o.Reason == ReasonRedirect && o.Location.Redirect != "" && o.granted()
 }
 
+// Listed reports whether the directory may be shown. The web server opens nothing for it:
+// it is not Allowed.
+func (o *Outcome) Listed() bool {
+	d := o.Download()
+	return o.Reason == ReasonPolicy && o.Decision.Effect == Allow && o.Err == nil && o.Principal.Subject != "" &&
+		d != nil && d.Listing && o.Question.Action == ActionList && !o.Question.Dir.IsZero() && o.Question.Path.IsZero()
+}
+
 func (o *Outcome) granted() bool {
 	return o.Decision.Effect == Allow && o.Err == nil &&
-		o.Download() != nil && !o.Question.Path.IsZero() && o.Principal.Subject != ""
+		o.Download() != nil && !o.Question.Path.IsZero() && o.Question.Dir.IsZero() && o.Principal.Subject != ""
 }
 
 // An Observer is told of every outcome and how long it took.

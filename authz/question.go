@@ -43,11 +43,14 @@ type Question struct {
 	// is none.
 	Download    *Download
 	Asked, Path pathguard.Path
+	// Dir is the directory that is asked for in the place of a file, with ActionList;
+	// zero where there is a Path.
+	Dir pathguard.Dir
 }
 
 // Query returns what policy is asked when the principal puts the question.
 func (q *Question) Query(p Principal) Query {
-	query := Query{Principal: p, Object: q.Path.String(), Action: q.Action, Host: q.Host}
+	query := Query{Principal: p, Object: q.Path.String() + q.Dir.String(), Action: q.Action, Host: q.Host} // one of the two is empty
 	if q.Download != nil {
 		query.Domain = q.Download.Name
 	}

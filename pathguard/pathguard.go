@@ -67,27 +67,32 @@ type Path struct{ s string }
 //
 // Every error is an [*Error], and [ErrOutside] where the prefix does not match.
 func Parse(target, prefix string) (Path, error) {
-	if !isPrefix(prefix) {
-		return Path{}, &Error{"the prefix does not begin and end with a slash"}
-	}
-	rest, ok := strings.CutPrefix(target, prefix)
-	if !ok {
-		return Path{}, ErrOutside
-	}
-	for i := range len(rest) {
-		switch c := rest[i]; {
-		case c <= ' ' || c == 0x7f:
-			return Path{}, &Error{"the target holds a raw space or control byte"}
-		case c == '#':
-			return Path{}, &Error{"the target holds a fragment"}
-		}
-	}
-	raw, _, _ := strings.Cut(rest, "?")
-	subpath, err := decode(raw)
+	subpath, err := subpathOf(target, prefix)
 	if err != nil {
 		return Path{}, err
 	}
 	return New(subpath)
+}
+
+// subpathOf returns a slash and what the target's path is below the prefix, decoded.
+func subpathOf(target, prefix string) (string, error) {
+	if !isPrefix(prefix) {
+		return "", &Error{"the prefix does not begin and end with a slash"}
+	}
+	rest, ok := strings.CutPrefix(target, prefix)
+	if !ok {
+		return "", ErrOutside
+	}
+	for i := range len(rest) {
+		switch c := rest[i]; {
+		case c <= ' ' || c == 0x7f:
+			return "", &Error{"the target holds a raw space or control byte"}
+		case c == '#':
+			return "", &Error{"the target holds a fragment"}
+		}
+	}
+	raw, _, _ := strings.Cut(rest, "?")
+	return decode(raw)
 }
 
 // decode returns a slash and the percent-decoded bytes of raw.

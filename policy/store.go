@@ -179,6 +179,16 @@ func (s *Store) Decide(ctx context.Context, q authz.Query) (authz.Decision, erro
 	return s.current.Load().DecideWithin(ctx, &q)
 }
 
+// Now decides by the version that is served now, whatever is loaded after: for questions
+// that belong together.
+func (s *Store) Now() authz.Decider { return moment{s.current.Load()} }
+
+type moment struct{ *engine.Version }
+
+func (m moment) Decide(ctx context.Context, q authz.Query) (authz.Decision, error) {
+	return m.DecideWithin(ctx, &q)
+}
+
 // Version returns the version that is being served, for the packages beside
 // this one; nil in a Store that was never opened.
 func (s *Store) Version() *engine.Version { return s.current.Load() }

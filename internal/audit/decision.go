@@ -31,7 +31,7 @@ func Decision(out *authz.Outcome, status int, at time.Time, took time.Duration) 
 		Decision: authz.Deny.String(), Reason: string(out.Reason), Generation: out.Decision.Generation,
 		Status: status, Duration: took.Seconds(),
 	}
-	if out.Allowed() || out.Redirected() {
+	if out.Allowed() || out.Redirected() || out.Listed() {
 		r.Decision = authz.Allow.String()
 	}
 	if d := out.Decision; d.Line > 0 {
@@ -50,9 +50,12 @@ func Decision(out *authz.Outcome, status int, at time.Time, took time.Duration) 
 	if q.Download != nil {
 		r.Download = q.Download.Name
 	}
-	if q.Path.IsZero() {
+	switch {
+	case !q.Dir.IsZero():
+		r.Path = q.Dir.String()
+	case q.Path.IsZero():
 		r.Path = refused(q.Target)
-	} else {
+	default:
 		r.Path = q.Path.String()
 	}
 	if q.IP.IsValid() {

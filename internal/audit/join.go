@@ -19,9 +19,8 @@ import (
 	"syscall"
 	"time"
 
-	"securefiles/internal/regular"
-
 	"securefiles/authz"
+	"securefiles/internal/regular"
 )
 
 const (
@@ -434,8 +433,8 @@ func (j *joiner) readRecords(from *reading) error {
 	}
 }
 
-// isAwaited reports whether nginx is to tell what came of a decision. Of a client that is
-// sent to a store it cannot.
+// isAwaited reports whether nginx is to tell what came of a decision: of a file. Of a client
+// that is sent to a store it cannot.
 func isAwaited(r *Record) bool {
-	return r.Decision == "allow" && r.Request != "" && r.Reason != string(authz.ReasonRedirect)
+	return r.Decision == "allow" && r.Request != "" && r.Reason != string(authz.ReasonRedirect) && r.Action != authz.ActionList
 }

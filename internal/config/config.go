@@ -136,6 +136,8 @@ type Download struct {
 	CORSOrigins []string `yaml:"cors_origins"`
 	// Compress lets nginx compress text, which then cannot be resumed.
 	Compress bool `yaml:"compress"`
+	// Listing shows directories, to whom list is allowed.
+	Listing bool `yaml:"listing"`
 	// Names is a CSV file of public names and what is opened for them.
 	Names string `yaml:"names" path:"file"`
 }

@@ -63,7 +63,7 @@ func TestFullFileIsReadWithPathsResolved(t *testing.T) {
 		Downloads: []Download{
 			{Name: "main", URL: "/downloads/", Internal: "/protected/", Root: "/srv/files", Disposition: "inline", DenyStatus: 403, CacheControl: "private, max-age=60", CSP: "sandbox",
 				ReferrerPolicy: "same-origin", Embed: "same-site", Front: "classic", CORSOrigins: []string{"https://app.example.org", "http://localhost:3000"}, Compress: true},
-			{Name: "media", URL: "/media/", Internal: "/protected-media/", Disposition: "attachment", DenyStatus: 404, CacheControl: DefaultCacheControl, ReferrerPolicy: "no-referrer", Embed: "same-origin", Front: "nginx"},
+			{Name: "media", URL: "/media/", Internal: "/protected-media/", Root: "/srv/media", Listing: true, Disposition: "attachment", DenyStatus: 404, CacheControl: DefaultCacheControl, ReferrerPolicy: "no-referrer", Embed: "same-origin", Front: "nginx"},
 		},
 		Policy: Policy{Model: "testdata/model.conf", File: "/etc/securefiles/policy.csv", RoleDepth: 20, ShadowShare: 0.001, DecisionTimeout: Duration(500 * time.Millisecond)},
 		Identity: []Identity{

@@ -83,6 +83,8 @@ type Options struct {
 	Earlier map[string]Earlier
 	// Pages are the service's own; nil means that there are none.
 	Pages Pages
+	// Listing shows directories; nil shows none.
+	Listing Listing
 	// API is the service's own, of links; nil means that there is none.
 	API http.Handler
 	// Fronts are the web servers before downloads, by their names. One that is not there
@@ -325,6 +327,9 @@ func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, f form, out 
 			status = f.status(out)
 		}
 	}
+	if out.Listed() { // nginx opens nothing for it, and shows a page in the place of a refusal
+		status = http.StatusForbidden
+	}
 	h := w.Header()
 	body := f.write(h, out, status)
 	prove := a.opts.Prove
@@ -358,6 +363,8 @@ func statusOf(out *authz.Outcome) int {
 		return http.StatusNoContent
 	case out.Redirected():
 		return http.StatusFound
+	case out.Listed():
+		return http.StatusOK
 	}
 	switch out.Reason {
 	case authz.ReasonPolicy, authz.ReasonDefaultDeny:

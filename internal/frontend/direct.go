@@ -3,8 +3,6 @@ package frontend
 import (
 	"bytes"
 	"cmp"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,7 +103,7 @@ func NewDirect(service http.Handler, downloads []DirectDownload, opts *DirectOpt
 // ServeHTTP answers a client.
 func (s *Direct) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := s.opts.Now()
-	id := newRequestID()
+	id := newID()
 	sent := &sentWriter{ResponseWriter: w, control: http.NewResponseController(w), now: s.opts.Now}
 	h := w.Header()
 	h.Set(headerID, id)
@@ -457,11 +455,4 @@ func hostOf(header string) (string, bool) {
 func isThisMachine(header string) bool {
 	host, ok := hostOf(header)
 	return ok && (loopback.IsAddress(host) || loopback.IsName(host))
-}
-
-// newRequestID makes an id as nginx's $request_id is.
-func newRequestID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // it never fails
-	return hex.EncodeToString(b[:])
 }

@@ -2,6 +2,8 @@ package frontend
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net/http"
 
 	"securefiles/authz"
@@ -16,17 +18,25 @@ type Pages interface {
 	http.Handler
 }
 
+// A Listing shows directories.
+type Listing interface {
+	// Render makes the page of a directory that may be shown, in the form that the request
+	// asks for. An error is fs.ErrNotExist where there is no such directory.
+	Render(context.Context, *authz.Outcome) (body []byte, contentType string, err error)
+}
+
 // Page answers nginx when it shows a page in the place of a refusal: the same question is
 // decided again, and the page comes with its status. What is allowed by now is sent on to
 // the file.
 func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
 	q := &authz.Question{Time: a.opts.Now(), ID: r.Header.Get(headerID)} // the same one takes nothing twice, and can give it back
-	if err := a.read(q, r); err != nil || a.opts.Pages == nil {
+	if err := a.read(q, r); err != nil || a.opts.Pages == nil && a.opts.Listing == nil {
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 		return
 	}
 	out := a.guard.Check(r.Context(), q)
-	if out.Release != nil { // nothing is sent
+	listed := out.Listed() && a.opts.Listing != nil
+	if out.Release != nil && !listed { // nothing is sent
 		out.Release(context.WithoutCancel(r.Context()))
 	}
 	h := w.Header()
@@ -36,7 +46,11 @@ func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusSeeOther)
 		return
 	}
-	body, ok, err := a.opts.Pages.Render(r.Context(), out)
+	body, contentType, ok, err := a.render(r.Context(), out)
+	if listed && errors.Is(err, fs.ErrNotExist) {
+		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
+		return
+	}
 	if err != nil {
 		out.Reason, out.Err = authz.ReasonUnavailable, err
 		a.journal.write(r.Context(), out, http.StatusServiceUnavailable, a.opts.Now())
@@ -49,7 +63,7 @@ func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(status), status)
 		return
 	}
-	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Type", contentType)
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // whoever is gone reads nothing
 }
@@ -61,6 +75,22 @@ func pageHeaders(h http.Header) {
 	h.Set("Referrer-Policy", "no-referrer") // its address holds the link
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Robots-Tag", "noindex")
+}
+
+// render makes the page that belongs to an outcome.
+func (a *AuthRequest) render(ctx context.Context, out *authz.Outcome) (body []byte, contentType string, ok bool, err error) {
+	switch {
+	case out.Listed():
+		if a.opts.Listing == nil {
+			return nil, "", false, errors.New("a directory is to be shown, and nothing shows any")
+		}
+		body, contentType, err = a.opts.Listing.Render(ctx, out)
+		return body, contentType, err == nil, err
+	case a.opts.Pages == nil:
+		return nil, "", false, nil
+	}
+	body, ok, err = a.opts.Pages.Render(ctx, out)
+	return body, "text/html; charset=utf-8", ok, err
 }
 
 // Form takes the form of a page.

@@ -341,7 +341,7 @@ type late struct {
 
 func (l late) Limit(ctx context.Context, out *authz.Outcome) error {
 	q := out.Question
-	head := q.Method == "HEAD"
+	nothing := q.Method == "HEAD" || q.Action == authz.ActionList // no file is sent
 	var taken []taking
 	for _, r := range l.list {
 		if !r.applies(out) {
@@ -359,10 +359,10 @@ func (l late) Limit(ctx context.Context, out *authz.Outcome) error {
 			if r.requests > 0 && !r.early {
 				taken = append(taken, taking{r, r.charge(state.Rate, who, 1), authz.ReasonRate})
 			}
-			if r.places > 0 && !head {
+			if r.places > 0 && !nothing {
 				taken = append(taken, taking{r, r.charge(state.Places, who, 1), authz.ReasonBusy})
 			}
-			if r.bytes > 0 && !head {
+			if r.bytes > 0 && !nothing {
 				taken = append(taken, taking{r, r.charge(state.Bytes, who, min(r.bytes, estimate(q, out.Rate))), authz.ReasonQuota})
 			}
 		}

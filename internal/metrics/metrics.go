@@ -298,7 +298,7 @@ func (m *Metrics) Observe(out *authz.Outcome, took time.Duration) {
 		download = d.Name
 	}
 	decision := "deny"
-	allowed := out.Allowed() || out.Redirected()
+	allowed := out.Allowed() || out.Redirected() || out.Listed()
 	if allowed {
 		decision = "allow"
 	}

@@ -12,6 +12,7 @@ package rooted
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -32,6 +33,8 @@ type Options struct {
 type Dir struct {
 	root   *os.Root
 	follow bool
+	from   *os.Root // where links may lead that are followed
+	path   string   // of this one, from there
 }
 
 // Open opens the directory that others are below of.
@@ -40,14 +43,14 @@ func Open(directory string, opts *Options) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{root: root, follow: opts != nil && opts.FollowSymlinks}, nil
+	return &Dir{root: root, follow: opts != nil && opts.FollowSymlinks, from: root, path: "."}, nil
 }
 
 // Close closes the directory.
 func (d *Dir) Close() error { return d.root.Close() }
 
 // Dir opens a directory below this one, by its path without slashes at the ends; empty
-// opens the same one again.
+// opens the same one again. It must be closed before this one.
 func (d *Dir) Dir(path string) (*Dir, error) {
 	if path == "" {
 		path = "."
@@ -57,7 +60,7 @@ func (d *Dir) Dir(path string) (*Dir, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Dir{at, true}, nil
+		return &Dir{root: at, follow: true, from: d.from, path: d.path + "/" + path}, nil
 	}
 	at, err := d.root.OpenRoot(".")
 	if err != nil {
@@ -118,6 +121,56 @@ func (d *Dir) File(path string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, fmt.Errorf("%w: a regular file is asked for", ErrKind)
 	}
 	return open(at.root, name, before)
+}
+
+// An Entry is a file or directory in another one.
+type Entry struct {
+	Name  string
+	IsDir bool
+}
+
+// maxEntries is how many names of a directory are read.
+const maxEntries = 200_000
+
+// Entries returns what in a directory may be opened, in no order.
+func (d *Dir) Entries() (entries []Entry, err error) {
+	f, err := d.root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for {
+		found, err := f.ReadDir(1024)
+		for _, one := range found {
+			kind := one.Type()
+			if d.follow && kind&fs.ModeSymlink != 0 {
+				info, err := d.Info(one.Name())
+				if err != nil {
+					continue // it leads nowhere, or out
+				}
+				kind = info.Mode().Type()
+			}
+			if kind.IsDir() || kind.IsRegular() {
+				entries = append(entries, Entry{one.Name(), kind.IsDir()})
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return entries, nil
+		case err != nil:
+			return nil, err
+		case len(entries) > maxEntries:
+			return nil, fmt.Errorf("the directory holds more than %d files", maxEntries)
+		}
+	}
+}
+
+// Info looks at an entry: at what a link leads to where links are followed.
+func (d *Dir) Info(name string) (fs.FileInfo, error) {
+	if d.follow {
+		return d.from.Stat(d.path + "/" + name)
+	}
+	return d.root.Lstat(name)
 }
 
 // open opens a regular file without waiting for whoever is at the other end of a pipe;

@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"securefiles/authz"
@@ -27,14 +28,19 @@ type Ask struct {
 func (q *Ask) Query(downloads *authz.Downloads, zone *time.Location) (authz.Query, error) {
 	var asked authz.Question
 	var err error
-	if asked.Download, asked.Path, err = downloads.Ask(q.Download, q.Path); err != nil {
+	if asked.Action, err = authz.ParseAction(q.Action); err != nil {
+		return authz.Query{}, err
+	}
+	if asked.Action == authz.ActionList && strings.HasSuffix(q.Path, "/") {
+		asked.Download, asked.Dir, err = downloads.AskDir(q.Download, q.Path)
+	} else {
+		asked.Download, asked.Path, err = downloads.Ask(q.Download, q.Path)
+	}
+	if err != nil {
 		return authz.Query{}, err
 	}
 	principal, err := authz.NewPrincipal(q.Subject, q.Groups)
 	if err != nil {
-		return authz.Query{}, err
-	}
-	if asked.Action, err = authz.ParseAction(q.Action); err != nil {
 		return authz.Query{}, err
 	}
 	if q.IP != "" {

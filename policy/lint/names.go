@@ -44,7 +44,7 @@ func (l *linter) lintPatterns() {
 		if slices.Contains(l.shape.Spared[col], text) {
 			continue
 		}
-		for _, p := range l.shape.Func.Problems(text, true) {
+		for _, p := range l.shape.PathProblems(text, true, func(col int) string { return l.text(col, row) }) {
 			if p.Rule == "pattern-unmatchable" && table.IsResource(text) {
 				if resources {
 					continue

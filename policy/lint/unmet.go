@@ -119,7 +119,7 @@ func (s *meetSearch) search() {
 			s.enter(s.subject(d.row))
 		}
 		hasAny := byGroup || s.shape.Names >= 0 && s.groups[s.subject(d.row)] || slices.ContainsFunc(s.mates.list, func(n table.Symbol) bool { return granted[n] })
-		if d.prefix == "" || len(d.prefix) > maxUnmetName || !hasAny || told[int(s.table.Rows.Lines[d.row])] || len(s.shape.Func.Problems(s.text(s.obj, int(d.row)), true)) > 0 {
+		if d.prefix == "" || len(d.prefix) > maxUnmetName || !hasAny || told[int(s.table.Rows.Lines[d.row])] || len(s.shape.PathProblems(s.text(s.obj, int(d.row)), true, func(col int) string { return s.text(col, int(d.row)) })) > 0 {
 			continue // nothing is certain, or another rule tells of it
 		}
 		if !s.meets(d) {

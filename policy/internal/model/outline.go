@@ -19,6 +19,23 @@ func (a ActionClause) MatchesAny(value string) bool {
 	return slices.ContainsFunc(RequestActions(), func(action string) bool { return a.Accepts(action, value) })
 }
 
+// PathProblems says what is wrong with a pattern of a path, as pattern.Func.Problems
+// does. One of a line that is for listings alone is of directories, whose paths end with
+// a slash: what is before it is a path. The values are the line's, by column.
+func (s *Outline) PathProblems(text string, all bool, value func(col int) string) []pattern.Problem {
+	directory, ok := strings.CutSuffix(text, "/")
+	if !ok || !slices.ContainsFunc(s.Actions, func(a ActionClause) bool {
+		v := value(a.Column)
+		return a.Accepts("list", v) && !a.Accepts("read", v)
+	}) {
+		return s.Func.Problems(text, all)
+	}
+	if directory == "" {
+		return nil // the whole download
+	}
+	return s.Func.Problems(directory, all)
+}
+
 // An Outline is what the linter understands of a matcher: parts that must all
 // hold for a line to match. Alternatives that ask nothing of a line are left out,
 // such as || r.sub == "root": they hold for every line or for none.

@@ -22,7 +22,7 @@ func (l *loader) refuseMeanings() {
 			if slices.Contains(shape.Spared[col], text) {
 				continue
 			}
-			for _, p := range shape.Func.Problems(text, false) {
+			for _, p := range shape.PathProblems(text, false, func(col int) string { return l.out.Symbols.Text(rows.Cols[col][row]) }) {
 				if p.Rule == "pattern-unmatchable" && IsResource(text) && !l.meansPath(shape, text) {
 					continue
 				}

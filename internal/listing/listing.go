@@ -1,0 +1,357 @@
+// Package listing shows what somebody may read or list in a directory of a download, as a
+// page and as data.
+//
+// Each entry is decided by itself, all by one version of the policy: a file is shown to
+// whom read is allowed, a directory to whom list is. What is not shown is in no count and
+// in no address of a page: a page begins behind an entry that was shown before it, by its
+// name and what it is sorted by, and that entry is not looked up again.
+//
+// It does not protect against who can measure how long an answer takes, but for that all
+// of a directory is decided for each page.
+package listing
+
+import (
+	"cmp"
+	"context"
+	_ "embed" // the page
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/text/language"
+
+	"securefiles/authz"
+	"securefiles/internal/rooted"
+)
+
+// PageSize is how many entries a page has.
+const PageSize = 500
+
+// A Directory is where the files of a download are.
+type Directory struct {
+	Root           string
+	FollowSymlinks bool
+}
+
+// Listing shows directories. It is safe for concurrent use.
+type Listing struct {
+	policy  func() authz.Decider // by one version
+	roots   map[string]Directory // by the download's name
+	page    *template.Template
+	tongues language.Matcher
+}
+
+//go:embed listing.html
+var pageText string
+
+// New returns what shows the directories of downloads, by their names. The policy is asked
+// for what decides all that belongs to one answer.
+func New(policy func() authz.Decider, roots map[string]Directory) (*Listing, error) {
+	if policy == nil {
+		return nil, errors.New("a listing needs a policy")
+	}
+	page, err := template.New("listing").Parse(pageText)
+	if err != nil {
+		return nil, fmt.Errorf("read the page of listings: %w", err)
+	}
+	return &Listing{policy: policy, roots: roots, page: page, tongues: language.NewMatcher([]language.Tag{language.English, language.German})}, nil
+}
+
+// An entry is a file or directory that is shown.
+type entry struct {
+	name    string
+	isDir   bool
+	fold    string // the name, for sorting
+	size    int64
+	changed time.Time
+	url     string
+}
+
+// Render makes the page of a directory that may be shown; JSON where the query has
+// format=json, or the Accept header names it and not HTML. Its error is fs.ErrNotExist
+// where there is no such directory.
+func (l *Listing) Render(ctx context.Context, out *authz.Outcome) (body []byte, contentType string, err error) {
+	if !out.Listed() {
+		return nil, "", errors.New("a directory that may not be shown is to be")
+	}
+	where, ok := l.roots[out.Question.Download.Name]
+	if !ok {
+		return nil, "", fmt.Errorf("download %q has no directory to show", out.Question.Download.Name)
+	}
+	root, err := rooted.Open(where.Root, &rooted.Options{FollowSymlinks: where.FollowSymlinks})
+	if err != nil { // none that is not there for a client
+		return nil, "", fmt.Errorf("the service must be able to read the directory of %s to show it: %v", out.Question.Download.Name, err)
+	}
+	defer root.Close() //nolint:errcheck // it was read
+	dir, err := root.Dir(strings.Trim(out.Question.Dir.String(), "/"))
+	if errors.Is(err, rooted.ErrKind) {
+		err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("open a directory to show: %w", err)
+	}
+	defer dir.Close() //nolint:errcheck // it was read
+	p, err := l.pageOf(ctx, out, dir)
+	if err != nil {
+		return nil, "", err
+	}
+	if p.asked.json || prefersJSON(out.Question.Header.Get("Accept")) {
+		body, err = p.data()
+		return body, "application/json", err
+	}
+	body, err = l.html(p)
+	return body, "text/html; charset=utf-8", err
+}
+
+// pageOf is the page of a directory that is asked for.
+func (l *Listing) pageOf(ctx context.Context, out *authz.Outcome, dir *rooted.Dir) (*page, error) {
+	asked := parseAsked(out.Question.Target)
+	all, err := l.visible(ctx, out, dir)
+	if err != nil {
+		return nil, err
+	}
+	if asked.sort != byName {
+		if all, err = look(dir, all); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(all, asked.compare)
+	from := 0
+	if asked.after != nil {
+		var found bool
+		if from, found = slices.BinarySearchFunc(all, *asked.after, asked.compare); found {
+			from++
+		}
+	}
+	p := &page{out: out, asked: asked, total: len(all), first: from == 0, last: from+PageSize >= len(all)}
+	p.entries = all[from:min(from+PageSize, len(all))]
+	if asked.sort == byName { // no other needs to be looked at
+		p.entries, err = look(dir, p.entries)
+	}
+	return p, err
+}
+
+// visible decides what of a directory is shown.
+func (l *Listing) visible(ctx context.Context, out *authz.Outcome, dir *rooted.Dir) ([]entry, error) {
+	found, err := dir.Entries()
+	if err != nil {
+		return nil, fmt.Errorf("read a directory to show: %w", err)
+	}
+	var all []entry
+	policy, query := l.policy(), out.Question.Query(out.Principal)
+	for _, one := range found {
+		e := entry{name: one.Name, isDir: one.IsDir}
+		if !name(out.Question, &e, &query) {
+			continue
+		}
+		decision, err := policy.Decide(ctx, query)
+		if err != nil {
+			return nil, fmt.Errorf("decide what of a directory is shown: %w", err)
+		}
+		if decision.Effect == authz.Allow {
+			e.fold = strings.ToLower(e.name)
+			all = append(all, e)
+		}
+	}
+	return all, nil
+}
+
+// look fills in what entries are like, and leaves out those that are gone by now.
+func look(dir *rooted.Dir, entries []entry) ([]entry, error) {
+	there := entries[:0]
+	for _, e := range entries {
+		info, err := dir.Info(e.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look at a file to show: %w", err)
+		}
+		e.changed = info.ModTime()
+		if !e.isDir {
+			e.size = info.Size()
+		}
+		there = append(there, e)
+	}
+	return there, nil
+}
+
+// name says where an entry is asked for, and what policy is asked about it; false where a
+// request for it would open nothing, or another file.
+func name(q *authz.Question, e *entry, query *authz.Query) bool {
+	if e.isDir {
+		dir, err := q.Dir.Dir(e.name)
+		e.url, query.Object, query.Action = dir.URL(q.Download.URL), dir.String(), authz.ActionList
+		return err == nil
+	}
+	file, err := q.Dir.File(e.name)
+	if err != nil {
+		return false
+	}
+	object, err := q.Download.Object(file)
+	e.url, query.Object, query.Action = file.URL(q.Download.URL), file.String(), authz.ActionRead
+	return err == nil && object == file
+}
+
+// How a listing may be sorted.
+const (
+	byName     = "name"
+	bySize     = "size"
+	byModified = "modified"
+)
+
+// asked is what the query of a request says.
+type asked struct {
+	sort  string
+	down  bool
+	json  bool
+	after *entry
+}
+
+// parseAsked reads a query. What it does not know it takes for not said.
+func parseAsked(target string) asked {
+	_, text, _ := strings.Cut(target, "?")
+	query, err := url.ParseQuery(text)
+	if err != nil {
+		query = nil
+	}
+	a := asked{sort: byName, down: query.Get("order") == "desc", json: query.Get("format") == "json"}
+	if s := query.Get("sort"); s == bySize || s == byModified {
+		a.sort = s
+	}
+	kind, rest, ok := strings.Cut(query.Get("after"), ":")
+	key, name, named := strings.Cut(rest, ":")
+	n, err := strconv.ParseInt(key, 10, 64)
+	if ok && named && err == nil && (kind == "d" || kind == "f") {
+		a.after = &entry{name: name, fold: strings.ToLower(name), isDir: kind == "d", size: n, changed: time.Unix(0, n)}
+	}
+	return a
+}
+
+// compare sorts entries: directories first, whatever the order.
+func (a asked) compare(x, y entry) int {
+	if x.isDir != y.isDir {
+		if x.isDir {
+			return -1
+		}
+		return 1
+	}
+	n := 0
+	switch {
+	case a.sort == bySize && !x.isDir:
+		n = cmp.Compare(x.size, y.size)
+	case a.sort == byModified:
+		n = x.changed.Compare(y.changed)
+	}
+	n = cmp.Or(n, cmp.Compare(x.fold, y.fold), cmp.Compare(x.name, y.name))
+	if a.down {
+		return -n
+	}
+	return n
+}
+
+// cursor is what the next page begins behind: nothing but what this one shows.
+func (a asked) cursor(e entry) string {
+	kind, key := "f", int64(0)
+	if e.isDir {
+		kind = "d"
+	}
+	switch a.sort {
+	case bySize:
+		key = e.size
+	case byModified:
+		key = e.changed.UnixNano()
+	}
+	return kind + ":" + strconv.FormatInt(key, 10) + ":" + e.name
+}
+
+// query is the query of another page; a nil entry is the first one.
+func (a asked) query(after *entry) string {
+	v := url.Values{}
+	if a.sort != byName {
+		v.Set("sort", a.sort)
+	}
+	if a.down {
+		v.Set("order", "desc")
+	}
+	if a.json {
+		v.Set("format", "json")
+	}
+	if after != nil {
+		v.Set("after", a.cursor(*after))
+	}
+	if len(v) == 0 {
+		return ""
+	}
+	return "?" + v.Encode()
+}
+
+// prefersJSON reports whether an Accept header names JSON, and HTML neither before it nor
+// after.
+func prefersJSON(accept string) bool {
+	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")
+}
+
+// A page is one of a listing.
+type page struct {
+	out         *authz.Outcome
+	asked       asked
+	entries     []entry
+	total       int
+	first, last bool
+}
+
+// here is where the directory is asked for.
+func (p *page) here() string { return p.out.Question.Dir.URL(p.out.Question.Download.URL) }
+
+// next is where the next page is; empty where this is the last.
+func (p *page) next() string {
+	if p.last || len(p.entries) == 0 {
+		return ""
+	}
+	return p.here() + p.asked.query(&p.entries[len(p.entries)-1])
+}
+
+// A File is an entry of a listing as data.
+type File struct {
+	Name string `json:"name"`
+	// Type is file or directory.
+	Type string `json:"type"`
+	// Size is in bytes; 0 of a directory.
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
+	// URL is where it is asked for, on this site.
+	URL string `json:"url"`
+}
+
+// Data is a page of a listing as data.
+type Data struct {
+	// Path is the directory, as policies have it, and URL where it is asked for.
+	Path string `json:"path"`
+	URL  string `json:"url"`
+	// Total is how many entries all pages have.
+	Total   int    `json:"total"`
+	Entries []File `json:"entries"`
+	// Next is where the next page is; left out of the last one.
+	Next string `json:"next,omitempty"`
+}
+
+func (p *page) data() ([]byte, error) {
+	p.asked.json = true
+	d := Data{Path: p.out.Question.Dir.String(), URL: p.here(), Total: p.total, Entries: []File{}, Next: p.next()}
+	for _, e := range p.entries {
+		kind := "file"
+		if e.isDir {
+			kind = "directory"
+		}
+		d.Entries = append(d.Entries, File{Name: e.name, Type: kind, Size: e.size, Modified: e.changed.UTC(), URL: e.url})
+	}
+	return json.Marshal(d)
+}
