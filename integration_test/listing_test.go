@@ -11,6 +11,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
 )
 
 const listingPolicy = alicesPolicy + `
@@ -215,4 +218,75 @@ func TestNothingIsListedByItself(t *testing.T) {
 	s := start(t, plan{policy: listingPolicy})
 	s.status("alice", "/downloads/project/", 400)
 	s.status("", "/downloads/public/", 400)
+}
+
+// A folder in a browser: on a phone and a desk, by day and by night, with names that mean
+// something to HTML, and what a screen reader is told. AXE names axe.min.js of axe-core, by
+// which the pages are then judged, SCREENSHOTS a directory for pictures.
+func TestAFolderInABrowser(t *testing.T) {
+	t.Parallel()
+	browser := chromium(t)
+	files := map[string]string{}
+	for _, name := range []string{
+		"plan.txt", "<script>document.title='hacked'</script>.html", `"><img src=x onerror="document.title='hacked'">`, "&lt;b&gt; &amp;.txt", "100% a+b?x=1#y.txt", "日本語.txt", "cafe\u0301.txt", "a\u202efdp.exe",
+		"javascript:alert(1)", strings.Repeat("a long name ", 20) + "end.pdf", strings.Repeat("unbroken", 25) + ".bin", "sub/x", "<b>folder</b>/x", "report.pdf",
+	} {
+		if strings.Contains(name, "</") {
+			name = strings.ReplaceAll(name, "</", "<\u2215")
+		}
+		files["project/"+name] = strings.Repeat("x", len(name)*len(name))
+	}
+	for i := range 600 {
+		files[fmt.Sprintf("project/sub/%03d.txt", i)] = ""
+	}
+	s := start(t, plan{policy: listingPolicy + "p, @anyone, /project/**, read, allow\np, @anyone, /project/**, list, allow\n", files: files, direct: true,
+		extra: "downloads: [{name: main, url: /downloads/, internal: /protected/, root: ROOT, listing: true}]\n", before: func(s *site) {
+			s.edit("securefiles.yaml", "ROOT", s.root)
+		}})
+	axe := ""
+	if file := os.Getenv("AXE"); file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		axe = string(text)
+	}
+	for page, path := range map[string]string{"folder": "/downloads/project/", "sorted": "/downloads/project/?sort=size&order=desc", "many": "/downloads/project/sub/"} {
+		for _, width := range []int64{320, 390, 1280} {
+			for _, scheme := range []string{"light", "dark"} {
+				at := fmt.Sprintf("%s-%d-%s", page, width, scheme)
+				_, err := chromedp.Call(browser, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+				if err == nil {
+					err = chromedp.Do(browser, chromedp.EmulateViewport(width, 900), chromedp.Navigate("http://"+s.web+path))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				fits, err := chromedp.Run(browser, chromedp.Evaluate[string](`document.documentElement.scrollWidth + " " + document.title + " " + document.querySelectorAll("tbody tr").length + " " + document.querySelectorAll("script, img, tbody b").length`))
+				want := map[string]string{"folder": " project 14 0", "sorted": " project 14 0", "many": " sub 500 0"}[page]
+				if err != nil || fits != fmt.Sprint(width)+want {
+					t.Errorf("%s: %q, want %d%s: %v", at, fits, width, want, err)
+				}
+				if dir := os.Getenv("SCREENSHOTS"); dir != "" {
+					shot, err := chromedp.Run(browser, chromedp.CaptureScreenshot())
+					if err == nil {
+						err = os.WriteFile(filepath.Join(dir, at+".png"), shot, 0o600)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				if axe == "" {
+					continue
+				}
+				if _, err := chromedp.Run(browser, chromedp.Evaluate[any](axe+"; true")); err != nil {
+					t.Fatal(err)
+				}
+				found, err := chromedp.Run(browser, chromedp.Evaluate[string](`axe.run().then(r => r.passes.length + " passed " + JSON.stringify(r.violations.map(v => [v.id, v.help, v.nodes.length, v.nodes[0].html])))`, chromedp.EvalAwaitPromise))
+				if err != nil || !strings.HasSuffix(found, " passed []") {
+					t.Errorf("%s: axe-core: %s %v", at, found, err)
+				}
+			}
+		}
+	}
 }
