@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
@@ -288,5 +289,36 @@ func TestAFolderInABrowser(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// check tells where the service's user cannot read what it is to list.
+func TestCheckTellsThatADirectoryCannotBeListed(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{policy: listingPolicy, direct: true, extra: "downloads: [{name: main, url: /downloads/, internal: /protected/, root: ROOT, listing: true}]\n", before: func(s *site) {
+		s.edit("securefiles.yaml", "ROOT", s.root)
+	}})
+	text, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "securefiles"), text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]bool{0o755: false, 0o311: true} {
+		if err := os.Chmod(s.root, mode); err != nil {
+			t.Fatal(err)
+		}
+		cmd := s.command(filepath.Join(s.dir, "securefiles"), "check", "--config", "securefiles.yaml")
+		if os.Getuid() == 0 { // who may read everything
+			cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+		}
+		out, _ := cmd.CombinedOutput() // there may be other findings
+		if got := strings.Contains(string(out), "listing is on, and whoever runs this command cannot read "+s.root); got != want {
+			t.Errorf("mode %o: told %t, want %t:\n%s", mode, got, want, out)
+		}
+	}
+	if err := os.Chmod(s.root, 0o755); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,6 +29,8 @@ func (p *Parts) RootFindings() []policy.Finding {
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && !p.Config.IsDefaultRoot(i):
 			add(policy.SeverityWarning, "root", "%s is not there, so nginx answers 404 for each of its files: make it, or correct the path", d.Root)
+		case err == nil && info.IsDir() && d.Listing && !readable(d.Root):
+			add(policy.SeverityWarning, "root", "listing is on, and whoever runs this command cannot read %s: let the service's user read its directories, or leave listing out", d.Root)
 		case err == nil && !info.IsDir():
 			add(policy.SeverityError, "root-holds", "%s is no directory: name the directory that holds the files", d.Root)
 		}
@@ -49,6 +52,16 @@ func (p *Parts) RefusedRoots() error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// readable reports whether the names in a directory can be read.
+func readable(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	_, err = f.Readdirnames(1)
+	return errors.Join(err, f.Close()) == nil || errors.Is(err, io.EOF)
 }
 
 // within reports whether a file is a directory, or below it, by name or where links

@@ -79,7 +79,7 @@ func (l *Listing) html(p *page) ([]byte, error) {
 	}
 	for dir, ok := q.Dir, true; ok; dir, ok = dir.Up() {
 		c := Crumb{Name: dir.Base(), URL: dir.URL(q.Download.URL)}
-		if c.Name == "" {
+		if c.Name = plain(c.Name); c.Name == "" {
 			c.Name = q.Download.Name
 		}
 		v.Crumbs = append([]Crumb{c}, v.Crumbs...)
@@ -99,7 +99,7 @@ func (l *Listing) html(p *page) ([]byte, error) {
 		v.Columns = append(v.Columns, c)
 	}
 	for _, e := range p.entries {
-		row := Row{Name: e.name, URL: e.url, IsDir: e.isDir, Type: t.Folder, Modified: e.changed.UTC().Format(t.Time), Machine: e.changed.UTC().Format(time.RFC3339)}
+		row := Row{Name: plain(e.name), URL: e.url, IsDir: e.isDir, Type: t.Folder, Modified: e.changed.UTC().Format(t.Time), Machine: e.changed.UTC().Format(time.RFC3339)}
 		if !e.isDir {
 			row.Size, row.Type = sizeOf(e.size, t.DecimalComma), typeOf(e.name, t.File)
 		}
@@ -110,6 +110,17 @@ func (l *Listing) html(p *page) ([]byte, error) {
 		return nil, fmt.Errorf("write a listing: %w", err)
 	}
 	return body.Bytes(), nil
+}
+
+// plain is a name as it is shown: what would show the rest of it in another order, by which
+// a.exe can look like a.pdf, is a mark. The link has the name as it is.
+func plain(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return 0xfffd
+		}
+		return r
+	}, name)
 }
 
 // sizeOf is a size for people: `1.5 MiB`.
