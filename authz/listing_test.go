@@ -2,6 +2,7 @@ package authz
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -69,6 +70,29 @@ func TestADirectoryIsAPathThatIsRefusedWhereNoneAreShown(t *testing.T) {
 		if out := listingGuard(t, true, allowAll, nil).Check(t.Context(), question(target)); out.Listed() || out.Reason != ReasonPath {
 			t.Errorf("%s: %+v", target, out)
 		}
+	}
+}
+
+func TestAPersonComesBackFromTheLoginToTheDirectory(t *testing.T) {
+	d := testDownload()
+	d.Listing = true
+	downloads, err := NewDownloads(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	login, err := ParseLogin("/login/?next={next}", downloads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := fakeIdentity(func(*Question) (Principal, error) { return Principal{}, ErrNoCredentials })
+	g, err := New(downloads, nobody, denyAll, &Options{Login: login})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := question("/downloads/a%20b/?sort=size")
+	q.Header = http.Header{"Accept": {"text/html"}}
+	if out := g.Check(t.Context(), q); out.Login != "/login/?next=%2Fdownloads%2Fa%2520b%2F%3Fsort%3Dsize" {
+		t.Errorf("sent to %q", out.Login)
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-
-	"securefiles/pathguard"
 )
 
 // nextPlace stands in a login URL where the address to return to belongs.
@@ -57,14 +55,14 @@ func ParseLogin(text string, downloads *Downloads) (*LoginPage, error) {
 	return &LoginPage{before, after}, nil
 }
 
-// location returns where to send a browser, so that it comes back to the path
+// location returns where to send a browser, so that it comes back to the path or directory
 // with the query of the raw target. The address to return to begins with the
 // download's own prefix and is encoded as a whole: whatever a client wrote, it
 // is a path on this site and one value of the query. What is too long to come
 // back to is left out, the query first.
-func (l *LoginPage) location(d *Download, path pathguard.Path, target string) string {
-	next := path.URL(d.URL)
-	_, query, _ := strings.Cut(target, "?")
+func (l *LoginPage) location(q *Question) string {
+	next := q.Path.URL(q.Download.URL) + q.Dir.URL(q.Download.URL) // one of the two is empty
+	_, query, _ := strings.Cut(q.Target, "?")
 	for _, candidate := range []string{next + "?" + escapeQuery(query), next} {
 		if escaped := url.QueryEscape(strings.TrimSuffix(candidate, "?")); len(escaped) <= maxNext {
 			return l.before + escaped + l.after
@@ -102,7 +100,7 @@ func (g *Guard) offerLogin(out *Outcome) *Outcome {
 	refused := out.Reason == ReasonAnonymous || out.Reason == ReasonCredentials && !(errors.As(out.Err, &bad) && bad.Final)
 	if refused && g.login != nil && q.Method == "GET" &&
 		len(q.Header["Authorization"]) == 0 && acceptsHTML(q.Header["Accept"]) {
-		out.Login = g.login.location(q.Download, q.Path, q.Target)
+		out.Login = g.login.location(q)
 	}
 	return out
 }

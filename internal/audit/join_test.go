@@ -406,3 +406,12 @@ func TestDeliveriesWaitForRoomOnTheDisk(t *testing.T) {
 	j.eventually("it is written", func() bool { return len(j.deliveries()) == 1 })
 	j.stop()
 }
+
+// Of a page nginx tells nothing that anybody waits for.
+func TestAListingIsNotAwaited(t *testing.T) {
+	for action, want := range map[string]bool{authz.ActionRead: true, authz.ActionList: false} {
+		if got := isAwaited(&Record{Decision: "allow", Request: "0123456789abcdef0123456789abcdef", Action: action}); got != want {
+			t.Errorf("%s: awaited %t", action, got)
+		}
+	}
+}

@@ -48,9 +48,9 @@ func (j *journal) write(ctx context.Context, out *authz.Outcome, status int, now
 	if out.Principal.Subject != "" {
 		attrs = append(attrs, slog.String("subject", out.Principal.Subject))
 	}
-	if d := out.Download(); d != nil && !out.Question.Path.IsZero() {
+	if d := out.Download(); d != nil && !(out.Question.Path.IsZero() && out.Question.Dir.IsZero()) {
 		// Percent-encoded: no byte of a client's can act on a terminal.
-		attrs = append(attrs, slog.String("download", d.Name), slog.String("url", out.Question.Path.URL(d.URL)))
+		attrs = append(attrs, slog.String("download", d.Name), slog.String("url", out.Question.Path.URL(d.URL)+out.Question.Dir.URL(d.URL))) // one of the two is empty
 	}
 	if out.Decision.Generation != 0 {
 		attrs = append(attrs, slog.String("decision", out.Decision.String()))

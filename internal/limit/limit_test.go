@@ -194,6 +194,11 @@ func TestDownloadsAtATime(t *testing.T) {
 	if got := b.ask(b.Limits.Late(b.store), head); got != "ok" {
 		t.Errorf("HEAD is no download: %s", got)
 	}
+	page := by("alice")
+	page.Question.Action = authz.ActionList
+	if got := b.ask(b.Limits.Late(b.store), page); got != "ok" {
+		t.Errorf("a listing is no download: %s", got)
+	}
 	if err := b.store.Settle(t.Context(), first.Question.ID, 10); err != nil {
 		t.Fatal(err)
 	}
