@@ -221,7 +221,7 @@ inside test -e /etc/securefiles/mine -a -e /etc/securefiles/policy.csv -a ! -e /
 is 'a download without the service' "$(get /public/a.txt -o /dev/null)" 503
 say 'purged'
 inside dpkg -P securefiles
-for file in /etc/securefiles /var/log/securefiles /run/securefiles /etc/logrotate.d/securefiles /usr/share/securefiles; do
+for file in /etc/securefiles /var/lib/securefiles /var/log/securefiles /run/securefiles /etc/logrotate.d/securefiles /usr/share/securefiles; do
   if inside test -e "$file"; then fail "$file is still there"; fi
 done
 if inside getent passwd securefiles || inside getent group securefiles; then fail 'the user is still there'; fi

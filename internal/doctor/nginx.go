@@ -451,9 +451,9 @@ func (p *patient) secrets() []Finding {
 const secretHeader = "X-Securefiles-Proxy-Secret"
 
 // asks reports whether nginx asks the service in a location: by auth_request, or by
-// passing a download on.
+// passing a download on. A page of the service is none.
 func asks(d directive) bool {
-	return d.is("location", "=", question) || d.name == "location" && slices.ContainsFunc(named(d.block, "proxy_set_header"), func(h directive) bool {
+	return d.is("location", "=", question) || d.name == "location" && !d.is("location", "=", pages) && slices.ContainsFunc(named(d.block, "proxy_set_header"), func(h directive) bool {
 		return len(h.args) == 2 && strings.EqualFold(h.args[0], stampHeader)
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -77,7 +78,10 @@ func OpenDisk(file string, opts *MemoryOptions) (*Disk, error) {
 			err = errors.Join(err, d.db.Close())
 		}
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // the file is made, but not where it is to be
+		return nil, fmt.Errorf("open the state: %s: %w: make the directory, of mode 0700 and the service's user; the unit of systemd makes /var/lib/securefiles (StateDirectory)", file, err)
+	case err != nil:
 		return nil, fmt.Errorf("open the state: %s: %w", file, err)
 	}
 	return d, nil

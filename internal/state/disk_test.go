@@ -177,3 +177,10 @@ func TestDownloadsGoOnOverARestart(t *testing.T) {
 	kept(0)
 	left(1000)
 }
+
+func TestAStateInADirectoryThatIsNotThereSaysHowToMakeIt(t *testing.T) {
+	_, err := OpenDisk(filepath.Join(t.TempDir(), "none", "state.db"), nil)
+	if err == nil || !strings.HasSuffix(err.Error(), "no such file or directory: make the directory, of mode 0700 and the service's user; the unit of systemd makes /var/lib/securefiles (StateDirectory)") {
+		t.Error(err)
+	}
+}
