@@ -616,6 +616,45 @@ func TestDoctorNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A fault is told of once, and not by what follows from it.
+func TestDoctorTellsNothingOfALogThatNobodyIsToldToWrite(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	deliveryLog(w)
+	w.edit = func(half string) string {
+		if strings.Contains(half, "upstream securefiles_service") {
+			return half
+		}
+		return ""
+	}
+	w.up()
+	if _, out, errs := w.doctor(); !strings.Contains(out, "[snippet]") || strings.Contains(out, "[logs]") {
+		t.Errorf("%s%s", out, errs)
+	}
+}
+
+// What listens for the service and closes what it has taken is not there: systemd does so
+// when it gives up starting it.
+func TestDoctorOfASocketThatIsClosedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	w.up()
+	w.stop(w.daemon, syscall.SIGTERM)
+	l, err := net.Listen("unix", filepath.Join(w.dir, "sock", "auth.sock"))
+	w.must(err)
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	w.must(os.Chmod(filepath.Join(w.dir, "sock", "auth.sock"), 0o666))
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			_ = l.Close() // before the next one
+			_ = conn.Close()
+		}
+	}()
+	if _, out, errs := w.doctor(); !strings.Contains(out, "error: the service does not listen on") {
+		t.Errorf("%s%s", out, errs)
+	}
+}
+
 // sound are systems in which nothing is wrong.
 func sound() map[string]func(*ward) {
 	return map[string]func(*ward){

@@ -299,6 +299,15 @@ func get(ctx context.Context, a Address, path string) (*http.Response, []byte, e
 
 const startService = "systemctl status securefiles, and journalctl -u securefiles, say why; systemctl start securefiles"
 
+// refuses reports whether nobody listens for nginx.
+func (p *patient) refuses(ctx context.Context) bool {
+	conn, err := dial(ctx, p.Listen)
+	if err == nil {
+		_ = conn.Close() // it was only tried
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
 // service asks the service.
 func (p *patient) service(ctx context.Context) []Finding {
 	var all list
@@ -328,6 +337,9 @@ func (p *patient) service(ctx context.Context) []Finding {
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			all.add(Error, fmt.Sprintf("the service does not answer on %s: it listens, and says nothing for %v", where, patience), "systemctl restart securefiles; journalctl -u securefiles may say why")
+			return all
+		case err != nil && p.refuses(ctx): // systemd has given up starting it meanwhile
+			all.add(Error, fmt.Sprintf("the service does not listen on %s: the connection is refused", where), startService)
 			return all
 		case err != nil:
 			all.add(Error, fmt.Sprintf("who listens on %s does not answer as the service does: %v", where, err), "look who it is: ss -lpn")

@@ -760,7 +760,7 @@ func (p *patient) logs(context.Context) []Finding {
 			all.add(Warning, fmt.Sprintf("nginx goes on writing %s, which was removed or renamed", f.name), "nginx -s reopen")
 		}
 	}
-	if p.DeliveryLog == "" {
+	if p.DeliveryLog == "" || len(p.guards()) == 0 { // what has it written is not there, and told of
 		return all
 	}
 	info, err := os.Stat(p.DeliveryLog)
