@@ -198,7 +198,7 @@ func TestSetUpFromSource(t *testing.T) {
 		}
 		return texts
 	}
-	source, tell := blocks("install.md", "From source", 3), blocks("get-started.md", "4. Tell nginx", 3)
+	source, tell := blocks("install.md", "From source", 3), blocks("get-started.md", "4. Tell nginx", 4)
 	install, start, include := source[0], source[1], tell[1]
 	configure := "cd /etc/securefiles\n" + blocks("get-started.md", "3. Say who may read what", 3)[1] + tell[0]
 	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
