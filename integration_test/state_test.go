@@ -80,7 +80,14 @@ func TestStateIsExportedAndRestored(t *testing.T) {
 
 	there, _, _ := onRedis(t, "")
 	there.write("link-keys.json", string(keys))
-	there.eventually("the keys are read", func() bool { return there.get("", used.URL).status == 503 }) // not 403, and closed
+	there.eventually("both have read the keys", func() bool { // not 403, and closed
+		for range 6 {
+			if there.get("", used.URL).status != 503 {
+				return false
+			}
+		}
+		return true
+	})
 	there.run(0, "state", "restore", filepath.Join(s.dir, "state.jsonl"))
 	there.status("", used.URL, 503)
 	there.run(0, "state", "accept")
