@@ -96,8 +96,8 @@ func (d *Downloads) Names() []string {
 }
 
 // Find returns the download that a raw request target belongs to, and the one
-// path that it asks for, which may be a name: see [Download.Object]. The download is there beside an error, if the target
-// begins like one; the error is pathguard's.
+// path that it asks for, which may be a name: see [Download.Object]. The download is
+// there beside an error, if the target begins like one; the error is pathguard's.
 func (d *Downloads) Find(target string) (*Download, pathguard.Path, error) {
 	for _, one := range d.list {
 		path, err := pathguard.Parse(target, one.URL)
@@ -115,7 +115,10 @@ func (d *Downloads) Find(target string) (*Download, pathguard.Path, error) {
 // FindDir is Find for a directory, of a download that shows them; false for all else.
 func (d *Downloads) FindDir(target string) (*Download, pathguard.Dir, bool) {
 	for _, one := range d.list {
-		if dir, err := pathguard.ParseDir(target, one.URL); err == nil && one.Listing {
+		if !one.Listing {
+			continue
+		}
+		if dir, err := pathguard.ParseDir(target, one.URL); err == nil {
 			return one, dir, true
 		}
 	}
