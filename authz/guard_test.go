@@ -60,6 +60,22 @@ func newTestGuard(t testing.TB, identity Authenticator, policy Decider, opts *Op
 	return g
 }
 
+// guardOf guards a download like the one of other tests, for alice.
+func guardOf(t testing.TB, edit func(*Download), policy Decider, opts *Options) *Guard {
+	t.Helper()
+	d := testDownload()
+	edit(d)
+	downloads, err := NewDownloads(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := New(downloads, known("alice"), policy, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
 // question is one as a front end puts it.
 func question(target string) *Question {
 	return &Question{Method: "GET", Target: target, Host: "localhost", Action: ActionRead, IP: netip.MustParseAddr("192.0.2.1"), Header: http.Header{}}

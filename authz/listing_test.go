@@ -12,17 +12,7 @@ import (
 // listingGuard guards a download that shows its directories.
 func listingGuard(t *testing.T, listing bool, policy Decider, opts *Options) *Guard {
 	t.Helper()
-	d := testDownload()
-	d.Listing = listing
-	downloads, err := NewDownloads(d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := New(downloads, known("alice"), policy, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return g
+	return guardOf(t, func(d *Download) { d.Listing = listing }, policy, opts)
 }
 
 func TestADirectoryIsListedAndNeverOpened(t *testing.T) {

@@ -14,17 +14,7 @@ func (f fakeStore) Locate(_ context.Context, q *Question) (Location, error) { re
 // storeGuard guards a download whose files are in a store.
 func storeGuard(t *testing.T, store Locator, policy Decider, opts *Options) *Guard {
 	t.Helper()
-	d := testDownload()
-	d.Store = store
-	downloads, err := NewDownloads(d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := New(downloads, known("alice"), policy, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return g
+	return guardOf(t, func(d *Download) { d.Store = store }, policy, opts)
 }
 
 func TestAStoreIsAskedForWhatPolicyAllowedAlone(t *testing.T) {
