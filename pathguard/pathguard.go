@@ -222,6 +222,15 @@ func (p Path) URL(prefix string) string {
 	return b.String()
 }
 
+// Escape percent-encodes a text (RFC 3986 section 2.1): every byte but letters, digits and
+// the bytes of literal, in upper case.
+func Escape(text, literal string) string {
+	var b strings.Builder
+	b.Grow(len(text))
+	escape(&b, text, literal)
+	return b.String()
+}
+
 // escape writes s percent-encoded. Letters, digits and the bytes of literal
 // stand for themselves.
 func escape(b *strings.Builder, s, literal string) {

@@ -253,25 +253,10 @@ func (s *Store) path(key string) string { return s.endpoint.path + s.base + esca
 
 // escape percent-encodes every byte but the unreserved ones of RFC 3986 section 2.3 and
 // the slash, as all kinds of store do before they compare signatures.
-func escape(text string) string { return escapeBut(text, "-._~/") }
+func escape(text string) string { return pathguard.Escape(text, "-._~/") }
 
 // escapeValue does it for a value of a query, where a slash is escaped too.
-func escapeValue(text string) string { return escapeBut(text, "-._~") }
-
-func escapeBut(text, kept string) string {
-	const digits = "0123456789ABCDEF"
-	var b strings.Builder
-	b.Grow(len(text))
-	for i := range len(text) {
-		c := text[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte(kept, c) >= 0 {
-			b.WriteByte(c)
-		} else {
-			b.Write([]byte{'%', digits[c>>4], digits[c&15]})
-		}
-	}
-	return b.String()
-}
+func escapeValue(text string) string { return pathguard.Escape(text, "-._~") }
 
 // query is a query in the order of its names, escaped.
 func query(values map[string]string) string {
