@@ -47,7 +47,12 @@ func NewAzure(c Azure, opts *Options) (*Store, error) {
 		return nil, &OptionError{"endpoint", fmt.Sprintf("%q has a path that is none", c.Endpoint)}
 	}
 	base := "/" + c.Container + "/"
-	return newStore(&azure{endpoint: e, account: c.Account, base: base}, e, escape(base), c.Prefix, opts)
+	made, err := newStore(&azure{endpoint: e, account: c.Account, base: base}, e, escape(base), c.Prefix, opts)
+	if err != nil {
+		return nil, err
+	}
+	made.noSuffix = true
+	return made, nil
 }
 
 type azure struct {

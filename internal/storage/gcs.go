@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -31,19 +30,16 @@ type GCS struct {
 // NewGCS returns the store. Without a file of credentials, the one that
 // GOOGLE_APPLICATION_CREDENTIALS names counts. Its errors are each an *OptionError.
 func NewGCS(b GCS, opts *Options) (*Store, error) {
-	if !bucketForm.MatchString(b.Bucket) || strings.Contains(b.Bucket, "..") {
-		return nil, &OptionError{"bucket", fmt.Sprintf("%q is not the name of a bucket", b.Bucket)}
+	if err := validBucket(b.Bucket); err != nil {
+		return nil, err
 	}
 	own := deref(opts)
 	if lookup := own.Lookup; own.CredentialsFile == "" && lookup != nil {
 		own.CredentialsFile, _ = lookup("GOOGLE_APPLICATION_CREDENTIALS")
 	}
-	e, err := parseEndpoint(cmp.Or(b.Endpoint, "https://storage.googleapis.com"), own.InsecureHTTP)
+	e, err := parseHost(cmp.Or(b.Endpoint, "https://storage.googleapis.com"), own.InsecureHTTP)
 	if err != nil {
 		return nil, err
-	}
-	if e.path != "" {
-		return nil, &OptionError{"endpoint", fmt.Sprintf("%q has a path: the bucket stands in bucket", b.Endpoint)}
 	}
 	base := "/" + b.Bucket + "/"
 	return newStore(&gcs{endpoint: e, base: base}, e, base, b.Prefix, &own)

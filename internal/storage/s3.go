@@ -34,8 +34,8 @@ type S3 struct {
 
 // NewS3 returns the store. Its errors are each an *OptionError.
 func NewS3(b S3, opts *Options) (*Store, error) {
-	if !bucketForm.MatchString(b.Bucket) || strings.Contains(b.Bucket, "..") {
-		return nil, &OptionError{"bucket", fmt.Sprintf("%q is not the name of a bucket", b.Bucket)}
+	if err := validBucket(b.Bucket); err != nil {
+		return nil, err
 	}
 	if b.Endpoint == "" && b.Region == "" {
 		return nil, &OptionError{"region", "it is needed on AWS, such as eu-central-1; elsewhere name the endpoint"}
@@ -50,12 +50,9 @@ func NewS3(b S3, opts *Options) (*Store, error) {
 			b.Addressing = cmp.Or(b.Addressing, "host")
 		}
 	}
-	e, err := parseEndpoint(b.Endpoint, deref(opts).InsecureHTTP)
+	e, err := parseHost(b.Endpoint, deref(opts).InsecureHTTP)
 	if err != nil {
 		return nil, err
-	}
-	if e.path != "" {
-		return nil, &OptionError{"endpoint", fmt.Sprintf("%q has a path: the bucket stands in bucket", b.Endpoint)}
 	}
 	base := "/" + b.Bucket + "/"
 	switch b.Addressing {

@@ -90,6 +90,7 @@ type Store struct {
 	endpoint endpoint
 	base     string // of all paths: `/bucket/` or `/`
 	prefix   string // of keys
+	noSuffix bool   // see Endpoint
 	opts     Options
 	loaded   atomic.Uint64
 }
@@ -127,6 +128,23 @@ func parseEndpoint(text string, insecure bool) (endpoint, error) {
 		e.host = u.Hostname()
 	}
 	return e, nil
+}
+
+// validBucket checks the name of a bucket.
+func validBucket(name string) error {
+	if !bucketForm.MatchString(name) || strings.Contains(name, "..") {
+		return &OptionError{"bucket", fmt.Sprintf("%q is not the name of a bucket", name)}
+	}
+	return nil
+}
+
+// parseHost is parseEndpoint for a kind of store whose endpoint has no path.
+func parseHost(text string, insecure bool) (endpoint, error) {
+	e, err := parseEndpoint(text, insecure)
+	if err == nil && e.path != "" {
+		err = &OptionError{"endpoint", fmt.Sprintf("%q has a path: the bucket stands in bucket", text)}
+	}
+	return e, err
 }
 
 // validPrefix checks what keys begin with.
@@ -211,8 +229,7 @@ type Endpoint struct {
 
 // Endpoint returns where the web server is to ask the store.
 func (s *Store) Endpoint() Endpoint {
-	_, blobs := s.signer.(*azure)
-	return Endpoint{Scheme: s.endpoint.scheme, Host: s.endpoint.host, Path: s.endpoint.path + s.base + escape(s.prefix), NoSuffix: blobs}
+	return Endpoint{Scheme: s.endpoint.scheme, Host: s.endpoint.host, Path: s.endpoint.path + s.base + escape(s.prefix), NoSuffix: s.noSuffix}
 }
 
 // Locate is authz.Locator's.
