@@ -1010,6 +1010,8 @@ func TestAuditRecordsOfHostileClientsAreLinesOfTheirOwn(t *testing.T) {
 			t.Fatalf("%q: %v", h, err)
 		}
 	}
+	_, metrics := s.adminGet("/metrics")
+	stopService(t, s)
 	text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
 	if err != nil {
 		t.Fatal(err)
@@ -1030,8 +1032,6 @@ func TestAuditRecordsOfHostileClientsAreLinesOfTheirOwn(t *testing.T) {
 	if all, torn := s.records("audit.jsonl"); len(all) != lines || torn > 0 || lines < 250 {
 		t.Errorf("%d records in %d lines, %d torn", len(all), lines, torn)
 	}
-	_, metrics := s.adminGet("/metrics")
-	stopService(t, s)
 	files, err := filepath.Glob(filepath.Join(s.dir, "audit.jsonl*"))
 	if err != nil || len(files) < 3 {
 		t.Errorf("%v, %v", files, err)
