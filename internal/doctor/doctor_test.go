@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestReleasesThatLackAFix(t *testing.T) {
@@ -264,6 +265,27 @@ func TestMastersOfRootComeFirst(t *testing.T) {
 	m := masters[0]
 	if m.binary != "/usr/sbin/nginx" || !reflect.DeepEqual(m.args, []string{"-g", "daemon on; master_process on;"}) || len(m.workers) != 1 || m.workers[0].user.UID != 33 || !reflect.DeepEqual(m.workers[0].user.GIDs, []uint32{33, 33, 999}) {
 		t.Errorf("%+v", m)
+	}
+}
+
+// When a process started is known to a tick: what was written just before is not newer.
+func TestAFileWrittenJustBeforeNginxStartedIsNotNewer(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "nginx.conf")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[time.Duration]int{-time.Second: 0, 0: 0, time.Second / ticks: 0, 2 * time.Second / ticks: 1, time.Hour: 1} {
+		p := &patient{nginx: &nginx{
+			master: &master{workers: []worker{{started: info.ModTime().Add(-after)}}},
+			dump:   &dump{files: []string{file}},
+		}}
+		if f := p.reloaded(); len(f) != want {
+			t.Errorf("changed %v after a worker started: %v", after, f)
+		}
 	}
 }
 

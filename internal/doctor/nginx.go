@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -269,7 +270,8 @@ func (p *patient) reloaded() []Finding {
 		}
 		stale := len(p.nginx.master.workers) > 0
 		for _, w := range p.nginx.master.workers {
-			stale = stale && !w.started.IsZero() && info.ModTime().After(w.started)
+			// When it started is known to a tick.
+			stale = stale && !w.started.IsZero() && info.ModTime().After(w.started.Add(time.Second/ticks))
 		}
 		if stale {
 			all.add(Error, fmt.Sprintf("nginx runs with an older %s: it was changed after nginx was last reloaded", file), "nginx -t && systemctl reload nginx")

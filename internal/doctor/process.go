@@ -178,7 +178,8 @@ func (p proc) worker(pid int) (parent int, w worker, ok bool) {
 // ticks are those of a second, which Linux shows to all the same (sysconf(3), CLK_TCK).
 const ticks = 100
 
-// started is when a process began; the zero time where nobody can tell.
+// started is when a process began, up to a tick too early; the zero time where nobody can
+// tell.
 func (p proc) started(pid int) time.Time {
 	text, err := os.ReadFile(p.path(pid, "stat"))
 	if err != nil {
