@@ -93,6 +93,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// For tests alone.
 		"securefiles/policy/internal/world":     {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model"},
 		"securefiles/internal/postgrestest":     nil,
+		"securefiles/internal/storagetest":      nil,
 		"securefiles/policy/internal/storetest": {"securefiles/authz", "securefiles/policy", "securefiles/policy/internal/world"},
 
 		// What the configuration is made into stands in main; the command line asks for it.
