@@ -1,4 +1,4 @@
-# make demo   a running example: nginx, the service, files, a policy, commands to try
+# make demo   a running example: nginx, the service, files in a directory and in a bucket, a policy, commands to try
 # make test   every check and every test; installs what is missing
 # make bench  benchmarks of decisions, and rates through nginx
 # make fuzz   a million comparisons with stock Casbin, then fuzzing, FUZZTIME each target
@@ -42,6 +42,7 @@ demo: go
 	./scripts/install.sh certificates curl openssl
 	@./scripts/install.sh nginx || echo "nginx cannot be installed: the service sends the files itself" >&2
 	@$(MAKE) --no-print-directory build
+	go build -o bin/demo-bucket ./examples/demo/bucket
 	./examples/demo/demo.sh
 
 test: go

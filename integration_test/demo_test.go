@@ -81,6 +81,11 @@ func TestDemo(t *testing.T) {
 				t.Errorf("%s: %v, want exit status 1, a refusal", command, err)
 			}
 			err, want = nil, "deny"
+		case strings.Contains(command, "grep -E"):
+			want = "main, /public/**"
+			if !regexp.MustCompile(`(?m)^p, editor, +archive, `).MatchString(text) {
+				t.Errorf("%s: the one policy has no line for the bucket:\n%s", command, text)
+			}
 		case strings.Contains(command, "/metrics"):
 			want = `securefiles_decisions_total{decision="allow"`
 		case strings.Contains(command, "/readyz"):
@@ -90,8 +95,11 @@ func TestDemo(t *testing.T) {
 			t.Errorf("%s: %v, no %q in\n%s", command, err, want, text)
 		}
 	}
-	if promised < 7 {
+	if promised < 13 {
 		t.Errorf("%d commands promise a status", promised)
+	}
+	if all := strings.Join(commands, "\n"); strings.Count(all, "/archive/") < 6 || !strings.Contains(all, "grep -E") {
+		t.Errorf("the bucket is not shown:\n%s", all)
 	}
 
 	// The README's session, in the state it starts from.
@@ -157,7 +165,7 @@ func testDemoCleansUpOnSIGTERM(t *testing.T) {
 // startDemo starts the demo, which keeps its files below a directory.
 func startDemo(t *testing.T, tmp string, env ...string) (*exec.Cmd, io.Reader) {
 	t.Helper()
-	demo := exec.Command("../examples/demo/demo.sh", binary)
+	demo := exec.Command("../examples/demo/demo.sh", binary, demoBucket)
 	demo.Env = append(append(os.Environ(), "TMPDIR="+tmp), env...)
 	demo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	demo.Stderr = os.Stderr

@@ -28,8 +28,8 @@ const patience = time.Minute
 // slack is what such a machine may add to what must happen within some time.
 const slack = 10 * time.Second
 
-// binary is the service, built once.
-var binary string
+// binary is the service, built once, and demoBucket is the demo's.
+var binary, demoBucket string
 
 func TestMain(m *testing.M) {
 	if address := os.Getenv(applicationVariable); address != "" {
@@ -49,8 +49,8 @@ func build(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir) // temporary
-	binary = filepath.Join(dir, "securefiles")
-	if out, err := exec.Command("go", "build", "-o", binary, "..").CombinedOutput(); err != nil {
+	binary, demoBucket = filepath.Join(dir, "securefiles"), filepath.Join(dir, "bucket")
+	if out, err := exec.Command("go", "build", "-o", dir+"/", "..", "../examples/demo/bucket").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the service: %v\n%s", err, out)
 		return 1
 	}
