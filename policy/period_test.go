@@ -248,3 +248,20 @@ func TestNoCutOfLinesThatEndGivesAnybodyMore(t *testing.T) {
 		t.Errorf("%d cuts were taken, %d held", taken, held)
 	}
 }
+
+// What belongs to one answer is decided at one moment.
+func TestQuestionsThatBelongTogetherAreOfOneMoment(t *testing.T) {
+	c := &clock{}
+	c.set(t, "2026-06-30T12:00:00Z")
+	s, _ := storetest.Open(t, "p, bob, /a, read, allow, _, 2026-06-30\n", &policy.Options{Now: c.now, Zone: time.UTC})
+	batch := s.Now()
+	c.set(t, "2026-07-01T00:00:00Z")
+	for _, one := range []struct {
+		by   authz.Decider
+		want authz.Effect
+	}{{batch, authz.Allow}, {s.Now(), authz.Deny}, {s, authz.Deny}} {
+		if d, err := one.by.Decide(t.Context(), world.Query("bob", "/a")); err != nil || d.Effect != one.want {
+			t.Errorf("%T: %+v %v", one.by, d, err)
+		}
+	}
+}

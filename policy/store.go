@@ -179,13 +179,23 @@ func (s *Store) Decide(ctx context.Context, q authz.Query) (authz.Decision, erro
 	return s.current.Load().DecideWithin(ctx, &q)
 }
 
-// Now decides by the version that is served now, whatever is loaded after: for questions
-// that belong together.
-func (s *Store) Now() authz.Decider { return moment{s.current.Load()} }
+// Now decides by the version that is served now, and at this moment, whatever is loaded
+// after: for questions that belong together.
+func (s *Store) Now() authz.Decider {
+	m := moment{Version: s.current.Load()}
+	m.FixMoment(&m.at)
+	return m
+}
 
-type moment struct{ *engine.Version }
+type moment struct {
+	*engine.Version
+	at authz.Query // of which the moment counts
+}
 
 func (m moment) Decide(ctx context.Context, q authz.Query) (authz.Decision, error) {
+	if q.At.IsZero() {
+		q.At = m.at.At
+	}
 	return m.DecideWithin(ctx, &q)
 }
 

@@ -117,11 +117,6 @@ func (l *Listing) pageOf(ctx context.Context, out *authz.Outcome, dir *rooted.Di
 	if err != nil {
 		return nil, err
 	}
-	if asked.sort != byName {
-		if all, err = look(dir, all); err != nil {
-			return nil, err
-		}
-	}
 	slices.SortFunc(all, asked.compare)
 	from := 0
 	if asked.after != nil {
@@ -132,10 +127,7 @@ func (l *Listing) pageOf(ctx context.Context, out *authz.Outcome, dir *rooted.Di
 	}
 	p := &page{out: out, asked: asked, total: len(all), first: from == 0, last: from+PageSize >= len(all)}
 	p.entries = all[from:min(from+PageSize, len(all))]
-	if asked.sort == byName { // no other needs to be looked at
-		p.entries, err = look(dir, p.entries)
-	}
-	return p, err
+	return p, nil
 }
 
 // visible decides what of a directory is shown.
@@ -147,7 +139,10 @@ func (l *Listing) visible(ctx context.Context, out *authz.Outcome, dir *rooted.D
 	var all []entry
 	policy, query := l.policy(), out.Question.Query(out.Principal)
 	for _, one := range found {
-		e := entry{name: one.Name, isDir: one.IsDir}
+		e := entry{name: one.Name, isDir: one.Info.IsDir(), changed: one.Info.ModTime()}
+		if !e.isDir {
+			e.size = one.Info.Size()
+		}
 		if !name(out.Question, &e, &query) {
 			continue
 		}
@@ -161,26 +156,6 @@ func (l *Listing) visible(ctx context.Context, out *authz.Outcome, dir *rooted.D
 		}
 	}
 	return all, nil
-}
-
-// look fills in what entries are like, and leaves out those that are gone by now.
-func look(dir *rooted.Dir, entries []entry) ([]entry, error) {
-	there := entries[:0]
-	for _, e := range entries {
-		info, err := dir.Info(e.name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("look at a file to show: %w", err)
-		}
-		e.changed = info.ModTime()
-		if !e.isDir {
-			e.size = info.Size()
-		}
-		there = append(there, e)
-	}
-	return there, nil
 }
 
 // name says where an entry is asked for, and what policy is asked about it; false where a

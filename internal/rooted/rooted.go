@@ -123,10 +123,11 @@ func (d *Dir) File(path string) (*os.File, fs.FileInfo, error) {
 	return open(at.root, name, before)
 }
 
-// An Entry is a file or directory in another one.
+// An Entry is a file or directory in another one, as it was when the names were read; of a
+// link that is followed, what it leads to.
 type Entry struct {
-	Name  string
-	IsDir bool
+	Name string
+	Info fs.FileInfo
 }
 
 // maxEntries is how many names of a directory are read.
@@ -142,16 +143,15 @@ func (d *Dir) Entries() (entries []Entry, err error) {
 	for {
 		found, err := f.ReadDir(1024)
 		for _, one := range found {
-			kind := one.Type()
-			if d.follow && kind&fs.ModeSymlink != 0 {
-				info, err := d.Info(one.Name())
-				if err != nil {
-					continue // it leads nowhere, or out
-				}
-				kind = info.Mode().Type()
+			info, err := one.Info() // os.Root has looked already
+			if err == nil && d.follow && info.Mode()&fs.ModeSymlink != 0 {
+				info, err = d.from.Stat(d.path + "/" + one.Name())
 			}
-			if kind.IsDir() || kind.IsRegular() {
-				entries = append(entries, Entry{one.Name(), kind.IsDir()})
+			if err != nil {
+				continue // it is gone, or a link that leads nowhere, or out
+			}
+			if info.IsDir() || info.Mode().IsRegular() {
+				entries = append(entries, Entry{one.Name(), info})
 			}
 		}
 		switch {
@@ -163,14 +163,6 @@ func (d *Dir) Entries() (entries []Entry, err error) {
 			return nil, fmt.Errorf("the directory holds more than %d files", maxEntries)
 		}
 	}
-}
-
-// Info looks at an entry: at what a link leads to where links are followed.
-func (d *Dir) Info(name string) (fs.FileInfo, error) {
-	if d.follow {
-		return d.from.Stat(d.path + "/" + name)
-	}
-	return d.root.Lstat(name)
 }
 
 // open opens a regular file without waiting for whoever is at the other end of a pipe;

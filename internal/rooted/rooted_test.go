@@ -2,9 +2,12 @@ package rooted
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -145,6 +148,32 @@ func TestFoldersAreOpenedAsFilesAre(t *testing.T) {
 		}
 		if err := errors.Join(err, d.Close()); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+func TestAFolderHasWhatMayBeOpenedInIt(t *testing.T) {
+	root := tree(t)
+	for follow, want := range map[bool]string{false: "a/", true: "a/ to-file:2 to-folder/"} {
+		d, err := Open(root, &Options{FollowSymlinks: follow})
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries, err := d.Entries()
+		if err := errors.Join(err, d.Close()); err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, e := range entries {
+			if e.Info.IsDir() {
+				names = append(names, e.Name+"/")
+			} else {
+				names = append(names, fmt.Sprintf("%s:%d", e.Name, e.Info.Size()))
+			}
+		}
+		slices.Sort(names)
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("follow %t: %s, want %s", follow, got, want)
 		}
 	}
 }
