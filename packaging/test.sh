@@ -126,6 +126,7 @@ is 'running' "$(inside systemctl is-active securefiles.socket securefiles.servic
 is 'enabled' "$(inside systemctl is-enabled securefiles.socket securefiles.service | xargs)" 'enabled enabled'
 is 'owners' "$(inside stat -c '%n %U:%G %a' /etc/securefiles /etc/securefiles/policy.csv /etc/securefiles/users.htpasswd /run/securefiles/auth.sock | xargs)" \
   '/etc/securefiles root:securefiles 750 /etc/securefiles/policy.csv root:securefiles 640 /etc/securefiles/users.htpasswd root:securefiles 640 /run/securefiles/auth.sock securefiles:www-data 660'
+is 'the directory for the state' "$(inside stat -c '%F %U:%G %a' /var/lib/securefiles)" 'directory securefiles:securefiles 700'
 inside nginx -t
 doc=$root/usr/share/doc/securefiles
 for page in "$doc"/*.md "$doc"/docs/*.md; do
@@ -199,15 +200,17 @@ is 'stopped' "$(inside systemctl is-active securefiles.socket securefiles.servic
 is 'disabled' "$(inside systemctl is-enabled securefiles.socket securefiles.service | xargs)" 'disabled disabled'
 inside systemctl enable --now securefiles.socket securefiles.service
 
-say 'a configuration and logs of its own'
+say 'a configuration, a state and logs of its own'
 inside sh -e <<'EOF'
-printf 'nginx:\n  delivery_log: /var/log/securefiles/delivery.log\n  access_log: /var/log/securefiles/access.log securefiles_access\n' >>/etc/securefiles/securefiles.yaml
+printf 'state: {file: /var/lib/securefiles/state.db}\nnginx:\n  delivery_log: /var/log/securefiles/delivery.log\n  access_log: /var/log/securefiles/access.log securefiles_access\n' >>/etc/securefiles/securefiles.yaml
 securefiles nginx --http >/etc/nginx/securefiles-http.conf
 securefiles nginx >/etc/nginx/securefiles-server.conf
 sed -i 's|/usr/share/securefiles/nginx/\(.*\)\.conf|/etc/nginx/securefiles-\1.conf|' /etc/nginx/conf.d/site.conf
+systemctl restart securefiles.service
 nginx -t
 systemctl reload nginx
 EOF
+is 'the state' "$(inside stat -c '%U:%G %a' /var/lib/securefiles/state.db)" 'securefiles:securefiles 600'
 logged() { answers 'for all 200' /public/a.txt && inside test -s /var/log/securefiles/delivery.log; }
 soon 'nothing is logged' logged
 inside logrotate -f /etc/logrotate.conf
@@ -217,7 +220,7 @@ soon 'nothing is logged after it was rotated' logged
 say 'removed'
 inside sh -c 'echo mine >/etc/securefiles/mine'
 inside dpkg -r securefiles
-inside test -e /etc/securefiles/mine -a -e /etc/securefiles/policy.csv -a ! -e /usr/bin/securefiles || fail 'a package that goes takes what is its own, and nothing else'
+inside test -e /etc/securefiles/mine -a -e /etc/securefiles/policy.csv -a -e /var/lib/securefiles/state.db -a ! -e /usr/bin/securefiles || fail 'a package that goes takes what is its own, and nothing else'
 is 'a download without the service' "$(get /public/a.txt -o /dev/null)" 503
 say 'purged'
 inside dpkg -P securefiles
@@ -250,6 +253,6 @@ under_load of_rpm -U /packages/new.rpm
 is 'what was edited' "$(inside sha256sum $files)" "$edited"
 inside sh -c 'echo mine >/etc/securefiles/mine'
 of_rpm -e securefiles
-inside test -e /etc/securefiles/mine -a -e /etc/securefiles/policy.csv.rpmsave -a ! -e /usr/bin/securefiles || fail 'an rpm that goes takes what is its own, and nothing else'
+inside test -e /etc/securefiles/mine -a -e /etc/securefiles/policy.csv.rpmsave -a -d /var/lib/securefiles -a ! -e /usr/bin/securefiles || fail 'an rpm that goes takes what is its own, and nothing else'
 is 'a download without the service' "$(get /public/a.txt -o /dev/null)" 503
 say ok
