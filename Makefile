@@ -9,7 +9,7 @@
 # make azurite        signatures for Azure against Microsoft's emulator
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
 # make chaos-audit    the service killed 200 times under 1,000 downloads a second, restarted 50 times under 5,000: has each file that was sent its records?
-# make chaos-links    the service killed LINK_KILLS times while 20 want the one use of a link: is it used once?
+# make chaos-links    the service killed LINK_KILLS times while 20 want the one use of a link, and one of two instances, and their Redis, while 200 do: is it used once?
 # make limits-load    two instances on one Redis, 65 seconds of load: are limits within 1 % of what they say?
 # make audit-chain    1,000 changes of a chain of a million records: is each found?
 # make test-packages  are they the same bytes built twice; installed, upgraded and purged in a bare Debian (as root)
@@ -98,8 +98,8 @@ chaos-audit: go
 	SECUREFILES_AUDIT_KILLS=200 SECUREFILES_AUDIT_RESTARTS=50 go test -count=1 -run 'TestAuditLosesNothing|TestAuditHasEachDelivery' -v -timeout 1h ./integration_test
 
 chaos-links: go
-	./scripts/install.sh certificates nginx
-	SECUREFILES_LINK_KILLS=$(LINK_KILLS) go test -count=1 -run TestUsedLinkStaysUsed -v -timeout 1h ./integration_test
+	./scripts/install.sh certificates nginx redis-server
+	SECUREFILES_LINK_KILLS=$(LINK_KILLS) go test -count=1 -run 'TestUsedLinkStaysUsed|TestOneUse' -v -timeout 1h ./integration_test
 
 audit-chain: go
 	SECUREFILES_AUDIT_CHAIN=1000000 go test -count=1 -run TestEachChangeOfAChain -v -timeout 4h ./internal/audit

@@ -2,16 +2,21 @@ package integration_test
 
 import (
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A redisServer is what several instances count in.
@@ -50,45 +55,117 @@ func newRedis(t *testing.T) *redisServer {
 	return &redisServer{dir: dir}
 }
 
-// onRedis is a site with two instances that nginx asks in turn, on one Redis.
-func onRedis(t *testing.T, extra string) (s *site, redis *redisServer, second *exec.Cmd) {
-	t.Helper()
-	return onRedisBy(t, extra, func(r *redisServer) string { return fmt.Sprintf("address: ['unix:%s']", r.socket()) })
+// An instance is one beside the site's own.
+type instance struct {
+	s      *site
+	listen string
+	cmd    *exec.Cmd
 }
 
-// onRedisBy is onRedis with a Redis that is set up, and reached by what is returned.
-func onRedisBy(t *testing.T, extra string, by func(*redisServer) string) (s *site, redis *redisServer, second *exec.Cmd) {
-	t.Helper()
-	listen, admin := freeAddress(t), freeAddress(t)
-	redis = newRedis(t)
-	s = withLinks(t, plan{
-		printed: true, policy: sharing + "p, @anyone, /public/**, read, allow\n",
-		extra: fmt.Sprintf("state: {redis: {%s}}\nadmin_token_file: token\n%s", by(redis), extra),
-		before: func(s *site) {
-			s.write("token", linkToken)
-			redis.s = s
-			redis.start()
-		},
-		edit: func(s *site, conf string) string {
-			return strings.Replace(conf, "server "+s.service+";", "server "+s.service+" max_fails=0; server "+listen+" max_fails=0;", 1)
-		},
+func (i *instance) start() {
+	i.s.t.Helper()
+	cmd := i.s.command(binary, "serve", "--config", "second.yaml")
+	cmd.Stderr = i.s.log
+	if err := cmd.Start(); err != nil {
+		i.s.t.Fatal(err)
+	}
+	i.cmd = cmd
+	i.s.t.Cleanup(func() { end(cmd) })
+	i.s.eventually("the second instance listens", func() bool {
+		conn, err := net.Dial("tcp", i.listen)
+		return err == nil && conn.Close() == nil
 	})
+}
+
+// A pair says what is different of a site with two instances on one Redis.
+type pair struct {
+	plan plan
+	// redis sets a Redis up, and returns how it is reached.
+	redis func(*redisServer) string
+	// servers are whom nginx asks; nil means both in turn.
+	servers func(first, second string) string
+}
+
+// onRedis is a site with two instances that nginx asks in turn, on one Redis.
+func onRedis(t *testing.T, extra string) (s *site, redis *redisServer, second *instance) {
+	t.Helper()
+	return pair{plan: plan{extra: extra}}.start(t)
+}
+
+func (p pair) start(t *testing.T) (s *site, redis *redisServer, second *instance) {
+	t.Helper()
+	if p.redis == nil {
+		p.redis = func(r *redisServer) string { return fmt.Sprintf("address: ['unix:%s']", r.socket()) }
+	}
+	if p.servers == nil {
+		p.servers = func(first, second string) string {
+			return fmt.Sprintf("server %s max_fails=0; server %s max_fails=0;", first, second)
+		}
+	}
+	second = &instance{listen: freeAddress(t)}
+	admin := freeAddress(t)
+	redis = newRedis(t)
+	before := p.plan.before
+	p.plan.printed, p.plan.policy = true, sharing+"p, @anyone, /public/**, read, allow\n"
+	p.plan.extra = fmt.Sprintf("state: {redis: {%s}}\nadmin_token_file: token\n%s", p.redis(redis), p.plan.extra)
+	p.plan.before = func(s *site) {
+		if before != nil {
+			before(s)
+		}
+		s.write("token", linkToken)
+		redis.s = s
+		redis.start()
+	}
+	edit := p.plan.edit
+	p.plan.edit = func(s *site, conf string) string {
+		if edit != nil {
+			conf = edit(s, conf)
+		}
+		return strings.Replace(conf, "server "+s.service+";", p.servers(s.service, second.listen), 1)
+	}
+	s = withLinks(t, p.plan)
 	text, err := os.ReadFile(filepath.Join(s.dir, "securefiles.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.write("second.yaml", strings.NewReplacer(s.service, listen, s.admin, admin).Replace(string(text)))
-	second = s.command(binary, "serve", "--config", "second.yaml")
-	second.Stderr = s.log
-	if err := second.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end(second) })
-	s.eventually("the second instance listens", func() bool {
-		conn, err := net.Dial("tcp", listen)
-		return err == nil && conn.Close() == nil
-	})
+	s.write("second.yaml", strings.NewReplacer(s.service, second.listen, s.admin, admin, "audit.jsonl", "second.jsonl").Replace(string(text)))
+	second.s = s
+	second.start()
 	return s, redis, second
+}
+
+// raced is how many of 200 clients have the file of a link who want it at once. Who gets
+// no answer, or is told to come again, does. What happens meanwhile is told how many have
+// been answered.
+func (s *site) raced(link string, happens func(answered *atomic.Int64)) int64 {
+	var answered, served atomic.Int64
+	var group sync.WaitGroup
+	client := newClient()
+	defer client.CloseIdleConnections()
+	for range 200 {
+		group.Go(func() {
+			for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+				r, err := s.try(client, "", link)
+				answered.Add(1)
+				switch {
+				case err == nil && r.status == http.StatusOK:
+					served.Add(1)
+					return
+				case err == nil && r.status == http.StatusGone:
+					return
+				case err == nil && r.status < 500:
+					s.t.Errorf("status %d", r.status)
+				}
+				time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond) // as clients do that try again
+			}
+			s.t.Error("a client was told nothing in all that time")
+		})
+	}
+	if happens != nil {
+		happens(&answered)
+	}
+	group.Wait()
+	return served.Load()
 }
 
 // One use raced by 200 clients over two instances is one download, whatever is killed
@@ -103,21 +180,7 @@ func TestTwoInstancesOnOneRedis(t *testing.T) {
 	s.status("", link, 503) // nobody has accepted a Redis that holds nothing
 	s.run(0, "state", "accept")
 
-	race := func(link string) int64 {
-		var served atomic.Int64
-		var group sync.WaitGroup
-		client := newClient()
-		for range 200 {
-			group.Go(func() {
-				if r, err := s.try(client, "", link); err == nil && r.status == http.StatusOK {
-					served.Add(1)
-				}
-			})
-		}
-		group.Wait()
-		return served.Load()
-	}
-	if n := race(link); n != 1 {
+	if n := s.raced(link, nil); n != 1 {
 		t.Errorf("%d downloads", n)
 	}
 	s.status("", link, 410)
@@ -174,13 +237,171 @@ func TestTwoInstancesOnOneRedis(t *testing.T) {
 	s.eventually("links are answered again", answered)
 
 	link = made()
-	end(second)
-	if n := race(link); n != 1 {
+	end(second.cmd)
+	if n := s.raced(link, nil); n != 1 {
 		t.Errorf("%d downloads of one instance", n)
 	}
 	link = made()
 	s.run(0, "link", "revoke", "--subject", "alice")
 	s.status("", link, 410)
+}
+
+// Whatever is killed while 200 clients want the one use that there is, an instance or
+// Redis, and starts again while they go on asking, nobody has the file beside the one who
+// has it; and that is nobody where an answer was lost on its way.
+func TestOneUseWhileAnInstanceOrRedisIsKilled(t *testing.T) {
+	t.Parallel()
+	kills := 4
+	if text := os.Getenv("SECUREFILES_LINK_KILLS"); text != "" {
+		kills = must(strconv.Atoi(text))
+	}
+	s, redis, second := onRedis(t, "")
+	s.run(0, "state", "accept")
+	for _, row := range []struct {
+		what string
+		kill func()
+	}{
+		{"an instance", func() { end(second.cmd); second.start() }},
+		{"Redis", func() { end(redis.cmd); redis.start() }},
+	} {
+		lost := 0
+		for i := range kills {
+			var link string
+			s.eventually("a link is kept", func() bool {
+				cmd := s.command(binary, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1", "--config", "securefiles.yaml")
+				out, err := cmd.Output()
+				link = strings.TrimSpace(string(out)) + "&direct=1"
+				return err == nil
+			})
+			// At a moment while the use is taken, or when some have been told that it is.
+			after, wait := int64(0), time.Duration(rand.IntN(20_000))*time.Microsecond
+			if i%2 == 1 {
+				after, wait = 1+rand.Int64N(200), 0
+			}
+			n := s.raced(link, func(answered *atomic.Int64) {
+				time.Sleep(wait) // a random moment is what is tested
+				for answered.Load() < after {
+					runtime.Gosched()
+				}
+				row.kill()
+			})
+			switch n {
+			case 0:
+				lost++
+			case 1:
+			default:
+				t.Errorf("%s was killed after %s, or %d answers: %d downloads of a link that is good for one", row.what, wait, after, n)
+			}
+			s.eventually("the link is told to be used up", func() bool {
+				status := s.get("", link).status
+				if status == http.StatusOK {
+					t.Errorf("%s was killed after %s, or %d answers: the link opens once more", row.what, wait, after)
+				}
+				return status == http.StatusGone
+			})
+		}
+		t.Logf("%s was killed %d times: the use was had by one in %d, and its answer lost in %d", row.what, kills, kills-lost, lost)
+	}
+	if problems := s.log.String(); strings.Contains(problems, "older copy") {
+		t.Errorf("Redis lost what it has acknowledged: %s", tail(problems))
+	}
+}
+
+// A lossyNetwork is before a service. When that has answered what it is asked, something
+// happens, and no answer comes out: the connection is closed, or stays as it is.
+type lossyNetwork struct {
+	service string
+	happens func()
+	hangs   bool
+}
+
+// lossy makes a network, which waits until it is told before what it is.
+func lossy(t *testing.T) (address string, before chan<- lossyNetwork) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, told := make(chan struct{}), make(chan lossyNetwork, 1)
+	t.Cleanup(func() {
+		close(over)
+		_ = l.Close()
+	})
+	go func() {
+		n := <-told
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // the test is over
+			}
+			go func() {
+				defer conn.Close()
+				there, err := net.Dial("tcp", n.service)
+				if err != nil {
+					return
+				}
+				defer there.Close()
+				go func() { _, _ = io.Copy(there, conn) }()
+				if _, err := there.Read(make([]byte, 1)); err != nil {
+					return
+				}
+				n.happens()
+				if n.hangs {
+					<-over
+				}
+			}()
+		}
+	}()
+	return l.Addr().String(), told
+}
+
+// nginx that hears no answer of an instance, which has counted and then dies or hangs, asks
+// the other one: that is the same use, and the same request of a limit. (Where all that there
+// is are passwords, nginx waits for longer than it asks again; nobody has the file then.)
+func TestNginxAskingAnotherInstanceIsOneUse(t *testing.T) {
+	t.Parallel()
+	backup := func(first, second string) string { return "server " + first + "; server " + second + " backup;" } // as `securefiles nginx` prints two
+	turns := func(first, second string) string { return "server " + first + "; server " + second + ";" }
+	for name, row := range map[string]struct {
+		servers func(first, second string) string
+		signal  syscall.Signal
+	}{
+		"killed":           {backup, syscall.SIGKILL},
+		"killed, in turn":  {turns, syscall.SIGKILL},
+		"hanging":          {backup, syscall.SIGSTOP},
+		"hanging, in turn": {turns, syscall.SIGSTOP},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address, before := lossy(t)
+			s, _, _ := pair{
+				plan: plan{
+					identity: "identity: [{header: X-Remote-User, nginx_value: $remote_user}]\n",
+					extra:    "limits: [{name: links, of: ['@link'], per: link, requests: 3/1h}]\n",
+					edit: func(_ *site, conf string) string { // a busy machine may take more than a second to ask again
+						return strings.ReplaceAll(conf, "proxy_next_upstream_timeout 3s;", "proxy_next_upstream_timeout 60s;")
+					},
+				},
+				servers: func(_, second string) string { return row.servers(address, second) },
+			}.start(t)
+			s.run(0, "state", "accept")
+			link := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1") + "&direct=1"
+			var answered atomic.Int64
+			process := s.daemon.Process
+			before <- lossyNetwork{s.service, func() {
+				answered.Add(1)
+				_ = process.Signal(row.signal) // the second time it is gone
+			}, row.signal == syscall.SIGSTOP}
+			r := s.status("", link, 200)
+			if r.body != s.texts["project/plan.txt"] || !strings.HasPrefix(r.header.Get("RateLimit"), `"links";r=2;`) {
+				t.Errorf("%q, and of the limit of three is left: %s", r.body, r.header.Get("RateLimit"))
+			}
+			if n := answered.Load(); n != 1 {
+				t.Errorf("the first instance has answered %d times, not once before it was gone", n)
+			}
+			s.status("", link, 410)
+		})
+	}
 }
 
 // Over TLS, as the user that docs/operations.md makes: all that there is works with what
@@ -197,7 +418,7 @@ func TestRedisByTLSAsTheUserOfTheDocs(t *testing.T) {
 	}
 	address := freeAddress(t)
 	_, port, _ := net.SplitHostPort(address)
-	s, _, second := onRedisBy(t, "limits: [{name: all, of: [anonymous], per: subject, requests: 3/1h}]\n", func(r *redisServer) string {
+	s, _, second := pair{plan: plan{extra: "limits: [{name: all, of: [anonymous], per: subject, requests: 3/1h}]\n"}, redis: func(r *redisServer) string {
 		certify := func(name string, more ...string) {
 			cmd := exec.Command("openssl", append([]string{"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN=" + name, "-keyout", filepath.Join(r.dir, name+".key"), "-out", filepath.Join(r.dir, name+".pem")}, more...)...)
 			if out, err := cmd.CombinedOutput(); err != nil {
@@ -215,7 +436,7 @@ func TestRedisByTLSAsTheUserOfTheDocs(t *testing.T) {
 		r.args = []string{"--tls-port", port, "--bind", "127.0.0.1", "--tls-cert-file", filepath.Join(r.dir, "redis.pem"), "--tls-key-file", filepath.Join(r.dir, "redis.key"),
 			"--tls-ca-cert-file", filepath.Join(r.dir, "redis.pem"), "--tls-auth-clients", "no", "--aclfile", filepath.Join(r.dir, "users.acl")}
 		return fmt.Sprintf("address: ['%s'], username: files, password_file: %s, tls: true, ca_file: %s", address, filepath.Join(r.dir, "password"), filepath.Join(r.dir, "redis.pem"))
-	})
+	}}.start(t)
 	made := func() string {
 		return s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1") + "&direct=1"
 	}
@@ -247,7 +468,7 @@ func TestRedisByTLSAsTheUserOfTheDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end(second)
+	end(second.cmd)
 	for name, edit := range map[string]*strings.Replacer{
 		"another certificate": strings.NewReplacer("/redis.pem", "/other.pem"),
 		"another password":    strings.NewReplacer("/password", "/wrong"),

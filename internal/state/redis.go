@@ -25,8 +25,8 @@ import (
 // Bounds of a Redis.
 const (
 	defaultTimeout = time.Second
-	// patience is how many failures in a row make it be away, and awayFor how long nobody
-	// asks it then.
+	// patience is how many failures in a row make a part of it be away, and awayFor how long
+	// nobody asks that part then.
 	patience = 3
 	awayFor  = time.Second
 	// checkEach is how often it is looked at whether Redis keeps what it is told.
@@ -75,8 +75,8 @@ type Redis struct {
 	instance string // what requests without an id are told apart by
 	nobodys  atomic.Uint64
 	errors   atomic.Uint64
-	failures atomic.Int32
-	awayTil  atomic.Int64 // in nanoseconds
+	ofLimits part
+	ofLinks  part
 	unfit    atomic.Pointer[string]
 	forgot   atomic.Pointer[string]
 
@@ -91,6 +91,13 @@ type Redis struct {
 	at      [2]int64      // of which epoch and revision
 	seen    map[string]Link
 	told    map[string]bool // what the log has been told
+}
+
+// A part is all that is of limits, or of links. It is one hash slot, so in a Cluster one node
+// has it, and replicas are waited for by links alone: each is away by itself.
+type part struct {
+	failures atomic.Int32
+	awayTil  atomic.Int64 // in nanoseconds
 }
 
 // An epoch is how a store is told from one that it came before: it is accepted by an
@@ -182,9 +189,17 @@ func (r *Redis) now() string {
 	return strconv.FormatInt(r.opts.Now().UnixMicro(), 10)
 }
 
-// ask asks Redis, with a timeout, unless it is away.
-func (r *Redis) ask(ctx context.Context, do func(ctx context.Context) error) error {
-	if time.Now().UnixNano() < r.awayTil.Load() {
+// part is the one that a key is of.
+func (r *Redis) part(key string) *part {
+	if strings.HasPrefix(key, r.limits("")) {
+		return &r.ofLimits
+	}
+	return &r.ofLinks
+}
+
+// ask asks Redis about a part, with a timeout, unless that is away.
+func (r *Redis) ask(ctx context.Context, of *part, do func(ctx context.Context) error) error {
+	if time.Now().UnixNano() < of.awayTil.Load() {
 		r.errors.Add(1)
 		return errAway
 	}
@@ -192,7 +207,7 @@ func (r *Redis) ask(ctx context.Context, do func(ctx context.Context) error) err
 	defer cancel()
 	err := do(asked)
 	if err == nil || errors.Is(err, redis.Nil) {
-		r.failures.Store(0)
+		of.failures.Store(0)
 		return nil
 	}
 	if ctx.Err() != nil { // who asks has gone
@@ -200,8 +215,8 @@ func (r *Redis) ask(ctx context.Context, do func(ctx context.Context) error) err
 	}
 	r.errors.Add(1)
 	var said redis.Error
-	if !errors.As(err, &said) && r.failures.Add(1) >= patience {
-		r.awayTil.Store(time.Now().Add(awayFor).UnixNano())
+	if !errors.As(err, &said) && of.failures.Add(1) >= patience {
+		of.awayTil.Store(time.Now().Add(awayFor).UnixNano())
 	}
 	return fmt.Errorf("ask Redis: %w", err)
 }
@@ -209,7 +224,7 @@ func (r *Redis) ask(ctx context.Context, do func(ctx context.Context) error) err
 // run runs a script, whose answer is a list of numbers.
 func (r *Redis) run(ctx context.Context, script *redis.Script, keys []string, args ...any) (got []int64, err error) {
 	args = append([]any{r.now()}, args...)
-	err = r.ask(ctx, func(ctx context.Context) error {
+	err = r.ask(ctx, r.part(keys[0]), func(ctx context.Context) error {
 		answer, err := script.Run(ctx, r.client, keys, args...).Result()
 		if err == nil {
 			got, err = numbers(answer)
@@ -223,7 +238,7 @@ func (r *Redis) run(ctx context.Context, script *redis.Script, keys []string, ar
 // answers those before.
 func (r *Redis) together(ctx context.Context, script *redis.Script, keys []string, args ...any) (got []int64, err error) {
 	args = append([]any{r.now()}, args...)
-	err = r.ask(ctx, func(ctx context.Context) error {
+	err = r.ask(ctx, r.part(keys[0]), func(ctx context.Context) error {
 		q := &question{ctx: ctx, script: script, keys: keys, args: args, answered: make(chan struct{})}
 		r.queue.Lock()
 		r.asked = append(r.asked, q)
@@ -299,7 +314,7 @@ func (r *Redis) sure(ctx context.Context, script *redis.Script, keys []string, a
 		return r.run(ctx, script, keys, args...)
 	}
 	args = append([]any{r.now()}, args...)
-	err = r.ask(ctx, func(ctx context.Context) error {
+	err = r.ask(ctx, r.part(keys[0]), func(ctx context.Context) error {
 		master, err := r.master(ctx, keys[0])
 		if err != nil {
 			return err
@@ -457,7 +472,7 @@ func (r *Redis) end(ctx context.Context, id string, bytes int64) error {
 // Forget says that nobody will tell what a request took: what was reserved counts, and its
 // places are free when their lease ends.
 func (r *Redis) Forget(ctx context.Context, id string) error {
-	return r.ask(ctx, func(ctx context.Context) error { return r.client.Del(ctx, r.limits("taken:"+id)).Err() })
+	return r.ask(ctx, &r.ofLimits, func(ctx context.Context) error { return r.client.Del(ctx, r.limits("taken:"+id)).Err() })
 }
 
 // Use counts a use of a link before it is answered: Redis has acknowledged it when Use
@@ -522,7 +537,7 @@ func (r *Redis) follow(ctx context.Context, code int64, is epoch) error {
 // read reads the secret of the epoch.
 func (r *Redis) read(ctx context.Context) error {
 	var text string
-	err := r.ask(ctx, func(ctx context.Context) (err error) {
+	err := r.ask(ctx, &r.ofLinks, func(ctx context.Context) (err error) {
 		text, err = r.client.HGet(ctx, r.links("epoch"), "secret").Result()
 		return err
 	})
@@ -631,7 +646,7 @@ func (r *Redis) revocations(ctx context.Context, at [2]int64) ([]*Revocation, er
 		return list, nil
 	}
 	var texts []string
-	err := r.ask(ctx, func(ctx context.Context) (err error) {
+	err := r.ask(ctx, &r.ofLinks, func(ctx context.Context) (err error) {
 		texts, err = r.client.ZRange(ctx, r.links("revoked"), 0, -1).Result()
 		return err
 	})
@@ -751,7 +766,7 @@ func (r *Redis) Export(ctx context.Context, passwords bool) iter.Seq2[Entry, err
 func (r *Redis) revokedTogether(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		var texts []string
-		err := r.ask(ctx, func(ctx context.Context) (err error) {
+		err := r.ask(ctx, &r.ofLinks, func(ctx context.Context) (err error) {
 			texts, err = r.client.ZRange(ctx, r.links("revoked"), 0, -1).Result()
 			return err
 		})
@@ -785,7 +800,7 @@ func (r *Redis) kept(ctx context.Context, prefix string, ask func(redis.Pipeline
 		for some := range slices.Chunk(keys, readAtATime) {
 			reads, left := make([]func(string, time.Time) (Entry, error), len(some)), make([]*redis.DurationCmd, len(some))
 			var now time.Time
-			err := r.ask(ctx, func(ctx context.Context) (err error) {
+			err := r.ask(ctx, r.part(begin), func(ctx context.Context) (err error) {
 				if now, err = r.clock(ctx, master); err != nil {
 					return err
 				}
@@ -894,7 +909,7 @@ func (r *Redis) all(ctx context.Context, list []scripted) error {
 	if len(list) == 0 {
 		return nil
 	}
-	return r.ask(ctx, func(ctx context.Context) error {
+	return r.ask(ctx, r.part(list[0].keys[0]), func(ctx context.Context) error {
 		master, err := r.master(ctx, list[0].keys[0])
 		if err != nil {
 			return err
@@ -943,7 +958,7 @@ func (r *Redis) Links(ctx context.Context) ([]Link, error) {
 		return nil, err
 	}
 	var ids []string
-	err = r.ask(ctx, func(ctx context.Context) (err error) {
+	err = r.ask(ctx, &r.ofLinks, func(ctx context.Context) (err error) {
 		ids, err = r.client.ZRangeByScore(ctx, r.links("all"), &redis.ZRangeBy{Min: "(" + strconv.FormatInt(now.UnixMicro(), 10), Max: "+inf"}).Result()
 		return err
 	})
@@ -953,7 +968,7 @@ func (r *Redis) Links(ctx context.Context) ([]Link, error) {
 	var list []Link
 	for some := range slices.Chunk(ids, readAtATime) {
 		texts, used, over := make([]*redis.StringCmd, len(some)), make([]*redis.IntCmd, len(some)), make([]*redis.StringCmd, len(some))
-		err := r.ask(ctx, func(ctx context.Context) error {
+		err := r.ask(ctx, &r.ofLinks, func(ctx context.Context) error {
 			_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 				for i, id := range some {
 					texts[i], used[i], over[i] = p.Get(ctx, r.links("link:"+id)), p.LLen(ctx, r.links("uses:"+id)), p.Get(ctx, r.links("revoked:"+id))
@@ -982,7 +997,7 @@ func (r *Redis) Links(ctx context.Context) ([]Link, error) {
 // PasswordOf returns the hash of a link's password; empty where none is known.
 func (r *Redis) PasswordOf(ctx context.Context, id string) (string, error) {
 	var text string
-	err := r.ask(ctx, func(ctx context.Context) (err error) {
+	err := r.ask(ctx, &r.ofLinks, func(ctx context.Context) (err error) {
 		text, err = r.client.Get(ctx, r.links("link:"+id)).Result()
 		return err
 	})
@@ -1004,7 +1019,7 @@ func (r *Redis) keys(ctx context.Context, begin string) (*redis.Client, []string
 	}
 	var keys []string
 	for cursor, more := uint64(0), true; more; more = cursor != 0 {
-		err := r.ask(ctx, func(ctx context.Context) error {
+		err := r.ask(ctx, r.part(begin), func(ctx context.Context) error {
 			some, next, err := master.Scan(ctx, cursor, globs.Replace(begin)+"*", readAtATime).Result()
 			keys, cursor = append(keys, some...), next
 			return err
@@ -1024,7 +1039,7 @@ func (r *Redis) Drop(ctx context.Context, prefix string) error {
 		return err
 	}
 	for some := range slices.Chunk(keys, readAtATime) {
-		if err := r.ask(ctx, func(ctx context.Context) error { return master.Unlink(ctx, some...).Err() }); err != nil {
+		if err := r.ask(ctx, &r.ofLimits, func(ctx context.Context) error { return master.Unlink(ctx, some...).Err() }); err != nil {
 			return err
 		}
 	}
@@ -1041,7 +1056,7 @@ func (r *Redis) Counts(ctx context.Context) ([]Count, error) {
 	var list []Count
 	for some := range slices.Chunk(keys, readAtATime) {
 		full, taken := make([]*redis.StringCmd, len(some)), make([]*redis.IntCmd, len(some))
-		err := r.ask(ctx, func(ctx context.Context) error {
+		err := r.ask(ctx, &r.ofLimits, func(ctx context.Context) error {
 			_, err := master.Pipelined(ctx, func(p redis.Pipeliner) error {
 				for i, key := range some {
 					full[i], taken[i] = p.Get(ctx, key), p.ZCard(ctx, key)
@@ -1071,7 +1086,7 @@ func (r *Redis) Counts(ctx context.Context) ([]Count, error) {
 
 // Reset forgets what a key counts. It reports whether that was anything.
 func (r *Redis) Reset(ctx context.Context, key string) (ok bool, err error) {
-	err = r.ask(ctx, func(ctx context.Context) error {
+	err = r.ask(ctx, &r.ofLimits, func(ctx context.Context) error {
 		n, err := r.client.Del(ctx, r.limits("count:"+key)).Result()
 		ok = n > 0
 		return err
@@ -1085,7 +1100,7 @@ func (r *Redis) check(ctx context.Context) error {
 	var forbidden error
 	var replication string
 	var found []any
-	err := r.ask(ctx, func(ctx context.Context) error {
+	err := r.ask(ctx, &r.ofLinks, func(ctx context.Context) error {
 		master, err := r.master(ctx, r.links("epoch"))
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -322,6 +323,22 @@ func TestRedisMustKeepWhatItAcknowledges(t *testing.T) {
 	}
 }
 
+// Where no replica has what links write, links are away, and limits, which wait for none, go on.
+func TestRedisLimitsGoOnWhereLinksCannotBeKept(t *testing.T) {
+	r := openRedis(t, startRedis(t), func(o *RedisOptions) { o.Replicas, o.Timeout = 1, time.Second })
+	for range patience {
+		if err := r.Accept(t.Context()); err == nil {
+			t.Fatal("there is a replica")
+		}
+	}
+	if r.ofLinks.awayTil.Load() == 0 {
+		t.Error("Redis is asked about links as if nothing had happened")
+	}
+	if _, err := r.Reserve(t.Context(), "", []Charge{requests("r", 2, time.Hour)}); err != nil {
+		t.Errorf("limits: %v", err)
+	}
+}
+
 // With a replica, what was answered is there when it takes over.
 func TestRedisReplicaHasWhatWasAnswered(t *testing.T) {
 	server := startRedis(t, "--port", "0")
@@ -334,7 +351,7 @@ func TestRedisReplicaHasWhatWasAnswered(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("there is no replica")
 		}
-		r.awayTil.Store(0)
+		r.ofLinks.awayTil.Store(0)
 	}
 	for i := range 50 {
 		if ok, _, err := r.Use(t.Context(), one(fmt.Sprint(i), fmt.Sprint(i))); err != nil || !ok {
@@ -450,10 +467,7 @@ func TestRedisCluster(t *testing.T) {
 	var nodes []*redisServer
 	var addresses []string
 	for i, slots := range [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}} {
-		port := freePort(t)
-		for port > 55535 { // the nodes speak to each other on a port that is 10,000 higher
-			port = freePort(t)
-		}
+		port := clusterPort(t)
 		node := startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no", "--bind", "127.0.0.1", "--port", fmt.Sprint(port))
 		node.do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
 		node.do("CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1])
@@ -471,7 +485,6 @@ func TestRedisCluster(t *testing.T) {
 				t.Fatalf("%s: %v", what, err)
 			}
 			time.Sleep(50 * time.Millisecond)
-			r.awayTil.Store(0)
 		}
 	}
 	within("the cluster comes up", func() error { return r.Accept(t.Context()) })
@@ -533,8 +546,13 @@ func TestRedisCluster(t *testing.T) {
 	}
 
 	nodes[limits].kill()
-	if _, err := r.Reserve(t.Context(), "2", c); err == nil {
-		t.Error("limits are counted though their node is away")
+	for range patience {
+		if _, err := r.Reserve(t.Context(), "2", c); err == nil {
+			t.Error("limits are counted though their node is away")
+		}
+	}
+	if r.ofLimits.awayTil.Load() == 0 || r.ofLinks.awayTil.Load() != 0 {
+		t.Error("the node of limits is away, or that of links")
 	}
 	within("links go on", func() error {
 		_, _, err := r.Use(t.Context(), one("m", "2"))
@@ -548,6 +566,27 @@ func TestRedisCluster(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// clusterPort is free, and so is the one that is 10,000 higher, on which nodes speak to each
+// other. Neither is one that the kernel gives to whoever wants any.
+func clusterPort(t *testing.T) int {
+	t.Helper()
+	for range 1000 {
+		port := 10_000 + rand.IntN(10_000)
+		a, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		b, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+10_000))
+		_ = a.Close()
+		if err == nil {
+			_ = b.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 func freePort(t *testing.T) int {
