@@ -63,6 +63,7 @@ bench: go
 	./bench/endtoend.sh
 	./bench/identity.sh
 	./bench/state.sh
+	./bench/store.sh
 	./bench/audit.sh
 
 # Then each target in turn: go test fuzzes one at a time.

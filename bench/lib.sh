@@ -73,13 +73,14 @@ front() {
   pids+=($!) nginx[$1]=$! url[$1]=http://127.0.0.1:$port$2
 }
 
-# all_serve waits until each variant does. It is the end where there are no rounds.
+# all_serve waits until each variant does, bytes of it, 1024 if a script says nothing. It
+# is the end where there are no rounds.
 all_serve() {
   local v deadline size
   for v in "${variants[@]}"; do
     for ((deadline = SECONDS + 60; ; )); do
       size=$(curl -sf -H "${credentials[$v]:-$authorization}" "${url[$v]}" | wc -c) || true
-      ((size == 1024)) && break
+      ((size == ${bytes:-1024})) && break
       ((SECONDS < deadline)) || { echo "$v does not serve the file: $(tail -n 2 "$dir"/*.log "$dir/nginx-$v"/logs/*)" >&2; exit 1; }
       sleep 0.1
     done
