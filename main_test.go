@@ -45,10 +45,13 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/frontend"
 	"securefiles/internal/identity"
+	"securefiles/internal/limit"
 	"securefiles/internal/link"
 	"securefiles/internal/metrics"
 	"securefiles/internal/server"
+	"securefiles/internal/state"
 	"securefiles/internal/storage"
+	"securefiles/pathguard"
 	"securefiles/policy"
 )
 
@@ -2079,4 +2082,45 @@ func (f *fakeRedis) told(k *keyTest) string {
 	before := len(f.heard.String())
 	k.start().ask("/downloads/a/f")
 	return f.heard.String()[before:] + k.failed
+}
+
+// Nobody tells what a client got that was sent to a store: what limits had reserved for it
+// is given back when it is answered.
+func TestAClientThatIsSentToAStoreHoldsNothingOfLimits(t *testing.T) {
+	limits, err := limit.New([]limit.Limit{{Name: "places", Per: "subject", Downloads: 1}, {Name: "day", Per: "subject", Bytes: "1MiB/24h"}, {Name: "few", Per: "subject", Requests: "2/24h"}}, []string{"main"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := pathguard.New("/a.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{counters: metrics.New("", "", nil, nil, func() metrics.Policy { return metrics.Policy{} }), store: &states{store: state.NewMemory(nil)}, log: slog.New(slog.DiscardHandler)}
+	ask := func(id, redirect string) error {
+		out := &authz.Outcome{
+			Question:  &authz.Question{ID: id, Method: "GET", Download: &authz.Download{Name: "main"}, Path: path, Action: authz.ActionRead},
+			Principal: authz.Principal{Subject: "alice"}, Decision: authz.Decision{Effect: authz.Allow}, Reason: authz.ReasonPolicy,
+		}
+		if redirect != "" {
+			out.Reason, out.Location.Redirect = authz.ReasonRedirect, redirect
+		}
+		err := limits.Late(s.store).Limit(t.Context(), out)
+		if err == nil {
+			s.observe(out, 0)
+		}
+		return err
+	}
+	for _, row := range []struct {
+		id, redirect string
+		refused      authz.Reason
+	}{
+		{"1", "https://store.example/a.txt?signed", ""},
+		{"2", "https://store.example/a.txt?signed", ""}, // its place is free, and so are its bytes
+		{"3", "", authz.ReasonRate},                     // it counted as a request
+	} {
+		var refused *authz.LimitError
+		if err := ask(row.id, row.redirect); errors.As(err, &refused) != (row.refused != "") || refused != nil && refused.Reason != row.refused || err != nil && refused == nil {
+			t.Errorf("request %s: %v", row.id, err)
+		}
+	}
 }
