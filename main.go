@@ -234,10 +234,10 @@ func fronts(list []config.Download) map[string]frontend.Front {
 	return made
 }
 
-// unreported are the downloads behind fronts that do not report.
+// unreported are the downloads of which nobody tells what was sent.
 func unreported(list []config.Download) (names []string) {
 	for _, d := range list {
-		if !d.ByNGINX() {
+		if d.Unreported() != "" {
 			names = append(names, d.Name)
 		}
 	}

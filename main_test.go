@@ -45,10 +45,13 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/frontend"
 	"securefiles/internal/identity"
+	"securefiles/internal/limit"
 	"securefiles/internal/link"
 	"securefiles/internal/metrics"
 	"securefiles/internal/server"
+	"securefiles/internal/state"
 	"securefiles/internal/storage"
+	"securefiles/pathguard"
 	"securefiles/policy"
 )
 
@@ -404,6 +407,9 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"bytes behind Lighttpd", "nginx: {delivery_log: /d.log, access_log: 'off'}\naudit: {file: stdout}\nlimits: [{name: x, per: subject, bytes: 1GiB/1h}]\ndownloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv/a, front: lighttpd}", `limits[0]: bytes, downloads at a time and rate need nginx: download "a" is behind front: lighttpd`},
 		{"downloads at a time behind Lighttpd", "nginx: {delivery_log: /d.log, access_log: 'off'}\naudit: {file: stdout}\nlimits: [{name: x, per: subject, downloads: 2, of: [alice, 'download:b']}]\ndownloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv/a, front: lighttpd}\n  - {name: b, url: /b/, internal: /q/}", `limits[0]: bytes, downloads at a time and rate need nginx`},
 		{"bytes beside Lighttpd", "nginx: {delivery_log: /d.log, access_log: 'off'}\naudit: {file: stdout}\nlimits: [{name: x, per: subject, bytes: 1GiB/1h, of: ['download:b']}]\ndownloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv/a, front: lighttpd}\n  - {name: b, url: /b/, internal: /q/}", ""},
+		{"bytes of a client that is sent to the store", "nginx: {delivery_log: /d.log, access_log: 'off'}\naudit: {file: stdout}\nlimits: [{name: x, per: subject, bytes: 1GiB/1h}]\ndownloads:\n  - {name: a, url: /a/, internal: /p/, storage: {s3: {bucket: files, region: eu-central-1}}, deliver: redirect}", `limits[0]: bytes, downloads at a time and rate need nginx: download "a" sends clients to its store (deliver: redirect), which reports nothing`},
+		{"downloads at a time of a client that is sent to the store", "nginx: {delivery_log: /d.log, access_log: 'off'}\naudit: {file: stdout}\nlimits: [{name: x, of: [alice], per: subject, downloads: 2, mode: observe}]\ndownloads:\n  - {name: a, url: /a/, internal: /p/, storage: {s3: {bucket: files, region: eu-central-1}}, deliver: redirect}", `limits[0]: bytes, downloads at a time and rate need nginx`},
+		{"bytes beside a client that is sent to the store", "nginx: {delivery_log: /d.log, access_log: 'off'}\naudit: {file: stdout}\nlimits: [{name: x, per: subject, bytes: 1GiB/1h, of: ['download:b']}]\ndownloads:\n  - {name: a, url: /a/, internal: /p/, storage: {s3: {bucket: files, region: eu-central-1}}, deliver: redirect}\n  - {name: b, url: /b/, internal: /q/, storage: {s3: {bucket: files, region: eu-central-1}}}", ""},
 		{"a rate behind Caddy", "limits: [{name: x, per: subject, rate: 1MiB/s}]\ndownloads:\n  - {name: a, url: /a/, internal: /p/, root: /srv/a, front: caddy}", `limits[0]: bytes, downloads at a time and rate need nginx`},
 		{"who embeds", "downloads:\n  - {name: a, url: /a/, internal: /p/, embed: nobody}", `downloads[0].embed: "nobody" is not one of same-origin, same-site, cross-origin`},
 		{"what a referrer is", "downloads:\n  - {name: a, url: /a/, internal: /p/, referrer_policy: none}", `downloads[0].referrer_policy: "none" is not one of no-referrer,`},
@@ -2076,4 +2082,45 @@ func (f *fakeRedis) told(k *keyTest) string {
 	before := len(f.heard.String())
 	k.start().ask("/downloads/a/f")
 	return f.heard.String()[before:] + k.failed
+}
+
+// Nobody tells what a client got that was sent to a store: what limits had reserved for it
+// is given back when it is answered.
+func TestAClientThatIsSentToAStoreHoldsNothingOfLimits(t *testing.T) {
+	limits, err := limit.New([]limit.Limit{{Name: "places", Per: "subject", Downloads: 1}, {Name: "day", Per: "subject", Bytes: "1MiB/24h"}, {Name: "few", Per: "subject", Requests: "2/24h"}}, []string{"main"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := pathguard.New("/a.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{counters: metrics.New("", "", nil, nil, func() metrics.Policy { return metrics.Policy{} }), store: &states{store: state.NewMemory(nil)}, log: slog.New(slog.DiscardHandler)}
+	ask := func(id, redirect string) error {
+		out := &authz.Outcome{
+			Question:  &authz.Question{ID: id, Method: "GET", Download: &authz.Download{Name: "main"}, Path: path, Action: authz.ActionRead},
+			Principal: authz.Principal{Subject: "alice"}, Decision: authz.Decision{Effect: authz.Allow}, Reason: authz.ReasonPolicy,
+		}
+		if redirect != "" {
+			out.Reason, out.Location.Redirect = authz.ReasonRedirect, redirect
+		}
+		err := limits.Late(s.store).Limit(t.Context(), out)
+		if err == nil {
+			s.observe(out, 0)
+		}
+		return err
+	}
+	for _, row := range []struct {
+		id, redirect string
+		refused      authz.Reason
+	}{
+		{"1", "https://store.example/a.txt?signed", ""},
+		{"2", "https://store.example/a.txt?signed", ""}, // its place is free, and so are its bytes
+		{"3", "", authz.ReasonRate},                     // it counted as a request
+	} {
+		var refused *authz.LimitError
+		if err := ask(row.id, row.redirect); errors.As(err, &refused) != (row.refused != "") || refused != nil && refused.Reason != row.refused || err != nil && refused == nil {
+			t.Errorf("request %s: %v", row.id, err)
+		}
+	}
 }

@@ -146,6 +146,18 @@ type Download struct {
 // tells what it sent, and holds to a rate. Other web servers do neither.
 func (d *Download) ByNGINX() bool { return d.Front == DefaultFront || d.Front == "classic" }
 
+// Unreported says by whom nobody is told what was sent, and no rate is held to; empty where
+// nginx does both.
+func (d *Download) Unreported() string {
+	switch {
+	case !d.ByNGINX():
+		return "is behind front: " + d.Front
+	case d.Deliver == "redirect":
+		return "sends clients to its store (deliver: redirect)"
+	}
+	return ""
+}
+
 // Storage is a store of objects; exactly one of the fields of kind store is set.
 type Storage struct {
 	S3    *S3    `yaml:"s3" kind:"store"`

@@ -266,10 +266,11 @@ func (v *validator) limitOf(path string, l Limit, downloads []Download) {
 	}
 	for _, d := range downloads {
 		others := func(of string) bool { return strings.HasPrefix(of, "download:") && of != "download:"+d.Name }
-		if d.ByNGINX() || len(l.Of) > 0 && !slices.ContainsFunc(l.Of, func(of string) bool { return !others(of) }) {
+		unreported := d.Unreported()
+		if unreported == "" || len(l.Of) > 0 && !slices.ContainsFunc(l.Of, func(of string) bool { return !others(of) }) {
 			continue
 		}
-		v.add(path, "bytes, downloads at a time and rate need nginx: download %q is behind front: %s, which reports nothing of what it sends, and holds to no rate. Say of: ['download:NAME'] for each that nginx serves", d.Name, d.Front)
+		v.add(path, "bytes, downloads at a time and rate need nginx: download %q %s, which reports nothing of what it sends, and holds to no rate. Say of: ['download:NAME'] for each that nginx sends", d.Name, unreported)
 		return
 	}
 }

@@ -290,7 +290,7 @@ func (l *Links) Valid(c *Claims) error {
 		return err
 	}
 	if (c.Uses > 0 || c.Rate > 0) && slices.Contains(l.opts.Unreported, c.Download) {
-		return fmt.Errorf("the web server before download %q tells nothing of what it sends, and holds to no rate: a link there is for any number of uses, at any rate", c.Download)
+		return fmt.Errorf("the web server, or the store, that sends the files of download %q tells nothing of what it sends, and holds to no rate: a link there is for any number of uses, at any rate", c.Download)
 	}
 	return nil
 }
