@@ -83,9 +83,10 @@ func (e *OptionError) Error() string {
 type Store interface {
 	// Reserve takes all charges or none; see state.Memory.
 	Reserve(ctx context.Context, id string, charges []state.Charge) ([]state.Quota, error)
-	// Settle says how many bytes a request took, and Release that it took nothing.
+	// Settle says how many bytes a request took, and Release that it took nothing of its
+	// charges.
 	Settle(ctx context.Context, id string, bytes int64) error
-	Release(ctx context.Context, id string) error
+	Release(ctx context.Context, id string, charges []state.Charge) error
 }
 
 // A Result is what came of a limit.
@@ -416,7 +417,7 @@ func reserve(ctx context.Context, store Store, id string, out *authz.Outcome, ta
 		}
 	}
 	if id != "" {
-		out.Release = func(ctx context.Context) { _ = store.Release(ctx, id) } // its lease ends by itself
+		out.Release = func(ctx context.Context) { _ = store.Release(ctx, id, charges) } // its lease ends by itself
 	}
 	return nil
 }

@@ -329,8 +329,8 @@ type failing struct{}
 func (failing) Reserve(context.Context, string, []state.Charge) ([]state.Quota, error) {
 	return nil, errors.New("away")
 }
-func (failing) Settle(context.Context, string, int64) error { return errors.New("away") }
-func (failing) Release(context.Context, string) error       { return errors.New("away") }
+func (failing) Settle(context.Context, string, int64) error           { return errors.New("away") }
+func (failing) Release(context.Context, string, []state.Charge) error { return errors.New("away") }
 
 func TestBadLimits(t *testing.T) {
 	good := Limit{Name: "a", Per: PerSubject, Requests: "100/1m"}

@@ -166,7 +166,7 @@ func TestDownloadsGoOnOverARestart(t *testing.T) {
 	flushed(b.Settle(t.Context(), "large", 400)) // twice is once
 	b.reopen()
 	left(449)
-	flushed(b.Release(t.Context(), "gone"))
+	flushed(b.Release(t.Context(), "gone", []Charge{c}))
 	left(549)
 	kept(0)
 

@@ -55,8 +55,9 @@ type Memory struct {
 	seed    maphash.Seed
 	counts  [shards]shard
 	taken   [shards]ledger
-	nobodys atomic.Uint64 // requests without an id
-	keeps   bool          // a Disk keeps what waits to be settled
+	seeds   [2]maphash.Seed // of what requests are known by
+	nobodys atomic.Uint64   // requests without an id
+	keeps   bool            // a Disk keeps what waits to be settled
 }
 
 // A shard holds the counts of some keys.
@@ -82,12 +83,14 @@ type ledger struct {
 	mu    sync.Mutex
 	taken map[string]*reservation
 	swept time.Time
+	// known are requests that have nothing to settle.
+	known memo
 	// fresh are those that a Disk has not written yet, gone those that it has, and that
 	// are settled.
 	fresh, gone []string
 }
 
-// A reservation is what one request has taken.
+// A reservation is what one request has taken that has to be settled.
 type reservation struct {
 	charges []Charge
 	quotas  []Quota
@@ -97,7 +100,7 @@ type reservation struct {
 
 // NewMemory returns a Memory that has counted nothing.
 func NewMemory(opts *MemoryOptions) *Memory {
-	m := &Memory{seed: maphash.MakeSeed()}
+	m := &Memory{seed: maphash.MakeSeed(), seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
 	if opts != nil {
 		m.opts = *opts
 	}
@@ -133,14 +136,15 @@ func (m *Memory) Reserve(_ context.Context, id string, charges []Charge) ([]Quot
 	book := &m.taken[m.shardOf(id)]
 	book.mu.Lock()
 	defer book.mu.Unlock()
-	if r, ok := book.taken[id]; ok && id != "" {
-		return r.quotas, nil
+	if id != "" {
+		if r, ok := book.taken[id]; ok {
+			return r.quotas, nil
+		}
+		if quotas, ok := book.known.find(m.known(id)); ok {
+			return quotas, nil
+		}
 	}
-	r := &reservation{charges: charges, quotas: make([]Quota, 0, len(charges)), until: now.Add(retryWindow)}
 	settled := slices.ContainsFunc(charges, func(c Charge) bool { return c.Kind != Rate })
-	if settled {
-		r.until = now.Add(m.opts.Wait)
-	}
 	most := max(1, m.opts.MaxReserved/shards)
 	book.sweep(now, most)
 	if settled && id != "" && len(book.taken) >= most {
@@ -150,24 +154,30 @@ func (m *Memory) Reserve(_ context.Context, id string, charges []Charge) ([]Quot
 	if id == "" {
 		owner = "\x00" + strconv.FormatUint(m.nobodys.Add(1), 10)
 	}
-	for _, c := range charges {
-		q := m.take(owner, c, now)
-		r.quotas = append(r.quotas, q)
-		if q.Over && !c.Observe {
-			m.settle(owner, r, -1, now)
-			for len(r.quotas) < len(charges) {
-				r.quotas = append(r.quotas, Quota{})
-			}
-			return r.quotas, nil
+	quotas := make([]Quota, len(charges))
+	for i, c := range charges {
+		quotas[i] = m.take(owner, c, now)
+		if quotas[i].Over && !c.Observe {
+			m.settle(owner, charges[:i], quotas, -1, now)
+			return quotas, nil
 		}
 	}
-	if id != "" && len(book.taken) < most {
-		book.taken[id] = r
+	switch {
+	case id == "":
+	case !settled:
+		book.known.add(m.known(id), quotas, now, most)
+	default:
+		book.taken[id] = &reservation{charges: charges, quotas: quotas, until: now.Add(m.opts.Wait)}
 		if m.keeps && slices.ContainsFunc(charges, func(c Charge) bool { return c.Kind == Bytes }) {
 			book.fresh = append(book.fresh, id)
 		}
 	}
-	return r.quotas, nil
+	return quotas, nil
+}
+
+// known is what a request that has nothing to settle is known by.
+func (m *Memory) known(id string) identifier {
+	return identifier{maphash.String(m.seeds[0], id), maphash.String(m.seeds[1], id)}
 }
 
 // errFull says that nothing can be reserved: to let it be taken all the same would be to
@@ -189,13 +199,27 @@ func (m *Memory) Forget(_ context.Context, id string) error {
 	book.mu.Lock()
 	defer book.mu.Unlock()
 	book.drop(id)
+	book.known.drop(m.known(id))
 	return nil
 }
 
-// Release gives back all that a request has taken.
-func (m *Memory) Release(_ context.Context, id string) error {
-	m.end(id, -1)
+// Release gives back all that a request has taken, of the charges that it came with.
+func (m *Memory) Release(_ context.Context, id string, charges []Charge) error {
+	m.release(id, charges)
 	return nil
+}
+
+func (m *Memory) release(id string, charges []Charge) {
+	book := &m.taken[m.shardOf(id)]
+	book.mu.Lock()
+	quotas, ok := book.known.find(m.known(id))
+	book.known.drop(m.known(id))
+	book.mu.Unlock()
+	if ok {
+		m.settle(id, charges, quotas, -1, m.opts.Now())
+		return
+	}
+	m.end(id, -1)
 }
 
 // end settles a request; less than no bytes give everything back.
@@ -203,18 +227,18 @@ func (m *Memory) end(id string, bytes int64) {
 	book := &m.taken[m.shardOf(id)]
 	book.mu.Lock()
 	r := book.drop(id)
+	book.known.drop(m.known(id))
 	book.mu.Unlock()
 	if r != nil {
-		m.settle(id, r, bytes, m.opts.Now())
+		m.settle(id, r.charges, r.quotas, bytes, m.opts.Now())
 	}
 }
 
 // settle gives back what a request has taken, and does not take.
-func (m *Memory) settle(id string, r *reservation, bytes int64, now time.Time) {
-	for i, q := range r.quotas {
-		c := r.charges[i]
+func (m *Memory) settle(id string, charges []Charge, quotas []Quota, bytes int64, now time.Time) {
+	for i, c := range charges {
 		switch {
-		case q.Over: // nothing was taken
+		case quotas[i].Over: // nothing was taken
 		case c.Kind == Bytes && bytes >= 0:
 			m.giveBack(id, c, c.Cost-bytes, now)
 		case c.Kind == Places || bytes < 0:

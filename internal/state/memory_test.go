@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,29 @@ func TestReservationsAreBounded(t *testing.T) {
 		}
 	}
 	b.reserve("there is room", quota)
+}
+
+// What requests without anything to settle are known by is as much as they are many, so
+// it is nothing that the garbage collector looks through.
+func TestKnownRequestsCostTheGarbageCollectorNothing(t *testing.T) {
+	scanned := func() uint64 {
+		runtime.GC()
+		s := []metrics.Sample{{Name: "/gc/scan/heap:bytes"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	m := NewMemory(nil)
+	alice := []Charge{requests("alice", 1<<40, time.Hour), requests("everybody", 1<<40, time.Hour)}
+	before := scanned()
+	for i := range 200_000 {
+		if _, err := m.Reserve(t.Context(), fmt.Sprintf("early:%032x", i), alice); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if more := int64(scanned() - before); more > 2<<20 {
+		t.Errorf("200,000 requests have it look through %d bytes more", more)
+	}
+	runtime.KeepAlive(m)
 }
 
 // Ten million clients and what they have under way take no more memory than docs/limits.md

@@ -455,16 +455,21 @@ func quotas(got []int64, n int) ([]Quota, error) {
 
 // Settle says that a request has ended, and how many bytes it took; see [Memory.Settle].
 func (r *Redis) Settle(ctx context.Context, id string, bytes int64) error {
+	if r.local != nil {
+		r.local.end(id, max(0, bytes)) // it may have been asked while Redis was away
+	}
 	return r.end(ctx, id, max(0, bytes))
 }
 
-// Release gives back all that a request has taken.
-func (r *Redis) Release(ctx context.Context, id string) error { return r.end(ctx, id, -1) }
+// Release gives back all that a request has taken, of the charges that it came with.
+func (r *Redis) Release(ctx context.Context, id string, charges []Charge) error {
+	if r.local != nil {
+		r.local.release(id, charges) // it may have been asked while Redis was away
+	}
+	return r.end(ctx, id, -1)
+}
 
 func (r *Redis) end(ctx context.Context, id string, bytes int64) error {
-	if r.local != nil {
-		r.local.end(id, bytes) // it may have been asked while Redis was away
-	}
 	_, err := r.together(ctx, settleScript, []string{r.limits("taken:" + id)}, id, bytes)
 	return err
 }

@@ -18,7 +18,7 @@ var noon = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 type counter interface {
 	Reserve(ctx context.Context, id string, charges []Charge) ([]Quota, error)
 	Settle(ctx context.Context, id string, bytes int64) error
-	Release(ctx context.Context, id string) error
+	Release(ctx context.Context, id string, charges []Charge) error
 	Forget(ctx context.Context, id string) error
 	Drop(ctx context.Context, prefix string) error
 	Look(context.Context, []Charge) ([]Quota, error)
@@ -63,7 +63,9 @@ func (b *bench) Settle(ctx context.Context, id string, bytes int64) error {
 	return b.counter.Settle(ctx, id, bytes)
 }
 
-func (b *bench) Release(ctx context.Context, id string) error { return b.counter.Release(ctx, id) }
+func (b *bench) Release(ctx context.Context, id string, charges []Charge) error {
+	return b.counter.Release(ctx, id, charges)
+}
 
 func (b *bench) Forget(ctx context.Context, id string) error { return b.counter.Forget(ctx, id) }
 
@@ -355,7 +357,7 @@ func TestAllOrNothing(t *testing.T) {
 		if q := b.reserve("another", plenty)[0]; q.Remaining != 8 {
 			t.Errorf("the same request took more than once: %+v", q)
 		}
-		if err := b.Release(t.Context(), "last"); err != nil {
+		if err := b.Release(t.Context(), "last", []Charge{plenty, place}); err != nil {
 			t.Fatal(err)
 		}
 		if q := b.reserve("again", plenty, place); q[0].Remaining != 8 || q[1].Over {
@@ -365,6 +367,38 @@ func TestAllOrNothing(t *testing.T) {
 		observed.Observe = true
 		if q := b.reserve("observed", observed, plenty); !q[0].Over || q[1].Over {
 			t.Errorf("observed: %+v", q)
+		}
+	})
+}
+
+// A web server asks again within seconds, about a request that nobody tells the end of.
+func TestARequestAskedAboutAgainTakesNothing(t *testing.T) {
+	onEachStore(t, 0, func(t *testing.T, b *bench) {
+		alice, bob := requests("alice", 10, time.Hour), requests("bob", 1, time.Hour)
+		first := b.reserve("a", alice)
+		b.reserve("b", bob)
+		observed := bob
+		observed.Observe = true
+		seen := b.reserve("c", observed, alice)
+		for range 3 {
+			b.now = b.now.Add(3 * time.Second)
+			if again := b.reserve("a", alice); again[0] != first[0] {
+				t.Errorf("%v later it was told %+v, and %+v before", b.now.Sub(noon), again[0], first[0])
+			}
+			if again := b.reserve("c", observed, alice); again[0] != seen[0] || again[1] != seen[1] {
+				t.Errorf("%v later it was told %+v, and %+v before", b.now.Sub(noon), again, seen)
+			}
+		}
+		for range 3 { // given back once
+			if err := b.Release(t.Context(), "c", []Charge{observed, alice}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if q := b.reserve("d", alice)[0]; q.Remaining != 8 {
+			t.Errorf("given back, one other was taken: %+v", q)
+		}
+		if q := b.reserve("e", bob)[0]; !q.Over {
+			t.Errorf("what was over is given back: %+v", q)
 		}
 	})
 }
