@@ -47,6 +47,7 @@ import (
 	"securefiles/internal/metrics"
 	"securefiles/internal/names"
 	"securefiles/internal/nginx"
+	"securefiles/internal/page"
 	"securefiles/internal/secret"
 	"securefiles/internal/server"
 	"securefiles/internal/state"
@@ -94,10 +95,15 @@ func open(c *config.Config, lookup func(string) (string, bool), log *slog.Logger
 		if p.Keys, err = link.NewKeys(file); err == nil {
 			p.Links, err = link.New(p.Keys, &link.Options{MaxTTL: time.Duration(c.Links.MaxTTL), Unreported: unreported(c.Downloads)})
 		}
-		p.Template = link.NewTemplate(c.Links.Template)
+		if err == nil {
+			p.Template, err = link.NewTemplate(c.Links.Template)
+		}
 		if err != nil {
 			problems = append(problems, c.At("links", err.Error()))
 		}
+	}
+	if p.Listing, err = listing.NewTemplate(c.Listing.Template); err != nil {
+		problems = append(problems, c.At("listing", err.Error()))
 	}
 	if len(c.Limits) > 0 && p.Downloads != nil {
 		if p.Limits, err = limits(c.Limits, p.Downloads.Names()); err != nil {
@@ -667,7 +673,7 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 	if p.Limits != nil {
 		deciding.Early, deciding.Limits = p.Limits.Early(s.store), p.Limits.Late(s.store)
 	}
-	var pages frontend.Pages
+	var pages *link.Pages
 	if p.Links != nil {
 		links := p.Links
 		if s.store.links != nil {
@@ -683,15 +689,22 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 	if err != nil {
 		return nil, err
 	}
-	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: s.observe, Pages: pages, Logger: s.log}
+	opts := &frontend.Options{Patience: p.Sources.Patience(), MaxConcurrent: maxConcurrent, Observe: s.observe, Logger: s.log}
+	if pages != nil { // and no interface that holds a nil
+		opts.Pages = pages
+	}
 	if s.store.links != nil && p.Config.Links.API {
 		opts.API, err = link.NewAPI(link.APIParts{
 			Links: p.Links, Downloads: p.Downloads, Callers: p.Sources.Chain(), Policy: p.Policy.Store, Keeper: s.store.links,
-			Site: p.Config.Links.Site, Challenge: p.Sources.Challenge(),
+			Site: p.Config.Links.Site, Challenge: p.Sources.Challenge(), Pages: pages,
 		})
 		if err != nil {
 			return nil, err
 		}
+	}
+	shown := &listing.Options{Template: p.Listing, Logger: s.log}
+	if opts.API != nil {
+		shown.Share = link.APIPath
 	}
 	roots := map[string]listing.Directory{}
 	for _, d := range p.Config.Downloads {
@@ -700,7 +713,7 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		}
 	}
 	if len(roots) > 0 {
-		if opts.Listing, err = listing.New(p.Policy.Store.Now, roots); err != nil {
+		if opts.Listing, err = listing.New(p.Policy.Store.Now, roots, shown); err != nil {
 			return nil, err
 		}
 	}
@@ -1052,11 +1065,16 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 			State: func() server.Loaded { return server.Loaded{Generation: table.Generation()} },
 		})
 	}
-	if len(p.Template.Files()) > 0 {
-		rows = append(rows, server.Reloader{
-			Name: "link template", Files: p.Template.Files(), Reload: p.Template.Reload,
-			State: func() server.Loaded { return server.Loaded{Generation: p.Template.Generation()} },
-		})
+	for _, t := range []struct {
+		name string
+		*page.Template
+	}{{"link template", p.Template}, {"listing template", p.Listing}} {
+		if len(t.Files()) > 0 {
+			rows = append(rows, server.Reloader{
+				Name: t.name, Files: t.Files(), Reload: t.Reload,
+				State: func() server.Loaded { return server.Loaded{Generation: t.Generation()} },
+			})
+		}
 	}
 	for _, s := range []struct {
 		name string

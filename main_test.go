@@ -102,7 +102,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		// What the configuration is made into stands in main; the command line asks for it.
 		"securefiles/internal/cli": {
 			"securefiles/authz", "securefiles/pathguard", "securefiles/policy", "securefiles/policy/explain", "securefiles/policy/lint", "securefiles/examples", "securefiles/schema",
-			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/loopback", "securefiles/internal/names", "securefiles/internal/nginx", "securefiles/internal/policytest", "securefiles/internal/regular", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/storage", "securefiles/internal/terminal",
+			"securefiles/internal/access", "securefiles/internal/audit", "securefiles/internal/config", "securefiles/internal/doctor", "securefiles/internal/exposure", "securefiles/internal/identity", "securefiles/internal/limit", "securefiles/internal/link", "securefiles/internal/listing", "securefiles/internal/loopback", "securefiles/internal/names", "securefiles/internal/nginx", "securefiles/internal/page", "securefiles/internal/policytest", "securefiles/internal/regular", "securefiles/internal/secret", "securefiles/internal/servable", "securefiles/internal/state", "securefiles/internal/storage", "securefiles/internal/terminal",
 		},
 		"securefiles/internal/access":     nil,
 		"securefiles/internal/admin":      {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain", "securefiles/internal/state"},
@@ -116,12 +116,13 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/limit":      {"securefiles/authz", "securefiles/internal/state"},
 		"securefiles/internal/state":      nil,
 		"securefiles/internal/storage":    {"securefiles/authz", "securefiles/internal/loopback", "securefiles/internal/regular", "securefiles/pathguard"},
-		"securefiles/internal/link":       {"securefiles/authz", "securefiles/internal/regular", "securefiles/internal/state", "securefiles/pathguard"},
-		"securefiles/internal/listing":    {"securefiles/authz", "securefiles/internal/rooted"},
+		"securefiles/internal/link":       {"securefiles/authz", "securefiles/internal/page", "securefiles/internal/regular", "securefiles/internal/state", "securefiles/pathguard"},
+		"securefiles/internal/listing":    {"securefiles/authz", "securefiles/internal/page", "securefiles/internal/rooted"},
 		"securefiles/internal/loopback":   nil,
 		"securefiles/internal/metrics":    {"securefiles/authz"},
 		"securefiles/internal/names":      {"securefiles/internal/regular", "securefiles/pathguard"},
 		"securefiles/internal/nginx":      nil,
+		"securefiles/internal/page":       {"securefiles/internal/regular"},
 		"securefiles/internal/policytest": {"securefiles/authz", "securefiles/policy", "securefiles/policy/explain", "securefiles/internal/strictyaml", "securefiles/internal/terminal"},
 		"securefiles/internal/regular":    nil,
 		"securefiles/internal/rooted":     nil,
@@ -167,7 +168,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/klauspost/":       {"securefiles/internal/audit"},
 		"github.com/maypok86/":        {"securefiles/internal/identity", "securefiles/internal/link"},
 		"github.com/coreos/":          {"securefiles/internal/server"},
-		"golang.org/x/net":            {"securefiles/internal/link", "securefiles/internal/server"},
+		"golang.org/x/net":            {"securefiles/internal/link", "securefiles/internal/listing", "securefiles/internal/server"},
 		"golang.org/x/mod":            {"securefiles/internal/audit"},
 		"github.com/jackc/":           {"securefiles/internal/audit"},
 	} {
@@ -856,7 +857,7 @@ m = g(r.sub, p.sub) && r.dom == p.dom && globMatch(r.obj, p.obj) && r.act == p.a
 		"token": testToken, "secret": testToken, "proof": testToken, "links": linkKeys, "audit-key": testToken, "releases.csv": "/a, /b\n",
 		"store":   "[default]\naws_access_key_id=ID\naws_secret_access_key=KEY\n",
 		"account": readFile(t, "internal/storage/testdata/google_service_account.json"), "azure": "c2VjcmV0\n",
-		"link.html": `<form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}"><input name="password"></form>`,
+		"link.html": `<form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}"><input name="password"></form>{{.Link}}`, "listing.html": `{{range .Rows}}<a href="{{.URL}}"></a>{{end}}<a href="{{.Next}}"></a>`,
 	} {
 		want = append(want, writeFile(t, filepath.Join(dir, name), text))
 	}
@@ -865,6 +866,7 @@ proxy_secret_file: secret
 proof_secret_file: proof
 admin_token_file: token
 links: {keys_file: links, template: link.html}
+listing: {template: listing.html}
 audit: {file: audit.jsonl, privacy: {subjects: keyed, key_file: audit-key}}
 downloads:
   - {name: main, url: /downloads/, internal: /protected/, names: releases.csv, storage: {s3: {bucket: files, region: eu-central-1, credentials_file: store}}}
@@ -1110,6 +1112,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 	download := func(more string) string {
 		return "downloads: [{name: main, url: /downloads/, internal: /protected/, root: /srv/files" + more + "}]"
 	}
+	folder := strings.Replace(download(", listing: true"), "/srv/files", "%D/shown", 1)
 	public := askFor("/downloads/public/f.txt")
 	stored := func(store string) string {
 		return "downloads: [{name: main, url: /downloads/, internal: /protected/, storage: {" + store + "}}]"
@@ -1380,22 +1383,8 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			cli.Main(k.t.Context(), []string{"link", "create", "/a/f", "--as", "alice", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
 			return "\n" + out.String()
 		}, [2]string{"\n/downloads/a/f?link=", "\nhttps://files.example.org/downloads/a/f?link="}},
-		{"links.template", "links: {keys_file: link-keys.json}\nstate: {file: state.db}", "links: {keys_file: link-keys.json, template: link.html}\nstate: {file: state.db}", func(k *keyTest) string {
-			k.start()
-			r, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, "http://securefiles/page", nil)
-			if err != nil {
-				k.t.Fatal(err)
-			}
-			r.Header.Set("X-Original-URI", k.link(1))
-			r.Header.Set("X-Original-Method", http.MethodGet)
-			resp, err := k.overUnix("listen", r)
-			if err != nil {
-				return "no answer: " + err.Error()
-			}
-			defer resp.Body.Close() //nolint:errcheck // it is read
-			body, err := io.ReadAll(resp.Body)
-			return fmt.Sprint(string(body), err)
-		}, [2]string{"<h1>Download a file</h1>", "<h1>Acme</h1>"}},
+		{"links.template", "links: {keys_file: link-keys.json}\nstate: {file: state.db}", "links: {keys_file: link-keys.json, template: link.html}\nstate: {file: state.db}", func(k *keyTest) string { return k.start().page(k.link(1)) }, [2]string{"<h1>Download a file</h1>", "<h1>Acme</h1>"}},
+		{"listing.template", folder, folder + "\nlisting: {template: listing.html}", func(k *keyTest) string { return k.start().page("/downloads/") }, [2]string{"<h1><bdi>main</bdi></h1>", "<h1>Acme</h1>"}},
 		{"links.api", "links: {keys_file: link-keys.json}\nstate: {file: state.db}", "links: {keys_file: link-keys.json, api: true}\nstate: {file: state.db}", func(k *keyTest) string {
 			var out bytes.Buffer
 			cli.Main(k.t.Context(), []string{"nginx", "--config", k.file}, cli.Env{Stdout: &out, Stderr: &out}, cli.Program{Open: open, Serve: serve})
@@ -1643,16 +1632,19 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{2}, ed25519.SeedSize))
 	for name, text := range map[string]string{
 		"policy.csv": "p, @anyone, /public/**, read, allow\np, @authenticated, /a/**, read, allow\np, bob, /b/**, read, allow\np, alice, /a/**, share, allow\np, @staff, /staff/**, read, allow\n" +
-			"p, @anyone, /zoned/**, read, allow, " + time.Now().UTC().Add(-time.Hour).Format(time.DateTime) + ", _\n" + deep,
+			"p, @anyone, /zoned/**, read, allow, " + time.Now().UTC().Add(-time.Hour).Format(time.DateTime) + ", _\n" + deep + "p, @anyone, /, list, allow\n",
 		"releases.csv": "/public/latest.zip, /public/v2.zip\n",
 		"other.csv":    "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
 		"exact.conf": strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
 		"users":      bobsHash, "nobody": strings.Replace(bobsHash, "bob", "zoe", 1), "slow": slowBob,
 		"audit.key":      "PRIVATE+KEY+files.example.org+e8bf2fe2+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n",
-		"link-keys.json": linkKeys, "azure": "c2VjcmV0\n", "gcs": readFile(t, "internal/storage/testdata/google_service_account.json"), "store": "[default]\naws_access_key_id=FIRST\naws_secret_access_key=s\n", "store2": "[default]\naws_access_key_id=SECOND\naws_secret_access_key=s\n", "link.html": `<h1>Acme</h1><form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}"><input name="password"></form>`, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
+		"link-keys.json": linkKeys, "azure": "c2VjcmV0\n", "gcs": readFile(t, "internal/storage/testdata/google_service_account.json"), "store": "[default]\naws_access_key_id=FIRST\naws_secret_access_key=s\n", "store2": "[default]\naws_access_key_id=SECOND\naws_secret_access_key=s\n", "link.html": `<h1>Acme</h1><form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}"><input name="password"></form>{{.Link}}`, "listing.html": `<h1>Acme</h1>{{range .Rows}}<a href="{{.URL}}"></a>{{end}}<a href="{{.Next}}"></a>`, "keys.json": jwksOf(k.key), "other.json": jwksOf(other), "secret": testToken, "other-secret": testToken[1:] + "x",
 		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw})),
 	} {
 		writeFile(t, filepath.Join(dir, name), text)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "shown"), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	if strings.Contains(yaml, "names.csv") { // lines that no index tells apart
 		var names strings.Builder
@@ -1679,6 +1671,24 @@ func (k *keyTest) open() (*cli.Parts, error) {
 		return nil, err
 	}
 	return open(c, cli.Env{}.Lookup, slog.New(slog.DiscardHandler))
+}
+
+// page is what is shown in the place of a target.
+func (k *keyTest) page(target string) string {
+	k.t.Helper()
+	r, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, "http://securefiles/page", nil)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	r.Header.Set("X-Original-URI", target)
+	r.Header.Set("X-Original-Method", http.MethodGet)
+	resp, err := k.overUnix("listen", r)
+	if err != nil {
+		return "no answer: " + err.Error()
+	}
+	defer resp.Body.Close() //nolint:errcheck // it is read
+	body, err := io.ReadAll(resp.Body)
+	return fmt.Sprint(string(body), err)
 }
 
 func builtInModel(t *testing.T) string {

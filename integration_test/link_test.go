@@ -257,7 +257,7 @@ func TestCountedLinkIsOneDownload(t *testing.T) {
 // the one before where it is.
 func TestPageOfLinksOfOnesOwn(t *testing.T) {
 	t.Parallel()
-	const page = `<h1>Acme: {{.Title}}</h1>{{.Problem}}{{if .Action}}<form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}">{{if .Password}}<input name="password">{{end}}</form>{{end}}`
+	const page = `<h1>Acme: {{.Title}}</h1>{{.Problem}}{{if .Action}}<form method="post" action="{{.Action}}"><input name="url" value="{{.URL}}">{{if .Password}}<input name="password">{{end}}</form>{{end}}{{.Link}}`
 	s := start(t, plan{printed: true, policy: sharing, extra: "links: {keys_file: link-keys.json, template: link.html}\nstate: {file: state.db}\nadmin_token_file: token\n", before: func(s *site) {
 		s.write("token", linkToken)
 		s.write("link.html", page)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"securefiles/internal/listing"
 )
 
 const listingPolicy = alicesPolicy + `
@@ -33,6 +36,7 @@ func inEachFront(t *testing.T, p plan, test func(*testing.T, *site)) {
 			t.Parallel()
 			p := p
 			p.direct = front == "direct"
+			p.stored = p.printed // the directory stands in the configuration
 			p.before = func(s *site) {
 				s.edit("securefiles.yaml", "ROOT", s.root)
 				if before != nil {
@@ -83,7 +87,7 @@ func TestListing(t *testing.T) {
 		}
 		r := s.status("alice", "/downloads/project/", 200, with("Accept", "text/html"))
 		for name, want := range map[string]string{
-			"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+			"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin",
 			"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'", "X-Securefiles-Page": "", "Content-Disposition": "",
 		} {
 			if got := r.header.Get(name); got != want {
@@ -288,6 +292,112 @@ func TestAFolderInABrowser(t *testing.T) {
 					t.Errorf("%s: axe-core: %s %v", at, found, err)
 				}
 			}
+		}
+	}
+}
+
+// Who may share a file gets a link to it by a button of its folder, without a script, and a
+// page of one's own in the place of the service's.
+func TestAFolderOffersLinks(t *testing.T) {
+	t.Parallel()
+	policy := listingPolicy + "p, editor, /project/plan.txt, share, allow\n"
+	const links = "links: {keys_file: link-keys.json, api: true}\nstate: {file: state.db}\n"
+	inEachFront(t, plan{policy: policy, printed: true, extra: links + "listing: {template: listing.html}\n", before: func(s *site) {
+		s.write("listing.html", listing.Page)
+		s.run(0, "link", "key", "new")
+	}}, func(t *testing.T, s *site) {
+		r := s.status("alice", "/downloads/project/", 200, with("Accept", "text/html"))
+		if strings.Count(r.body, "<button") != 1 || !strings.Contains(r.body, `<form id="share" method="post" action="/_securefiles/links"><input type="hidden" name="download" value="main"></form>`) ||
+			!strings.Contains(r.body, `<button form="share" name="path" value="/project/plan.txt"`) || r.header.Get("Referrer-Policy") != "same-origin" {
+			t.Fatalf("the page: %v\n%s", r.header, r.body)
+		}
+		if r := s.status("", "/downloads/public/", 200, with("Accept", "text/html")); strings.Contains(r.body, "<form") || strings.Contains(r.body, "<button") {
+			t.Errorf("who may share nothing: %s", r.body)
+		}
+		press := func(path string, edit ...func(*http.Request)) reply {
+			t.Helper()
+			body := url.Values{"download": {"main"}, "path": {path}}.Encode()
+			return s.get("alice", "/_securefiles/links", append([]func(*http.Request){func(r *http.Request) {
+				r.Method, r.Body, r.ContentLength = "POST", io.NopCloser(strings.NewReader(body)), int64(len(body))
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				r.Header.Set("Accept-Language", "de")
+			}}, edit...)...)
+		}
+		r = press("/project/plan.txt", with("Origin", "http://"+s.web))
+		link := regexp.MustCompile(`http://` + regexp.QuoteMeta(s.web) + `(/downloads/project/plan\.txt\?link=[^<]*)`).FindStringSubmatch(r.body)
+		if r.status != 201 || link == nil || !strings.Contains(r.body, "<h1>Ihr Link</h1>") || !strings.Contains(r.header.Get("Content-Security-Policy"), "style-src 'unsafe-inline'") {
+			t.Fatalf("%d %v\n%s", r.status, r.header, r.body)
+		}
+		s.status("", link[1], 200)
+		for name, c := range map[string]struct {
+			path, header, value string
+			want                int
+		}{
+			"another site's page": {"/project/plan.txt", "Origin", "http://evil.example", 403}, "no page": {"/project/plan.txt", "X-None", "", 403},
+			"another site": {"/project/plan.txt", "Sec-Fetch-Site", "cross-site", 403}, "what may not be shared": {"/project/page.html", "Origin", "http://" + s.web, 403},
+		} {
+			if r := press(c.path, with(c.header, c.value)); r.status != c.want || strings.Contains(r.body, "?link=") {
+				t.Errorf("%s: %d %s", name, r.status, r.body)
+			}
+		}
+		s.replace("listing.html", "<h1>Acme</h1>{{range .Rows}}<a href=\"{{.URL}}\">{{.Name}}</a>{{end}}<a href=\"{{.Next}}\"></a>")
+		s.eventually("the page of one's own", func() bool {
+			return strings.HasPrefix(s.get("alice", "/downloads/project/").body, `<h1>Acme</h1><a href="/downloads/project/sub/">sub</a>`)
+		})
+		s.replace("listing.html", "\n{{.Nope}}")
+		s.eventually("the log tells of the wrong one", func() bool { return strings.Contains(s.log.String(), "listing.html:2: ") })
+		if r := s.status("alice", "/downloads/project/", 200); !strings.HasPrefix(r.body, "<h1>Acme</h1>") {
+			t.Errorf("after a wrong one: %s", r.body)
+		}
+	})
+}
+
+// A person presses the button of a folder, over http, where browsers tell the origin alone.
+func TestALinkIsMadeInABrowser(t *testing.T) {
+	t.Parallel()
+	browser := chromium(t, chromedp.Flag("host-resolver-rules", "MAP files.example.org 127.0.0.1"))
+	s := start(t, plan{policy: listingPolicy + "p, editor, /project/**, share, allow\n", printed: true, stored: true, files: map[string]string{"project/plan.txt": "CANARY", "project/a \"b\" <i>&amp;.txt": "CANARY", "project/sub/x": ""},
+		extra: "downloads: [{name: main, url: /downloads/, internal: /protected/, root: ROOT, listing: true}]\nlinks: {keys_file: link-keys.json, api: true}\nstate: {file: state.db}\n", before: func(s *site) {
+			s.edit("securefiles.yaml", "ROOT", s.root)
+			s.run(0, "link", "key", "new")
+		}})
+	host := strings.Replace(s.web, "127.0.0.1", "files.example.org", 1) // no place that browsers trust without https
+	web := "http://alice:alice@" + host
+	for _, width := range []int64{390, 1280} {
+		for _, scheme := range []string{"light", "dark"} {
+			_, err := chromedp.Call(browser, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+			if err == nil {
+				err = chromedp.Do(browser, chromedp.EmulateViewport(width, 900), chromedp.Navigate(web+"/downloads/project/"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			shot := func(name string) {
+				fits, err := chromedp.Run(browser, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`))
+				if err != nil || fits != width {
+					t.Errorf("%s at %d is %d wide: %v", name, width, fits, err)
+				}
+				if dir := os.Getenv("SCREENSHOTS"); dir != "" {
+					picture, err := chromedp.Run(browser, chromedp.CaptureScreenshot())
+					if err == nil {
+						err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", name, width, scheme)), picture, 0o600)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			shot("buttons")
+			if err := chromedp.Do(browser, chromedp.Click(`td.share button[value^="/project/a "]`), chromedp.WaitVisible("#link")); err != nil {
+				t.Fatal(err)
+			}
+			link, err := chromedp.Run(browser, chromedp.Evaluate[string](`document.querySelector("#link").value`))
+			path, found := strings.CutPrefix(link, "http://"+host)
+			if err != nil || !found {
+				t.Fatalf("%q: %v", link, err)
+			}
+			s.status("", path, 200)
+			shot("link")
 		}
 	}
 }

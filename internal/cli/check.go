@@ -20,7 +20,7 @@ import (
 	"securefiles/internal/config"
 	"securefiles/internal/identity"
 	"securefiles/internal/limit"
-	"securefiles/internal/link"
+	"securefiles/internal/page"
 	"securefiles/internal/terminal"
 	"securefiles/policy"
 	"securefiles/policy/lint"
@@ -208,13 +208,18 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 	if cmd.Online {
 		findings = append(findings, p.tryStores(ctx)...)
 	}
-	if err := p.loadTemplate(ctx); err != nil && !cmd.isElsewhere(p.Config.Links.Template, err) {
-		one := policy.Finding{File: p.Config.Links.Template, Severity: policy.SeverityError, Rule: "link-template", Message: err.Error()}
-		var wrong *link.TemplateError
-		if errors.As(err, &wrong) {
-			one.Line, one.Message = wrong.Line, wrong.Problem
+	for _, t := range []struct {
+		rule, file string
+		*page.Template
+	}{{"link-template", p.Config.Links.Template, p.Template}, {"listing-template", p.Config.Listing.Template, p.Listing}} {
+		if err := t.Reload(ctx); err != nil && !cmd.isElsewhere(t.file, err) {
+			one := policy.Finding{File: t.file, Severity: policy.SeverityError, Rule: t.rule, Message: err.Error()}
+			var wrong *page.Error
+			if errors.As(err, &wrong) {
+				one.Line, one.Message = wrong.Line, wrong.Problem
+			}
+			findings = append(findings, one)
 		}
-		findings = append(findings, one)
 	}
 	for _, e := range p.Exposures() {
 		add(policy.SeverityWarning, e.File, e.Rule, e.Message)
@@ -388,6 +393,7 @@ func checkRules() []lint.Rule {
 		lint.Rule{ID: "environment", Severity: policy.SeverityWarning, Ignorable: true, Summary: "an environment variable that names no key", Remedy: "Correct its name, or rename whatever else sets it."},
 		lint.Rule{ID: "link-keys", Severity: policy.SeverityError, Summary: "keys of links that cannot be read", Remedy: "Make some with `securefiles link key new`, and let the service read them."},
 		lint.Rule{ID: "link-template", Severity: policy.SeverityError, Summary: "a template that makes no page of links", Remedy: "Begin with what `securefiles link page` prints."},
+		lint.Rule{ID: "listing-template", Severity: policy.SeverityError, Summary: "a template that makes no page of listings", Remedy: "Begin with what `securefiles listing page` prints."},
 		lint.Rule{ID: "names", Severity: policy.SeverityError, Summary: "a table of public names that cannot be read", Remedy: "Write a name and what is opened for it in each line, and let the service read the file."},
 		lint.Rule{ID: "store", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a store that does not answer as it should (--online)", Remedy: "Do what the message says."},
 		lint.Rule{ID: "header-unset", Severity: policy.SeverityWarning, Ignorable: true, Summary: "a header of a source that nginx never fills", Remedy: "Set nginx_value, or nginx_groups_value."},

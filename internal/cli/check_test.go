@@ -17,7 +17,7 @@ import (
 
 // Rules whose example cannot stand on a page: bytes that nobody sees, files that
 // are too large or not there, and versions before this one.
-var withoutExample = []string{"link-keys", "link-template", "names", "store", "read", "file-size", "policy-shrunk", "policy-cut", "encoding", "character", "line-length", "too-many", "not-checked", "slow", "environment", "group-lines", "secret-readable", "world-writable", "root-holds", "jwks", "session"}
+var withoutExample = []string{"link-keys", "link-template", "listing-template", "names", "store", "read", "file-size", "policy-shrunk", "policy-cut", "encoding", "character", "line-length", "too-many", "not-checked", "slow", "environment", "group-lines", "secret-readable", "world-writable", "root-holds", "jwks", "session"}
 
 var (
 	ruleHeading = regexp.MustCompile("(?m)^### `([a-z-]+)`\n")

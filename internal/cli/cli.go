@@ -84,6 +84,7 @@ type commands struct {
 	Diff       diffCommand       `cmd:"" help:"Say who gains and who loses what by a change of policy."`
 	State      stateCommand      `cmd:"" help:"What limits and links count, where it is kept."`
 	Link       linkCommand       `cmd:"" help:"Make links to files, for people without an account, and look at them."`
+	Listing    listingCommand    `cmd:"" help:"What people see of folders."`
 	Audit      auditCommand      `cmd:"" help:"Say who got which file, when, from where, and how much of it."`
 	Nginx      nginxCommand      `cmd:"" help:"Print the nginx configuration that belongs to this configuration."`
 	Healthy    healthyCommand    `cmd:"" help:"Ask the running service whether it is well, for health checks of containers."`

@@ -21,6 +21,7 @@ import (
 	"securefiles/internal/link"
 	"securefiles/internal/names"
 	"securefiles/internal/nginx"
+	"securefiles/internal/page"
 	"securefiles/internal/secret"
 	"securefiles/internal/storage"
 	"securefiles/policy"
@@ -39,7 +40,8 @@ type Parts struct {
 	Keys      *link.Keys     // what links are signed with; nil where there are none
 	Names     []*names.Table // of downloads that have one
 	Links     *link.Links
-	Template  *link.Template // what the pages of links look like; nil where there are none
+	Template  *page.Template // what the pages of links look like; nil where there are none
+	Listing   *page.Template // what the pages of listings look like; nil where there are none
 	Limits    *limit.Limits  // nil where there are none
 	Policy    Policy
 	Token     *secret.Secret // of the admin listener; nil where none is configured
@@ -160,14 +162,10 @@ func (p *Parts) LoadSources(ctx context.Context) error {
 	if err := p.loadKeys(ctx); err != nil {
 		return err
 	}
-	return p.loadTemplate(ctx)
-}
-
-func (p *Parts) loadTemplate(ctx context.Context) error {
-	if p.Template == nil {
-		return nil
+	if err := p.Template.Reload(ctx); err != nil {
+		return err
 	}
-	return p.Template.Reload(ctx)
+	return p.Listing.Reload(ctx)
 }
 
 func (p *Parts) loadKeys(ctx context.Context) error {
@@ -231,7 +229,7 @@ func (p *Parts) loadSecrets(ctx context.Context, pass func(file string, err erro
 
 // Decisive are the files that decisions depend on, each once.
 func (p *Parts) Decisive() []string {
-	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model, p.Config.Links.KeysFile, p.Config.Links.Template}
+	all := []string{p.Config.File, p.Config.Policy.File, p.Config.Policy.Model, p.Config.Links.KeysFile, p.Config.Links.Template, p.Config.Listing.Template}
 	for _, s := range p.Sources {
 		all = append(all, s.Files...)
 	}

@@ -60,6 +60,7 @@ type Config struct {
 	Policy    Policy     `yaml:"policy"`
 	Identity  []Identity `yaml:"identity"`
 	Links     Links      `yaml:"links"`
+	Listing   Listing    `yaml:"listing"`
 	Limits    []Limit    `yaml:"limits"`
 	Log       Log        `yaml:"log"`
 	Audit     Audit      `yaml:"audit" restart:"yes"`
@@ -304,6 +305,12 @@ type Links struct {
 	// API lets callers make, list and end links by HTTP, at /_securefiles/links. It needs
 	// State.File.
 	API bool `yaml:"api"`
+}
+
+// Listing is how the directories of all downloads are shown.
+type Listing struct {
+	// Template is an html/template: what a page looks like.
+	Template string `yaml:"template" path:"file"`
 }
 
 // State is where that is kept which limits and links count.

@@ -41,6 +41,9 @@ func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	pageHeaders(h)
+	if listed { // a form on it is of this site, and browsers that may not say where they come from cannot tell so
+		h.Set("Referrer-Policy", "same-origin")
+	}
 	if out.Allowed() {
 		h.Set("Location", q.Target)
 		w.WriteHeader(http.StatusSeeOther)

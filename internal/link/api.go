@@ -41,7 +41,7 @@ type Decider interface {
 	Decide(context.Context, authz.Query) (authz.Decision, error)
 }
 
-// APIParts are what an API is made of; all are needed but Site and Challenge.
+// APIParts are what an API is made of; all are needed but Site, Challenge and Pages.
 type APIParts struct {
 	Links     *Links
 	Downloads *authz.Downloads
@@ -53,6 +53,8 @@ type APIParts struct {
 	Site string
 	// Challenge is WWW-Authenticate for whoever is not known.
 	Challenge string
+	// Pages answer the form of a page; nil takes none.
+	Pages *Pages
 }
 
 // An API lets people and applications make links by themselves, list theirs, and end them.
@@ -164,8 +166,37 @@ func (a *API) asked(handle func(http.ResponseWriter, *http.Request, *authz.Quest
 	}
 }
 
+// form makes a link to the file that the form of a page names, and shows it. A browser
+// tells whose page that is, or there is no link.
+func (a *API) form(w http.ResponseWriter, r *http.Request, q *authz.Question, maker authz.Principal) {
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	if r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") != "same-origin" { // another site's was refused already
+		a.Pages.made(w, r, http.StatusForbidden, nil, "")
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+	path, isFile := "", false
+	if r.ParseForm() == nil {
+		path = r.PostForm.Get("path")
+		isFile = path != "" && !strings.HasSuffix(path, "/")
+	}
+	if !isFile {
+		a.Pages.made(w, r, http.StatusBadRequest, nil, "")
+		return
+	}
+	made, status, _ := a.create(r.Context(), q, maker, &newLink{Download: r.PostForm.Get("download"), Path: path})
+	if made != nil && a.Site == "" {
+		made.URL = r.Header.Get("X-Original-Scheme") + "://" + r.Host + made.URL // as it was asked, by whom it is for
+	}
+	a.Pages.made(w, r, status, made, path[strings.LastIndexByte(path, '/')+1:])
+}
+
 // post makes a link.
 func (a *API) post(w http.ResponseWriter, r *http.Request, q *authz.Question, maker authz.Principal) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); a.Pages != nil && err == nil && kind == "application/x-www-form-urlencoded" {
+		a.form(w, r, q, maker)
+		return
+	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		problem(w, http.StatusUnsupportedMediaType, "the body is application/json")
 		return
@@ -181,48 +212,55 @@ func (a *API) post(w http.ResponseWriter, r *http.Request, q *authz.Question, ma
 		problem(w, http.StatusBadRequest, "the body is no link to make: "+err.Error())
 		return
 	}
-	c, d, path, err := a.claims(&asked, maker)
+	made, status, detail := a.create(r.Context(), q, maker, &asked)
+	switch {
+	case status == http.StatusServiceUnavailable:
+		unavailable(w)
+	case made == nil:
+		problem(w, status, detail)
+	default:
+		w.Header().Set("Location", APIPath+"/"+made.ID)
+		answer(w, http.StatusCreated, "application/json", made)
+	}
+}
+
+// create makes a link, or says by a status and a sentence why there is none.
+func (a *API) create(ctx context.Context, q *authz.Question, maker authz.Principal, asked *newLink) (made *madeLink, status int, detail string) {
+	c, d, path, err := a.claims(asked, maker)
 	if err != nil {
-		problem(w, http.StatusUnprocessableEntity, err.Error())
-		return
+		return nil, http.StatusUnprocessableEntity, err.Error()
 	}
 	for _, action := range []string{authz.ActionShare, authz.ActionRead} {
-		ok, err := a.may(r.Context(), q, maker, d.Name, path.String(), action)
+		ok, err := a.may(ctx, q, maker, d.Name, path.String(), action)
 		if err != nil {
-			unavailable(w)
-			return
+			return nil, http.StatusServiceUnavailable, ""
 		}
 		if !ok {
-			problem(w, http.StatusForbidden, "you may not "+action+" this")
-			return
+			return nil, http.StatusForbidden, "you may not " + action + " this"
 		}
 	}
 	kept := c.Kept()
 	if c.Password {
-		if kept.PasswordHash, err = a.hash(r.Context(), asked.Password); err != nil {
-			unavailable(w)
-			return
+		if kept.PasswordHash, err = a.hash(ctx, asked.Password); err != nil {
+			return nil, http.StatusServiceUnavailable, ""
 		}
 	}
 	token, err := a.Links.keys.Sign("", c)
-	if err != nil {
-		unavailable(w)
-		return
+	if err == nil {
+		err = a.Keeper.Made(ctx, kept)
 	}
-	if err := a.Keeper.Made(r.Context(), kept); err != nil {
-		unavailable(w)
-		return
+	if err != nil {
+		return nil, http.StatusServiceUnavailable, ""
 	}
 	at := path.URL(d.URL)
 	if strings.HasSuffix(c.Path, "/") {
 		at = at[:strings.LastIndexByte(at, '/')+1]
 	}
-	made := madeLink{ID: c.ID, URL: a.Site + at + "?" + Parameter + "=" + token, Expires: c.Expires.UTC()}
+	made = &madeLink{ID: c.ID, URL: a.Site + at + "?" + Parameter + "=" + token, Expires: c.Expires.UTC()}
 	if c.Uses > 0 && !c.Password {
 		made.Direct = made.URL + "&" + DirectParameter + "=1"
 	}
-	w.Header().Set("Location", APIPath+"/"+c.ID)
-	answer(w, http.StatusCreated, "application/json", made)
+	return made, http.StatusCreated, ""
 }
 
 // claims are what a link that is asked for says; of a directory, the path is one of a file

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -77,8 +78,12 @@ func newAPISite(t *testing.T) *apiSite {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pages, err := NewPages(links, downloads, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	api, err := NewAPI(APIParts{
-		Links: links, Downloads: downloads, Callers: named{}, Keeper: store, Site: "https://files.example.org", Challenge: "Basic",
+		Pages: pages, Links: links, Downloads: downloads, Callers: named{}, Keeper: store, Site: "https://files.example.org", Challenge: "Basic",
 		Policy: rules{"alice": {"read", "share"}, "bob": {"read"}, "carol": {"share"}},
 	})
 	if err != nil {
@@ -307,5 +312,81 @@ func TestALinkThatNobodyCanCountIsNotMade(t *testing.T) {
 				t.Errorf("%s: %s: %d %s", unreported, body, w.Code, w.Body)
 			}
 		}
+	}
+}
+
+// A button on a page of this site makes a link and shows it. No other site's page presses it.
+func TestAFormMakesALinkAndShowsIt(t *testing.T) {
+	s := newAPISite(t)
+	press := func(who, body string, header ...string) *httptest.ResponseRecorder {
+		t.Helper()
+		r := httptest.NewRequest("POST", "/links", strings.NewReader(body))
+		r.Host = "files.example.org:8080"
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("X-Original-Scheme", "http")
+		if who != "" {
+			r.Header.Set("Authorization", who)
+		}
+		w := httptest.NewRecorder()
+		s.api.ServeHTTP(w, r)
+		return w
+	}
+	const file = "download=main&path=%2Freports%2F%3Cb%3E%20%26.pdf"
+	for _, site := range []string{"https://files.example.org", ""} {
+		s.api.Site = site
+		w := press("alice", file, "Origin", "http://files.example.org:8080", "Accept-Language", "de")
+		for _, want := range []string{"<h1>Ihr Link</h1>", ">" + cmp.Or(site, "http://files.example.org:8080") + "/downloads/reports/%3Cb%3E%20%26.pdf?link=ey", "&lt;b&gt; &amp;.pdf</dd>"} {
+			if !strings.Contains(w.Body.String(), want) {
+				t.Errorf("%q is not in the page: %s", want, w.Body)
+			}
+		}
+		if h := w.Header(); w.Code != http.StatusCreated || h.Get("Content-Type") != "text/html; charset=utf-8" || h.Get("Cache-Control") != "no-store" || h.Get("Referrer-Policy") != "no-referrer" || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'; style-src 'unsafe-inline'") {
+			t.Errorf("%d %v", w.Code, h)
+		}
+	}
+	mine := func() int {
+		t.Helper()
+		var all []listedLink
+		if err := json.Unmarshal(s.ask("alice", "GET", "/links", "").Body.Bytes(), &all); err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	before := mine()
+	for name, row := range map[string]struct {
+		who, body string
+		header    []string
+		want      int
+	}{
+		"of another origin":         {"alice", file, []string{"Origin", "http://evil.example"}, 403},
+		"of another port":           {"alice", file, []string{"Origin", "http://files.example.org"}, 403},
+		"of another site":           {"alice", file, []string{"Sec-Fetch-Site", "cross-site", "Origin", "http://files.example.org:8080"}, 403},
+		"of another host's page":    {"alice", file, []string{"Sec-Fetch-Site", "same-site"}, 403},
+		"of nobody's page":          {"alice", file, []string{"Origin", "null"}, 403},
+		"of who says nothing":       {"alice", file, nil, 403},
+		"typed by a person":         {"alice", file, []string{"Sec-Fetch-Site", "none"}, 403},
+		"who may not share":         {"bob", file, []string{"Sec-Fetch-Site", "same-origin"}, 403},
+		"who may not read":          {"carol", file, []string{"Sec-Fetch-Site", "same-origin"}, 403},
+		"nobody":                    {"", file, []string{"Sec-Fetch-Site", "same-origin"}, 401},
+		"nobody can tell":           {"undecided", file, []string{"Sec-Fetch-Site", "same-origin"}, 503},
+		"no path":                   {"alice", "download=main", []string{"Sec-Fetch-Site", "same-origin"}, 400},
+		"a folder":                  {"alice", "download=main&path=/reports/", []string{"Sec-Fetch-Site", "same-origin"}, 400},
+		"what no request may have":  {"alice", "download=main&path=/../x", []string{"Sec-Fetch-Site", "same-origin"}, 422},
+		"another download":          {"alice", "download=none&path=/x", []string{"Sec-Fetch-Site", "same-origin"}, 422},
+		"no form":                   {"alice", "%zz", []string{"Sec-Fetch-Site", "same-origin"}, 400},
+		"more than there can be":    {"alice", "path=" + strings.Repeat("x", maxRequest), []string{"Sec-Fetch-Site", "same-origin"}, 400},
+		"the path in the address":   {"alice", "", []string{"Sec-Fetch-Site", "same-origin"}, 400},
+		"a file that is hidden too": {"alice", "path=/hr/x", []string{"Sec-Fetch-Site", "same-origin"}, 403},
+	} {
+		w := press(row.who, row.body, row.header...)
+		if w.Code != row.want || strings.Contains(w.Body.String(), "?link=") {
+			t.Errorf("%s: %d %s, want %d", name, w.Code, w.Body, row.want)
+		}
+	}
+	if got := mine(); got != before {
+		t.Errorf("%d links were made", got-before)
 	}
 }

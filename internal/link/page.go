@@ -17,6 +17,7 @@ import (
 	"golang.org/x/text/language"
 
 	"securefiles/authz"
+	"securefiles/internal/page"
 	"securefiles/internal/state"
 	"securefiles/pathguard"
 )
@@ -46,6 +47,7 @@ type words struct {
 	Confirm, ConfirmText, NeedsPassword              string
 	Expired, UsedUp, Revoked, EndedText              string
 	WrongPassword, TooMany, Failed, FailedText, Time string
+	Made, MadeText, NotMade, NotMadeText, Link       string
 	Decimal                                          string
 }
 
@@ -59,19 +61,23 @@ func languages() []words {
 		Expired: "This link has expired", UsedUp: "This link has been used up", Revoked: "This link was withdrawn", EndedText: "Ask whoever sent it to you for another one.",
 		WrongPassword: "This is not the password.", TooMany: "There were too many attempts. Wait a few minutes, and try again.",
 		Failed: "This link cannot be opened", FailedText: "Open it again as it was sent to you.", Time: "2 January 2006, 15:04 MST", Decimal: ".",
+		Made: "Your link", MadeText: "Whoever has this link can download the file. It is shown this once: copy it.", Link: "Link",
+		NotMade: "There is no link", NotMadeText: "Go back to the folder, and try again. It may be that you may no longer share this file.",
 	}, {
 		File: "Datei", Size: "Größe", Until: "Bis", Left: "Verbleibende Downloads", Password: "Passwort", Download: "Herunterladen",
 		Confirm: "Datei herunterladen", ConfirmText: "Diese Datei wurde für Sie freigegeben.", NeedsPassword: "Für Sie wurde eine Datei freigegeben. Sie ist mit einem Passwort geschützt.",
 		Expired: "Dieser Link ist abgelaufen", UsedUp: "Dieser Link ist verbraucht", Revoked: "Dieser Link wurde zurückgezogen", EndedText: "Bitten Sie den Absender um einen neuen.",
 		WrongPassword: "Das ist nicht das Passwort.", TooMany: "Das waren zu viele Versuche. Warten Sie einige Minuten und versuchen Sie es noch einmal.",
 		Failed: "Dieser Link lässt sich nicht öffnen", FailedText: "Öffnen Sie ihn noch einmal so, wie Sie ihn bekommen haben.", Time: "02.01.2006, 15:04 MST", Decimal: ",",
+		Made: "Ihr Link", MadeText: "Wer diesen Link hat, kann die Datei herunterladen. Er wird nur dieses Mal gezeigt: Kopieren Sie ihn.", Link: "Link",
+		NotMade: "Es gibt keinen Link", NotMadeText: "Gehen Sie zurück zum Ordner und versuchen Sie es noch einmal. Vielleicht dürfen Sie diese Datei nicht mehr freigeben.",
 	}}
 }
 
 // PageOptions are what Pages can do without.
 type PageOptions struct {
 	// Template is what they look like; nil means the service's own.
-	Template *Template
+	Template *page.Template
 	// Size tells how many bytes a file of a download has, where that can be known; nil
 	// knows none.
 	Size func(download, path string) (bytes int64, ok bool)
@@ -103,7 +109,12 @@ func NewPages(links *Links, downloads *authz.Downloads, opts *PageOptions) (*Pag
 	if opts != nil {
 		p.opts = *opts
 	}
-	p.opts.Template = cmp.Or(p.opts.Template, NewTemplate(""))
+	if p.opts.Template == nil {
+		var err error
+		if p.opts.Template, err = NewTemplate(""); err != nil {
+			return nil, err
+		}
+	}
 	p.opts.Logger = cmp.Or(p.opts.Logger, slog.New(slog.DiscardHandler))
 	return p, nil
 }
@@ -112,7 +123,7 @@ func NewPages(links *Links, downloads *authz.Downloads, opts *PageOptions) (*Pag
 type view struct {
 	T                    words
 	Lang                 string // en or de
-	Kind                 string // link, password, ended or failed
+	Kind                 string // link, password, ended, failed or made
 	Title, Text, Problem string
 	// File, Size, Until and Left are empty where nothing is told of the file.
 	File, Size, Until, Left string
@@ -120,6 +131,8 @@ type view struct {
 	// Action by POST, with URL as url and, where Password is true, a password.
 	Action, URL string
 	Password    bool
+	// Link is one that was made.
+	Link string
 }
 
 // Render makes the page that belongs to an outcome, in a language that the request
@@ -185,7 +198,7 @@ func (p *Pages) begin(h http.Header) (view, words) {
 }
 
 func (p *Pages) render(ctx context.Context, v *view) ([]byte, error) {
-	body, err := p.opts.Template.write(v)
+	body, err := p.opts.Template.Write(v)
 	if body != nil && err != nil {
 		p.opts.Logger.ErrorContext(ctx, "the template of links cannot show a page, so the service's own is shown", "error", err)
 		err = nil
@@ -372,6 +385,16 @@ func (p *Pages) answer(w http.ResponseWriter, r *http.Request, status int, url *
 	v.Kind, v.Title, v.Text, v.Problem = "failed", t.Failed, t.FailedText, problem(t)
 	if url != nil {
 		v.Kind, v.Title, v.Text, v.Action, v.URL, v.Password = "password", t.Confirm, t.NeedsPassword, ConfirmPath, *url, true
+	}
+	p.show(w, r, status, &v)
+}
+
+// made shows a link that was made, or, where it is nil, that there is none.
+func (p *Pages) made(w http.ResponseWriter, r *http.Request, status int, link *madeLink, file string) {
+	v, t := p.begin(r.Header)
+	v.Kind, v.Title, v.Text = "failed", t.NotMade, t.NotMadeText
+	if link != nil {
+		v.Kind, v.Title, v.Text, v.Link, v.File, v.Until = "made", t.Made, t.MadeText, link.URL, file, link.Expires.Format(t.Time)
 	}
 	p.show(w, r, status, &v)
 }

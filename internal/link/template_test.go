@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"securefiles/authz"
+	"securefiles/internal/page"
 	"securefiles/pathguard"
 )
 
@@ -18,8 +19,18 @@ const least = `<h1>Acme: {{.Title}}</h1>{{.Problem}}
 {{if .Action}}<form method="post" action="{{.Action}}">
 <input type="hidden" name="url" value="{{.URL}}">
 {{if .Password}}<input name="password" type="password">{{end}}
-<button>ok</button></form>{{end}}
+<button>ok</button></form>{{end}}{{.Link}}
 `
+
+// templateOf is the template of a file.
+func templateOf(t *testing.T, file string) *page.Template {
+	t.Helper()
+	one, err := NewTemplate(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return one
+}
 
 func templateFile(t *testing.T, text string) string {
 	t.Helper()
@@ -52,11 +63,12 @@ func TestTemplatesThatMakeNoPage(t *testing.T) {
 		"no link in the form":          {strings.Replace(least, `name="url"`, `name="link"`, 1), "called url", 0},
 		"another link":                 {strings.Replace(least, "{{.URL}}", "{{.File}}", 1), "called url", 0},
 		"no password":                  {strings.Replace(least, `name="password"`, "", 1), "called password", 0},
-		"without an end":               {strings.Repeat("x", maxTemplate+1), "too large", 0},
+		"no link that was made":        {strings.Replace(least, "{{.Link}}", "", 1), "where it tells a link that was made, it does not show {{.Link}}", 0},
+		"without an end":               {strings.Repeat("x", 256<<10+1), "too large", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := templateFile(t, row.text)
-			one := NewTemplate(file)
+			one := templateOf(t, file)
 			err := one.Reload(t.Context())
 			if row.want == "" {
 				if err != nil || one.Generation() != 1 {
@@ -67,13 +79,13 @@ func TestTemplatesThatMakeNoPage(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), file) || one.Generation() != 0 {
 				t.Fatalf("%v, want %s; generation %d", err, row.want, one.Generation())
 			}
-			var wrong *TemplateError
+			var wrong *page.Error
 			if errors.As(err, &wrong) && row.line > 0 && wrong.Line != row.line {
 				t.Errorf("line %d, want %d: %v", wrong.Line, row.line, err)
 			}
 		})
 	}
-	if err := NewTemplate(filepath.Join(t.TempDir(), "none")).Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "securefiles link page") {
+	if err := templateOf(t, filepath.Join(t.TempDir(), "none")).Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "securefiles link page") {
 		t.Errorf("no file: %v", err)
 	}
 }
@@ -101,7 +113,7 @@ func TestTemplateIsReloaded(t *testing.T) {
 	b := newPageBench(t)
 	file := templateFile(t, least)
 	var log strings.Builder
-	b.pages.opts = PageOptions{Template: NewTemplate(file), Logger: slog.New(slog.NewTextHandler(&log, nil)), Size: func(download, path string) (int64, bool) {
+	b.pages.opts = PageOptions{Template: templateOf(t, file), Logger: slog.New(slog.NewTextHandler(&log, nil)), Size: func(download, path string) (int64, bool) {
 		return 5 << 20, download == "main" && path == "/reports/q3.pdf"
 	}}
 	if got := b.shown(""); !strings.Contains(got, "<!DOCTYPE html>") || !strings.Contains(got, "5.0 MiB") {

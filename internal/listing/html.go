@@ -1,7 +1,7 @@
 package listing
 
 import (
-	"bytes"
+	"context"
 	"fmt"
 	"path"
 	"strconv"
@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/text/language"
+
+	"securefiles/authz"
 )
 
 // words are what the page says, in a language.
@@ -17,18 +19,24 @@ type words struct {
 	Name, Type, Size, Modified       string
 	Folder, File, Empty, First, Next string
 	Path, Pages, Entries, OneEntry   string
+	Share, Link                      string
 	DecimalComma                     string
 	Time                             string
 }
+
+// languages are how many tongues there are.
+const languages = 2
 
 func tongue(i int) words {
 	return []words{{
 		Lang: "en", Name: "Name", Type: "Type", Size: "Size", Modified: "Modified", Folder: "Folder", File: "File", Empty: "There is nothing here for you.",
 		First: "First page", Next: "Next page", Path: "Path", Pages: "Pages", Entries: "entries", OneEntry: "entry",
+		Share: "Get a link", Link: "Link",
 		DecimalComma: ".", Time: "2 Jan 2006, 15:04 MST",
 	}, {
 		Lang: "de", Name: "Name", Type: "Art", Size: "Größe", Modified: "Geändert", Folder: "Ordner", File: "Datei", Empty: "Hier ist nichts für Sie.",
 		First: "Erste Seite", Next: "Nächste Seite", Path: "Pfad", Pages: "Seiten", Entries: "Einträge", OneEntry: "Eintrag",
+		Share: "Link erstellen", Link: "Link",
 		DecimalComma: ",", Time: "02.01.2006, 15:04 MST",
 	}}[i]
 }
@@ -48,6 +56,9 @@ type View struct {
 	Total string
 	// First and Next are where other pages are; empty where there is none.
 	First, Next string
+	// Share is where a form asks for a link, by POST, with Download as download and a
+	// row's Path as path; empty where no row has one.
+	Share, Download string
 }
 
 // A Crumb is a directory on the way.
@@ -63,14 +74,16 @@ type Row struct {
 	IsDir                 bool
 	// Modified is for people, and Machine for programs.
 	Modified, Machine string
+	// Path is what a link can be asked for; empty where none can.
+	Path string
 }
 
-func (l *Listing) html(p *page) ([]byte, error) {
+func (l *Listing) html(ctx context.Context, p *shown) ([]byte, error) {
 	q := p.out.Question
 	tags, _, _ := language.ParseAcceptLanguage(q.Header.Get("Accept-Language")) // what is no language is English
 	_, i, _ := l.tongues.Match(tags...)
 	t := tongue(i)
-	v := View{T: t, Title: q.Download.Name, Next: p.next(), Total: strconv.Itoa(p.total) + " " + t.Entries}
+	v := View{T: t, Title: q.Download.Name, Download: q.Download.Name, Next: p.next(), Total: strconv.Itoa(p.total) + " " + t.Entries}
 	if p.total == 1 {
 		v.Total = "1 " + t.OneEntry
 	}
@@ -102,14 +115,39 @@ func (l *Listing) html(p *page) ([]byte, error) {
 		row := Row{Name: plain(e.name), URL: e.url, IsDir: e.isDir, Type: t.Folder, Modified: e.changed.UTC().Format(t.Time), Machine: e.changed.UTC().Format(time.RFC3339)}
 		if !e.isDir {
 			row.Size, row.Type = sizeOf(e.size, t.DecimalComma), typeOf(e.name, t.File)
+			may, err := l.mayShare(ctx, p, e)
+			if err != nil {
+				return nil, err
+			}
+			if may {
+				row.Path, v.Share = e.object, l.opts.Share
+			}
 		}
 		v.Rows = append(v.Rows, row)
 	}
-	var body bytes.Buffer
-	if err := l.page.Execute(&body, &v); err != nil {
+	body, err := l.opts.Template.Write(&v)
+	if body != nil && err != nil {
+		l.opts.Logger.ErrorContext(ctx, "the template of listings cannot show a page, so the service's own is shown", "error", err)
+		err = nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("write a listing: %w", err)
 	}
-	return body.Bytes(), nil
+	return body, nil
+}
+
+// mayShare decides whether whoever sees a file may have a link to it.
+func (l *Listing) mayShare(ctx context.Context, p *shown, e entry) (bool, error) {
+	if l.opts.Share == "" {
+		return false, nil
+	}
+	query := p.out.Question.Query(p.out.Principal)
+	query.Object, query.Action = e.object, authz.ActionShare
+	decision, err := p.policy.Decide(ctx, query)
+	if err != nil {
+		return false, fmt.Errorf("decide what of a directory is shared: %w", err)
+	}
+	return decision.Effect == authz.Allow, nil
 }
 
 // plain is a name as it is shown: what would show the rest of it in another order, by which

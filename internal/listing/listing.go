@@ -13,12 +13,11 @@ package listing
 import (
 	"cmp"
 	"context"
-	_ "embed" // the page
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"slices"
 	"strconv"
@@ -28,6 +27,7 @@ import (
 	"golang.org/x/text/language"
 
 	"securefiles/authz"
+	"securefiles/internal/page"
 	"securefiles/internal/rooted"
 )
 
@@ -40,28 +40,43 @@ type Directory struct {
 	FollowSymlinks bool
 }
 
+// Options are what a Listing can do without.
+type Options struct {
+	// Template is what pages look like; nil means the service's own.
+	Template *page.Template
+	// Share is where a form asks for a link to a file, of whom share is allowed; empty
+	// means nowhere.
+	Share string
+	// Logger is told of a template that cannot show a page.
+	Logger *slog.Logger
+}
+
 // Listing shows directories. It is safe for concurrent use.
 type Listing struct {
 	policy  func() authz.Decider // by one version
 	roots   map[string]Directory // by the download's name
-	page    *template.Template
+	opts    Options
 	tongues language.Matcher
 }
 
-//go:embed listing.html
-var pageText string
-
 // New returns what shows the directories of downloads, by their names. The policy is asked
 // for what decides all that belongs to one answer.
-func New(policy func() authz.Decider, roots map[string]Directory) (*Listing, error) {
+func New(policy func() authz.Decider, roots map[string]Directory, opts *Options) (*Listing, error) {
 	if policy == nil {
 		return nil, errors.New("a listing needs a policy")
 	}
-	page, err := template.New("listing").Parse(pageText)
-	if err != nil {
-		return nil, fmt.Errorf("read the page of listings: %w", err)
+	l := &Listing{policy: policy, roots: roots, tongues: language.NewMatcher([]language.Tag{language.English, language.German})}
+	if opts != nil {
+		l.opts = *opts
 	}
-	return &Listing{policy: policy, roots: roots, page: page, tongues: language.NewMatcher([]language.Tag{language.English, language.German})}, nil
+	if l.opts.Template == nil {
+		var err error
+		if l.opts.Template, err = NewTemplate(""); err != nil {
+			return nil, err
+		}
+	}
+	l.opts.Logger = cmp.Or(l.opts.Logger, slog.New(slog.DiscardHandler))
+	return l, nil
 }
 
 // An entry is a file or directory that is shown.
@@ -72,6 +87,7 @@ type entry struct {
 	size    int64
 	changed time.Time
 	url     string
+	object  string // what policy is asked about
 }
 
 // Render makes the page of a directory that may be shown; JSON where the query has
@@ -106,14 +122,15 @@ func (l *Listing) Render(ctx context.Context, out *authz.Outcome) (body []byte, 
 		body, err = p.data()
 		return body, "application/json", err
 	}
-	body, err = l.html(p)
+	body, err = l.html(ctx, p)
 	return body, "text/html; charset=utf-8", err
 }
 
 // pageOf is the page of a directory that is asked for.
-func (l *Listing) pageOf(ctx context.Context, out *authz.Outcome, dir *rooted.Dir) (*page, error) {
+func (l *Listing) pageOf(ctx context.Context, out *authz.Outcome, dir *rooted.Dir) (*shown, error) {
 	asked := parseAsked(out.Question.Target)
-	all, err := l.visible(ctx, out, dir)
+	policy := l.policy()
+	all, err := visible(ctx, policy, out, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -125,19 +142,19 @@ func (l *Listing) pageOf(ctx context.Context, out *authz.Outcome, dir *rooted.Di
 			from++
 		}
 	}
-	p := &page{out: out, asked: asked, total: len(all), first: from == 0, last: from+PageSize >= len(all)}
+	p := &shown{out: out, asked: asked, policy: policy, total: len(all), first: from == 0, last: from+PageSize >= len(all)}
 	p.entries = all[from:min(from+PageSize, len(all))]
 	return p, nil
 }
 
 // visible decides what of a directory is shown.
-func (l *Listing) visible(ctx context.Context, out *authz.Outcome, dir *rooted.Dir) ([]entry, error) {
+func visible(ctx context.Context, policy authz.Decider, out *authz.Outcome, dir *rooted.Dir) ([]entry, error) {
 	found, err := dir.Entries()
 	if err != nil {
 		return nil, fmt.Errorf("read a directory to show: %w", err)
 	}
 	var all []entry
-	policy, query := l.policy(), out.Question.Query(out.Principal)
+	query := out.Question.Query(out.Principal)
 	for _, one := range found {
 		e := entry{name: one.Name, isDir: one.Info.IsDir(), changed: one.Info.ModTime()}
 		if !e.isDir {
@@ -151,7 +168,7 @@ func (l *Listing) visible(ctx context.Context, out *authz.Outcome, dir *rooted.D
 			return nil, fmt.Errorf("decide what of a directory is shown: %w", err)
 		}
 		if decision.Effect == authz.Allow {
-			e.fold = strings.ToLower(e.name)
+			e.fold, e.object = strings.ToLower(e.name), query.Object
 			all = append(all, e)
 		}
 	}
@@ -274,9 +291,10 @@ func prefersJSON(accept string) bool {
 	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")
 }
 
-// A page is one of a listing.
-type page struct {
+// shown is a page of a listing.
+type shown struct {
 	out         *authz.Outcome
+	policy      authz.Decider // that decided all of it
 	asked       asked
 	entries     []entry
 	total       int
@@ -284,10 +302,10 @@ type page struct {
 }
 
 // here is where the directory is asked for.
-func (p *page) here() string { return p.out.Question.Dir.URL(p.out.Question.Download.URL) }
+func (p *shown) here() string { return p.out.Question.Dir.URL(p.out.Question.Download.URL) }
 
 // next is where the next page is; empty where this is the last.
-func (p *page) next() string {
+func (p *shown) next() string {
 	if p.last || len(p.entries) == 0 {
 		return ""
 	}
@@ -318,7 +336,7 @@ type Data struct {
 	Next string `json:"next,omitempty"`
 }
 
-func (p *page) data() ([]byte, error) {
+func (p *shown) data() ([]byte, error) {
 	p.asked.json = true
 	d := Data{Path: p.out.Question.Dir.String(), URL: p.here(), Total: p.total, Entries: []File{}, Next: p.next()}
 	for _, e := range p.entries {

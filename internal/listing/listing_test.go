@@ -74,7 +74,7 @@ func plant(t testing.TB, root string, names ...string) {
 
 func newListing(t testing.TB, root string, policy authz.Decider) *Listing {
 	t.Helper()
-	l, err := New(func() authz.Decider { return policy }, map[string]Directory{"main": {Root: root}})
+	l, err := New(func() authz.Decider { return policy }, map[string]Directory{"main": {Root: root}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestAFileIsShownToWhomReadIsAllowedAndAFolderToWhomListIs(t *testing.T) {
 	if e := d.Entries[1]; e.Size != 10 || e.URL != "/downloads/p/read.txt" || e.Modified.Unix() != 1706933106 {
 		t.Errorf("%+v", e)
 	}
-	followed, err := New(func() authz.Decider { return decider(all) }, map[string]Directory{"main": {Root: root, FollowSymlinks: true}})
+	followed, err := New(func() authz.Decider { return decider(all) }, map[string]Directory{"main": {Root: root, FollowSymlinks: true}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +364,7 @@ func BenchmarkListing(b *testing.B) {
 	}
 	for _, query := range []string{"", "?sort=size", "?sort=modified&order=desc", "?format=json"} {
 		b.Run("10k"+query, func(b *testing.B) {
-			l, err := New(store.Now, map[string]Directory{"main": {Root: root}})
+			l, err := New(store.Now, map[string]Directory{"main": {Root: root}}, nil)
 			if err != nil {
 				b.Fatal(err)
 			}
