@@ -601,8 +601,8 @@ type answer struct {
 }
 
 // Whatever the service does, its answer comes within this time: two attempts
-// of two seconds at most.
-const soon = 4*time.Second + slack
+// of two seconds at most. It is waited for where a line is left out that the answer needs.
+const soon = 4*time.Second + 10*time.Second
 
 // ask sends a request and reads all that comes, until nginx hangs up: then the
 // request is in its log.
@@ -1041,7 +1041,7 @@ var snippetRows = []row{
 				}
 				for _, log := range []string{"delivery.log", "access.log"} {
 					if row.status == 413 { // it has no id
-						for deadline := time.Now().Add(slack); !strings.Contains(b.log(log), `"status":"413"`); time.Sleep(time.Millisecond) { // between polls
+						for deadline := time.Now().Add(soon); !strings.Contains(b.log(log), `"status":"413"`); time.Sleep(time.Millisecond) { // between polls
 							if time.Now().After(deadline) {
 								return fmt.Errorf("413 is not in %s", log)
 							}
