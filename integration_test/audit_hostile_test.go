@@ -152,12 +152,12 @@ func TestAuditOfWhatOpensAFileHoldsNothingOfIt(t *testing.T) {
 // raw sends bytes to nginx, and reports whether it answered.
 func (s *site) raw(request string) bool {
 	s.t.Helper()
-	conn, err := net.DialTimeout("tcp", s.web, 10*time.Second)
+	conn, err := net.DialTimeout("tcp", s.web, patience)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer conn.Close() //nolint:errcheck // it is read to its end
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(conn, request); err != nil {
 		return false // it hung up
 	}

@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -518,13 +517,7 @@ func TestAuditDeliveriesAreWhatNginxDelivered(t *testing.T) {
 
 	// A client that takes its time gets all of it, and nginx is reloaded meanwhile.
 	id, resp = ask(newClient(), s.web, "GET", large)
-	before := workers(t, s.nginx.Process.Pid)
-	if err := s.nginx.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	s.eventually("nginx has new workers", func() bool {
-		return slices.ContainsFunc(workers(t, s.nginx.Process.Pid), func(pid int) bool { return !slices.Contains(before, pid) })
-	})
+	s.reloadNginx()
 	for {
 		_, err := io.CopyN(io.Discard, resp.Body, 1<<20)
 		if errors.Is(err, io.EOF) {
@@ -709,22 +702,6 @@ func TestAuditErasesASubjectWhileTheServiceRuns(t *testing.T) {
 }
 
 // workers are the processes whose parent is another.
-func workers(t *testing.T, parent int) (pids []int) {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, field := range strings.Fields(string(text)) {
-		var pid int
-		if _, err := fmt.Sscan(field, &pid); err != nil {
-			t.Fatal(err)
-		}
-		pids = append(pids, pid)
-	}
-	return pids
-}
-
 // Of what a killed worker was sending nginx tells nothing: it is unknown in the end.
 func TestAuditDeliveryOfAKilledWorkerIsUnknown(t *testing.T) {
 	t.Parallel()
@@ -739,7 +716,7 @@ func TestAuditDeliveryOfAKilledWorkerIsUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pid := range workers(t, s.nginx.Process.Pid) {
+	for pid := range s.workers() {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}

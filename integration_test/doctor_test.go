@@ -221,7 +221,7 @@ func (w *ward) startWard() {
 				w.t.Fatalf("nginx: %s", text)
 			}
 			_, err := os.Stat(filepath.Join(w.dir, "run/nginx.pid"))
-			return taken || err == nil && len(w.workers()) > 0
+			return taken || err == nil && w.unprivileged()
 		})
 		if !taken {
 			return
@@ -231,21 +231,14 @@ func (w *ward) startWard() {
 	w.t.Fatal("nginx finds no port that is free")
 }
 
-// workers are nginx's, once they are no longer root's.
-func (w *ward) workers() []string {
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", w.nginx.Process.Pid))
-	if err != nil {
-		return nil
-	}
-	var all []string
-	for _, pid := range strings.Fields(string(children)) {
-		title, err := os.ReadFile("/proc/" + pid + "/cmdline")
-		info, statErr := os.Stat("/proc/" + pid)
-		if err == nil && statErr == nil && strings.HasPrefix(string(title), "nginx: worker process") && (os.Getuid() != 0 || info.Sys().(*syscall.Stat_t).Uid != 0) {
-			all = append(all, pid)
+// unprivileged reports whether nginx has workers that are no longer root's.
+func (w *ward) unprivileged() bool {
+	for _, one := range w.workers() {
+		if one.unprivileged || os.Getuid() != 0 {
+			return true
 		}
 	}
-	return all
+	return false
 }
 
 func (w *ward) chmod(name string, mode os.FileMode) {

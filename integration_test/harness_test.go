@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,7 +27,7 @@ import (
 const patience = time.Minute
 
 // slack is what such a machine may add to what must happen within some time.
-const slack = 10 * time.Second
+const slack = 30 * time.Second
 
 // binary is the service, built once, and demoBucket is the demo's.
 var binary, demoBucket string
@@ -336,6 +337,55 @@ func (s *site) startNginx(p plan) {
 			return false
 		}
 		return conn.Close() == nil
+	})
+	// It listens before it has handlers for signals: a SIGHUP would end it.
+	s.eventually("nginx has workers", func() bool { return len(s.workers()) > 0 })
+}
+
+// workers are nginx's worker processes, those that are shutting down among them.
+func (s *site) workers() map[int]worker {
+	s.t.Helper()
+	pid := s.nginx.Process.Pid
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	all := map[int]worker{}
+	for _, field := range strings.Fields(string(text)) {
+		title, err := os.ReadFile("/proc/" + field + "/cmdline")
+		info, statErr := os.Stat("/proc/" + field)
+		if err != nil || statErr != nil || !bytes.HasPrefix(title, []byte("nginx: worker process")) {
+			continue // it is not one yet, or not any more
+		}
+		all[must(strconv.Atoi(field))] = worker{
+			unprivileged: info.Sys().(*syscall.Stat_t).Uid != 0,
+			goes:         bytes.HasPrefix(title, []byte("nginx: worker process is shutting down")),
+		}
+	}
+	return all
+}
+
+// A worker of nginx says of itself whether it is shutting down.
+type worker struct{ unprivileged, goes bool }
+
+// reloadNginx sends SIGHUP and waits until other workers are there, and those of before take
+// no more requests. Some of these may stay until a connection that was never used ends.
+func (s *site) reloadNginx() {
+	s.t.Helper()
+	before := s.workers()
+	if err := s.nginx.Process.Signal(syscall.SIGHUP); err != nil {
+		s.t.Fatal(err)
+	}
+	s.eventually("nginx has other workers", func() bool {
+		others := 0
+		for pid, w := range s.workers() {
+			if _, old := before[pid]; !old {
+				others++
+			} else if !w.goes {
+				return false
+			}
+		}
+		return others > 0
 	})
 }
 

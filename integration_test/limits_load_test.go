@@ -28,7 +28,7 @@ func TestLimitsUnderLoad(t *testing.T) {
 	}
 	length := time.Duration(seconds) * time.Second
 	s, _, _ := onRedis(t, `limits:
-  - {name: guests, of: [anonymous], per: subject, requests: 240/2s}
+  - {name: guests, of: [anonymous], per: subject, requests: 240/6s}
   - {name: users, of: ["@authenticated"], per: subject, requests: 600/1m}
 `)
 	s.run(0, "state", "accept")
@@ -37,7 +37,7 @@ func TestLimitsUnderLoad(t *testing.T) {
 		limit, period float64
 		allowed       atomic.Int64
 		refused       atomic.Int64
-	}{{user: "", limit: 240, period: 2}, {user: "alice", limit: 600, period: 60}}
+	}{{user: "", limit: 240, period: 6}, {user: "alice", limit: 600, period: 60}}
 	var clients sync.WaitGroup
 	stop := make(chan struct{})
 	begin := time.Now()

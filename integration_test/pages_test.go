@@ -344,7 +344,7 @@ func TestHowLongAccessLasts(t *testing.T) {
 	}, soon)
 	session := with("Cookie", "sessionid=1")
 	lasts("a session that was ended is refused", "", func() { loggedOut.Store(true) }, remember, session)
-	exp := time.Now().Add(2 * time.Second).Truncate(time.Second)
+	exp := time.Now().Add(8 * time.Second).Truncate(time.Second)
 	token := "Bearer " + hs256(key, fmt.Sprintf(`{"iss":"i","aud":"files","sub":"tim","exp":%d}`, exp.Unix()))
 	lasts("a token whose time is over is refused", token, func() {}, time.Until(exp)+leeway)
 	if early := time.Until(exp.Add(leeway)); early > 0 {

@@ -203,6 +203,7 @@ type scribe struct {
 	mu       sync.Mutex
 	last     []question
 	conns    int
+	gone     map[int]bool // connections that were closed
 }
 
 type question struct {
@@ -217,7 +218,7 @@ func newScribe(t *testing.T) *scribe {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scribe{listener: l}
+	s := &scribe{listener: l, gone: map[int]bool{}}
 	t.Cleanup(func() { _ = l.Close() }) // the test is over
 	go func() {
 		for {
@@ -238,7 +239,12 @@ func newScribe(t *testing.T) *scribe {
 func (s *scribe) address() string { return s.listener.Addr().String() }
 
 func (s *scribe) serve(conn net.Conn, n int) {
-	defer conn.Close() // nginx may have closed it
+	defer func() {
+		_ = conn.Close() // nginx may have closed it
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.gone[n] = true
+	}()
 	from := bufio.NewReader(conn)
 	for used := false; ; used = true {
 		r, err := http.ReadRequest(from)
@@ -337,6 +343,13 @@ func (s *scribe) take() []question {
 	q := s.last
 	s.last = nil
 	return q
+}
+
+// isGone reports whether a connection was closed.
+func (s *scribe) isGone(conn int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone[conn]
 }
 
 // A rig is what all stands share: files, certificates, another application.
@@ -588,8 +601,8 @@ type answer struct {
 }
 
 // Whatever the service does, its answer comes within this time: two attempts
-// of two seconds at most.
-const soon = 4*time.Second + slack
+// of two seconds at most. It is waited for where a line is left out that the answer needs.
+const soon = 4*time.Second + 10*time.Second
 
 // ask sends a request and reads all that comes, until nginx hangs up: then the
 // request is in its log.
@@ -1028,7 +1041,7 @@ var snippetRows = []row{
 				}
 				for _, log := range []string{"delivery.log", "access.log"} {
 					if row.status == 413 { // it has no id
-						for deadline := time.Now().Add(slack); !strings.Contains(b.log(log), `"status":"413"`); time.Sleep(time.Millisecond) { // between polls
+						for deadline := time.Now().Add(soon); !strings.Contains(b.log(log), `"status":"413"`); time.Sleep(time.Millisecond) { // between polls
 							if time.Now().After(deadline) {
 								return fmt.Errorf("413 is not in %s", log)
 							}
@@ -1322,7 +1335,7 @@ var rowsApart = []struct {
 			return fmt.Errorf("asked %v, %v", first, err)
 		}
 		// The service answers after a second; what comes next goes the same way.
-		for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); {
+		for deadline := time.Now().Add(patience); !b.scribe.isGone(first[0].conn) && time.Now().Before(deadline); {
 			a, err := b.get(b.plain, planPath, said{"status": "403"})
 			if err != nil || len(a.asked) != 1 {
 				return fmt.Errorf("asked %v, %v", a.asked, err)

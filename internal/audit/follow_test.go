@@ -72,7 +72,7 @@ func (f *followTest) take(n int) string {
 	f.Helper()
 	var lines []string
 	for range n {
-		ctx, cancel := context.WithTimeout(f.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(f.Context(), time.Minute)
 		line, pos, err := f.Next(ctx)
 		cancel()
 		if err != nil {

@@ -125,11 +125,11 @@ func TestBurstOnASlowApplicationIsNoOutage(t *testing.T) {
 // Whoever waits for a turn has the whole time for the call once it has come.
 func TestWaitingIsNotTheApplicationsTime(t *testing.T) {
 	s := newSession(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(200 * time.Millisecond) // the application is slow: that is what is tested
+		time.Sleep(100 * time.Millisecond) // the application is slow: that is what is tested
 		answerJSON(`{"subject": "alice", "groups": []}`)(w, r)
-	}), func(o *SessionOptions) { o.Timeout, o.MaxCalls = 450*time.Millisecond, 1 })
+	}), func(o *SessionOptions) { o.Timeout, o.MaxCalls = 950*time.Millisecond, 1 })
 	var all sync.WaitGroup
-	for i := range 4 { // the last waits for 600 ms
+	for i := range 11 { // the last waits for a second
 		all.Go(func() {
 			if got := verdict(s.Authenticate(t.Context(), withCookie(fmt.Sprintf("sessionid=%d", i)))); got != "known" {
 				t.Error(got)

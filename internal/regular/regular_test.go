@@ -28,7 +28,7 @@ func within(t *testing.T, name string, limit int64) ([]byte, error) {
 	select {
 	case r := <-done:
 		return r.text, r.err
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatalf("reading %s waits", name)
 		return nil, nil
 	}

@@ -309,6 +309,20 @@ func TestFilesOfARefusalAreWatched(t *testing.T) {
 // What changes after a generation has read it, and before its watchers run, is loaded
 // like any other change: not only once they look at everything again, after some seconds.
 func TestNothingIsLostBetweenReadingAndWatching(t *testing.T) {
+	// Everything is looked at again after five seconds. A busy machine makes times longer,
+	// never shorter.
+	shortest := time.Hour
+	for tries := 0; tries < 4 && shortest > 4*time.Second; tries++ {
+		shortest = min(shortest, takesAfterReading(t))
+	}
+	if shortest > 4*time.Second {
+		t.Errorf("loaded after %v: that is when everything is looked at again", shortest)
+	}
+}
+
+// takesAfterReading is how long it takes until what changed before watchers run is loaded.
+func takesAfterReading(t *testing.T) time.Duration {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "policy")
 	write(t, file, "1")
 	loaded := make(chan struct{}, 1)
@@ -320,13 +334,12 @@ func TestNothingIsLostBetweenReadingAndWatching(t *testing.T) {
 	begin := time.Now()
 	go func() { ended <- r.Run(ctx) }()
 	<-loaded
-	if took := time.Since(begin); took > 4*time.Second {
-		t.Errorf("loaded after %v: that is when everything is looked at again", took)
-	}
+	took := time.Since(begin)
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+	return took
 }
 
 // What is watched, and never served, is watched no more.
@@ -345,7 +358,7 @@ func TestNobodyWaitsForTheWatchersOfTheGenerationBefore(t *testing.T) {
 	r := NewReloaders([]Reloader{{Name: "users", Files: []string{"/nonexistent"}, Reload: func(context.Context) error { loads++; return nil }}}, nil)
 	r.rows[0].watched.Store(true)
 	r.end()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r.All(ctx)
 	if ctx.Err() != nil || loads != 0 {

