@@ -563,6 +563,49 @@ func TestLinksAreRevoked(t *testing.T) {
 	s.run(2, "link", "revoke", made.ID, "--subject", "alice")
 }
 
+// Links that were revoked with others have ended, whether or not anybody came with them;
+// `link show` tells it as serving would, and that is no visit. What is made after the command
+// opens.
+func TestLinksAreRevokedThatNobodyCameWith(t *testing.T) {
+	t.Parallel()
+	s := keepingLinks(t)
+	made := func(path string) string {
+		t.Helper()
+		return s.run(0, "link", "create", path, "--as", "alice")
+	}
+	bySubject, byPath := made("/project/plan.txt"), made("/project/page.html")
+	key := regexp.MustCompile(`added key (\S+)`).FindStringSubmatch(s.run(0, "link", "key", "new"))
+	if key == nil {
+		t.Fatal("the key has no id")
+	}
+	byKey := made("/project/plan.txt")
+	open := []string{bySubject, byPath, byKey}
+	for _, end := range [][]string{{"--key", key[1]}, {"--path", "/project/page.html"}, {"--subject", "alice"}} {
+		for _, link := range open {
+			if shown := s.run(0, "link", "show", link); !strings.Contains(shown, "now:        yes") {
+				t.Errorf("before %s: %s", end, shown)
+			}
+		}
+		s.run(0, append([]string{"link", "revoke"}, end...)...)
+		ended := open[len(open)-1]
+		if shown := s.run(1, "link", "show", ended); !strings.Contains(shown, "now:        no: revoked: ") {
+			t.Errorf("after %s: %s", end, shown)
+		}
+		open = open[:len(open)-1]
+	}
+	if list := s.run(1, "link", "list"); list != "" { // it exits 1 where there is none
+		t.Errorf("to look at a link is a visit: %s", list)
+	}
+	after := made("/project/plan.txt")
+	if shown := s.run(0, "link", "show", after); !strings.Contains(shown, "now:        yes") {
+		t.Errorf("made after: %s", shown)
+	}
+	s.eventually("the service has read the key", func() bool { return s.get("", after).status == 200 })
+	for _, link := range []string{bySubject, byPath, byKey} {
+		s.status("", link, 410)
+	}
+}
+
 // What makes links in an application, in each language with its usual library.
 func TestApplicationsMakeLinks(t *testing.T) {
 	t.Parallel()

@@ -109,6 +109,7 @@ func New(opts Options) *Admin {
 		if opts.Links != nil {
 			r.With(a.requireToken).Get("/links", a.links)
 			r.With(a.requireToken).Post("/links", a.made)
+			r.With(a.requireToken).Post("/links/look", a.look)
 			r.With(a.requireToken).Post("/links/revoke", a.revoke)
 		}
 		if opts.Counts != nil {

@@ -17,6 +17,9 @@ type LinkState interface {
 	Links(context.Context) ([]state.Link, error)
 	Made(context.Context, state.Link) error
 	Revoke(context.Context, state.Revocation) error
+	// IsRevoked and Use are what serving asks of a link, whether it is known or not.
+	IsRevoked(context.Context, state.Link) (bool, error)
+	Use(context.Context, state.Use) (ok bool, left int, err error)
 }
 
 const (
@@ -38,6 +41,34 @@ func (a *Admin) links(w http.ResponseWriter, r *http.Request) {
 		list = []state.Link{}
 	}
 	respond(w, http.StatusOK, list)
+}
+
+// A linkNow is what has come of a link. Problem says why nobody can tell.
+type linkNow struct {
+	Revoked bool   `json:"revoked,omitempty"`
+	Used    int    `json:"used,omitempty"`
+	Problem string `json:"problem,omitempty"`
+}
+
+// look answers POST /links/look: what has come of a link that somebody has, which may not
+// be known; it is as unknown afterwards.
+func (a *Admin) look(w http.ResponseWriter, r *http.Request) {
+	var l state.Link
+	if !take(w, r, &l) {
+		return
+	}
+	var now linkNow
+	var err error
+	now.Revoked, err = a.opts.Links.IsRevoked(r.Context(), l)
+	if err == nil && l.Uses > 0 {
+		var left int
+		_, left, err = a.opts.Links.Use(r.Context(), state.Use{Link: l.ID, Max: l.Uses, Until: l.Expires, Look: true})
+		now.Used = l.Uses - left
+	}
+	if err != nil {
+		now = linkNow{Problem: err.Error()}
+	}
+	respond(w, http.StatusOK, now)
 }
 
 // made answers POST /links: a link that was made, as GET /links tells it, with the hash of

@@ -246,7 +246,7 @@ type linkShowCommand struct {
 
 // Help shows an example.
 func (linkShowCommand) Help() string {
-	return "Verifies the link and asks, by the code that serves, whether it would open now. Whether it was revoked or used up is asked of the running service, with the admin token, where state.file or state.redis is set: it knows links that were made here, and those that somebody came with. Exits 0 if it would open, else 1.\n\nExamples:\n  securefiles link show 'https://files.example.org/downloads/q3.pdf?link=eyJ…'\n  xclip -o | securefiles link show -"
+	return "Verifies the link and asks, by the code that serves, whether it would open now. Whether it was revoked or used up is asked of the running service, with the admin token, where state.file or state.redis is set: where that cannot be asked, what it says goes by the configuration, the keys and the policy alone. Exits 0 if it would open, else 1.\n\nExamples:\n  securefiles link show 'https://files.example.org/downloads/q3.pdf?link=eyJ…'\n  xclip -o | securefiles link show -"
 }
 
 // shownLink is what is printed of a link.
@@ -311,7 +311,17 @@ func (cmd *linkShowCommand) Run(ctx context.Context, env Env, all *commands) err
 		_, rest, _ = strings.Cut(rest, "/")
 		target = "/" + rest
 	}
-	out, err := cmd.ask(ctx, p, target)
+	links, now := p.Links, (*linkNow)(nil)
+	if p.Config.State.Keeps() {
+		now = &linkNow{}
+		if err := call(ctx, p.Config, env, http.MethodPost, "/links/look", claims.Kept(), now); err != nil {
+			fmt.Fprintf(env.Stderr, "whether the link was revoked or used up is not known: %v\n", err)
+			now = nil
+		} else {
+			links = links.With(keptLink{now: *now})
+		}
+	}
+	out, err := cmd.ask(ctx, p, links, target)
 	if err != nil {
 		return err
 	}
@@ -329,8 +339,11 @@ func (cmd *linkShowCommand) Run(ctx context.Context, env Env, all *commands) err
 	if out.Err != nil {
 		s.Problem = out.Err.Error()
 	}
-	if err := s.follow(ctx, p, env); err != nil {
-		fmt.Fprintf(env.Stderr, "whether the link was revoked or used up is not known: %v\n", err)
+	if now != nil && now.Problem == "" && s.Uses > 0 {
+		s.Used = &now.Used
+		if s.Opens && now.Used >= s.Uses {
+			s.Opens, s.Reason, s.Problem = false, string(authz.ReasonUsedUp), "link: only who has used it can go on"
+		}
 	}
 	if cmd.JSON {
 		err = terminal.WriteJSON(env.Stdout, s)
@@ -344,8 +357,8 @@ func (cmd *linkShowCommand) Run(ctx context.Context, env Env, all *commands) err
 }
 
 // ask puts the question as the service is asked.
-func (cmd *linkShowCommand) ask(ctx context.Context, p *Parts, target string) (*authz.Outcome, error) {
-	guard, err := authz.New(p.Downloads, someone(cmd.As), p.Policy.Store, &authz.Options{Links: p.Links})
+func (cmd *linkShowCommand) ask(ctx context.Context, p *Parts, links *link.Links, target string) (*authz.Outcome, error) {
+	guard, err := authz.New(p.Downloads, someone(cmd.As), p.Policy.Store, &authz.Options{Links: links})
 	if err != nil {
 		return nil, err
 	}
@@ -358,31 +371,30 @@ func (cmd *linkShowCommand) ask(ctx context.Context, p *Parts, target string) (*
 	return guard.Check(ctx, q), nil
 }
 
-// follow asks the running service what has come of the link.
-func (s *shownLink) follow(ctx context.Context, p *Parts, env Env) error {
-	if p.Config.State.File == "" && p.Config.State.Redis == nil {
-		return nil // nothing is kept
-	}
-	var list []state.Link
-	if err := call(ctx, p.Config, env, http.MethodGet, "/links", nil, &list); err != nil {
-		return err
-	}
-	i := slices.IndexFunc(list, func(l state.Link) bool { return l.ID == s.ID })
-	if i < 0 {
-		return nil // nobody came with it
-	}
-	if s.Uses > 0 {
-		s.Used = &list[i].Used
-	}
-	switch {
-	case !s.Opens:
-	case list[i].Revoked:
-		s.Opens, s.Reason, s.Problem = false, string(authz.ReasonRevoked), "link: it was revoked"
-	case s.Uses > 0 && list[i].Used >= s.Uses:
-		s.Opens, s.Reason, s.Problem = false, string(authz.ReasonUsedUp), "link: only who has used it can go on"
-	}
-	return nil
+// A linkNow is what the running service tells of a link; a problem is why it cannot.
+type linkNow struct {
+	Revoked bool
+	Used    int
+	Problem string
 }
+
+// A keptLink is the store of one link, by what the running service has told of it. Who only
+// looks asks it nothing else.
+type keptLink struct {
+	link.Store
+	now linkNow
+}
+
+// IsRevoked answers as the running service's own store does.
+func (k keptLink) IsRevoked(context.Context, state.Link) (bool, error) {
+	if k.now.Problem != "" {
+		return false, errors.New(k.now.Problem)
+	}
+	return k.now.Revoked, nil
+}
+
+// Seen keeps nothing.
+func (keptLink) Seen(state.Link) {}
 
 func (s *shownLink) render(env Env) {
 	row := func(name, value string) {
@@ -531,6 +543,13 @@ func (cmd *linkRevokeCommand) Run(ctx context.Context, env Env, all *commands) e
 	}
 	if err := call(ctx, p.Config, env, http.MethodPost, "/links/revoke", end, nil); err != nil {
 		return err
+	}
+	if cmd.ID == "" { // links have whole seconds: those of this one have ended too, and later ones open
+		select {
+		case <-time.After(time.Until(now.Truncate(time.Second).Add(time.Second))):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	fmt.Fprintln(env.Stdout, "revoked")
 	return nil
