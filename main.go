@@ -659,6 +659,7 @@ func (s *service) load(ctx context.Context, p, running *cli.Parts, confirmed boo
 		return nil, err
 	}
 	p.Sources.Ask(ctx)
+	p.AskRoles(ctx)
 	return watched, nil
 }
 
@@ -1088,12 +1089,19 @@ func reloaders(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) []serv
 		}
 	}
 	for i, s := range p.Stores {
-		if s != nil && len(s.Files()) > 0 {
-			rows = append(rows, server.Reloader{
-				Name: "credentials of " + p.Config.Downloads[i].Name, Files: s.Files(), Reload: s.Reload,
-				State: func() server.Loaded { return server.Loaded{Generation: s.Generation()} },
-			})
+		if s == nil || len(s.Files()) == 0 && !s.Renews() {
+			continue
 		}
+		row := server.Reloader{
+			Name: "credentials of " + p.Config.Downloads[i].Name, Files: s.Files(), Reload: s.Reload,
+			State: func() server.Loaded {
+				return server.Loaded{Generation: s.Generation(), Err: s.Err(), Attrs: []any{"from", s.Source()}}
+			},
+		}
+		if s.Renews() {
+			row.Run, row.Meanwhile = s.Run, "the last ones go on until they end"
+		}
+		rows = append(rows, row)
 	}
 	if len(p.Token.Files()) > 0 {
 		rows = append(rows, server.Reloader{

@@ -73,6 +73,7 @@ type site struct {
 
 	descriptors int
 	direct      []string // what `serve` is told beside the configuration
+	environment []string // the service's, beside the test's
 }
 
 // directDownload is the download of the defaults, at another root. A test that has its own
@@ -93,6 +94,8 @@ type plan struct {
 	stored   bool        // the files are in a store, not below the root
 	printed  bool        // nginx runs what `securefiles nginx --complete` prints, not the example
 	direct   bool        // there is no nginx: the service serves the files itself
+	// environment is the service's, beside the test's.
+	environment []string
 	// descriptors is how many files the service may have open; 0 means as many as
 	// the test may.
 	descriptors int
@@ -151,7 +154,7 @@ func start(t *testing.T, p plan) *site {
 	if p.before != nil {
 		p.before(s)
 	}
-	s.descriptors = p.descriptors
+	s.descriptors, s.environment = p.descriptors, p.environment
 	if p.direct {
 		s.direct = []string{"--direct", "--listen", s.web}
 		if !strings.Contains(p.extra, "downloads:") {
@@ -257,7 +260,7 @@ func (s *site) startService() {
 		cmd = s.command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, s.descriptors), "sh", binary, "serve", "--config", "securefiles.yaml")
 	}
 	cmd.Stderr = s.log
-	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET=")
+	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="), s.environment...)
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}

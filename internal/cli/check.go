@@ -206,7 +206,7 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 		add(policy.SeverityError, p.Config.Links.KeysFile, "link-keys", err.Error())
 	}
 	if cmd.Online {
-		findings = append(findings, p.tryStores(ctx)...)
+		findings = append(findings, p.tryStores(ctx, env.Stderr)...)
 	}
 	for _, t := range []struct {
 		rule, file string
@@ -273,16 +273,26 @@ func (cmd *checkCommand) configuration(ctx context.Context, env Env, p *Parts, c
 	return append(findings, limitFindings(p, check)...), nil
 }
 
-// tryStores tell of stores that cannot be used.
-func (p *Parts) tryStores(ctx context.Context) []policy.Finding {
+// tryStores tell of stores that cannot be used, and on out of those that can.
+func (p *Parts) tryStores(ctx context.Context, out io.Writer) []policy.Finding {
 	var findings []policy.Finding
 	for i, s := range p.Stores {
 		if s == nil {
 			continue
 		}
-		if err := s.Try(ctx, p.Config.Downloads[i].Storage.CAFile); err != nil {
-			findings = append(findings, findingAt(p.Config, fmt.Sprintf("downloads[%d].storage", i), policy.SeverityWarning, "store", err.Error()))
+		d := p.Config.Downloads[i]
+		var err error
+		if s.Renews() {
+			err = s.Reload(ctx)
 		}
+		if err == nil {
+			err = s.Try(ctx, d.Storage.CAFile)
+		}
+		if err != nil {
+			findings = append(findings, findingAt(p.Config, fmt.Sprintf("downloads[%d].storage", i), policy.SeverityWarning, "store", err.Error()))
+			continue
+		}
+		fmt.Fprintf(out, "download %s: its store takes what is signed with the credentials of %s\n", d.Name, s.Source())
 	}
 	return findings
 }

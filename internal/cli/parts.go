@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"securefiles/authz"
 	"securefiles/internal/access"
@@ -216,7 +217,7 @@ func (p *Parts) loadSecrets(ctx context.Context, pass func(file string, err erro
 		load(s.key, s.Files(), s.Reload)
 	}
 	for i, s := range p.Stores {
-		if s != nil {
+		if s != nil && !s.Renews() { // roles are asked for theirs by AskRoles
 			of := s.Files()
 			if len(of) == 0 {
 				of = []string{"credentials of " + p.Config.Downloads[i].Name}
@@ -225,6 +226,18 @@ func (p *Parts) loadSecrets(ctx context.Context, pass func(file string, err erro
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// AskRoles asks for the credentials of stores that roles give. Whoever cannot be asked now
+// is asked again by the store's Run.
+func (p *Parts) AskRoles(ctx context.Context) {
+	var asking sync.WaitGroup
+	for _, s := range p.Stores {
+		if s != nil && s.Renews() {
+			asking.Go(func() { _ = s.Reload(ctx) }) // Err tells of it
+		}
+	}
+	asking.Wait()
 }
 
 // Decisive are the files that decisions depend on, each once.

@@ -181,7 +181,8 @@ type S3 struct {
 	Endpoint   string `yaml:"endpoint"`
 	Prefix     string `yaml:"prefix"`
 	Addressing string `yaml:"addressing"`
-	// CredentialsFile has the format of ~/.aws/credentials; empty means the environment.
+	// CredentialsFile has the format of ~/.aws/credentials; empty means the environment,
+	// or a role of AWS.
 	CredentialsFile string `yaml:"credentials_file" path:"file"`
 }
 

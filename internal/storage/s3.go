@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
@@ -65,16 +67,36 @@ func NewS3(b S3, opts *Options) (*Store, error) {
 	default:
 		return nil, &OptionError{"addressing", fmt.Sprintf("%q is neither host nor path", b.Addressing)}
 	}
-	return newStore(&s3{endpoint: e, base: base, region: b.Region, v4: v4.NewSigner(func(o *v4.SignerOptions) {
+	own := deref(opts)
+	signs := &s3{endpoint: e, base: base, region: b.Region, now: own.clock(), v4: v4.NewSigner(func(o *v4.SignerOptions) {
 		o.DisableURIPathEscaping = true // S3 alone signs paths that are escaped once
-	})}, e, base, b.Prefix, opts)
+	})}
+	if own.CredentialsFile == "" && !signs.environ(own.Lookup) {
+		if variable(own.Lookup, "AWS_WEB_IDENTITY_TOKEN_FILE") == "" { // the order of AWS's libraries
+			own.CredentialsFile = variable(own.Lookup, "AWS_SHARED_CREDENTIALS_FILE")
+		}
+		if own.CredentialsFile == "" {
+			signs.role = roleOf(own.Lookup, b.Region, awsHost.MatchString(e.host))
+		}
+	}
+	made, err := newStore(signs, e, base, b.Prefix, &own)
+	if err != nil {
+		return nil, err
+	}
+	made.role = signs.role
+	return made, nil
 }
+
+// awsHost is a host of AWS's own.
+var awsHost = regexp.MustCompile(`\.amazonaws\.com(?:\.cn)?$`)
 
 type s3 struct {
 	endpoint    endpoint
 	base        string
 	region      string
 	v4          *v4.Signer
+	now         func() time.Time
+	role        *role // see Store
 	credentials atomic.Pointer[aws.Credentials]
 }
 
@@ -115,9 +137,7 @@ func (s *s3) variables() string { return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCES
 func (s *s3) environ(lookup func(string) (string, bool)) bool {
 	var found [3]string
 	for i, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
-		if value, ok := lookup(name); ok {
-			found[i] = value
-		}
+		found[i] = variable(lookup, name)
 	}
 	return s.set(found[0], found[1], found[2]) == nil
 }
@@ -134,7 +154,13 @@ func (s *s3) set(id, key, token string) error {
 }
 
 func (s *s3) sign(ctx context.Context, r request) (string, error) {
-	credentials := s.credentials.Load()
+	credentials, err := s.credentials.Load(), error(nil)
+	if s.role != nil {
+		credentials, err = s.role.credentials(s.now())
+	}
+	if err != nil {
+		return "", err
+	}
 	if credentials == nil {
 		return "", errors.New("the credentials are not read yet")
 	}

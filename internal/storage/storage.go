@@ -55,6 +55,13 @@ type Options struct {
 	Now func() time.Time
 }
 
+func (o *Options) clock() func() time.Time {
+	if o.Now == nil {
+		return time.Now
+	}
+	return o.Now
+}
+
 // An OptionError is about one option; its name is the configuration's key.
 type OptionError struct{ Option, Problem string }
 
@@ -91,6 +98,7 @@ type Store struct {
 	base     string // of all paths: `/bucket/` or `/`
 	prefix   string // of keys
 	noSuffix bool   // see Endpoint
+	role     *role  // whose credentials they are; nil where somebody writes them down
 	opts     Options
 	loaded   atomic.Uint64
 }
@@ -168,9 +176,7 @@ func newStore(s signer, e endpoint, base, prefix string, opts *Options) (*Store,
 	if opts != nil {
 		made.opts = *opts
 	}
-	if made.opts.Now == nil {
-		made.opts.Now = time.Now
-	}
+	made.opts.Now = made.opts.clock()
 	if lookup := made.opts.Lookup; made.opts.CredentialsFile == "" && lookup != nil && s.environ(lookup) {
 		made.loaded.Add(1)
 	}
@@ -185,9 +191,66 @@ func (s *Store) Files() []string {
 	return []string{s.opts.CredentialsFile}
 }
 
+// Renews reports whether the credentials are a role's: Reload asks others for them, and
+// they end by themselves, so that Run has to be called.
+func (s *Store) Renews() bool { return s.role != nil }
+
+// Err returns why the last attempt to get credentials of a role failed, or nil.
+func (s *Store) Err() error {
+	if s.role == nil {
+		return nil
+	}
+	s.role.mu.Lock()
+	defer s.role.mu.Unlock()
+	return s.role.err
+}
+
+// Source says, for people, where the credentials are from.
+func (s *Store) Source() string {
+	switch {
+	case s.role != nil:
+		return s.role.name
+	case s.opts.CredentialsFile != "":
+		return s.opts.CredentialsFile
+	}
+	return s.signer.variables() + " of the environment"
+}
+
+// Run renews the credentials of a role before they end, until the context does, and
+// reports each attempt. After an error the last ones stay until they end.
+func (s *Store) Run(ctx context.Context, report func(error)) error {
+	retry := firstRetry
+	for {
+		wait, failed := s.role.pause(s.opts.Now())
+		if failed {
+			wait, retry = retry, min(2*retry, lastRetry)
+		} else {
+			retry = firstRetry
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.role.tried: // by whoever called Reload
+			continue
+		case <-time.After(wait):
+		}
+		if err := s.Reload(ctx); ctx.Err() == nil {
+			report(err)
+		}
+		<-s.role.tried // this one
+	}
+}
+
 // Reload reads the credentials again. After an error, the last ones stay. Those of the
 // environment stay as they are.
-func (s *Store) Reload(context.Context) error {
+func (s *Store) Reload(ctx context.Context) error {
+	if s.role != nil {
+		news, err := s.role.renew(ctx)
+		if news {
+			s.loaded.Add(1)
+		}
+		return err
+	}
 	if s.opts.CredentialsFile == "" {
 		if s.Generation() == 0 {
 			return missingError("there are no credentials: name a file of them, or set " + s.signer.variables() + " in the environment of the service")
