@@ -575,6 +575,10 @@ func (s *service) openTrail(ctx context.Context, c *config.Config, privacy *audi
 		WriterOptions: writing, Restore: privacy.Restore,
 		DeliveryLog: c.Nginx.DeliveryLog, Wait: time.Duration(c.Audit.Wait), Logger: s.log,
 		Delivered: func(r *audit.Record) { s.delivered(ctx, r) },
+		Stored: func(download string) bool {
+			p := s.current.Load()
+			return p != nil && slices.ContainsFunc(p.Config.Downloads, func(d config.Download) bool { return d.Name == download && d.Storage != nil })
+		},
 	})
 	if err != nil {
 		return nil, c.At("audit.file", err.Error())
@@ -606,7 +610,7 @@ func shippers(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) (run []
 // delivered counts what came of an allowed request, and tells whoever waits for it.
 func (s *service) delivered(ctx context.Context, r *audit.Record) {
 	s.counters.ObserveDelivery(r.Download, r.Delivery, r.Bytes, time.Duration(r.Duration*float64(time.Second)))
-	if r.Delivery == audit.Unknown {
+	if r.Delivery == audit.Unknown && r.Status == 0 { // nobody told
 		_ = s.store.Forget(ctx, r.Request) // what was reserved counts; it is forgotten by itself, later
 		return
 	}

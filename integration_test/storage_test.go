@@ -12,7 +12,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -31,6 +34,7 @@ import (
 	"github.com/rclone/gofakes3"
 	"github.com/rclone/gofakes3/s3mem"
 
+	"securefiles/internal/audit"
 	"securefiles/internal/storagetest"
 )
 
@@ -353,6 +357,9 @@ func storeInTrouble(t *testing.T, b *bucket) {
 	})
 	const path = "/downloads/project/plan.txt"
 	s.status("alice", path, 200)
+	var led atomic.Int64
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { led.Add(1) }))
+	defer elsewhere.Close()
 	says := func(status int, header ...string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			for i := 0; i < len(header); i += 2 {
@@ -374,7 +381,9 @@ func storeInTrouble(t *testing.T, b *bucket) {
 		{"it refuses", says(403), 502, ""},
 		{"it asks who it is", says(401, "WWW-Authenticate", "Basic"), 502, ""},
 		{"the request is wrong", says(400), 502, ""},
-		{"another region", says(301, "Location", "https://evil.example/"), 502, ""},
+		{"another region", says(301, "Location", elsewhere.URL), 502, ""},
+		{"found elsewhere", says(302, "Location", elsewhere.URL+"/files/site/project/plan.txt", "Refresh", "0; url="+elsewhere.URL, "Link", "<"+elsewhere.URL+">; rel=preload"), 502, ""},
+		{"all is well, elsewhere", says(308, "Location", strings.Replace(elsewhere.URL, "http:", "", 1), "X-Accel-Redirect", elsewhere.URL), 502, ""},
 		{"a redirect", says(307, "Location", "http://"+s.service+"/"), 502, ""},
 		{"slow down", says(429), 503, "5"},
 		{"an error", says(500), 503, "5"},
@@ -387,6 +396,9 @@ func storeInTrouble(t *testing.T, b *bucket) {
 		if strings.Contains(r.body, "CANARY") || r.header.Get("Location") != "" || r.header.Get("Retry-After") != row.retry || r.header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %q %v", row.name, r.body, r.header)
 		}
+	}
+	if n := led.Load(); n > 0 {
+		t.Errorf("the store leads nginx elsewhere: %d requests", n)
 	}
 	// A file with headers that nginx, or a browser, would act on.
 	b.answer(func(w http.ResponseWriter, r *http.Request) {
@@ -414,40 +426,186 @@ func storeInTrouble(t *testing.T, b *bucket) {
 	}
 }
 
-// A body that the store cuts short is no complete delivery, though nginx calls it one.
-func TestABodyThatAStoreCutsShortIsRecordedAsAborted(t *testing.T) {
-	t.Parallel()
-	b := newBucket(t)
-	s := startStored(t, b, "nginx: {delivery_log: %D/logs/delivery.log, access_log: 'off'}\naudit: {file: audit.jsonl}\n", func(p *plan) {
+// recordedStore is a site whose files are in the bucket, with a record of deliveries.
+func recordedStore(t *testing.T, b *bucket) *site {
+	t.Helper()
+	return startStored(t, b, "nginx: {delivery_log: LOGS/deliveries.log, access_log: 'off'}\naudit: {file: audit.jsonl}\n", func(p *plan) {
 		before := p.before
-		extra := p.extra
 		p.before = func(s *site) {
 			before(s)
-			s.write("logs/delivery.log", "")
-			s.edit("securefiles.yaml", extra, strings.ReplaceAll(extra, "%D", s.dir))
-			if err := os.Chmod(filepath.Join(s.dir, "logs/delivery.log"), 0o666); err != nil {
+			s.edit("securefiles.yaml", "LOGS", filepath.Join(s.dir, "logs"))
+			if err := os.MkdirAll(filepath.Join(s.dir, "logs"), 0o755); err != nil {
 				s.t.Fatal(err)
 			}
 		}
+		p.edit = func(_ *site, conf string) string { // but for how long it waits
+			return strings.ReplaceAll(conf, "proxy_read_timeout      30s;", "proxy_read_timeout      500ms;")
+		}
 	})
-	recorded := func(want string) {
-		t.Helper()
-		s.eventually("the delivery is recorded as "+want, func() bool {
-			text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
-			return err == nil && strings.Contains(string(text), `"delivery":"`+want+`"`)
+}
+
+// A taken download is what a client got, and whether that ended as it should.
+type taken struct {
+	reply
+	id  string
+	err error
+}
+
+// take asks for a file, and keeps of it what came.
+func (s *site) take(client *http.Client, path string) taken {
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.web+path, nil)
+	if err != nil {
+		return taken{err: err}
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return taken{err: err}
+	}
+	body, err := io.ReadAll(resp.Body)
+	return taken{reply{resp.StatusCode, resp.Header, string(body)}, resp.Header.Get("X-Request-Id"), errors.Join(err, resp.Body.Close())}
+}
+
+// A body that the store cuts short, or does not go on with, is no whole file to the client,
+// and no complete delivery in the record, though nginx calls it one.
+func TestABodyThatAStoreCutsShortIsRecordedAsAborted(t *testing.T) {
+	inEachBucket(t, func(t *testing.T, b *bucket) {
+		s := recordedStore(t, b)
+		whole := s.take(newClient(), "/downloads/public/welcome.txt")
+		if whole.err != nil || whole.status != 200 {
+			t.Errorf("%+v", whole)
+		}
+		if d := s.delivered(whole.id)[whole.id]; d.Delivery != audit.Complete {
+			t.Errorf("the whole file: %+v", d)
+		}
+		for name, answer := range map[string]http.HandlerFunc{
+			"cut short": func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Length", "1000000")
+				fmt.Fprint(w, strings.Repeat("x", 5000))
+				panic(http.ErrAbortHandler)
+			},
+			"cut short, of no length": func(w http.ResponseWriter, _ *http.Request) {
+				fmt.Fprint(w, strings.Repeat("x", 50000))
+				_ = http.NewResponseController(w).Flush() // whoever is gone reads nothing
+				panic(http.ErrAbortHandler)
+			},
+			"not gone on with": func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Length", "1000000")
+				fmt.Fprint(w, strings.Repeat("x", 50000))
+				_ = http.NewResponseController(w).Flush() // whoever is gone reads nothing
+				<-r.Context().Done()
+			},
+		} {
+			b.answer(answer)
+			part := s.take(newClient(), "/downloads/public/welcome.txt")
+			if part.err == nil || part.status != 200 {
+				t.Errorf("%s: a client takes a part for the whole: %d, %d bytes", name, part.status, len(part.body))
+				continue
+			}
+			want := audit.Aborted
+			if strings.Contains(name, "no length") { // nobody knows, but the client
+				want = audit.Unknown
+			}
+			if d := s.delivered(part.id)[part.id]; d.Delivery != want || d.Status != 200 || d.Bytes < int64(len(part.body)) {
+				t.Errorf("%s: %+v", name, d)
+			}
+		}
+	})
+}
+
+// While a store fails in every way, under load, each client gets the file that it asked for,
+// or a part of it that is seen to be one, or a status of ours; and the record says which.
+func TestAStoreInTroubleUnderLoad(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t)
+	s := recordedStore(t, b)
+	texts := map[string]string{}
+	for i := range 8 {
+		name := fmt.Sprintf("public/%d.txt", i)
+		texts[name] = strings.Repeat(fmt.Sprint(i), 100_000)
+		b.put("files", "site/"+name, texts[name])
+	}
+	b.mu.Lock()
+	store := b.store()
+	b.mu.Unlock()
+	var asked atomic.Int64
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		n := asked.Add(1)
+		text := texts[strings.TrimPrefix(r.URL.Path, "/files/site/")]
+		part := func() {
+			fmt.Fprint(w, text[:30_000])
+			_ = http.NewResponseController(w).Flush() // whoever is gone reads nothing
+		}
+		switch n % 12 {
+		case 0:
+			w.Header().Set("Content-Length", "100000")
+			part()
+			panic(http.ErrAbortHandler)
+		case 1:
+			part()
+			panic(http.ErrAbortHandler)
+		case 2:
+			w.Header().Set("Content-Length", "100000")
+			part()
+			<-r.Context().Done()
+		case 3:
+			panic(http.ErrAbortHandler)
+		case 4, 5, 6:
+			w.Header().Set("Content-Type", "text/html")
+			w.Header().Set("Location", "http://"+s.admin+"/metrics")
+			w.WriteHeader([]int{500, 307, 403}[n%3])
+			fmt.Fprint(w, "CANARY <html>of the store</html>")
+		default:
+			store.ServeHTTP(w, r)
+		}
+	})
+	var mu sync.Mutex
+	all := map[string]taken{}
+	var clients sync.WaitGroup
+	for c := range 12 {
+		clients.Go(func() {
+			client := newClient()
+			for i := range 30 {
+				name := fmt.Sprintf("public/%d.txt", (c+i)%8)
+				got := s.take(client, "/downloads/"+name)
+				text := texts[name]
+				switch {
+				case got.id == "":
+					t.Errorf("%s: %v", name, got.err)
+					continue
+				case got.status == 200 && got.err == nil && got.body == text, got.status == 200 && got.err != nil && strings.HasPrefix(text, got.body):
+				case (got.status == 502 || got.status == 503) && got.err == nil && (got.status == 503) == (got.header.Get("Retry-After") == "5") && !strings.Contains(got.body, "CANARY"):
+				default:
+					t.Errorf("%s: %d, %d bytes, %v: %v", name, got.status, len(got.body), got.header, got.err)
+				}
+				mu.Lock()
+				all[got.id] = got
+				mu.Unlock()
+			}
 		})
 	}
-	s.status("alice", "/downloads/project/plan.txt", 200)
-	recorded("complete")
-	b.answer(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", "1000000")
-		fmt.Fprint(w, strings.Repeat("x", 5000))
-		panic(http.ErrAbortHandler)
-	})
-	if r, err := s.try(newClient(), "alice", "/downloads/project/plan.txt"); err == nil {
-		t.Errorf("a client takes a part for the whole: %d, %d bytes", r.status, len(r.body))
+	clients.Wait()
+	ids := slices.Collect(maps.Keys(all))
+	found := map[string]int{}
+	for id, d := range s.delivered(ids...) {
+		got := all[id]
+		want := audit.None
+		switch {
+		case got.status == 200 && got.err == nil:
+			want = audit.Complete
+		case got.status == 200:
+			want = audit.Aborted
+		}
+		found[want]++
+		if want == audit.Aborted && d.Length == 0 {
+			want = audit.Unknown // of no length: nobody knows, but the client
+		}
+		if d.Delivery != want || d.Status != got.status || want == audit.Complete && d.Bytes != 100_000 {
+			t.Errorf("a client got %d and %d bytes, %v; recorded as %+v", got.status, len(got.body), got.err, d)
+		}
 	}
-	recorded("aborted")
+	if found[audit.Complete] < 50 || found[audit.Aborted] < 20 || found[audit.None] < 20 {
+		t.Errorf("what was got: %v", found)
+	}
 }
 
 // Only the store that the certificate names is asked.
@@ -559,61 +717,63 @@ func TestCredentialsAreRotatedWhileDownloadsRun(t *testing.T) {
 // Whoever answers in the service's place cannot have nginx ask for another object, host
 // or bucket, with proofs or without.
 func TestNobodyElseSaysWhatAStoreIsAskedFor(t *testing.T) {
-	t.Parallel()
-	for name, proved := range map[string]bool{"proved": true, "not proved": false} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := newBucket(t)
-			more := ""
+	inEachBucket(t, func(t *testing.T, b *bucket) {
+		for name, proved := range map[string]bool{"proved": true, "not proved": false} {
+			t.Run(name, func(t *testing.T) { nobodyElseSays(t, newBucketOf(t, b.kind), proved) })
+		}
+	})
+}
+
+func nobodyElseSays(t *testing.T, b *bucket, proved bool) {
+	t.Helper()
+	more := ""
+	if proved {
+		more = "proof_secret_file: proof\n"
+	}
+	s := startStored(t, b, more, func(p *plan) {
+		before := p.before
+		p.before = func(s *site) {
+			before(s)
 			if proved {
-				more = "proof_secret_file: proof\n"
+				s.write("proof", "0123456789abcdef0123456789abcdef\n")
+				s.printProof()
 			}
-			s := startStored(t, b, more, func(p *plan) {
-				before := p.before
-				p.before = func(s *site) {
-					before(s)
-					if proved {
-						s.write("proof", "0123456789abcdef0123456789abcdef\n")
-						s.printProof()
-					}
-				}
-			})
-			s.status("alice", "/downloads/project/plan.txt", 200)
-			asked := b.took()
-			s.status("bob", "/downloads/project/plan.txt", 404)
-			end(s.daemon)
-			signed := asked[0].URL.RequestURI()
-			var mu sync.Mutex
-			var upstream string
-			squat(t, s.service, func(w http.ResponseWriter, r *http.Request) {
-				mu.Lock()
-				defer mu.Unlock()
-				w.Header().Set("X-Securefiles-Location", "/protected/project/plan.txt")
-				w.Header().Set("X-Securefiles-Reason", "policy")
-				if upstream != "" {
-					w.Header().Set("X-Securefiles-Upstream", upstream)
-				}
-				w.WriteHeader(http.StatusNoContent)
-			})
-			for _, row := range []struct {
-				upstream string
-				asked    bool // where nothing is proved
-			}{
-				{"", false}, {signed, true},
-				{strings.Replace(signed, "/files/", "/other/", 1), false}, {"/files/above.txt?x", false}, {"//evil.example/files/site/a", false}, {"https://evil.example/files/site/a", false},
-				{"@evil.example/files/site/a", false}, {".evil.example/files/site/a", false}, {":80/files/site/a", false}, {"http://unix:/run/x.sock:/files/site/", false},
-				{"/files/site/", false}, {"/files/site/?list-type=2", false}, {"/files/site//a", false}, {"/files/site/a b", false}, {"?x", false}, {"/", false},
-			} {
-				mu.Lock()
-				upstream = row.upstream
-				mu.Unlock()
-				r := s.get("alice", "/downloads/project/plan.txt")
-				was := len(b.took()) > 0
-				if was != (row.asked && !proved) || !was && r.status != 503 || strings.Contains(r.body, "CANARY") {
-					t.Errorf("%q: %d, the store was asked: %t", row.upstream, r.status, was)
-				}
-			}
-		})
+		}
+	})
+	s.status("alice", "/downloads/project/plan.txt", 200)
+	asked := b.took()
+	s.status("bob", "/downloads/project/plan.txt", 404)
+	end(s.daemon)
+	signed := asked[0].URL.RequestURI()
+	var mu sync.Mutex
+	var upstream string
+	squat(t, s.service, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		w.Header().Set("X-Securefiles-Location", "/protected/project/plan.txt")
+		w.Header().Set("X-Securefiles-Reason", "policy")
+		if upstream != "" {
+			w.Header().Set("X-Securefiles-Upstream", upstream)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	for _, row := range []struct {
+		upstream string
+		asked    bool // where nothing is proved
+	}{
+		{"", false}, {signed, true},
+		{strings.Replace(signed, "/files/", "/other/", 1), false}, {"/files/above.txt?x", false}, {"//evil.example/files/site/a", false}, {"https://evil.example/files/site/a", false},
+		{"@evil.example/files/site/a", false}, {".evil.example/files/site/a", false}, {":80/files/site/a", false}, {"http://unix:/run/x.sock:/files/site/", false},
+		{"/files/site/", false}, {"/files/site/?list-type=2", false}, {"/files/site//a", false}, {"/files/site/a b", false}, {"?x", false}, {"/", false},
+	} {
+		mu.Lock()
+		upstream = row.upstream
+		mu.Unlock()
+		r := s.get("alice", "/downloads/project/plan.txt")
+		was := len(b.took()) > 0
+		if was != (row.asked && !proved) || !was && r.status != 503 || strings.Contains(r.body, "CANARY") {
+			t.Errorf("%q: %d, the store was asked: %t", row.upstream, r.status, was)
+		}
 	}
 }
 
@@ -689,18 +849,26 @@ func TestAClientIsSentToTheBucket(t *testing.T) {
 // Every row of the corpus, on files in a bucket.
 func TestAttackCorpusOnABucket(t *testing.T) { inEachBucket(t, attackBucket) }
 
-func attackBucket(t *testing.T, b *bucket) {
+func attackBucket(t *testing.T, b *bucket) { attackBucketBy(t, b, "proxy") }
+
+// And for a client that is sent there, by what it gets in the end.
+func TestAttackCorpusOfAClientThatIsSentToABucket(t *testing.T) {
+	inEachBucket(t, func(t *testing.T, b *bucket) { attackBucketBy(t, b, "redirect") })
+}
+
+func attackBucketBy(t *testing.T, b *bucket, deliver string) {
 	contents := plantTree(t, publicDir(t))
 	for name, text := range contents {
 		b.put("files", "site/"+name, text)
 		b.put("files", name, "CANARY OUTSIDE the prefix")
 		b.put("other", "site/"+name, "CANARY OUTSIDE the bucket")
 	}
-	s := startStored(t, b, "", func(p *plan) { p.policy = corpusPolicy })
-	before := s.series()
-	for _, a := range attacks(t) {
-		s.attack(t, a, contents)
+	s := startStored(t, b, "    deliver: "+deliver+"\n", func(p *plan) { p.policy = corpusPolicy })
+	if deliver == "redirect" {
+		s.sentTo = b.server.URL
 	}
+	before := s.series()
+	s.attackWith(t, contents, nil)
 	if after := s.series(); after != before {
 		t.Errorf("%d metric series became %d", before, after)
 	}

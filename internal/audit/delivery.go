@@ -170,14 +170,16 @@ func decimal(text string) (int64, bool) {
 	return n, err == nil && text[0] >= '0' && text[0] <= '9'
 }
 
-// result is what came of the file.
-func (d *delivery) result() string {
+// result is what came of the file, which may have come from a store.
+func (d *delivery) result(stored bool) string {
 	switch d.status {
 	case http.StatusOK, http.StatusPartialContent, http.StatusNotModified:
 	default:
 		return None
 	}
 	switch {
+	case d.whole && stored && d.length < 0 && !d.head && d.status != http.StatusNotModified:
+		return Unknown // nginx calls it whole too where the store broke it off
 	case d.whole && (d.head || d.status == http.StatusNotModified || d.length < 0 || d.bytes == d.length):
 		return Complete
 	case d.bytes > 0:
@@ -186,9 +188,10 @@ func (d *delivery) result() string {
 	return None
 }
 
-// of returns the record of the delivery of what a decision allowed.
-func (d *delivery) of(decision *Record) *Record {
-	r := delivered(decision, d.result(), d.ended)
+// of returns the record of the delivery of what a decision allowed, of a download whose
+// files may come from a store.
+func (d *delivery) of(decision *Record, stored bool) *Record {
+	r := delivered(decision, d.result(stored), d.ended)
 	r.Status, r.Duration, r.Protocol = d.status, d.took, d.protocol
 	if r.Delivery != None { // or it is a page that was sent
 		r.Bytes, r.Length, r.Range, r.Size = d.bytes, max(d.length, 0), d.sent, d.size

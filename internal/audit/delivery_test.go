@@ -93,7 +93,7 @@ func TestWhatNginxSaysOfADelivery(t *testing.T) {
 				t.Fatal(err)
 			}
 			decision := &Record{Version: Version, Type: TypeDecision, Request: testRequest, Subject: "alice", Path: "/a", Decision: "allow", Reason: "policy", Line: "p:1", Generation: 1, Status: 204, Range: "bytes=0-"}
-			r := d.of(decision)
+			r := d.of(decision, false)
 			if r.Delivery != row.result || r.Bytes != row.bytes || r.Length != row.length || r.Size != row.size || r.Range != row.sent {
 				t.Errorf("%s: %d of %d of %d, %q", r.Delivery, r.Bytes, r.Length, r.Size, r.Range)
 			}
@@ -102,6 +102,22 @@ func TestWhatNginxSaysOfADelivery(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 		})
+	}
+}
+
+// nginx calls whole what a store broke off: without a length nobody knows.
+func TestADeliveryFromAStoreWithoutALengthIsUnknown(t *testing.T) {
+	for line, want := range map[string]string{
+		``: Complete, `"content_length": ""`: Unknown, `"content_length": "", "completion": ""`: Aborted, `"content_length": "2000"`: Aborted,
+		`"content_length": "", "method": "HEAD", "body_bytes": 0`: Complete, `"content_length": "", "status": "304", "body_bytes": 0`: Complete, `"content_length": "", "status": "503"`: None,
+	} {
+		d, err := parseDelivery([]byte(lineOfNginx(t, line)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := d.of(&Record{Type: TypeDecision}, true); r.Delivery != want || want == Unknown && r.Bytes != 1000 {
+			t.Errorf("%s: %s, %d bytes", line, r.Delivery, r.Bytes)
+		}
 	}
 }
 
@@ -157,7 +173,7 @@ func FuzzDeliveryIsReadOrRefused(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r := d.of(&Record{Type: TypeDecision, Request: d.request, Time: time.Unix(1, 0)})
+		r := d.of(&Record{Type: TypeDecision, Request: d.request, Time: time.Unix(1, 0)}, false)
 		got, err := Parse(r.Append(nil))
 		if err != nil || got.Bytes < 0 || got.Length < 0 || got.Size < 0 || got.Delivery == "" || got.Delivery == Complete && got.Bytes != got.Length && got.Length != 0 && !d.head && got.Status != 304 {
 			t.Errorf("%v: %+v", err, got)

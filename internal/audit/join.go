@@ -48,6 +48,7 @@ type joiner struct {
 	transform Transform // that of the writer; nil for none
 	restore   func(*Record)
 	delivered func(*Record)
+	stored    func(download string) bool
 	follower  *Follower
 	state     string // the file; empty for none
 	wait      time.Duration
@@ -190,7 +191,7 @@ func (j *joiner) read() (records []*Record, at *Position, err error) {
 			continue
 		}
 		if decision := j.take(d.request); decision != nil {
-			records = append(records, d.of(decision))
+			records = append(records, d.of(decision, j.stored(decision.Download)))
 		}
 	}
 	return records, at, nil

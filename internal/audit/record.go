@@ -41,7 +41,8 @@ const (
 	Aborted = "aborted"
 	// None: it sent nothing of the file, though it was allowed.
 	None = "none"
-	// Unknown: it has not told, and will not any more.
+	// Unknown: it has not told, and will not any more; or it cannot tell, of what a store
+	// sent without a length.
 	Unknown = "unknown"
 )
 

@@ -22,6 +22,9 @@ type Options struct {
 	// Delivered is told of what came of each allowed request, once it is recorded: of
 	// the record before Transform changed it. It must not keep the caller waiting.
 	Delivered func(*Record)
+	// Stored says that a download's files come from a store. Nobody knows whether all of
+	// one came of which the store told no length. Nil means that none does.
+	Stored func(download string) bool
 	// Restore undoes what it can of Transform, in a record that was read again after a
 	// restart.
 	Restore func(*Record)
@@ -77,11 +80,14 @@ func Open(name string, opts *Options) (*Trail, error) {
 		return t, nil
 	}
 	j := &joiner{
-		writer: t.writer, transform: opts.Transform, restore: opts.Restore, delivered: opts.Delivered, wait: cmp.Or(opts.Wait, 24*time.Hour),
+		writer: t.writer, transform: opts.Transform, restore: opts.Restore, delivered: opts.Delivered, stored: opts.Stored, wait: cmp.Or(opts.Wait, 24*time.Hour),
 		most: maxAwaited, log: t.log, now: t.now, byID: map[string]*list.Element{}, order: list.New(),
 	}
 	if j.delivered == nil {
 		j.delivered = func(*Record) {}
+	}
+	if j.stored == nil {
+		j.stored = func(string) bool { return false }
 	}
 	followed := ""
 	if name != Stdout {
