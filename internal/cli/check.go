@@ -280,7 +280,11 @@ func (p *Parts) tryStores(ctx context.Context) []policy.Finding {
 		if s == nil {
 			continue
 		}
-		if err := s.Try(ctx, p.Config.Downloads[i].Storage.CAFile); err != nil {
+		err := s.Try(ctx, p.Config.Downloads[i].Storage.CAFile)
+		if err == nil && p.Config.Downloads[i].Listing {
+			err = s.TryList(ctx)
+		}
+		if err != nil {
 			findings = append(findings, findingAt(p.Config, fmt.Sprintf("downloads[%d].storage", i), policy.SeverityWarning, "store", err.Error()))
 		}
 	}

@@ -141,6 +141,15 @@ func (s *Store) List(ctx context.Context, dir pathguard.Dir, cursor string, most
 	return entries, next, nil
 }
 
+// TryList asks the store for the first entry of the whole.
+func (s *Store) TryList(ctx context.Context) error {
+	root, err := pathguard.NewDir("/")
+	if err == nil {
+		_, _, err = s.List(ctx, root, "", 1)
+	}
+	return err
+}
+
 // ask asks the store for a page.
 func (s *Store) ask(ctx context.Context, prefix, token string, most int) (*listed, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
@@ -187,22 +196,28 @@ func (s *Store) ask(ctx context.Context, prefix, token string, most int) (*liste
 	return found, nil
 }
 
-// client is what asks the store: by the authorities of its file, if that is on this
-// machine, through no proxy, and nowhere else.
+// client is what asks the store: by the authorities of its file, if it names one, through
+// no proxy, and nowhere else.
 func (s *Store) client() (*http.Client, error) {
-	s.clientOnce.Do(func() {
-		transport := &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 64 << 10, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
-		if s.opts.CAFile != "" {
-			var pem []byte
-			if pem, s.clientErr = os.ReadFile(s.opts.CAFile); s.clientErr != nil {
-				return
-			}
-			transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-			transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem)
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	if s.asks != nil {
+		return s.asks, nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.opts.CAFile != "" {
+		pem, err := os.ReadFile(s.opts.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read who vouches for it: %w", err)
 		}
-		s.asks = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	})
-	return s.asks, s.clientErr
+		config.RootCAs = x509.NewCertPool()
+		config.RootCAs.AppendCertsFromPEM(pem)
+	}
+	s.asks = &http.Client{
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 64 << 10, ForceAttemptHTTP2: true, TLSClientConfig: config},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return s.asks, nil
 }
 
 // seal is what cursors are sealed with. All that have the credentials have the same one:

@@ -105,9 +105,8 @@ type Store struct {
 	opts     Options
 	loaded   atomic.Uint64
 
-	clientOnce sync.Once
-	asks       *http.Client // by the service itself
-	clientErr  error
+	asking sync.Mutex
+	asks   *http.Client // by the service itself; nil before it did
 }
 
 // An endpoint is where a store is asked.
