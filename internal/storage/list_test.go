@@ -146,6 +146,21 @@ func TestACursorIsSealed(t *testing.T) {
 		}
 	}
 	server := bucketServer(t, objects)
+	seal, err := newTestS3(t, server.URL).seal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lengths := map[int]bool{}
+	for _, token := range []string{"", "a", strings.Repeat("long", 50)} {
+		cursor, err := closed(seal, token, "sub/")
+		got, openErr := open(seal, cursor, "sub/")
+		if lengths[len(cursor)] = true; err != nil || openErr != nil || got != token {
+			t.Errorf("%q is %q: %v, %v", token, got, err, openErr)
+		}
+	}
+	if len(lengths) != 1 {
+		t.Errorf("cursors tell how long names are: %v", lengths)
+	}
 	_, next, err := newTestS3(t, server.URL).List(t.Context(), directory(t, "/a/"), "", 10)
 	if err != nil {
 		t.Fatal(err)
