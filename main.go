@@ -703,15 +703,18 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		}
 	}
 	shown := &listing.Options{Template: p.Listing, Logger: s.log}
-	if opts.API != nil {
-		shown.Share = link.APIPath
-	}
 	roots := map[string]listing.Directory{}
 	for i, d := range p.Config.Downloads {
 		if d.Listing {
 			where := listing.Directory{Root: d.Root, FollowSymlinks: d.FollowSymlinks}
 			if p.Stores[i] != nil { // and no interface that holds a nil
 				where.Bucket = p.Stores[i]
+			}
+			if p.Direct == nil && d.Front == string(frontend.Caddy) {
+				where.Without = "?"
+			}
+			if opts.API != nil && (d.ByNGINX() || p.Direct != nil) { // others have no place for it
+				where.Share = link.APIPath
 			}
 			roots[d.Name] = where
 		}

@@ -26,17 +26,28 @@ p, editor, /project/hr/**, list, deny
 p, @anyone, /public/, list, allow
 `
 
-// inEachFront are the ways in which directories are listed.
-func inEachFront(t *testing.T, p plan, test func(*testing.T, *site)) {
+// inEachFront are the ways in which directories are listed; all where none is named.
+func inEachFront(t *testing.T, p plan, test func(*testing.T, *site), fronts ...string) {
 	t.Helper()
-	p.extra += "downloads: [{name: main, url: /downloads/, internal: /protected/, root: ROOT, listing: true}]\n"
+	if fronts == nil {
+		fronts = []string{"nginx", "direct", "classic", "apache", "lighttpd", "caddy"}
+	}
 	before := p.before
-	for _, front := range []string{"nginx", "direct"} {
+	for _, front := range fronts {
 		t.Run(front, func(t *testing.T) {
 			t.Parallel()
 			p := p
-			p.direct = front == "direct"
+			is := "nginx"
+			switch front {
+			case "direct":
+				p.direct = true
+			case "classic":
+				p.printed, is = true, front
+			case "apache", "lighttpd", "caddy":
+				p.front, is = front, front
+			}
 			p.stored = p.printed // the directory stands in the configuration
+			p.extra += "downloads: [{name: main, url: /downloads/, internal: /protected/, root: ROOT, listing: true, front: " + is + "}]\n"
 			p.before = func(s *site) {
 				s.edit("securefiles.yaml", "ROOT", s.root)
 				if before != nil {
@@ -486,7 +497,7 @@ func TestAFolderOffersLinks(t *testing.T) {
 		if r := s.status("alice", "/downloads/project/", 200); !strings.HasPrefix(r.body, "<h1>Acme</h1>") {
 			t.Errorf("after a wrong one: %s", r.body)
 		}
-	})
+	}, "nginx", "direct", "classic")
 }
 
 // A person presses the button of a folder, over http, where browsers tell the origin alone.

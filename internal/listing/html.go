@@ -129,7 +129,7 @@ func (l *Listing) html(ctx context.Context, p *shown) ([]byte, error) {
 				return nil, err
 			}
 			if may {
-				row.Path, v.Share = e.object, l.opts.Share
+				row.Path, v.Share = e.object, l.roots[q.Download.Name].Share
 			}
 		}
 		v.Rows = append(v.Rows, row)
@@ -147,7 +147,7 @@ func (l *Listing) html(ctx context.Context, p *shown) ([]byte, error) {
 
 // mayShare decides whether whoever sees a file may have a link to it.
 func (l *Listing) mayShare(ctx context.Context, p *shown, e entry) (bool, error) {
-	if l.opts.Share == "" {
+	if l.roots[p.out.Question.Download.Name].Share == "" {
 		return false, nil
 	}
 	query := p.out.Question.Query(p.out.Principal)

@@ -40,6 +40,12 @@ type Directory struct {
 	Root           string
 	FollowSymlinks bool
 	Bucket         Bucket
+	// Without are characters that no name is shown with, because the web server opens
+	// none.
+	Without string
+	// Share is where a form asks for a link to a file, of whom share is allowed; empty
+	// means nowhere.
+	Share string
 }
 
 // A Bucket is where objects are.
@@ -54,9 +60,6 @@ type Bucket interface {
 type Options struct {
 	// Template is what pages look like; nil means the service's own.
 	Template *page.Template
-	// Share is where a form asks for a link to a file, of whom share is allowed; empty
-	// means nowhere.
-	Share string
 	// Logger is told of a template that cannot show a page.
 	Logger *slog.Logger
 }
@@ -148,7 +151,7 @@ func (l *Listing) pageOfRoot(ctx context.Context, out *authz.Outcome, where Dire
 		return nil, fmt.Errorf("read a directory to show: %w", err)
 	}
 	asked, policy := parseAsked(out.Question.Target), l.policy()
-	all, err := visible(ctx, policy, out, found)
+	all, err := l.visible(ctx, policy, out, found)
 	if err != nil {
 		return nil, err
 	}
@@ -179,12 +182,12 @@ func (l *Listing) pageOfBucket(ctx context.Context, out *authz.Outcome, bucket B
 	}
 	policy := l.policy()
 	p := &shown{out: out, asked: asked, policy: policy, bucket: true, first: asked.cursorText == "", next: next}
-	p.entries, err = visible(ctx, policy, out, found)
+	p.entries, err = l.visible(ctx, policy, out, found)
 	return p, err
 }
 
 // visible decides what of a directory is shown.
-func visible(ctx context.Context, policy authz.Decider, out *authz.Outcome, found []fs.FileInfo) ([]entry, error) {
+func (l *Listing) visible(ctx context.Context, policy authz.Decider, out *authz.Outcome, found []fs.FileInfo) ([]entry, error) {
 	var all []entry
 	query := out.Question.Query(out.Principal)
 	for _, one := range found {
@@ -192,7 +195,7 @@ func visible(ctx context.Context, policy authz.Decider, out *authz.Outcome, foun
 		if !e.isDir {
 			e.size = one.Size()
 		}
-		if !name(out.Question, &e, &query) {
+		if strings.ContainsAny(e.name, l.roots[out.Question.Download.Name].Without) || !name(out.Question, &e, &query) {
 			continue
 		}
 		decision, err := policy.Decide(ctx, query)
