@@ -169,10 +169,10 @@ func (s *Direct) download(w *sentWriter, r *http.Request, d *DirectDownload, id 
 	}
 	location, inside := strings.CutPrefix(said.Header().Get(headerLocation), d.Internal)
 	switch page := said.Header().Get(headerPage); {
-	case said.status == http.StatusNoContent && inside && location != "":
+	case said.status == http.StatusNoContent && inside && location != "" && said.Header().Get(headerUpstream) == "":
 		s.send(w, r, d, location, said.Header(), origin)
 	case said.status == http.StatusNoContent:
-		s.opts.Logger.Error("the service allowed what is no file of the download", "request_id", id, "download", d.URL)
+		s.opts.Logger.Error("the service allowed what is no file of the download's directory", "request_id", id, "download", d.URL)
 		refuse(w, http.StatusServiceUnavailable)
 	case page != "":
 		s.hand(w, r, id, "/page")
