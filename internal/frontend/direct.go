@@ -213,7 +213,7 @@ func (s *Direct) question(r *http.Request, path, id string) *http.Request {
 		}
 	}
 	for name, value := range map[string]string{
-		headerURI: r.RequestURI, headerMethod: r.Method, "X-Original-Scheme": "http", headerRange: r.Header.Get("Range"), headerIP: client, headerID: id,
+		headerURI: r.RequestURI, headerMethod: r.Method, "X-Original-Scheme": "http", headerRange: r.Header.Get("Range"), headerIf: r.Header.Get("If-Range"), headerIP: client, headerID: id,
 	} {
 		q.Header.Set(name, value)
 	}
