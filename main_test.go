@@ -36,6 +36,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"securefiles/authz"
@@ -2135,5 +2136,24 @@ func TestAClientThatIsSentToAStoreHoldsNothingOfLimits(t *testing.T) {
 		if err := ask(row.id, row.redirect); errors.As(err, &refused) != (row.refused != "") || refused != nil && refused.Reason != row.refused || err != nil && refused == nil {
 			t.Errorf("request %s: %v", row.id, err)
 		}
+	}
+}
+
+// Each way to ask on the listener is told of in docs/design.md.
+func TestDocumentedRoutesAreTheOnesThereAre(t *testing.T) {
+	doc, err := os.ReadFile("docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	err = chi.Walk(guardRoutes(t, func() {}).(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		n++
+		if route = strings.TrimSuffix(route, "/*"); !strings.Contains(string(doc), "`"+method+" "+route+"`") && !strings.HasPrefix(route, "/links") {
+			t.Errorf("docs/design.md does not tell of %s %s", method, route)
+		}
+		return nil
+	})
+	if err != nil || n < 8 || !strings.Contains(string(doc), "`DELETE /links/{id}`") {
+		t.Errorf("%d ways to ask, %v", n, err)
 	}
 }

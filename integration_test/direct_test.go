@@ -22,9 +22,7 @@ func TestAttackCorpusDirect(t *testing.T) {
 	s := start(t, plan{policy: corpusPolicy, files: map[string]string{}, direct: true})
 	contents := plantTree(t, s.dir)
 	before := s.series()
-	for _, a := range attacks(t) {
-		s.attack(t, a, contents)
-	}
+	s.attackWith(t, contents, nil)
 	if after := s.series(); after != before {
 		t.Errorf("%d metric series became %d", before, after)
 	}

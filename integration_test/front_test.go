@@ -1,19 +1,15 @@
 package integration_test
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 )
 
 // behind is the configuration of one download behind a front.
@@ -142,12 +138,11 @@ func TestAttackCorpusThroughEveryFront(t *testing.T) {
 			t.Parallel()
 			s := start(t, fronted(plan{policy: corpusPolicy, files: map[string]string{}}))
 			contents := plantTree(t, s.dir)
-			for _, a := range attacks(t) {
+			s.attackWith(t, contents, func(a *attack) {
 				if file, serve := strings.CutPrefix(a.Must, "serve:"); serve && name == "caddy" && strings.Contains(file, "%3F") {
 					a.Must = "deny" // it would open what stands before the question mark
 				}
-				s.attack(t, a, contents)
-			}
+			})
 		})
 	}
 }
@@ -231,280 +226,6 @@ func sameHeader(a, b http.Header) bool {
 		}
 	}
 	return true
-}
-
-// A capability is a row of the table of docs/web-servers.md: what a web server does.
-type capability struct {
-	name string
-	find func(*site) string
-}
-
-// told is a yes, or what came instead.
-func told(r reply, ok bool) string {
-	if ok {
-		return "yes"
-	}
-	return fmt.Sprintf("%d %q %v", r.status, r.body, r.header)
-}
-
-var capabilities = []capability{
-	{"every file name", func(s *site) string {
-		for path := range s.texts {
-			name, ok := strings.CutPrefix(path, "names/")
-			r := s.get("alice", "/downloads/names/"+url.PathEscape(name))
-			switch {
-			case !ok || r.status == 200 && r.body == s.texts[path]:
-			case r.status == 404 && strings.Contains(name, "?"): // told of below
-			default:
-				return fmt.Sprintf("%q: %d %q", name, r.status, r.body)
-			}
-		}
-		if r := s.get("alice", "/downloads/names/q%3F.txt"); r.status == 404 {
-			return "but `?`: 404"
-		}
-		return "yes"
-	}},
-	{"HEAD", func(s *site) string {
-		r := s.get("alice", "/downloads/project/plan.txt", func(r *http.Request) { r.Method = http.MethodHead })
-		return told(r, r.status == 200 && r.body == "" && r.header.Get("Content-Length") == "11")
-	}},
-	{"the headers of a file", func(s *site) string {
-		r := s.get("alice", "/downloads/project/plan.txt")
-		for name, want := range map[string]string{
-			"Content-Type": "text/plain", "Content-Disposition": `attachment; filename="plan.txt"; filename*=UTF-8''plan.txt`, "Cache-Control": "private, no-store", "Content-Security-Policy": "default-src 'none'",
-			"Referrer-Policy": "no-referrer", "Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff", "Accept-Ranges": "bytes",
-		} {
-			if values := r.header.Values(name); len(values) != 1 || !strings.HasPrefix(values[0], want) {
-				return fmt.Sprintf("%s: %q", name, values)
-			}
-		}
-		return told(r, len(r.header.Get("X-Request-Id")) == 32)
-	}},
-	{"a range, and one beyond the end", func(s *site) string {
-		r := s.get("alice", "/downloads/project/plan.txt", with("Range", "bytes=2-4"))
-		beyond := s.get("alice", "/downloads/project/plan.txt", with("Range", "bytes=100-"))
-		return told(r, r.status == 206 && r.body == "234" && beyond.status == 416)
-	}},
-	{"several ranges", func(s *site) string {
-		r := s.get("alice", "/downloads/project/plan.txt", with("Range", "bytes=0-1,4-5"))
-		if r.status == 200 && r.body == "0123456789\n" {
-			return "the whole file"
-		}
-		return told(r, r.status == 206 && strings.Contains(r.body, "45"))
-	}},
-	{"ETag, If-None-Match, If-Match", func(s *site) string {
-		r := s.get("alice", "/downloads/project/plan.txt")
-		tag := r.header.Get("ETag")
-		if tag == "" {
-			return "no"
-		}
-		same, other := s.get("alice", "/downloads/project/plan.txt", with("If-None-Match", tag)), s.get("alice", "/downloads/project/plan.txt", with("If-Match", `"other"`))
-		if same.status == 304 && other.status == 200 {
-			return "but If-Match"
-		}
-		return told(r, same.status == 304 && other.status == 412)
-	}},
-	{"resumed by ETag", func(s *site) string {
-		tag := s.get("alice", "/downloads/project/plan.txt").header.Get("ETag")
-		if tag == "" {
-			return "no"
-		}
-		same, other := s.get("alice", "/downloads/project/plan.txt", with("Range", "bytes=5-"), with("If-Range", tag)), s.get("alice", "/downloads/project/plan.txt", with("Range", "bytes=5-"), with("If-Range", `"other"`))
-		return told(same, same.status == 206 && same.body == "56789\n" && other.status == 200 && other.body == "0123456789\n")
-	}},
-	{"resumed by date", func(s *site) string {
-		date := s.get("alice", "/downloads/project/plan.txt").header.Get("Last-Modified")
-		same, other := s.get("alice", "/downloads/project/plan.txt", with("Range", "bytes=5-"), with("If-Range", date)),
-			s.get("alice", "/downloads/project/plan.txt", with("Range", "bytes=5-"), with("If-Range", "Thu, 01 Jan 2015 00:00:00 GMT"))
-		return told(same, same.status == 206 && same.body == "56789\n" && other.status == 200)
-	}},
-	{"If-Modified-Since", func(s *site) string {
-		r := s.get("alice", "/downloads/project/plan.txt", with("If-Modified-Since", s.get("alice", "/downloads/project/plan.txt").header.Get("Last-Modified")))
-		return told(r, r.status == 304)
-	}},
-	{"other methods: 405", func(s *site) string {
-		for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS"} {
-			if r := s.get("alice", "/downloads/project/plan.txt", func(r *http.Request) { r.Method = method }); r.status != 405 {
-				return told(r, false)
-			}
-		}
-		return "yes"
-	}},
-	{"401 and a challenge, or a login page", func(s *site) string {
-		r := s.get("", "/downloads/project/plan.txt")
-		browser := s.get("", "/downloads/project/plan.txt", with("Accept", "text/html"))
-		return told(r, r.status == 401 && strings.HasPrefix(r.header.Get("WWW-Authenticate"), "Basic") && browser.status == 302 && browser.header.Get("Location") == "/login/?next=%2Fdownloads%2Fproject%2Fplan.txt")
-	}},
-	{"links", func(s *site) string {
-		r := s.get("", s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--filename", "Plan.txt"))
-		return told(r, r.status == 200 && r.body == "0123456789\n" && strings.Contains(r.header.Get("Content-Disposition"), `"Plan.txt"`))
-	}},
-	{"links with a password, and their pages", func(s *site) string {
-		cmd := s.command(binary, "link", "create", "/project/plan.txt", "--as", "alice", "--password", "--config", filepath.Join(s.dir, "securefiles.yaml"))
-		cmd.Stdin = strings.NewReader("correct horse\n")
-		out, err := cmd.Output()
-		if err != nil {
-			return err.Error()
-		}
-		link := strings.TrimSpace(string(out))
-		page := s.get("", link)
-		if page.status != 403 || !strings.Contains(page.body, `type="password"`) || !strings.HasPrefix(page.header.Get("Content-Security-Policy"), "default-src 'none'") {
-			return told(page, false)
-		}
-		r := s.form(newClient(), link, "correct horse")
-		if r.status != 303 {
-			return told(r, false)
-		}
-		r = s.get("", link, cookieOf(r))
-		return told(r, r.status == 200 && r.body == "0123456789\n")
-	}},
-	{"links that are counted", func(s *site) string {
-		out, err := s.command(binary, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1", "--config", "securefiles.yaml").Output()
-		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && strings.Contains(string(exit.Stderr), "tells nothing of what it sends") {
-			return "refused when made"
-		}
-		link := strings.TrimSpace(string(out))
-		r := s.get("", link, cookieOf(s.form(newClient(), link, "")))
-		return told(r, r.status == 200)
-	}},
-	{"limits of requests", func(s *site) string {
-		for range 3 {
-			s.status("bob", "/downloads/public/welcome.txt", 200)
-		}
-		r := s.get("bob", "/downloads/public/welcome.txt")
-		return told(r, r.status == 429 && r.header.Get("Retry-After") != "" && r.header.Get("RateLimit") != "" && r.header.Get("RateLimit-Policy") != "")
-	}},
-	{"limits of bytes, rate, downloads at a time", func(s *site) string {
-		return s.refusedByCheck("nginx: {delivery_log: /d.log, access_log: 'off'}\nlimits: [{name: a, per: subject, bytes: 1GiB/1h}, {name: b, per: subject, rate: 1MiB/s}, {name: c, per: subject, downloads: 2}]\naudit: {file: a.jsonl}\n", "bytes, downloads at a time and rate need nginx")
-	}},
-	{"`cors_origins`, `compress`", func(s *site) string {
-		text, err := os.ReadFile(filepath.Join(s.dir, "securefiles.yaml"))
-		if err != nil {
-			return err.Error()
-		}
-		_, front, _ := strings.Cut(string(text), "front: ")
-		front, _, _ = strings.Cut(front, "}")
-		return s.checked(strings.Replace(behind(front), "}]", ", compress: true, cors_origins: ['https://a.example']}]", 1), "is done by what `securefiles nginx` prints")
-	}},
-	{"records of decisions", func(s *site) string {
-		for _, id := range []string{s.get("alice", "/downloads/project/plan.txt").header.Get("X-Request-Id"), s.get("alice", "/downloads/private/secret.txt").header.Get("X-Request-Id")} {
-			text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
-			if err != nil || len(id) != 32 || !strings.Contains(string(text), id) {
-				return fmt.Sprintf("%q is not recorded: %v", id, err)
-			}
-		}
-		return "yes"
-	}},
-	{"records of deliveries", func(s *site) string {
-		if _, err := os.Stat(filepath.Join(s.dir, "logs/deliveries.log")); err != nil {
-			return "no"
-		}
-		id := s.get("alice", "/downloads/project/plan.txt").header.Get("X-Request-Id")
-		s.eventually("nginx tells what it sent", func() bool {
-			text, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
-			return err == nil && strings.Count(string(text), id) == 2 && strings.Contains(string(text), `"delivery":"complete"`)
-		})
-		return "yes"
-	}},
-	{"the service is away: 503, Retry-After", func(s *site) string {
-		end(s.daemon)
-		r := s.get("alice", "/downloads/project/plan.txt")
-		if r.status == 503 && r.header.Get("Retry-After") == "" {
-			return "but Retry-After"
-		}
-		return told(r, r.status == 503)
-	}},
-}
-
-// refusedByCheck is what check says of more configuration than the site's own.
-func (s *site) refusedByCheck(more, problem string) string {
-	text, err := os.ReadFile(filepath.Join(s.dir, "securefiles.yaml"))
-	if err != nil {
-		return err.Error()
-	}
-	_, download, _ := strings.Cut(string(text), "downloads: ")
-	download, _, _ = strings.Cut(download, "\n")
-	return s.checked("downloads: "+download+"\n"+more, problem)
-}
-
-// checked is what check says of a configuration.
-func (s *site) checked(text, problem string) string {
-	s.write("checked.yaml", "policy: {file: policy.csv}\n"+text)
-	out, err := s.command(binary, "check", "--config", "checked.yaml").CombinedOutput()
-	switch exit := (*exec.ExitError)(nil); {
-	case strings.Contains(string(out), problem) && errors.As(err, &exit) && exit.ExitCode() == 2:
-		return "refused by `check`"
-	case err != nil:
-		return string(out)
-	}
-	return "yes"
-}
-
-// The table says what each web server does: each cell is what was found here.
-func TestTheTableOfWebServersIsWhatTheyDo(t *testing.T) {
-	text, err := os.ReadFile("../docs/web-servers.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	columns := []string{"nginx", "classic", "apache", "lighttpd", "caddy"}
-	var mu sync.Mutex
-	found := map[string]map[string]string{}
-	t.Run("each", func(t *testing.T) {
-		for _, front := range columns {
-			t.Run(front, func(t *testing.T) {
-				t.Parallel()
-				files := someFiles()
-				for _, name := range hardNames() {
-					files["names/"+name] = "name " + name + "\n"
-				}
-				p := plan{
-					policy: alicesPolicy + "p, editor, /names/**, read, allow\np, editor, /project/**, share, allow\n", files: files,
-					extra: "links: {keys_file: link-keys.json}\nstate: {file: state.db}\nadmin_token_file: token\naudit: {file: audit.jsonl}\nlogin_url: /login/\nlimits: [{name: few, of: [bob], per: subject, requests: 3/1h}]\n",
-					before: func(s *site) {
-						s.write("token", strings.Repeat("t", 32)+"\n")
-						s.run(0, "link", "key", "new")
-						past := time.Now().Add(-time.Hour) // a date says what version a file is where a second is not enough
-						if err := os.Chtimes(filepath.Join(s.root, "project/plan.txt"), past, past); err != nil {
-							t.Error(err)
-						}
-					},
-				}
-				if fronted, ok := fronts[front]; ok {
-					p = fronted(p)
-				} else {
-					p.printed, p.extra = true, behind(front)+p.extra
-				}
-				if front == "nginx" || front == "classic" {
-					before := p.before
-					p.extra += "nginx: {delivery_log: LOGS/deliveries.log, access_log: 'off'}\n"
-					p.before = func(s *site) {
-						s.edit("securefiles.yaml", "LOGS", s.dir+"/logs")
-						s.write("logs/deliveries.log", "")
-						before(s)
-					}
-				}
-				s := start(t, p)
-				for _, c := range capabilities {
-					cell := c.find(s)
-					mu.Lock()
-					if found[c.name] == nil {
-						found[c.name] = map[string]string{}
-					}
-					found[c.name][front] = cell
-					mu.Unlock()
-				}
-			})
-		}
-	})
-	for _, c := range capabilities {
-		row := "| " + c.name
-		for _, front := range columns {
-			row += " | " + found[c.name][front]
-		}
-		if row += " |"; !strings.Contains(string(text), row+"\n") {
-			t.Errorf("docs/web-servers.md does not say:\n%s", row)
-		}
-	}
 }
 
 // hardNames are names that web servers are known to take for others.

@@ -71,6 +71,7 @@ type site struct {
 	log     *logBuffer        // the service's
 	texts   map[string]string // what the files hold
 
+	sentTo      string // the store that clients are sent to, if they are: http://HOST:PORT
 	descriptors int
 	direct      []string // what `serve` is told beside the configuration
 }

@@ -689,18 +689,26 @@ func TestAClientIsSentToTheBucket(t *testing.T) {
 // Every row of the corpus, on files in a bucket.
 func TestAttackCorpusOnABucket(t *testing.T) { inEachBucket(t, attackBucket) }
 
-func attackBucket(t *testing.T, b *bucket) {
+func attackBucket(t *testing.T, b *bucket) { attackBucketBy(t, b, "proxy") }
+
+// And for a client that is sent there, by what it gets in the end.
+func TestAttackCorpusOfAClientThatIsSentToABucket(t *testing.T) {
+	inEachBucket(t, func(t *testing.T, b *bucket) { attackBucketBy(t, b, "redirect") })
+}
+
+func attackBucketBy(t *testing.T, b *bucket, deliver string) {
 	contents := plantTree(t, publicDir(t))
 	for name, text := range contents {
 		b.put("files", "site/"+name, text)
 		b.put("files", name, "CANARY OUTSIDE the prefix")
 		b.put("other", "site/"+name, "CANARY OUTSIDE the bucket")
 	}
-	s := startStored(t, b, "", func(p *plan) { p.policy = corpusPolicy })
-	before := s.series()
-	for _, a := range attacks(t) {
-		s.attack(t, a, contents)
+	s := startStored(t, b, "    deliver: "+deliver+"\n", func(p *plan) { p.policy = corpusPolicy })
+	if deliver == "redirect" {
+		s.sentTo = b.server.URL
 	}
+	before := s.series()
+	s.attackWith(t, contents, nil)
 	if after := s.series(); after != before {
 		t.Errorf("%d metric series became %d", before, after)
 	}

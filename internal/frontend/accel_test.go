@@ -319,6 +319,27 @@ func TestADownloadWithAStoreIsNotSentFromADirectory(t *testing.T) {
 	}
 }
 
+// Nor by the service itself, though a file of the same name is there.
+func TestADownloadWithAStoreIsNotSentDirectly(t *testing.T) {
+	for name, store := range map[string]authz.Locator{"a directory": nil, "a store": bucket{}} {
+		d := testDownload()
+		d.Store = store
+		root := t.TempDir()
+		if err := os.WriteFile(root+"/a.txt", []byte("CANARY"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		direct, err := NewDirect(newTestFront(t, d, known("alice"), allowAll, nil, nil), []DirectDownload{{URL: d.URL, Internal: d.Internal, Root: root}}, &DirectOptions{AnyHost: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodGet, "/downloads/a.txt", nil)
+		w := httptest.NewRecorder()
+		if direct.ServeHTTP(w, r); (w.Code == 200) != (store == nil) || store != nil && (w.Code != 503 || strings.Contains(w.Body.String(), "CANARY")) {
+			t.Errorf("%s: %d %q", name, w.Code, w.Body)
+		}
+	}
+}
+
 // By the id of another request a request would take nothing of limits. nginx makes ids;
 // other web servers hand on what a client writes.
 func TestAClientDoesNotChooseTheIDOfItsRequest(t *testing.T) {

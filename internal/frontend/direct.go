@@ -169,10 +169,10 @@ func (s *Direct) download(w *sentWriter, r *http.Request, d *DirectDownload, id 
 	}
 	location, inside := strings.CutPrefix(said.Header().Get(headerLocation), d.Internal)
 	switch page := said.Header().Get(headerPage); {
-	case said.status == http.StatusNoContent && inside && location != "":
+	case said.status == http.StatusNoContent && inside && location != "" && said.Header().Get(headerUpstream) == "":
 		s.send(w, r, d, location, said.Header(), origin)
 	case said.status == http.StatusNoContent:
-		s.opts.Logger.Error("the service allowed what is no file of the download", "request_id", id, "download", d.URL)
+		s.opts.Logger.Error("the service allowed what is no file of the download's directory", "request_id", id, "download", d.URL)
 		refuse(w, http.StatusServiceUnavailable)
 	case page != "":
 		s.hand(w, r, id, "/page")
@@ -213,7 +213,7 @@ func (s *Direct) question(r *http.Request, path, id string) *http.Request {
 		}
 	}
 	for name, value := range map[string]string{
-		headerURI: r.RequestURI, headerMethod: r.Method, "X-Original-Scheme": "http", headerRange: r.Header.Get("Range"), headerIP: client, headerID: id,
+		headerURI: r.RequestURI, headerMethod: r.Method, "X-Original-Scheme": "http", headerRange: r.Header.Get("Range"), headerIf: r.Header.Get("If-Range"), headerIP: client, headerID: id,
 	} {
 		q.Header.Set(name, value)
 	}
