@@ -31,6 +31,8 @@ import (
 const (
 	// listTimeout is how long a store may take to list: nginx waits 2 s for the page.
 	listTimeout = 1500 * time.Millisecond
+	// maxLists is how many pages a store is asked for at a time; more wait for a turn.
+	maxLists = 32
 	// maxList bounds what a store answers, in bytes: of a thousand keys of a kilobyte each.
 	maxList = 8 << 20
 	// maxToken bounds what a store calls the next page by, and cursorBlock is what its
@@ -154,6 +156,12 @@ func (s *Store) TryList(ctx context.Context) error {
 func (s *Store) ask(ctx context.Context, prefix, token string, most int) (*listed, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
+	select {
+	case s.turns <- struct{}{}:
+		defer func() { <-s.turns }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("it is asked for %d pages at a time: %w", maxLists, ctx.Err())
+	}
 	target, err := s.signed(ctx, request{method: http.MethodGet, list: s.signer.listing(prefix, token, most)})
 	if err != nil {
 		return nil, err

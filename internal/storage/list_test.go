@@ -269,6 +269,24 @@ func TestAStoreThatTakesTooLongToListIsGivenUp(t *testing.T) {
 	<-gone
 }
 
+// So many ask a store at a time, and no more, however many ask for folders.
+func TestAStoreIsNotAskedForMorePagesThanThereAreTurns(t *testing.T) {
+	server := bucketServer(t, map[string]string{"sub/d/a": "a"})
+	s := newTestS3(t, server.URL)
+	for range maxLists {
+		s.turns <- struct{}{}
+	}
+	if _, _, err := s.List(t.Context(), directory(t, "/d/"), "", 10); err == nil || !strings.Contains(err.Error(), "32 pages at a time") || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a turn: %v", err)
+	}
+	<-s.turns
+	for range 2 { // the one turn that there is is given back
+		if _, _, err := s.List(t.Context(), directory(t, "/d/"), "", 10); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func FuzzListedAnswers(f *testing.F) {
 	f.Add([]byte(`<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>`))
 	f.Add([]byte(`<EnumerationResults><Blobs><BlobPrefix><Name Encoded="true">%41/</Name></BlobPrefix></Blobs><NextMarker/></EnumerationResults>`))

@@ -105,6 +105,7 @@ type Store struct {
 	opts     Options
 	loaded   atomic.Uint64
 
+	turns  chan struct{} // one for each call of the service's own
 	asking sync.Mutex
 	asks   *http.Client // by the service itself; nil before it did
 }
@@ -178,7 +179,7 @@ func newStore(s signer, e endpoint, base, prefix string, opts *Options) (*Store,
 	if err := validPrefix(prefix); err != nil {
 		return nil, err
 	}
-	made := &Store{signer: s, endpoint: e, base: base, prefix: prefix}
+	made := &Store{signer: s, endpoint: e, base: base, prefix: prefix, turns: make(chan struct{}, maxLists)}
 	if opts != nil {
 		made.opts = *opts
 	}
