@@ -176,7 +176,7 @@ func stores(c *config.Config, lookup func(string) (string, bool)) ([]*storage.St
 		if d.Storage == nil {
 			continue
 		}
-		opts := &storage.Options{Redirect: d.Deliver == "redirect", InsecureHTTP: d.Storage.InsecureHTTP, Lookup: lookup}
+		opts := &storage.Options{Redirect: d.Deliver == "redirect", InsecureHTTP: d.Storage.InsecureHTTP, CAFile: d.Storage.CAFile, Lookup: lookup}
 		kind := "s3"
 		var err error
 		switch a, g := d.Storage.Azure, d.Storage.GCS; {
@@ -708,13 +708,20 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		}
 	}
 	shown := &listing.Options{Template: p.Listing, Logger: s.log}
-	if opts.API != nil {
-		shown.Share = link.APIPath
-	}
 	roots := map[string]listing.Directory{}
-	for _, d := range p.Config.Downloads {
+	for i, d := range p.Config.Downloads {
 		if d.Listing {
-			roots[d.Name] = listing.Directory{Root: d.Root, FollowSymlinks: d.FollowSymlinks}
+			where := listing.Directory{Root: d.Root, FollowSymlinks: d.FollowSymlinks}
+			if p.Stores[i] != nil { // and no interface that holds a nil
+				where.Bucket = p.Stores[i]
+			}
+			if p.Direct == nil && d.Front == string(frontend.Caddy) {
+				where.Without = "?"
+			}
+			if opts.API != nil && (d.ByNGINX() || p.Direct != nil) { // others have no place for it
+				where.Share = link.APIPath
+			}
+			roots[d.Name] = where
 		}
 	}
 	if len(roots) > 0 {

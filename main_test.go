@@ -118,7 +118,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/state":      nil,
 		"securefiles/internal/storage":    {"securefiles/authz", "securefiles/internal/loopback", "securefiles/internal/regular", "securefiles/pathguard"},
 		"securefiles/internal/link":       {"securefiles/authz", "securefiles/internal/page", "securefiles/internal/regular", "securefiles/internal/state", "securefiles/pathguard"},
-		"securefiles/internal/listing":    {"securefiles/authz", "securefiles/internal/page", "securefiles/internal/rooted"},
+		"securefiles/internal/listing":    {"securefiles/authz", "securefiles/internal/page", "securefiles/internal/rooted", "securefiles/pathguard"},
 		"securefiles/internal/loopback":   nil,
 		"securefiles/internal/metrics":    {"securefiles/authz"},
 		"securefiles/internal/names":      {"securefiles/internal/regular", "securefiles/pathguard"},

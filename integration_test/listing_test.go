@@ -26,17 +26,28 @@ p, editor, /project/hr/**, list, deny
 p, @anyone, /public/, list, allow
 `
 
-// inEachFront are the ways in which directories are listed.
-func inEachFront(t *testing.T, p plan, test func(*testing.T, *site)) {
+// inEachFront are the ways in which directories are listed; all where none is named.
+func inEachFront(t *testing.T, p plan, test func(*testing.T, *site), fronts ...string) {
 	t.Helper()
-	p.extra += "downloads: [{name: main, url: /downloads/, internal: /protected/, root: ROOT, listing: true}]\n"
+	if fronts == nil {
+		fronts = []string{"nginx", "direct", "classic", "apache", "lighttpd", "caddy"}
+	}
 	before := p.before
-	for _, front := range []string{"nginx", "direct"} {
+	for _, front := range fronts {
 		t.Run(front, func(t *testing.T) {
 			t.Parallel()
 			p := p
-			p.direct = front == "direct"
+			is := "nginx"
+			switch front {
+			case "direct":
+				p.direct = true
+			case "classic":
+				p.printed, is = true, front
+			case "apache", "lighttpd", "caddy":
+				p.front, is = front, front
+			}
 			p.stored = p.printed // the directory stands in the configuration
+			p.extra += "downloads: [{name: main, url: /downloads/, internal: /protected/, root: ROOT, listing: true, front: " + is + "}]\n"
 			p.before = func(s *site) {
 				s.edit("securefiles.yaml", "ROOT", s.root)
 				if before != nil {
@@ -217,6 +228,143 @@ func TestAttackCorpusListing(t *testing.T) {
 	})
 }
 
+// What a bucket holds is listed by policy, a page a call of the store, whatever it is
+// called; and nothing of what is above its prefix, or hidden.
+func TestListingOfABucket(t *testing.T) { inEachBucket(t, listedBucket) }
+
+func listedBucket(t *testing.T, b *bucket) {
+	var want []string
+	for _, name := range storeNames() {
+		b.put("files", "site/names/"+name, "text of "+name)
+		want = append(want, name)
+	}
+	for _, key := range []string{"site/names/new\u0085line", "site/names/..", "site/names//twice", "site/names/ends ./x", "site/namesake"} {
+		b.put("files", key, "CANARY that no request opens")
+	}
+	for i := range 1100 {
+		b.put("files", fmt.Sprintf("site/many/%04d.txt", i), "")
+		b.put("files", fmt.Sprintf("site/many/%04d-hidden.txt", i), "")
+	}
+	const policy = "p, editor, /project/, list, allow\np, editor, /project/*/, list, allow\np, editor, /project/hr/, list, deny\np, editor, /names/**, read, allow\np, editor, /names/**, list, allow\np, editor, /many/**, read, allow\np, editor, /many/, list, allow\np, editor, /many/*-hidden.txt, read, deny\n"
+	s := startStored(t, b, "    listing: true\n", func(p *plan) { p.policy = stored + policy })
+	b.took()
+	if d := s.list("alice", "/downloads/project/?sort=size&order=desc"); d.String() != "page.html plan.txt sub/" {
+		t.Errorf("alice sees %s", d)
+	}
+	if asked := b.took(); len(asked) != 1 || !strings.Contains(asked[0].URL.RawQuery, "site%2Fproject%2F") {
+		t.Errorf("the store was asked %d times", len(asked))
+	}
+	r := s.status("alice", "/downloads/project/", 200, with("Accept", "text/html"))
+	for _, not := range []string{"entries", "?sort=", "/hr/", "CANARY", "amz", "goog", "sig="} {
+		if strings.Contains(strings.ToLower(r.body), not) {
+			t.Errorf("%q stands in the page:\n%s", not, r.body)
+		}
+	}
+	s.status("alice", "/downloads/project/hr/", 404)
+	s.status("bob", "/downloads/project/", 404)
+	s.status("", "/downloads/project/", 401)
+	s.status("alice", "/downloads/names/none/", 404)
+	s.status("alice", "/downloads/project/plan.txt/", 404)
+
+	// Each name leads to its object.
+	opened := 0
+	for next := "/downloads/names/"; next != ""; {
+		d := s.list("alice", next)
+		for _, e := range d.Entries {
+			if e.Type == "directory" {
+				continue
+			}
+			if r := s.status("alice", e.URL, 200); r.body != "text of "+e.Name {
+				t.Errorf("%q is %q", e.Name, r.body)
+			}
+			opened++
+		}
+		next = d.Next
+	}
+	flat := 0
+	for _, name := range want {
+		if !strings.Contains(name, "/") {
+			flat++
+		}
+	}
+	if opened != flat {
+		t.Errorf("%d names were shown and opened, of %d", opened, flat)
+	}
+
+	// Pages lead to each other, and tell nothing of what is hidden.
+	seen, pages, cursor := 0, 0, ""
+	for next := "/downloads/many/?format=json"; next != ""; pages++ {
+		r := s.status("alice", next, 200)
+		if strings.Contains(r.body, "hidden") || strings.Contains(r.body, `"total"`) {
+			t.Fatalf("%s: %s", next, r.body)
+		}
+		d := s.list("alice", next)
+		for _, e := range d.Entries {
+			if e.Name != fmt.Sprintf("%04d.txt", seen) {
+				t.Fatalf("entry %d is %s", seen, e.Name)
+			}
+			seen++
+		}
+		if next = d.Next; cursor == "" {
+			cursor = next
+		}
+	}
+	if seen != 1100 || pages != 5 {
+		t.Errorf("%d entries on %d pages", seen, pages)
+	}
+	_, query, _ := strings.Cut(cursor, "?")
+	b.took()
+	for _, other := range []string{"/downloads/names/?" + query, "/downloads/many/?after=MDAwMQ", "/downloads/many/?after=site/", "/downloads/many/?after=f:0:0001.txt"} {
+		s.status("alice", other, 404)
+	}
+	if asked := b.took(); len(asked) != 0 {
+		t.Errorf("the store was asked by a cursor that is none: %s", asked[0].URL)
+	}
+
+	// A store in trouble is 503, whatever it answers.
+	for name, instead := range map[string]http.HandlerFunc{
+		"trouble":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+		"HTML":      func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>CANARY</html>") },
+		"redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://"+s.admin+"/metrics", 302) },
+		"refusal":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) },
+		"no bucket": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
+		"no answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+	} {
+		b.answer(instead)
+		if r := s.status("alice", "/downloads/project/", 503); strings.Contains(r.body, "CANARY") || r.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %v %s", name, r.header, r.body)
+		}
+	}
+	b.answer(nil)
+	s.status("alice", "/downloads/project/", 200)
+	for _, line := range strings.Split(s.log.String(), "\n") {
+		if low := strings.ToLower(line); strings.Contains(low, "signature=") || strings.Contains(low, "sig=") {
+			t.Errorf("the log holds a signature: %s", line)
+		}
+	}
+}
+
+// check --online tells that the credentials cannot list.
+func TestCheckTellsThatABucketCannotBeListed(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t)
+	s := startStored(t, b, "    listing: true\n")
+	if out := s.run(0, "check", "--online"); strings.Contains(out, "[store]") {
+		t.Errorf("nothing is wrong: %s", out)
+	}
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("list-type") {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code></Error>")
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+	})
+	if out, _ := s.command(binary, "check", "--online", "--config", "securefiles.yaml").CombinedOutput(); !strings.Contains(string(out), "the credentials may not list: let them s3:ListBucket") {
+		t.Errorf("%s", out)
+	}
+}
+
 // Off until configured: a final slash is refused as ever.
 func TestNothingIsListedByItself(t *testing.T) {
 	t.Parallel()
@@ -349,7 +497,7 @@ func TestAFolderOffersLinks(t *testing.T) {
 		if r := s.status("alice", "/downloads/project/", 200); !strings.HasPrefix(r.body, "<h1>Acme</h1>") {
 			t.Errorf("after a wrong one: %s", r.body)
 		}
-	})
+	}, "nginx", "direct", "classic")
 }
 
 // A person presses the button of a folder, over http, where browsers tell the origin alone.

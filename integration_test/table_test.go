@@ -315,6 +315,9 @@ var capabilities = []capability{
 		r := s.get("alice", "/downloads/project/", with("Accept", "application/json"))
 		var d shown
 		err := json.Unmarshal([]byte(r.body), &d)
+		if s.store != nil {
+			return strings.Replace(told(r, r.status == 200 && err == nil && d.String() == "page.html plan.txt sub/"), "yes", "by name", 1)
+		}
 		return told(r, r.status == 200 && err == nil && d.String() == "sub/ page.html plan.txt")
 	}},
 	{"records of decisions", false, func(s *tabled) string {

@@ -288,6 +288,9 @@ func (p *Parts) tryStores(ctx context.Context, out io.Writer) []policy.Finding {
 		if err == nil {
 			err = s.Try(ctx, d.Storage.CAFile)
 		}
+		if err == nil && d.Listing {
+			err = s.TryList(ctx)
+		}
 		if err != nil {
 			findings = append(findings, findingAt(p.Config, fmt.Sprintf("downloads[%d].storage", i), policy.SeverityWarning, "store", err.Error()))
 			continue

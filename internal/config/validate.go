@@ -175,11 +175,8 @@ func (v *validator) download(path string, d Download) {
 	if overlap(d.URL, d.Internal) {
 		v.add(path+".internal", "%q and url %q contain each other: the internal prefix must be another", d.Internal, d.URL)
 	}
-	switch {
-	case d.Listing && d.Root == "":
-		v.add(path+".listing", "only directories are listed: set root to the one that the service reads")
-	case d.Listing && d.Front != DefaultFront:
-		v.add(path+".listing", "pages are shown by nginx that asks, front: nginx: behind front: %s leave it out", d.Front)
+	if d.Listing && d.Root == "" && d.Storage == nil {
+		v.add(path+".listing", "there is nothing to list: set root to the directory that the service reads, or storage")
 	}
 	if d.Root != "" {
 		v.match(path+".root", d.Root, rootPattern, "is not an absolute directory that nginx can be told: no blanks, quotes, ; { } $ # or backslash")

@@ -97,8 +97,9 @@ type passedOn struct {
 	a       *AuthRequest
 	front   Front
 	printed bool   // nginx has what `securefiles nginx` prints, not what somebody wrote
-	missing bool   // nothing is there that may be sent
-	page    []byte // of the service's own, in the place of a refusal
+	missing bool   // nothing is there that may be sent or shown
+	page    []byte // of the service's own, in the place of a refusal, or of a directory
+	kind    string // of the page
 }
 
 // id is nginx's. Another web server hands on what a client says, and a request by the id
@@ -122,12 +123,15 @@ func (p *passedOn) prepare(ctx context.Context, out *authz.Outcome) error {
 		return fmt.Errorf("download %q has a store, and front: %s sends files of a directory alone", d.Name, p.front.Kind)
 	}
 	if !out.Allowed() {
-		if out.Page == "" || p.a.opts.Pages == nil {
+		if out.Page == "" {
 			return nil
 		}
-		body, ok, err := p.a.opts.Pages.Render(ctx, out)
+		body, kind, ok, err := p.a.render(ctx, out)
 		if ok {
-			p.page = body
+			p.page, p.kind = body, kind
+		}
+		if p.missing = out.Listed() && errors.Is(err, fs.ErrNotExist); p.missing {
+			return nil
 		}
 		return err
 	}
@@ -175,10 +179,10 @@ func (f Front) holds(path string) (bool, error) {
 
 func (p *passedOn) status(out *authz.Outcome) int {
 	switch {
-	case !out.Allowed():
-		return statusOf(out)
 	case p.missing:
 		return http.StatusNotFound
+	case !out.Allowed():
+		return statusOf(out)
 	}
 	return http.StatusOK
 }
@@ -213,8 +217,8 @@ func (p *passedOn) write(h http.Header, out *authz.Outcome, status int) []byte {
 	}
 	switch path := out.Question.Path; {
 	case !send && p.page != nil && out.Page != "":
-		pageHeaders(h)
-		h.Set("Content-Type", "text/html; charset=utf-8")
+		pageHeaders(h, out)
+		h.Set("Content-Type", p.kind)
 		return p.page
 	case !send:
 		h.Set("Content-Type", "text/plain; charset=utf-8")

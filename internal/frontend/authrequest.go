@@ -327,7 +327,7 @@ func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, f form, out 
 			status = f.status(out)
 		}
 	}
-	if out.Listed() { // nginx opens nothing for it, and shows a page in the place of a refusal
+	if _, asked := f.(subrequest); asked && out.Listed() { // nginx opens nothing for it, and shows a page in the place of a refusal
 		status = http.StatusForbidden
 	}
 	h := w.Header()

@@ -40,10 +40,7 @@ func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
 		out.Release(context.WithoutCancel(r.Context()))
 	}
 	h := w.Header()
-	pageHeaders(h)
-	if listed { // a form on it is of this site, and browsers that may not say where they come from cannot tell so
-		h.Set("Referrer-Policy", "same-origin")
-	}
+	pageHeaders(h, out)
 	if out.Allowed() {
 		h.Set("Location", q.Target)
 		w.WriteHeader(http.StatusSeeOther)
@@ -72,10 +69,13 @@ func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
 }
 
 // pageHeaders keep a page out of caches, frames and other sites' logs, and run nothing.
-func pageHeaders(h http.Header) {
+func pageHeaders(h http.Header, out *authz.Outcome) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer") // its address holds the link
+	if out != nil && out.Listed() {         // a form on it is of this site, and a browser that may not say where it comes from cannot tell so
+		h.Set("Referrer-Policy", "same-origin")
+	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Robots-Tag", "noindex")
 }
@@ -102,7 +102,7 @@ func (a *AuthRequest) Form(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 		return
 	}
-	pageHeaders(w.Header())
+	pageHeaders(w.Header(), nil)
 	a.opts.Pages.ServeHTTP(w, r)
 }
 

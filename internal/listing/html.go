@@ -83,12 +83,16 @@ func (l *Listing) html(ctx context.Context, p *shown) ([]byte, error) {
 	tags, _, _ := language.ParseAcceptLanguage(q.Header.Get("Accept-Language")) // what is no language is English
 	_, i, _ := l.tongues.Match(tags...)
 	t := tongue(i)
-	v := View{T: t, Title: q.Download.Name, Download: q.Download.Name, Next: p.next(), Total: strconv.Itoa(p.total) + " " + t.Entries}
-	if p.total == 1 {
+	v := View{T: t, Title: q.Download.Name, Download: q.Download.Name, Next: p.nextURL()}
+	switch {
+	case p.bucket:
+	case p.total == 1:
 		v.Total = "1 " + t.OneEntry
+	default:
+		v.Total = strconv.Itoa(p.total) + " " + t.Entries
 	}
 	if !p.first {
-		v.First = p.here() + p.asked.query(nil)
+		v.First = p.here() + p.asked.query("")
 	}
 	for dir, ok := q.Dir, true; ok; dir, ok = dir.Up() {
 		c := Crumb{Name: dir.Base(), URL: dir.URL(q.Download.URL)}
@@ -99,7 +103,9 @@ func (l *Listing) html(ctx context.Context, p *shown) ([]byte, error) {
 	}
 	v.Title = v.Crumbs[len(v.Crumbs)-1].Name
 	for _, c := range []Column{{Key: byName, Label: t.Name}, {Key: "type", Label: t.Type}, {Key: bySize, Label: t.Size}, {Key: byModified, Label: t.Modified}} {
-		if c.Sort = "none"; c.Key != "type" {
+		if c.Sort = "none"; p.bucket && c.Key == byName {
+			c.Sort = "ascending"
+		} else if !p.bucket && c.Key != "type" {
 			other := p.asked
 			if other.sort, other.down = c.Key, false; c.Key == p.asked.sort {
 				c.Sort, other.down = "ascending", !p.asked.down
@@ -107,12 +113,15 @@ func (l *Listing) html(ctx context.Context, p *shown) ([]byte, error) {
 					c.Sort = "descending"
 				}
 			}
-			c.URL = p.here() + other.query(nil)
+			c.URL = p.here() + other.query("")
 		}
 		v.Columns = append(v.Columns, c)
 	}
 	for _, e := range p.entries {
-		row := Row{Name: plain(e.name), URL: e.url, IsDir: e.isDir, Type: t.Folder, Modified: e.changed.UTC().Format(t.Time), Machine: e.changed.UTC().Format(time.RFC3339)}
+		row := Row{Name: plain(e.name), URL: e.url, IsDir: e.isDir, Type: t.Folder}
+		if !e.changed.IsZero() {
+			row.Modified, row.Machine = e.changed.UTC().Format(t.Time), e.changed.UTC().Format(time.RFC3339)
+		}
 		if !e.isDir {
 			row.Size, row.Type = sizeOf(e.size, t.DecimalComma), typeOf(e.name, t.File)
 			may, err := l.mayShare(ctx, p, e)
@@ -120,7 +129,7 @@ func (l *Listing) html(ctx context.Context, p *shown) ([]byte, error) {
 				return nil, err
 			}
 			if may {
-				row.Path, v.Share = e.object, l.opts.Share
+				row.Path, v.Share = e.object, l.roots[q.Download.Name].Share
 			}
 		}
 		v.Rows = append(v.Rows, row)
@@ -138,7 +147,7 @@ func (l *Listing) html(ctx context.Context, p *shown) ([]byte, error) {
 
 // mayShare decides whether whoever sees a file may have a link to it.
 func (l *Listing) mayShare(ctx context.Context, p *shown, e entry) (bool, error) {
-	if l.opts.Share == "" {
+	if l.roots[p.out.Question.Download.Name].Share == "" {
 		return false, nil
 	}
 	query := p.out.Question.Query(p.out.Principal)

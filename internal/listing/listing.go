@@ -29,24 +29,37 @@ import (
 	"securefiles/authz"
 	"securefiles/internal/page"
 	"securefiles/internal/rooted"
+	"securefiles/pathguard"
 )
 
 // PageSize is how many entries a page has.
 const PageSize = 500
 
-// A Directory is where the files of a download are.
+// A Directory is where the files of a download are: below Root, or in a bucket.
 type Directory struct {
 	Root           string
 	FollowSymlinks bool
+	Bucket         Bucket
+	// Without are characters that no name is shown with, because the web server opens
+	// none.
+	Without string
+	// Share is where a form asks for a link to a file, of whom share is allowed; empty
+	// means nowhere.
+	Share string
+}
+
+// A Bucket is where objects are.
+type Bucket interface {
+	// List returns at most so many entries of a directory, sorted by name, and the cursor
+	// of the next page; empty on the last one, and for the first one. A cursor that it has
+	// not returned for this directory, and a directory that is none, are fs.ErrNotExist.
+	List(ctx context.Context, dir pathguard.Dir, cursor string, most int) (entries []fs.FileInfo, next string, err error)
 }
 
 // Options are what a Listing can do without.
 type Options struct {
 	// Template is what pages look like; nil means the service's own.
 	Template *page.Template
-	// Share is where a form asks for a link to a file, of whom share is allowed; empty
-	// means nowhere.
-	Share string
 	// Logger is told of a template that cannot show a page.
 	Logger *slog.Logger
 }
@@ -101,20 +114,12 @@ func (l *Listing) Render(ctx context.Context, out *authz.Outcome) (body []byte, 
 	if !ok {
 		return nil, "", fmt.Errorf("download %q has no directory to show", out.Question.Download.Name)
 	}
-	root, err := rooted.Open(where.Root, &rooted.Options{FollowSymlinks: where.FollowSymlinks})
-	if err != nil { // none that is not there for a client
-		return nil, "", fmt.Errorf("the service must be able to read the directory of %s to show it: %v", out.Question.Download.Name, err)
+	var p *shown
+	if where.Bucket != nil {
+		p, err = l.pageOfBucket(ctx, out, where.Bucket)
+	} else {
+		p, err = l.pageOfRoot(ctx, out, where)
 	}
-	defer root.Close() //nolint:errcheck // it was read
-	dir, err := root.Dir(strings.Trim(out.Question.Dir.String(), "/"))
-	if errors.Is(err, rooted.ErrKind) {
-		err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
-	}
-	if err != nil {
-		return nil, "", fmt.Errorf("open a directory to show: %w", err)
-	}
-	defer dir.Close() //nolint:errcheck // it was read
-	p, err := l.pageOf(ctx, out, dir)
 	if err != nil {
 		return nil, "", err
 	}
@@ -126,11 +131,27 @@ func (l *Listing) Render(ctx context.Context, out *authz.Outcome) (body []byte, 
 	return body, "text/html; charset=utf-8", err
 }
 
-// pageOf is the page of a directory that is asked for.
-func (l *Listing) pageOf(ctx context.Context, out *authz.Outcome, dir *rooted.Dir) (*shown, error) {
-	asked := parseAsked(out.Question.Target)
-	policy := l.policy()
-	all, err := visible(ctx, policy, out, dir)
+// pageOfRoot is the page of a directory below the root.
+func (l *Listing) pageOfRoot(ctx context.Context, out *authz.Outcome, where Directory) (*shown, error) {
+	root, err := rooted.Open(where.Root, &rooted.Options{FollowSymlinks: where.FollowSymlinks})
+	if err != nil { // none that is not there for a client
+		return nil, fmt.Errorf("the service must be able to read the directory of %s to show it: %v", out.Question.Download.Name, err)
+	}
+	defer root.Close() //nolint:errcheck // it was read
+	dir, err := root.Dir(strings.Trim(out.Question.Dir.String(), "/"))
+	if errors.Is(err, rooted.ErrKind) {
+		err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open a directory to show: %w", err)
+	}
+	defer dir.Close() //nolint:errcheck // it was read
+	found, err := dir.Entries()
+	if err != nil {
+		return nil, fmt.Errorf("read a directory to show: %w", err)
+	}
+	asked, policy := parseAsked(out.Question.Target), l.policy()
+	all, err := l.visible(ctx, policy, out, found)
 	if err != nil {
 		return nil, err
 	}
@@ -142,25 +163,39 @@ func (l *Listing) pageOf(ctx context.Context, out *authz.Outcome, dir *rooted.Di
 			from++
 		}
 	}
-	p := &shown{out: out, asked: asked, policy: policy, total: len(all), first: from == 0, last: from+PageSize >= len(all)}
+	p := &shown{out: out, asked: asked, policy: policy, total: len(all), first: from == 0}
 	p.entries = all[from:min(from+PageSize, len(all))]
+	if len(p.entries) > 0 && from+PageSize < len(all) {
+		p.next = asked.cursor(p.entries[len(p.entries)-1])
+	}
 	return p, nil
 }
 
-// visible decides what of a directory is shown.
-func visible(ctx context.Context, policy authz.Decider, out *authz.Outcome, dir *rooted.Dir) ([]entry, error) {
-	found, err := dir.Entries()
+// pageOfBucket is the page of a directory of a bucket: what may be seen of a page of the
+// store's, which may be little.
+func (l *Listing) pageOfBucket(ctx context.Context, out *authz.Outcome, bucket Bucket) (*shown, error) {
+	asked := parseAsked(out.Question.Target)
+	asked.sort, asked.down, asked.after = byName, false, nil
+	found, next, err := bucket.List(ctx, out.Question.Dir, asked.cursorText, PageSize)
 	if err != nil {
-		return nil, fmt.Errorf("read a directory to show: %w", err)
+		return nil, fmt.Errorf("show a directory of %s: %w", out.Question.Download.Name, err)
 	}
+	policy := l.policy()
+	p := &shown{out: out, asked: asked, policy: policy, bucket: true, first: asked.cursorText == "", next: next}
+	p.entries, err = l.visible(ctx, policy, out, found)
+	return p, err
+}
+
+// visible decides what of a directory is shown.
+func (l *Listing) visible(ctx context.Context, policy authz.Decider, out *authz.Outcome, found []fs.FileInfo) ([]entry, error) {
 	var all []entry
 	query := out.Question.Query(out.Principal)
 	for _, one := range found {
-		e := entry{name: one.Name, isDir: one.Info.IsDir(), changed: one.Info.ModTime()}
+		e := entry{name: one.Name(), isDir: one.IsDir(), changed: one.ModTime()}
 		if !e.isDir {
-			e.size = one.Info.Size()
+			e.size = one.Size()
 		}
-		if !name(out.Question, &e, &query) {
+		if strings.ContainsAny(e.name, l.roots[out.Question.Download.Name].Without) || !name(out.Question, &e, &query) {
 			continue
 		}
 		decision, err := policy.Decide(ctx, query)
@@ -205,6 +240,8 @@ type asked struct {
 	down  bool
 	json  bool
 	after *entry
+	// cursorText is what a bucket takes for it.
+	cursorText string
 }
 
 // parseAsked reads a query. What it does not know it takes for not said.
@@ -214,7 +251,7 @@ func parseAsked(target string) asked {
 	if err != nil {
 		query = nil
 	}
-	a := asked{sort: byName, down: query.Get("order") == "desc", json: query.Get("format") == "json"}
+	a := asked{sort: byName, down: query.Get("order") == "desc", json: query.Get("format") == "json", cursorText: query.Get("after")}
 	if s := query.Get("sort"); s == bySize || s == byModified {
 		a.sort = s
 	}
@@ -264,8 +301,8 @@ func (a asked) cursor(e entry) string {
 	return kind + ":" + strconv.FormatInt(key, 10) + ":" + e.name
 }
 
-// query is the query of another page; a nil entry is the first one.
-func (a asked) query(after *entry) string {
+// query is the query of another page, behind a cursor; an empty one is of the first.
+func (a asked) query(after string) string {
 	v := url.Values{}
 	if a.sort != byName {
 		v.Set("sort", a.sort)
@@ -276,8 +313,8 @@ func (a asked) query(after *entry) string {
 	if a.json {
 		v.Set("format", "json")
 	}
-	if after != nil {
-		v.Set("after", a.cursor(*after))
+	if after != "" {
+		v.Set("after", after)
 	}
 	if len(v) == 0 {
 		return ""
@@ -293,23 +330,25 @@ func prefersJSON(accept string) bool {
 
 // shown is a page of a listing.
 type shown struct {
-	out         *authz.Outcome
-	policy      authz.Decider // that decided all of it
-	asked       asked
-	entries     []entry
-	total       int
-	first, last bool
+	out     *authz.Outcome
+	policy  authz.Decider // that decided all of it
+	asked   asked
+	entries []entry
+	bucket  bool // of which nobody knows how much it holds, and which has one order
+	total   int
+	first   bool
+	next    string // the cursor of the next page; empty on the last one
 }
 
 // here is where the directory is asked for.
 func (p *shown) here() string { return p.out.Question.Dir.URL(p.out.Question.Download.URL) }
 
-// next is where the next page is; empty where this is the last.
-func (p *shown) next() string {
-	if p.last || len(p.entries) == 0 {
+// nextURL is where the next page is; empty where this is the last.
+func (p *shown) nextURL() string {
+	if p.next == "" {
 		return ""
 	}
-	return p.here() + p.asked.query(&p.entries[len(p.entries)-1])
+	return p.here() + p.asked.query(p.next)
 }
 
 // A File is an entry of a listing as data.
@@ -318,8 +357,9 @@ type File struct {
 	// Type is file or directory.
 	Type string `json:"type"`
 	// Size is in bytes; 0 of a directory.
-	Size     int64     `json:"size"`
-	Modified time.Time `json:"modified"`
+	Size int64 `json:"size"`
+	// Modified is left out of a directory of a bucket, which has none.
+	Modified time.Time `json:"modified,omitzero"`
 	// URL is where it is asked for, on this site.
 	URL string `json:"url"`
 }
@@ -329,8 +369,8 @@ type Data struct {
 	// Path is the directory, as policies have it, and URL where it is asked for.
 	Path string `json:"path"`
 	URL  string `json:"url"`
-	// Total is how many entries all pages have.
-	Total   int    `json:"total"`
+	// Total is how many entries all pages have; left out of a bucket, of which nobody knows.
+	Total   *int   `json:"total,omitempty"`
 	Entries []File `json:"entries"`
 	// Next is where the next page is; left out of the last one.
 	Next string `json:"next,omitempty"`
@@ -338,7 +378,10 @@ type Data struct {
 
 func (p *shown) data() ([]byte, error) {
 	p.asked.json = true
-	d := Data{Path: p.out.Question.Dir.String(), URL: p.here(), Total: p.total, Entries: []File{}, Next: p.next()}
+	d := Data{Path: p.out.Question.Dir.String(), URL: p.here(), Entries: []File{}, Next: p.nextURL()}
+	if !p.bucket {
+		d.Total = &p.total
+	}
 	for _, e := range p.entries {
 		kind := "file"
 		if e.isDir {

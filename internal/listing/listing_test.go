@@ -113,7 +113,7 @@ func TestAFileIsShownToWhomReadIsAllowedAndAFolderToWhomListIs(t *testing.T) {
 	allowed := []string{"read /p/read.txt", "list /p/listed/", "read /p/read-not-listed/", "read /p/read-not-listed", "list /p/listed-not-read.txt", "read /p/link.txt", "list /p/link/", "read /p/pipe"}
 	l := newListing(t, root, decider(func(action, object string) bool { return slices.Contains(allowed, action+" "+object) }))
 	d := l.read(t, "/downloads/p/")
-	if got := strings.Join(d.names(), " "); got != "listed/ read.txt" || d.Total != 2 || d.Next != "" || d.Path != "/p/" || d.URL != "/downloads/p/" {
+	if got := strings.Join(d.names(), " "); got != "listed/ read.txt" || *d.Total != 2 || d.Next != "" || d.Path != "/p/" || d.URL != "/downloads/p/" {
 		t.Errorf("shown: %s of %+v", got, d)
 	}
 	if e := d.Entries[1]; e.Size != 10 || e.URL != "/downloads/p/read.txt" || e.Modified.Unix() != 1706933106 {
@@ -166,8 +166,8 @@ func TestWhatIsHiddenChangesNoByte(t *testing.T) {
 			}
 			d := a.read(t, next)
 			seen, next = append(seen, d.names()...), d.Next
-			if d.Total != len(names) {
-				t.Errorf("%s: %d in all, want %d", next, d.Total, len(names))
+			if *d.Total != len(names) {
+				t.Errorf("%s: %d in all, want %d", next, *d.Total, len(names))
 			}
 		}
 		if pages != 3 || len(seen) != len(names) || !strings.HasSuffix(seen[2], "/") || strings.HasSuffix(seen[3], "/") {
@@ -189,7 +189,7 @@ func TestACursorIsNotLookedUp(t *testing.T) {
 		"f:0:b-hidden": "c", "f:0:b-nothing": "c", "f:0:": "a c", "f:0:c": "", "d:0:x": "a c", "f:0:a": "c", "f:x:a": "a c", "": "a c", "f": "a c", "x:0:a": "a c", "f:0:../../etc": "a c", "f:0:\x00": "a c",
 	} {
 		got := l.read(t, "/downloads/?after="+strings.NewReplacer("\x00", "%00").Replace(cursor))
-		if strings.Join(got.names(), " ") != want || got.Total != 2 {
+		if strings.Join(got.names(), " ") != want || *got.Total != 2 {
 			t.Errorf("%q: %v", cursor, got.names())
 		}
 	}
@@ -217,6 +217,63 @@ func TestADirectoryThatIsNotThereIsNone(t *testing.T) {
 		t.Errorf("a denied directory is shown: %s", body)
 	}
 }
+
+// onePage is a bucket with one page and a next one.
+type onePage struct {
+	entries []fs.FileInfo
+	next    string
+	asked   []string
+}
+
+func (b *onePage) List(_ context.Context, dir pathguard.Dir, cursor string, most int) ([]fs.FileInfo, string, error) {
+	b.asked = append(b.asked, fmt.Sprint(dir.String(), " ", cursor, " ", most))
+	return b.entries, b.next, nil
+}
+
+// Of a bucket a page is what may be seen of one of its pages: in its order, with what no
+// request could name left out, and nothing counted.
+func TestAPageOfABucketIsOneOfItsOwn(t *testing.T) {
+	root := t.TempDir()
+	plant(t, root, "a", "b-hidden", "c", "dir/", "hidden/")
+	b := &onePage{next: "sealed+/="}
+	for _, name := range []string{"dir", "c", "b-hidden", "a", "hidden"} { // not by name
+		info, err := os.Stat(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.entries = append(b.entries, info)
+	}
+	for _, name := range []string{"..", ".", "", "a/b", "new\nline", "\xff", "back\\slash"} {
+		b.entries = append(b.entries, named(name))
+	}
+	l, err := New(func() authz.Decider {
+		return decider(func(_, object string) bool { return !strings.Contains(object, "hidden") })
+	}, map[string]Directory{"main": {Bucket: b}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := l.read(t, "/downloads/p/?sort=size&order=desc&after=x")
+	if got := strings.Join(d.names(), " "); got != "dir/ c a" || d.Total != nil || d.Next != "/downloads/p/?after=sealed%2B%2F%3D&format=json" {
+		t.Errorf("shown: %s, %+v", got, d)
+	}
+	body, _, err := l.Render(t.Context(), request(t, "/downloads/p/?after=x", "Accept", "text/html"))
+	if err != nil || bytes.Contains(body, []byte("?sort=")) || bytes.Contains(body, []byte("entries")) || !bytes.Contains(body, []byte(`href="/downloads/p/"`)) || !bytes.Contains(body, []byte("after=sealed")) {
+		t.Errorf("%v\n%s", err, body)
+	}
+	if got := strings.Join(b.asked, ", "); got != fmt.Sprintf("/p/ x %d, /p/ x %d", PageSize, PageSize) {
+		t.Errorf("the bucket was asked %s", got)
+	}
+}
+
+// named is a file that is called so.
+type named string
+
+func (n named) Name() string     { return string(n) }
+func (named) Size() int64        { return 1 }
+func (named) Mode() fs.FileMode  { return 0 }
+func (named) ModTime() time.Time { return time.Time{} }
+func (named) IsDir() bool        { return false }
+func (named) Sys() any           { return nil }
 
 // Classes of names that NGINX.md's corpus has, as far as pathguard accepts them.
 var hostile = []string{

@@ -123,18 +123,12 @@ func (d *Dir) File(path string) (*os.File, fs.FileInfo, error) {
 	return open(at.root, name, before)
 }
 
-// An Entry is a file or directory in another one, as it was when the names were read; of a
-// link that is followed, what it leads to.
-type Entry struct {
-	Name string
-	Info fs.FileInfo
-}
-
 // maxEntries is how many names of a directory are read.
 const maxEntries = 200_000
 
-// Entries returns what in a directory may be opened, in no order.
-func (d *Dir) Entries() (entries []Entry, err error) {
+// Entries returns what in a directory may be opened, in no order, as it was when the names
+// were read; of a link that is followed, what it leads to, by the link's name.
+func (d *Dir) Entries() (entries []fs.FileInfo, err error) {
 	f, err := d.root.Open(".")
 	if err != nil {
 		return nil, err
@@ -145,13 +139,13 @@ func (d *Dir) Entries() (entries []Entry, err error) {
 		for _, one := range found {
 			info, err := one.Info() // os.Root has looked already
 			if err == nil && d.follow && info.Mode()&fs.ModeSymlink != 0 {
-				info, err = d.from.Stat(d.path + "/" + one.Name())
+				info, err = d.from.Stat(d.path + "/" + one.Name()) // which has the name that it was asked by
 			}
 			if err != nil {
 				continue // it is gone, or a link that leads nowhere, or out
 			}
 			if info.IsDir() || info.Mode().IsRegular() {
-				entries = append(entries, Entry{one.Name(), info})
+				entries = append(entries, info)
 			}
 		}
 		switch {

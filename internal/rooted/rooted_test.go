@@ -165,10 +165,10 @@ func TestAFolderHasWhatMayBeOpenedInIt(t *testing.T) {
 		}
 		var names []string
 		for _, e := range entries {
-			if e.Info.IsDir() {
-				names = append(names, e.Name+"/")
+			if e.IsDir() {
+				names = append(names, e.Name()+"/")
 			} else {
-				names = append(names, fmt.Sprintf("%s:%d", e.Name, e.Info.Size()))
+				names = append(names, fmt.Sprintf("%s:%d", e.Name(), e.Size()))
 			}
 		}
 		slices.Sort(names)

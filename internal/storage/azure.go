@@ -6,9 +6,14 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/xml"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -79,13 +84,18 @@ func (a *azure) environ(lookup func(string) (string, bool)) bool {
 	return ok && a.read([]byte(text)) == nil
 }
 
-// sign makes a service SAS of version 2020-12-06 (Microsoft, "Create a service SAS").
+// sign makes a service SAS of version 2020-12-06 (Microsoft, "Create a service SAS"): to
+// read a blob, or to list the container.
 func (a *azure) sign(_ context.Context, r request) (string, error) {
 	key := a.key.Load()
 	if key == nil {
 		return "", errors.New("the credentials are not read yet")
 	}
-	const version, right, blob = "2020-12-06", "r", "b"
+	const version = "2020-12-06"
+	right, resource, path := "r", "b", a.base+r.key
+	if r.list != nil {
+		right, resource, path = "l", "c", bucketPath(a.base)
+	}
 	protocol := "https"
 	if a.endpoint.scheme == "http" {
 		protocol = "https,http"
@@ -96,13 +106,75 @@ func (a *azure) sign(_ context.Context, r request) (string, error) {
 		as = *r.headers
 	}
 	text := strings.Join([]string{
-		right, "", end, "/blob/" + a.account + a.base + r.key, "", "", protocol, version, blob, "", "",
+		right, "", end, "/blob/" + a.account + path, "", "", protocol, version, resource, "", "",
 		as.cacheControl, as.disposition, "", "", "",
 	}, "\n")
 	mac := hmac.New(sha256.New, *key)
 	mac.Write([]byte(text)) // it has no error
-	return a.endpoint.path + escape(a.base+r.key) + "?" + query(map[string]string{
-		"sv": version, "sr": blob, "sp": right, "se": end, "spr": protocol, "rscc": as.cacheControl, "rscd": as.disposition,
+	asks := map[string]string{
+		"sv": version, "sr": resource, "sp": right, "se": end, "spr": protocol, "rscc": as.cacheControl, "rscd": as.disposition,
 		"sig": base64.StdEncoding.EncodeToString(mac.Sum(nil)),
-	}), nil
+	}
+	maps.Copy(asks, r.list)
+	return a.endpoint.path + escape(path) + "?" + query(asks), nil
+}
+
+// listing is List Blobs.
+func (*azure) listing(prefix, token string, most int) map[string]string {
+	return map[string]string{"restype": "container", "comp": "list", "delimiter": "/", "prefix": prefix, "marker": token, "maxresults": strconv.Itoa(most)}
+}
+
+func (*azure) listed(text []byte) (*listed, error) {
+	type name struct {
+		Text    string `xml:",chardata"`
+		Encoded bool   `xml:"Encoded,attr"` // where it holds what XML cannot
+	}
+	var said struct {
+		XMLName xml.Name `xml:"EnumerationResults"`
+		Blobs   *struct {
+			Blob []struct {
+				Name       name `xml:"Name"`
+				Properties struct {
+					Modified string `xml:"Last-Modified"`
+					Length   *int64 `xml:"Content-Length"`
+					Kind     string `xml:"ResourceType"`
+				} `xml:"Properties"`
+			} `xml:"Blob"`
+			Prefix []struct {
+				Name name `xml:"Name"`
+			} `xml:"BlobPrefix"`
+		} `xml:"Blobs"`
+		Marker *string `xml:"NextMarker"`
+	}
+	if err := unmarshal(text, &said); err != nil {
+		return nil, err
+	}
+	if said.Blobs == nil || said.Marker == nil {
+		return nil, errors.New("it does not say whether there is more")
+	}
+	decode := func(n name) (string, error) {
+		if n.Encoded {
+			return url.PathUnescape(n.Text)
+		}
+		return n.Text, nil
+	}
+	found := &listed{token: *said.Marker}
+	for _, b := range said.Blobs.Blob {
+		key, err := decode(b.Name)
+		changed, dateErr := http.ParseTime(b.Properties.Modified)
+		if err != nil || dateErr != nil || b.Properties.Length == nil || *b.Properties.Length < 0 {
+			return nil, errors.New("a blob has no name, date or length")
+		}
+		if b.Properties.Kind != "directory" { // it is a prefix too
+			found.objects = append(found.objects, object{name: key, size: *b.Properties.Length, changed: changed})
+		}
+	}
+	for _, p := range said.Blobs.Prefix {
+		prefix, err := decode(p.Name)
+		if err != nil {
+			return nil, errors.New("a prefix is none")
+		}
+		found.prefixes = append(found.prefixes, prefix)
+	}
+	return found, nil
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -101,7 +102,12 @@ func (g *gcs) sign(_ context.Context, r request) (string, error) {
 		asks["response-content-disposition"], asks["response-cache-control"] = r.headers.disposition, r.headers.cacheControl
 	}
 	host, _, _ := strings.Cut(g.endpoint.host, ":") // Google signs no port
-	path, asked := escape(g.base+r.key), query(asks)
+	path := escape(g.base + r.key)
+	if r.list != nil {
+		path = bucketPath(g.base)
+		maps.Copy(asks, r.list)
+	}
+	asked := query(asks)
 	canonical := sha256.Sum256([]byte(strings.Join([]string{r.method, path, asked, "host:" + host + "\n", "host", "UNSIGNED-PAYLOAD"}, "\n")))
 	digest := sha256.Sum256([]byte(strings.Join([]string{algorithm, at, scope, hex.EncodeToString(canonical[:])}, "\n")))
 	signature, err := rsa.SignPKCS1v15(rand.Reader, account.key, crypto.SHA256, digest[:])
@@ -110,3 +116,9 @@ func (g *gcs) sign(_ context.Context, r request) (string, error) {
 	}
 	return path + "?" + asked + "&X-Goog-Signature=" + hex.EncodeToString(signature), nil
 }
+
+func (*gcs) listing(prefix, token string, most int) map[string]string {
+	return likeS3(prefix, token, most)
+}
+
+func (*gcs) listed(text []byte) (*listed, error) { return listedLikeS3(text) }

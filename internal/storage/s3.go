@@ -170,6 +170,14 @@ func (s *s3) sign(ctx context.Context, r request) (string, error) {
 		asks.Set("response-cache-control", r.headers.cacheControl)
 	}
 	path := s.base + r.key
+	if r.list != nil {
+		path = bucketPath(s.base)
+		for name, value := range r.list {
+			if value != "" {
+				asks.Set(name, value)
+			}
+		}
+	}
 	u := &url.URL{Scheme: s.endpoint.scheme, Host: s.endpoint.host, Path: path, RawPath: escape(path), RawQuery: asks.Encode()}
 	asked := (&http.Request{Method: r.method, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
 	signed, _, err := s.v4.PresignHTTP(ctx, *credentials, asked, "UNSIGNED-PAYLOAD", "s3", s.region, r.at)
@@ -178,3 +186,9 @@ func (s *s3) sign(ctx context.Context, r request) (string, error) {
 	}
 	return strings.TrimPrefix(signed, s.endpoint.scheme+"://"+s.endpoint.host), nil
 }
+
+func (*s3) listing(prefix, token string, most int) map[string]string {
+	return likeS3(prefix, token, most)
+}
+
+func (*s3) listed(text []byte) (*listed, error) { return listedLikeS3(text) }

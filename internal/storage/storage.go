@@ -6,7 +6,7 @@
 // asked about. [NewS3] is for AWS and all that speak its protocol, [NewAzure] for
 // Microsoft's blobs, [NewGCS] for Google's storage.
 //
-// It asks no store for anything but in [Store.Try], and does not protect an object
+// It asks stores for nothing but in [Store.Try] and [Store.List], and does not protect an object
 // whose bucket is public, nor a URL from whoever sees it before it expires.
 package storage
 
@@ -17,11 +17,13 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +51,9 @@ type Options struct {
 	InsecureHTTP bool
 	// CredentialsFile holds what URLs are signed with; empty means the environment.
 	CredentialsFile string
+	// CAFile holds the authorities that may have signed the certificate of a store that
+	// the service asks itself; empty means the system's.
+	CAFile string
 	// Lookup finds variables of the environment; nil finds none.
 	Lookup func(string) (string, bool)
 	// Now is the clock; nil means time.Now.
@@ -77,13 +82,19 @@ type signer interface {
 	variables() string
 	// sign returns the escaped path and the query of an object's URL.
 	sign(ctx context.Context, request request) (string, error)
+	// listing is what is asked for a page of what begins with a prefix, no deeper than
+	// the next slash, and listed reads the answer.
+	listing(prefix, token string, most int) map[string]string
+	listed(text []byte) (*listed, error)
 }
 
 // A request is what a URL is signed for.
 type request struct {
 	method, key string
-	at          time.Time
-	lifetime    time.Duration // from at
+	// list is what the bucket itself is asked in the place of an object; nil of one.
+	list     map[string]string
+	at       time.Time
+	lifetime time.Duration // from at
 	// headers are what the store is to say beside the object, for a client that is sent
 	// there; nil where the web server says it.
 	headers *headers
@@ -101,6 +112,10 @@ type Store struct {
 	role     *role  // whose credentials they are; nil where somebody writes them down
 	opts     Options
 	loaded   atomic.Uint64
+
+	turns  chan struct{} // one for each call of the service's own
+	asking sync.Mutex
+	asks   *http.Client // by the service itself; nil before it did
 }
 
 // An endpoint is where a store is asked.
@@ -172,7 +187,7 @@ func newStore(s signer, e endpoint, base, prefix string, opts *Options) (*Store,
 	if err := validPrefix(prefix); err != nil {
 		return nil, err
 	}
-	made := &Store{signer: s, endpoint: e, base: base, prefix: prefix}
+	made := &Store{signer: s, endpoint: e, base: base, prefix: prefix, turns: make(chan struct{}, maxLists)}
 	if opts != nil {
 		made.opts = *opts
 	}
@@ -322,7 +337,11 @@ func (s *Store) signed(ctx context.Context, r request) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("sign: %w", err)
 	}
-	if path, _, _ := strings.Cut(signed, "?"); path != s.path(r.key) {
+	want := s.path(r.key)
+	if r.list != nil {
+		want = s.endpoint.path + bucketPath(s.base)
+	}
+	if path, _, _ := strings.Cut(signed, "?"); path != want {
 		return "", errors.New("sign: what was signed is another object's URL")
 	}
 	return signed, nil
@@ -330,6 +349,9 @@ func (s *Store) signed(ctx context.Context, r request) (string, error) {
 
 // path is the escaped path of a key's URL.
 func (s *Store) path(key string) string { return s.endpoint.path + s.base + escape(key) }
+
+// bucketPath is the path of a bucket itself, by that of all its paths.
+func bucketPath(base string) string { return cmp.Or(strings.TrimSuffix(base, "/"), "/") }
 
 // escape percent-encodes every byte but the unreserved ones of RFC 3986 section 2.3 and
 // the slash, as all kinds of store do before they compare signatures.

@@ -21,6 +21,21 @@ import (
 // a Store of each is made, with files and without.
 func verifying(t *testing.T) map[string]func(edit func(*Options)) *Store {
 	t.Helper()
+	objects := map[string]string{}
+	for _, name := range hostileNames() {
+		objects[name] = "this is " + name
+	}
+	return verifyingOf(t, "", objects)
+}
+
+// verifyingWith are such stores with these objects, whose keys begin with a prefix.
+func verifyingWith(t *testing.T, objects map[string]string) map[string]func(edit func(*Options)) *Store {
+	t.Helper()
+	return verifyingOf(t, "sub/", objects)
+}
+
+func verifyingOf(t *testing.T, prefix string, objects map[string]string) map[string]func(edit func(*Options)) *Store {
+	t.Helper()
 	secret, err := base64.StdEncoding.DecodeString(emulatorKey)
 	if err != nil {
 		t.Fatal(err)
@@ -42,9 +57,9 @@ func verifying(t *testing.T) map[string]func(edit func(*Options)) *Store {
 		t.Fatal(err)
 	}
 	azure, gcs := &storagetest.Azure{Account: emulatorAccount, Key: secret}, &storagetest.GCS{Email: "files@example.org", Key: &key.PublicKey}
-	for _, name := range hostileNames() {
+	for name, text := range objects {
 		for _, o := range []*storagetest.Objects{&azure.Objects, &gcs.Objects} {
-			o.Put("files", name, "this is "+name)
+			o.Put("files", name, text)
 			o.Put("other", name, "CANARY")
 		}
 	}
@@ -53,12 +68,12 @@ func verifying(t *testing.T) map[string]func(edit func(*Options)) *Store {
 	t.Cleanup(gcsServer.Close)
 	return map[string]func(func(*Options)) *Store{
 		"azure": func(edit func(*Options)) *Store {
-			return newTestAzure(t, azureServer.URL+"/"+emulatorAccount, func(_ *Azure, o *Options) { edit(o) })
+			return newTestAzure(t, azureServer.URL+"/"+emulatorAccount, func(a *Azure, o *Options) { a.Prefix = prefix; edit(o) })
 		},
 		"gcs": func(edit func(*Options)) *Store {
 			opts := &Options{CredentialsFile: file}
 			edit(opts)
-			s, err := NewGCS(GCS{Bucket: "files", Endpoint: gcsServer.URL}, opts)
+			s, err := NewGCS(GCS{Bucket: "files", Endpoint: gcsServer.URL, Prefix: prefix}, opts)
 			if err == nil {
 				err = s.Reload(t.Context())
 			}

@@ -3,7 +3,8 @@
 //
 // Each makes the text that was signed out of the request that came, as the provider's
 // documents say, and has no code in common with what signs. They know as much of the
-// protocols as downloads need: GET and HEAD of an object, one range, conditions. As the
+// protocols as downloads need: GET and HEAD of an object, one range, conditions, and
+// lists by prefix and slash. As the
 // real ones they take no notice of If-Range.
 package storagetest
 
@@ -105,21 +106,28 @@ func (a *Azure) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mac.Write([]byte(text))
 	given, notBase64 := base64.StdEncoding.DecodeString(one("sig"))
 	end, noTime := time.Parse(time.RFC3339, one("se"))
+	lists := one("restype") == "container" && one("comp") == "list" && r.Method == http.MethodGet
+	resource, right := "b", "r"
+	if lists {
+		resource, right = "c", "l"
+	}
 	switch {
 	case err != nil:
 		refuse(w, http.StatusBadRequest, err.Error())
 	case r.Header.Get("Authorization") != "":
 		refuse(w, http.StatusBadRequest, "credentials twice")
-	case one("sv") != "2020-12-06" || one("sr") != "b" || notBase64 != nil || !hmac.Equal(given, mac.Sum(nil)):
+	case one("sv") != "2020-12-06" || one("sr") != resource || notBase64 != nil || !hmac.Equal(given, mac.Sum(nil)):
 		refuse(w, http.StatusForbidden, "the signature is not that of "+text)
 	case noTime != nil || !time.Now().Before(end):
 		refuse(w, http.StatusForbidden, "it has expired")
-	case r.Method != http.MethodGet && r.Method != http.MethodHead || !strings.Contains(one("sp"), "r"):
+	case r.Method != http.MethodGet && r.Method != http.MethodHead || !strings.Contains(one("sp"), right):
 		refuse(w, http.StatusForbidden, "no right for "+r.Method)
 	case r.TLS == nil && !slices.Contains(strings.Split(one("spr"), ","), "http"):
 		refuse(w, http.StatusForbidden, "it is for https alone")
 	case strings.HasPrefix(r.Header.Get("Range"), "bytes=-"): // as the emulator
 		refuse(w, http.StatusInternalServerError, "the end of a blob")
+	case lists:
+		a.list(w, path, query)
 	default:
 		a.Objects.send(w, r, path)
 	}
@@ -168,6 +176,8 @@ func (g *GCS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, "the signature is wrong")
 	case now.Before(at) || !now.Before(at.Add(time.Duration(seconds)*time.Second)):
 		refuse(w, http.StatusForbidden, "it has expired")
+	case query.Get("list-type") == "2" && r.Method == http.MethodGet:
+		g.list(w, strings.TrimPrefix(r.URL.Path, "/"), query)
 	default:
 		g.Objects.send(w, r, strings.TrimPrefix(r.URL.Path, "/"))
 	}
