@@ -385,6 +385,10 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"a decision of a millisecond", "policy: {decision_timeout: 1ms}", ""},
 		{"a decision for as long as nginx waits", "policy: {decision_timeout: 1501ms}", "policy.decision_timeout: 1.501s is out of range: 1ms to 1.5s"},
 		{"a decision that goes back in time", "policy: {decision_timeout: -1ms}", `"-1ms" is not a positive duration`},
+		{"no open files", "nginx: {open_file_cache: 0}", ""},
+		{"a million open files", "nginx: {open_file_cache: 1000000}", ""},
+		{"more open files", "nginx: {open_file_cache: 1000001}", "nginx.open_file_cache: 1000001 is out of range: 0 to 1000000 files"},
+		{"fewer open files", "nginx: {open_file_cache: -1}", "nginx.open_file_cache: -1 is out of range"},
 		{"roles in one step", "policy: {role_depth: 1}", ""},
 		{"roles in a hundred steps", "policy: {role_depth: 100}", ""},
 		{"roles in more", "policy: {role_depth: 101}", "policy.role_depth: 101 is out of range: 1 to 100 roles"},
@@ -1162,6 +1166,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			[2]string{"server 127.0.0.1:1;\n", "server 127.0.0.1:2;\nserver files:3 backup;\n"}},
 		{"nginx.delivery_log", download(""), "nginx: {delivery_log: /d.log, access_log: /a.log combined}\n" + download(""), prints("access_log /d.log securefiles_delivery;"), [2]string{"prints it: false", "prints it: true"}},
 		{"nginx.access_log", download(""), "nginx: {delivery_log: /d.log, access_log: /a.log combined}\n" + download(""), prints("access_log /a.log combined;"), [2]string{"prints it: false", "prints it: true"}},
+		{"nginx.open_file_cache", download(""), "nginx: {open_file_cache: 500}\n" + download(""), prints("open_file_cache max=500 inactive=20s;"), [2]string{"prints it: false", "prints it: true"}},
 		{"nginx.error_pages", download(""), "nginx: {error_pages: {404: /pages/lost.html}}\n" + download(""), prints("try_files /lost.html =404;"), [2]string{"prints it: false", "prints it: true"}},
 		{"admin", "", "admin: unix:%D/other.sock", func(k *keyTest) string {
 			k.start()
@@ -1198,7 +1203,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"downloads[].url", download(""), strings.Replace(download(""), "/downloads/", "/other/", 1), askFor("/other/public/f"), [2]string{"400 request", "204"}},
 		{"downloads[].internal", download(""), strings.Replace(download(""), "/protected/", "/hidden/", 1), public, [2]string{"Location=/protected/public/f", "Location=/hidden/public/f"}},
 		{"downloads[].root", download(""), strings.Replace(download(""), "/srv/files", "/srv/other", 1), snippet("alias"), [2]string{"alias /srv/files/;", "alias /srv/other/;"}},
-		{"downloads[].insecure_follow_symlinks", download(""), download(", insecure_follow_symlinks: true"), snippet("disable_symlinks"), [2]string{"disable_symlinks on", "disable_symlinks off"}},
+		{"downloads[].insecure_follow_symlinks", download(""), download(", insecure_follow_symlinks: true"), snippet("disable_symlinks"), [2]string{"disable_symlinks on", "disable_symlinks off; # insecure_follow_symlinks is set"}},
 		{"downloads[].disposition", download(""), download(", disposition: inline"), public, [2]string{"Disposition=attachment", "Disposition=inline"}},
 		{"downloads[].deny_status", header + "\n" + download(""), header + "\n" + download(", deny_status: 403"), askFor("/downloads/none", "X-User: alice"), [2]string{"404 default-deny", "403 default-deny"}},
 		{"downloads[].cache_control", download(""), download(", cache_control: no-cache"), public, [2]string{"Control=private, no-store", "Control=no-cache"}},

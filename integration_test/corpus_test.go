@@ -148,6 +148,7 @@ func TestAttackCorpus(t *testing.T) {
 		"basic":  {policy: corpusPolicy},
 		"header": {policy: corpusPolicy, identity: "identity:\n  - {header: X-Remote-User, nginx_value: $remote_user}\n", edit: verifiedUser},
 		"unix":   {policy: corpusPolicy, unix: true},
+		"cached": {policy: corpusPolicy, printed: true, extra: openFiles},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -364,6 +365,56 @@ func TestNothingIsServedFromADirectoryPipeOrDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"pipe", "project", "project/sub"} {
-		s.status("", "/downloads/"+path, 404)
+		if r := s.status("", "/downloads/"+path, 404); r.header.Get("Location") != "" {
+			t.Errorf("%s: Location %q", path, r.header.Get("Location"))
+		}
+	}
+}
+
+// openFiles has nginx keep files open.
+const openFiles = "nginx: {open_file_cache: 100}\ndownloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}]\n"
+
+// What is done to a file that nginx keeps open counts after a second, and until then it is
+// the file as it was: never another one.
+func TestAFileThatIsKeptOpenIsSentForASecondMore(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{policy: "p, @anyone, /**, read, allow\n", printed: true, extra: openFiles, files: map[string]string{
+		"a/removed": "old", "a/replaced": "old", "a/linked": "old", "a/directory": "old", "b/below": "old",
+	}})
+	s.write("secret/below", "CANARY DENY secret")
+	if err := os.Mkdir(filepath.Join(s.dir, "empty"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return filepath.Join(s.root, name) }
+	for _, row := range []struct {
+		name   string
+		change func() error
+		status int
+		body   string
+	}{
+		{"a/removed", func() error { return os.Remove(at("a/removed")) }, 404, ""},
+		{"a/replaced", func() error { s.replace("files/a/replaced", "new"); return nil }, 200, "new"},
+		{"a/linked", func() error { s.relink("files/a/linked", filepath.Join(s.dir, "secret/below")); return nil }, 404, ""},
+		{"a/directory", func() error {
+			return errors.Join(os.Remove(at("a/directory")), os.Rename(filepath.Join(s.dir, "empty"), at("a/directory")))
+		}, 404, ""},
+		{"b/below", func() error {
+			return errors.Join(os.Rename(at("b"), at("was")), os.Symlink(filepath.Join(s.dir, "secret"), at("b")))
+		}, 404, ""},
+	} {
+		if r := s.status("", "/downloads/"+row.name, 200); r.body != "old" {
+			t.Fatalf("%s: %q", row.name, r.body)
+		}
+		if err := row.change(); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually(row.name+" is what it became", func() bool {
+			r := s.get("", "/downloads/"+row.name)
+			old, new := r.status == 200 && r.body == "old", r.status == row.status && (row.body == "" || r.body == row.body)
+			if b := breach(&r, s.root); b != "" || !old && !new && r.status != 404 {
+				t.Fatalf("%s: %d %q %s", row.name, r.status, r.body, b)
+			}
+			return new
+		})
 	}
 }

@@ -302,7 +302,7 @@ func (s *site) startNginx(p plan) {
 	if p.printed {
 		conf = strings.Replace(s.printedConf(), "server "+s.service+";", exampleService, 1)
 	}
-	roots := 2
+	roots := 2 + strings.Count(conf, `if (!-f "`) // where nginx opens files, and where it looks for them before
 	if p.stored {
 		roots = 0
 	}

@@ -124,6 +124,7 @@ var (
 		"identity[].certificate.groups":     enum("ou"),
 		"identity[].groups":                 enum("required", "optional"),
 		"policy.role_depth":                 {"minimum": 1, "maximum": 100},
+		"nginx.open_file_cache":             {"minimum": 0, "maximum": 1_000_000},
 		"audit":                             {"description": "the record of what was decided and of what was delivered"},
 		"audit.durability":                  enum("write", "fsync"),
 		"audit.chain":                       {"description": "records are chained by hash, and their head is signed"},

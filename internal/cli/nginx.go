@@ -72,6 +72,7 @@ func (p *Parts) Snippet() (nginx.Config, error) {
 	snippet := nginx.Config{
 		Service: c.Nginx.Service, ProxySecret: p.Secret != nil, Proof: p.Proof != nil,
 		DeliveryLog: c.Nginx.DeliveryLog, AccessLog: c.Nginx.AccessLog, Pages: c.Nginx.ErrorPages, Wait: p.Sources.Patience(),
+		OpenFileCache: c.Nginx.OpenFileCache,
 	}
 	if len(snippet.Service) == 0 {
 		if !c.Connectable() {

@@ -97,6 +97,9 @@ type Nginx struct {
 	// in each location: what the site's own access_log is.
 	DeliveryLog string `yaml:"delivery_log" restart:"yes"`
 	AccessLog   string `yaml:"access_log"`
+	// OpenFileCache is how many files each worker of nginx keeps open, and looks after only
+	// once a second, at most 1,000,000. Zero: what the server around it says.
+	OpenFileCache int `yaml:"open_file_cache"`
 	// ErrorPages are files that nginx serves in the place of its own, absolute, by
 	// the status that they come with.
 	ErrorPages map[int]string `yaml:"error_pages"`

@@ -302,6 +302,9 @@ func (v *validator) nginx(c *Config) {
 		v.match("nginx.delivery_log", n.DeliveryLog, rootPattern, "is not an absolute path that nginx can be told: no blanks, quotes, ; { } $ # or backslash")
 		v.match("nginx.access_log", n.AccessLog, accessPattern, "is not what stands after access_log in nginx: a path, or syslog:, and a format; or off")
 	}
+	if n.OpenFileCache < 0 || n.OpenFileCache > 1_000_000 {
+		v.add("nginx.open_file_cache", "%d is out of range: 0 to 1000000 files", n.OpenFileCache)
+	}
 	for _, status := range slices.Sorted(maps.Keys(n.ErrorPages)) {
 		file, path := n.ErrorPages[status], "nginx.error_pages"
 		if !slices.Contains([]int{401, 403, 404, 410, 429, 503}, status) {

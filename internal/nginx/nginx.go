@@ -46,6 +46,9 @@ type Config struct {
 	// location that ends a request then names, and AccessLog the site's own
 	// beside it: what stands after `access_log`. Both or none.
 	DeliveryLog, AccessLog string
+	// OpenFileCache is how many files each worker of nginx keeps open, to look only after a
+	// second whether they are still the same; zero leaves that to the server around it.
+	OpenFileCache int
 	// Links says that the service has links, and pages that ask people about them.
 	Links bool
 	// API says that the service has an API of links.
