@@ -8,6 +8,7 @@
 # make soak   ten million questions: does memory grow?
 # make azurite        signatures for Azure against Microsoft's emulator
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
+# make chaos          each fault of docs/resilience.md, ROUNDS times under load: its answers, and no file that policy does not allow; writes the table
 # make chaos-audit    the service killed 200 times under 1,000 downloads a second, restarted 50 times under 5,000: has each file that was sent its records?
 # make chaos-links    the service killed LINK_KILLS times while 20 want the one use of a link, and one of two instances, and their Redis, while 200 do: is it used once?
 # make limits-load    two instances on one Redis, 65 seconds of load: are limits within 1 % of what they say?
@@ -23,13 +24,16 @@ SEED ?= 0
 PAIRS ?= 6000
 AUDIT_LINES ?= 10000000
 LINK_KILLS ?= 200
+# How often each fault strikes, and on how many sites at a time.
+ROUNDS ?= 20
+AT_ONCE ?= 3
 export PATH := $(PATH):/usr/sbin:/sbin
 # What `securefiles version` tells: by git, or as given on the command line.
 VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak limits-load chaos-audit chaos-links audit-chain azurite vulncheck clean go packages test-packages release
+.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak limits-load chaos chaos-audit chaos-links audit-chain azurite vulncheck clean go packages test-packages release
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
@@ -93,6 +97,10 @@ bench-audit: go
 
 soak: go
 	SECUREFILES_SOAK=10000000 go test -run TestMemoryDoesNotGrow -v -timeout 1h ./policy
+
+chaos: go
+	./scripts/install.sh certificates nginx postgresql redis-server
+	SECUREFILES_CHAOS_ROUNDS=$(ROUNDS) SECUREFILES_CHAOS_AT_ONCE=$(AT_ONCE) SECUREFILES_CHAOS_TABLE=$(CURDIR)/docs/resilience.md go test -count=1 -run 'TestChaos$$' -v -timeout 2h ./integration_test
 
 chaos-audit: go
 	./scripts/install.sh certificates nginx

@@ -74,6 +74,8 @@ type site struct {
 	sentTo      string // the store that clients are sent to, if they are: http://HOST:PORT
 	descriptors int
 	direct      []string // what `serve` is told beside the configuration
+	program     string   // the service's
+	conf        string   // its configuration
 	environment []string // the service's, beside the test's
 }
 
@@ -97,6 +99,7 @@ type plan struct {
 	direct   bool        // there is no nginx: the service serves the files itself
 	// environment is the service's, beside the test's.
 	environment []string
+	upgrades bool        // nginx is in the background: only there it starts another program in its place
 	// descriptors is how many files the service may have open; 0 means as many as
 	// the test may.
 	descriptors int
@@ -130,7 +133,7 @@ bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS
 // start brings a site up; the test's end takes it down.
 func start(t *testing.T, p plan) *site {
 	t.Helper()
-	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
+	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}, program: binary, conf: "securefiles.yaml"}
 	s.root = filepath.Join(s.dir, "files")
 	if p.files == nil {
 		p.files = someFiles()
@@ -256,9 +259,22 @@ func end(cmd *exec.Cmd) {
 
 func (s *site) startService() {
 	s.t.Helper()
-	cmd := s.command(binary, append([]string{"serve", "--config", "securefiles.yaml"}, s.direct...)...)
+	s.launchService()
+	if s.service != "" && strings.HasPrefix(s.service, "unix:") {
+		defer s.openSocket()
+	}
+	s.eventually("the service is ready", func() bool {
+		code, _ := s.adminGet("/readyz")
+		return code == http.StatusOK
+	})
+}
+
+// launchService does not wait until it is ready.
+func (s *site) launchService() {
+	s.t.Helper()
+	cmd := s.command(s.program, append([]string{"serve", "--config", s.conf}, s.direct...)...)
 	if s.descriptors > 0 {
-		cmd = s.command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, s.descriptors), "sh", binary, "serve", "--config", "securefiles.yaml")
+		cmd = s.command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, s.descriptors), "sh", s.program, "serve", "--config", s.conf)
 	}
 	cmd.Stderr = s.log
 	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="), s.environment...)
@@ -267,13 +283,6 @@ func (s *site) startService() {
 	}
 	s.daemon = cmd
 	s.t.Cleanup(func() { end(cmd) })
-	if s.service != "" && strings.HasPrefix(s.service, "unix:") {
-		defer s.openSocket()
-	}
-	s.eventually("the service is ready", func() bool {
-		code, _ := s.adminGet("/readyz")
-		return code == http.StatusOK
-	})
 }
 
 // openSocket lets nginx's workers connect when the test runs as root and they
@@ -324,14 +333,30 @@ func (s *site) startNginx(p plan) {
 			s.t.Fatal(err)
 		}
 	}
-	cmd := s.command("nginx", "-p", s.dir, "-e", "logs/error.log", "-c", filepath.Join(s.dir, "nginx.conf"), "-g", "daemon off;")
+	daemon := "daemon off;"
+	if p.upgrades {
+		daemon = "daemon on;"
+	}
+	program, err := exec.LookPath("nginx") // which starts itself again by this name
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := s.command(program, "-p", s.dir, "-e", "logs/error.log", "-c", filepath.Join(s.dir, "nginx.conf"), "-g", daemon)
 	var out bytes.Buffer
 	cmd.Stderr = &out
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.nginx = cmd
-	s.t.Cleanup(func() { end(cmd) })
+	if !p.upgrades {
+		s.t.Cleanup(func() { end(cmd) })
+	} else {
+		if err := cmd.Wait(); err != nil {
+			s.t.Fatalf("nginx: %v: %s", err, out.String())
+		}
+		group := s.nginxMaster()
+		s.t.Cleanup(func() { _ = syscall.Kill(-group, syscall.SIGKILL) }) // what it starts is of its group
+	}
 	s.eventually("nginx listens", func() bool {
 		conn, err := net.Dial("tcp", s.web)
 		if err != nil {
@@ -343,13 +368,21 @@ func (s *site) startNginx(p plan) {
 		return conn.Close() == nil
 	})
 	// It listens before it has handlers for signals: a SIGHUP would end it.
-	s.eventually("nginx has workers", func() bool { return len(s.workers()) > 0 })
+	master := cmd.Process.Pid
+	if p.upgrades {
+		master = s.nginxMaster()
+	}
+	s.eventually("nginx has workers", func() bool { return len(s.workersOf(master)) > 0 })
 }
 
 // workers are nginx's worker processes, those that are shutting down among them.
 func (s *site) workers() map[int]worker {
 	s.t.Helper()
-	pid := s.nginx.Process.Pid
+	return s.workersOf(s.nginx.Process.Pid)
+}
+
+func (s *site) workersOf(pid int) map[int]worker {
+	s.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
 	if err != nil {
 		s.t.Fatal(err)
@@ -391,6 +424,19 @@ func (s *site) reloadNginx() {
 		}
 		return others > 0
 	})
+}
+
+// nginxMaster is the process that nginx.pid names.
+func (s *site) nginxMaster() (pid int) {
+	s.t.Helper()
+	s.eventually("nginx has its pid file", func() bool {
+		text, err := os.ReadFile(filepath.Join(s.dir, "run/nginx.pid"))
+		if err == nil {
+			_, err = fmt.Sscan(string(text), &pid)
+		}
+		return err == nil
+	})
+	return pid
 }
 
 // printedConf is the whole nginx configuration for securefiles.yaml.

@@ -1426,7 +1426,7 @@ func (g *rig) faults(t *testing.T, p snippet, everything bool) (found []string) 
 			first = row.first(t)
 		}
 		if row.spare {
-			changed.http = strings.Replace(p.http, "# server unix:/run/securefiles/second.sock backup;", "server "+s.address()+" backup;", 1)
+			changed.http = strings.Replace(p.http, "# server unix:/run/securefiles/second.sock backup max_fails=0;", "server "+s.address()+" backup max_fails=0;", 1)
 		}
 		if row.edit != nil {
 			changed.server = row.edit(p.server)

@@ -399,6 +399,9 @@ func (v view) Refusing(status int) any {
 	}{v, status}
 }
 
+// Retry is for how long nginx may ask another instance: where the first hung for Wait too.
+func (v view) Retry() time.Duration { return v.Wait + time.Second }
+
 func newView(c Config) view {
 	v := view{Config: c}
 	v.Wait = cmp.Or(c.Wait, defaultWait)

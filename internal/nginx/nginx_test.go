@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "rewrite nginx.conf.example")
@@ -398,6 +399,21 @@ func TestWhatIsAskedOfAStoreIsBelowItsPath(t *testing.T) {
 		} {
 			if form.MatchString(path) != good {
 				t.Errorf("%s: %q: %t", d.UpstreamPattern(), path, !good)
+			}
+		}
+	}
+}
+
+// An instance that hangs is left for the other one only if nginx may still ask that when it
+// has waited for the first as long as it does.
+func TestTheSecondInstanceIsAskedAfterTheFirstWasWaitedFor(t *testing.T) {
+	t.Parallel()
+	for wait, want := range map[time.Duration]string{0: "3s", 8 * time.Second: "9s"} {
+		c := several()
+		c.Wait = wait
+		for name, of := range map[string]Config{"asked": c, "classic": func() Config { c := classic(); c.Wait = wait; return c }()} {
+			if text := complete(t, of); !strings.Contains(text, "proxy_next_upstream_timeout "+want+";") {
+				t.Errorf("%s: nginx waits %v, and then no longer than %s in all:\n%s", name, wait, want, text)
 			}
 		}
 	}

@@ -183,3 +183,26 @@ func (s *Server) Kill() {
 		s.cmd = nil
 	}
 }
+
+// Freeze stops the server, and all that serves its connections, as a machine does that
+// hangs; or has them go on.
+func (s *Server) Freeze(frozen bool) {
+	s.t.Helper()
+	sig := syscall.SIGCONT
+	if frozen {
+		sig = syscall.SIGSTOP
+	}
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+	pid := s.cmd.Process.Pid
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, child := range bytes.Fields(children) {
+		if pid, err = strconv.Atoi(string(child)); err == nil {
+			_ = syscall.Kill(pid, sig) // a connection may have ended
+		}
+	}
+}
