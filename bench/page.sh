@@ -17,7 +17,7 @@ set -euo pipefail
 
 rounds=7 duration=2
 fixed=${RATE:-2000} latency=${LATENCY:-5}
-read -ra variants <<<"${VARIANTS:-static return bare service unix basic es256 rs256 session link limits audit million classic s3 apache django}"
+read -ra variants <<<"${VARIANTS:-static return bare service unix basic es256 rs256 session link limits audit million all classic s3 apache django}"
 # shellcheck disable=SC2016 # Markdown
 declare -A what=(
   [static]='nginx, and nobody is asked'
@@ -33,6 +33,7 @@ declare -A what=(
   [limits]='… limits of requests in memory: per address, subject and group'
   [audit]='… a record of each decision and each delivery, chained'
   [million]='… a million lines of policy more, 310,000 role links'
+  [all]='… a unix socket, a JWT (ES256), these limits, these records and a million lines at once'
   [classic]='… nginx passes the request on (`front: classic`)'
   [s3]='… the file in a bucket, by S3'
   [apache]='Apache passes it on (`front: apache`, X-Sendfile), HTTP Basic'
@@ -66,24 +67,26 @@ start() {
   free && local admin=$port
   credentials[$v]='Accept: */*'
   case $v in
-  unix) listen=unix:$dir/unix.sock ;;
-  basic | apache) identity='{htpasswd: users.htpasswd, remember: 1h}' credentials[$v]=$authorization ;;
-  es256 | rs256)
-    credentials[$v]="Authorization: Bearer $("$dir/token" "${v^^}" "$dir/$v.json")"
+  unix | all) listen=unix:$dir/$v.sock ;;&
+  all | million) policy=million.csv ;;&
+  all | limits) extra='limits: [{name: addresses, per: address, requests: 1000000000/1m}, {name: users, per: subject, requests: 1000000000/1m}, {name: groups, of: ["@staff"], per: group, requests: 1000000000/1m}]' ;;&
+  all | audit)
+    "$dir/securefiles" audit key bench 2>/dev/null >"$dir/$v.key"
+    extra+="
+audit: {file: $dir/$v.jsonl, chain: {key_file: $v.key}}
+nginx: {delivery_log: $dir/$v.log.delivery, access_log: 'off'}"
+    ;;&
+  all | es256 | rs256)
+    made=${v/all/es256}
+    credentials[$v]="Authorization: Bearer $("$dir/token" "${made^^}" "$dir/$v.json")"
     identity="{jwt: $by_token, jwks_file: $v.json}}"
     ;;
+  basic | apache) identity='{htpasswd: users.htpasswd, remember: 1h}' credentials[$v]=$authorization ;;
   session)
     free && local application=$port
     identity="{session: {url: 'http://127.0.0.1:$application/', cookies: [sessionid], remember: 5m}}" credentials[$v]='Cookie: sessionid=3vh5m0dwq1g8nq7n5v0t3x7c2k9e4r6y'
     ;;
   link) extra='links: {keys_file: link-keys.json}' user='' ;;
-  limits) extra='limits: [{name: addresses, per: address, requests: 1000000000/1m}, {name: users, per: subject, requests: 1000000000/1m}, {name: groups, of: ["@staff"], per: group, requests: 1000000000/1m}]' ;;
-  audit)
-    "$dir/securefiles" audit key bench 2>/dev/null >"$dir/audit.key"
-    extra="audit: {file: $dir/audit.jsonl, chain: {key_file: audit.key}}
-nginx: {delivery_log: $dir/delivery.log, access_log: 'off'}"
-    ;;
-  million) policy=million.csv ;;
   s3)
     mkdir -p "$dir/store/files" && cp -r "$dir/files/project" "$dir/store/files/"
     free && local store=$port
@@ -119,12 +122,13 @@ YAML
     return
   fi
   printed "$dir/$v.yaml" | sed "s|^http {|http { map \"\" \$bench_user { default \"$user\"; } map \"\" \$bench_groups { default \"${user:+staff, sales, offline_access}\"; }|" >"$dir/$v.conf"
-  local plain="$(sed '/# securefiles, for http/,$d' "$dir/$v.conf") access_log off;" server='server { listen 127.0.0.1:8080;'
+  local plain server='access_log off; server { listen 127.0.0.1:8080;'
+  plain=$(sed '/# securefiles, for http/,$d' "$dir/$v.conf")
   case $v in
   static) echo "$plain $server location /downloads/ { alias $dir/files/; } } }" >"$dir/$v.conf" ;;
   return) echo "$plain $server location /downloads/ { auth_request /ask; alias $dir/files/; } location = /ask { internal; return 204; } } }" >"$dir/$v.conf" ;;
   session) sed -i "s|^http {|http { server { listen 127.0.0.1:$application; default_type application/json; return 200 '{\"subject\":\"alice\",\"groups\":[\"staff\",\"sales\",\"offline_access\"]}'; }|" "$dir/$v.conf" ;;
-  unix) while [[ ! -S $dir/unix.sock ]]; do sleep 0.1; done; chmod 666 "$dir/unix.sock" ;;
+  unix | all) while [[ ! -S $dir/$v.sock ]]; do sleep 0.1; done; chmod 666 "$dir/$v.sock" ;;
   django)
     export BENCH_DATABASE=$dir/django.db PYTHONDONTWRITEBYTECODE=1
     credentials[$v]=$(cd "$repo/bench" && /usr/bin/python3 accel.py)
@@ -169,7 +173,7 @@ used() {
   echo "$sum"
 }
 worker() { echo "${nginx[$1]}"; }
-settle() { if [[ $1 == audit ]]; then sleep 1; fi; } # it reads what nginx has written
+settle() { if [[ $1 == audit || $1 == all ]]; then sleep 1; fi; } # it reads what nginx has written
 
 for v in "${variants[@]}"; do start "$v"; done
 all_serve
@@ -200,7 +204,7 @@ calls() {
 at() { awk "BEGIN { most = $(of "$1" rates) / 3; printf \"%.0f\", $2 < most ? $2 : most }"; }
 
 {
-  echo "machine	$(nproc) cores ($(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1)), Linux $(uname -r), $(nginx -v 2>&1 | sed 's/.*: //'), $(go version | cut -d' ' -f3), load $load before"
+  echo "machine	$(nproc) cores ($(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1)), Linux $(uname -r), $(nginx -v 2>&1 | sed 's/.*: //'), $(go version | cut -d' ' -f3), load $load before$(awk "BEGIN { if ($load >= 1) print \": other work had the cores too, so that rates and latency say little, and CPU time and system calls more\" }")"
   echo "rounds	$rounds	$duration	$latency"
   for v in "${variants[@]}"; do
     echo "variant	$v	${what[$v]}"
