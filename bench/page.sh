@@ -187,7 +187,7 @@ calls() {
     [[ -n $part ]] || continue
     local of=()
     for pid in $(tree "$part"); do of+=(-p "$pid"); done
-    strace -f -c -qq -o "$dir/$part.calls" "${of[@]}" &
+    strace -f -c -qq -o "$dir/$part.calls" "${of[@]}" 2>"$dir/strace.log" &
     tracers+=($!)
     for pid in $(tree "$part"); do while grep -q '^TracerPid:\s0$' "/proc/$pid/status"; do sleep 0.05; done; done
   done
@@ -197,7 +197,7 @@ calls() {
   for part in "${nginx[$v]}" "${asked[$v]:-}"; do
     counted=0
     if [[ -n $part ]]; then counted=$(awk '$NF == "total" { print $4 }' "$dir/$part.calls"); fi
-    awk "BEGIN { printf \"%.1f \", ${counted:-0} / $n }"
+    awk "BEGIN { printf \"%.1f \", ${counted:?"strace counted nothing: $(<"$dir/strace.log")"} / $n }"
   done
 }
 # at VARIANT RATE is the rate, or a third of what the variant can.
