@@ -1,6 +1,6 @@
 # make demo   a running example: nginx, the service, files in a directory and in a bucket, a policy, commands to try
 # make test   every check and every test; installs what is missing
-# make bench  benchmarks of decisions, and rates through nginx
+# make bench  benchmarks of decisions, and rates through nginx, which write table and charts of docs/performance.md
 # make fuzz   a million comparisons with stock Casbin, then fuzzing, FUZZTIME each target
 # make mutate mistakes derived from the code that decides, made one at a time: do the tests notice?
 # make diff   what diff tells against asking everything, on PAIRS pairs of policies
@@ -61,8 +61,9 @@ lint: go
 	go tool staticcheck ./...
 
 bench: go
-	./scripts/install.sh certificates nginx curl openssl wrk redis-server
+	./scripts/install.sh certificates nginx curl openssl wrk redis-server strace apache2 django gunicorn
 	go test -run '^$$' -bench . -skip '^Benchmark(Decide|Stock|Alike|Load|Reload)$$' -benchmem ./...
+	./bench/page.sh
 	./bench/policy.sh
 	./bench/endtoend.sh
 	./bench/identity.sh

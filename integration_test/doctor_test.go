@@ -113,7 +113,7 @@ func (w *ward) conf() string {
 		w.must(err)
 		return as + strings.Replace(string(out), "127.0.0.1:8080", w.web, 1)
 	}
-	return strings.NewReplacer("DIR", w.dir, "FILES", w.site.root, "WEB", w.web).Replace(fmt.Sprintf(`%sworker_processes 1;
+	return strings.NewReplacer("DIR", w.dir, "FILES", w.site.root, "WEB6", bySix(w.web), "WEB", w.web).Replace(fmt.Sprintf(`%sworker_processes 1;
 pid DIR/run/nginx.pid;
 error_log DIR/logs/error.log warn;
 events { worker_connections 256; }
@@ -137,6 +137,19 @@ http {
     }
 }
 `, as, w.main, w.http, w.web, w.listen, w.server))
+}
+
+// bySix is an address of this machine, by IPv6.
+func bySix(address string) string { return strings.Replace(address, "127.0.0.1", "[::1]", 1) }
+
+// hasSix skips a test on a machine without IPv6.
+func (w *ward) hasSix() {
+	w.t.Helper()
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		w.t.Skipf("this machine has no IPv6: %v", err)
+	}
+	w.must(l.Close())
 }
 
 // printHalves writes what nginx includes.
@@ -476,6 +489,11 @@ func faults() []fault {
 		}, first: `^error: nginx believes a client that says who it is: .* \[probe\]`},
 		{name: "another location for the files", before: inServer("location /raw/ { alias FILES/; }"), first: `^error: anybody gets the files of download main as /raw/.*, without the service being asked: .* \[probe\]`},
 		{name: "another server for the files", before: func(w *ward) { w.http = "server { listen " + freeAddress(w.t) + "; root DIR; }" }, first: `^error: anybody gets the files of download main as /files/.*, without the service being asked: .* \[probe\]`},
+		{name: "another server by IPv6", before: func(w *ward) { w.hasSix(); w.http = "server { listen WEB6; return 404; }" }, first: `^warning: whoever comes by \[::1\]:\d+ gets another server, that at .*/nginx\.conf:\d+: /downloads/ is answered 404 there, and \d+ at 127\.0\.0\.1:\d+ \[probe\]`},
+		{name: "a server that is another by IPv6", before: func(w *ward) {
+			w.hasSix()
+			w.listen, w.server = "; listen WEB6", "if ($remote_addr = ::1) { return 410; }"
+		}, first: `^warning: /downloads/ is answered 410 at \[::1\]:\d+, and \d+ at 127\.0\.0\.1:\d+, by one server \[probe\]`},
 		{name: "a condition of the server's", before: inServer("if ($http_user_agent ~ doctor) { return 403; }"), first: `^error: anonymous may have /downloads/public/welcome\.txt, and nginx answers 403 without asking the service \[probe\]`},
 		{name: "bytes that change", before: inServer("if ($args = \"\") { rewrite ^/downloads/public/welcome\\.txt$ /other? last; } location = /other { return 200 other; }"), first: `^error: what nginx serves as /downloads/public/welcome\.txt is not what .* holds \[probe\]`},
 
@@ -693,6 +711,7 @@ func sound() map[string]func(*ward) {
 			w.acl("files/public/listed.txt", 4)
 		},
 		"logs of its own": deliveryLog,
+		"IPv4 and IPv6":   func(w *ward) { w.hasSix(); w.listen = "; listen WEB6" },
 		"links that are followed": func(w *ward) {
 			w.extra = "downloads:\n  - {name: main, url: /downloads/, internal: /protected/, root: DIR/files, insecure_follow_symlinks: true}\n"
 			w.write("files/project/plan.txt", "0123456789 plan\n")
@@ -905,6 +924,11 @@ func TestDoctorLooksForWhySomebodyDoesNotGetAFile(t *testing.T) {
 	out := ask(`^error: the policy does not let bob have /project/plan\.txt: .* \[policy\]`, 1, "/downloads/project/plan.txt", "--subject", "bob")
 	if !strings.Contains(out, "the nearest line is policy.csv:5") {
 		t.Errorf("it does not say which line is nearest:\n%s", out)
+	}
+	old := `{"time":"2020-01-01T00:00:00Z","msg":"refused","path":"/downloads/project/plan.txt","user":"bob"}`
+	w.write("old.log", old+"\n")
+	if out := ask(`^error: `, 1, "/downloads/project/plan.txt", "--subject", "bob", "--log", "old.log"); !regexp.MustCompile(`old\.log, \d+h\d+m\d+s before this: ` + regexp.QuoteMeta(old)).MatchString(out) {
+		t.Errorf("it does not say how old a line is:\n%s", out)
 	}
 	ask(`^error: the policy does not let anonymous have /project/plan\.txt: .* \[policy\]`, 1, "/downloads/project/plan.txt")
 	ask(`^error: the policy does not let alice have /project/hr/pay\.txt: .*policy\.csv:3\) \[policy\]`, 1, "/downloads/project/hr/pay.txt", "--subject", "alice")

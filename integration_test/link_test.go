@@ -606,6 +606,33 @@ func TestLinksAreRevokedThatNobodyCameWith(t *testing.T) {
 	}
 }
 
+// The lines of a program that docs/links.md shows are those of one that
+// TestApplicationsMakeLinks runs, and it names each of these.
+func TestThePagesProgramsAreTheExamples(t *testing.T) {
+	t.Parallel()
+	_, sections := page(t, "links.md")
+	text := sections["Specification, version 1"]
+	blocks := regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(text, -1)
+	programs := map[string]string{"python": "link.py", "js": "link.mjs", "php": "link.php", "go": "link.go"}
+	for _, block := range blocks {
+		program, err := os.ReadFile(filepath.Join("../examples/links", programs[block[1]]))
+		if err != nil {
+			t.Fatalf("a block of %s, of which there is no example: %v", block[1], err)
+		}
+		if !strings.Contains(string(program), block[2]) {
+			t.Errorf("examples/links/%s has other lines than\n%s", programs[block[1]], block[2])
+		}
+	}
+	if len(blocks) == 0 {
+		t.Error("the page shows no program")
+	}
+	for _, program := range programs {
+		if !strings.Contains(text, "(../examples/links/"+program+")") {
+			t.Errorf("the page does not name examples/links/%s", program)
+		}
+	}
+}
+
 // What makes links in an application, in each language with its usual library.
 func TestApplicationsMakeLinks(t *testing.T) {
 	t.Parallel()

@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 
 mkdir -p "$dir/docs"
 cp README.md SECURITY.md nginx.conf.example "$dir"
-cp docs/*.md "$dir/docs"
+cp docs/*.md docs/*.svg "$dir/docs"
 # But for the demo, which takes the source, and what /etc/securefiles begins with.
 find examples -mindepth 2 -type f -name '*.*' -not -path 'examples/demo/*' -not -path 'examples/starter/*' -not -path '*/__pycache__/*' | while read -r example; do
   mkdir -p "$dir/$(dirname "$example")"

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -157,9 +159,14 @@ func (p *patient) said(c *Complaint, d Download) {
 				found = line
 			}
 		}
-		if found != "" {
-			p.see("%s: %s", what, strings.TrimSpace(found))
+		if found == "" {
+			return
 		}
+		// A line may be from before somebody mended what it tells of.
+		if at, ok := timeOf(found); ok && p.began.Sub(at) >= 2*time.Second { // some logs have whole seconds
+			what += fmt.Sprintf(", %v before this", p.began.Sub(at).Round(time.Second))
+		}
+		p.see("%s: %s", what, strings.TrimSpace(found))
 	}
 	about := []string{uri}
 	if c.Caller.Subject != Anonymous {
@@ -205,6 +212,28 @@ func accessLogs(block []directive) []string {
 		}
 	}
 	return all
+}
+
+var (
+	rfc3339  = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
+	errorLog = regexp.MustCompile(`^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `)
+	msec     = regexp.MustCompile(`"msec":(\d+)\.(\d{3})\b`)
+)
+
+// timeOf is when a line was logged: by the service, by nginx's error log, or by a format
+// that is printed. Each has a form of its own.
+func timeOf(line string) (time.Time, bool) {
+	if m := msec.FindStringSubmatch(line); m != nil {
+		seconds, err := strconv.ParseInt(m[1], 10, 64)
+		thousandths, err2 := strconv.ParseInt(m[2], 10, 64)
+		return time.Unix(seconds, thousandths*int64(time.Millisecond)), err == nil && err2 == nil
+	}
+	if text := errorLog.FindString(line); text != "" {
+		at, err := time.ParseInLocation("2006/01/02 15:04:05 ", text, time.Local)
+		return at, err == nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, rfc3339.FindString(line))
+	return at, err == nil
 }
 
 // endOf is the end of a file; nothing where it cannot be read.

@@ -15,6 +15,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 
@@ -147,8 +150,9 @@ type Options struct {
 	// Logs are files that the service's log may be in.
 	Logs []string
 	// Proc and Mounts are where processes and mounts to be are listed; empty means
-	// /proc and /etc/fstab.
-	Proc, Mounts string
+	// /proc and /etc/fstab. Docs is where a package puts the documentation; empty means
+	// /usr/share/doc/securefiles.
+	Proc, Mounts, Docs string
 }
 
 // Anonymous is whoever has no credentials.
@@ -158,6 +162,7 @@ const Anonymous = "anonymous"
 type patient struct {
 	*System
 	opts     Options
+	began    time.Time
 	proc     proc
 	nginx    *nginx         // nil where none was found
 	user     *servable.User // of nginx's workers; nil where nobody knows
@@ -192,11 +197,12 @@ func Examinations() []Examination {
 }
 
 func newPatient(ctx context.Context, s *System, opts *Options) *patient {
-	p := &patient{System: s}
+	p := &patient{System: s, began: time.Now()}
 	if opts != nil {
 		p.opts = *opts
 	}
 	p.opts.Proc, p.opts.Mounts = cmp.Or(p.opts.Proc, "/proc"), cmp.Or(p.opts.Mounts, "/etc/fstab")
+	p.opts.Docs = cmp.Or(p.opts.Docs, "/usr/share/doc/securefiles")
 	if p.opts.Caller.Subject == "" {
 		p.opts.Caller.Subject = Anonymous
 	}
@@ -233,8 +239,23 @@ func (p *patient) see(format string, args ...any) {
 
 func (p *patient) report() *Report {
 	r := &Report{Findings: append([]Finding{}, p.found...), Seen: append([]string{}, p.seen...), Asked: p.asked}
+	for i := range r.Findings {
+		r.Findings[i].Remedy = page.ReplaceAllStringFunc(r.Findings[i].Remedy, p.page)
+	}
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return a.Severity.rank() - b.Severity.rank() })
 	return r
+}
+
+var page = regexp.MustCompile(`\bdocs/[a-z-]+\.md`)
+
+// page is where this machine has a page of the documentation; its name in the source where
+// it has none.
+func (p *patient) page(name string) string {
+	file := filepath.Join(p.opts.Docs, name)
+	if _, err := os.Stat(file); err != nil {
+		return name
+	}
+	return file
 }
 
 // list makes findings.

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -328,5 +329,38 @@ func TestDownloadsBehindOtherWebServersAreANote(t *testing.T) {
 	}
 	if notes != 1 {
 		t.Errorf("%d notes", notes)
+	}
+}
+
+// A remedy names a page where this machine has it.
+func TestRemediesNamePagesThatAreThere(t *testing.T) {
+	docs := t.TempDir()
+	p := newPatient(t.Context(), &System{}, &Options{Docs: docs, Proc: t.TempDir()})
+	p.found = []Finding{{Remedy: "see docs/troubleshooting.md, and docs/identity.md, A password"}}
+	if got := p.report().Findings[0].Remedy; got != "see docs/troubleshooting.md, and docs/identity.md, A password" {
+		t.Error(got)
+	}
+	page := filepath.Join(docs, "docs/troubleshooting.md")
+	if err := errors.Join(os.Mkdir(filepath.Join(docs, "docs"), 0o755), os.WriteFile(page, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.report().Findings[0].Remedy; got != "see "+page+", and docs/identity.md, A password" {
+		t.Error(got)
+	}
+}
+
+func TestWhenALineWasLogged(t *testing.T) {
+	for line, want := range map[string]time.Time{
+		`{"time":"2026-11-27T07:05:06.5+01:00","level":"INFO"}`:         time.Date(2026, 11, 27, 6, 5, 6, 5e8, time.UTC),
+		"time=2026-11-27T07:05:06Z level=INFO":                          time.Date(2026, 11, 27, 7, 5, 6, 0, time.UTC),
+		"2026/11/27 07:05:06 [error] 1#1: *1 open() failed":             time.Date(2026, 11, 27, 7, 5, 6, 0, time.Local),
+		`{"request_id":"1","msec":1764227106.250,"client":"192.0.2.1"}`: time.Unix(1764227106, 25e7),
+		"a line without a time":                                         {},
+		`{"msec":12345678901234567890123.250}`:                          {},
+	} {
+		got, ok := timeOf(line)
+		if ok != !want.IsZero() || ok && !got.Equal(want) {
+			t.Errorf("%s: %v, %t, want %v", line, got, ok, want)
+		}
 	}
 }

@@ -44,15 +44,7 @@ func (d door) String() string {
 // doorOf is the door by which a server is asked: one with TLS before others.
 func doorOf(s server) door {
 	var best door
-	listens := named(s.in, "listen")
-	if len(listens) == 0 {
-		listens = []directive{{name: "listen", args: []string{"80"}}}
-	}
-	for _, l := range listens {
-		if len(l.args) == 0 || slices.Contains(l.args, "quic") {
-			continue
-		}
-		one := door{server: s, address: listenAddress(l.args[0]), tls: slices.Contains(l.args, "ssl") || slices.ContainsFunc(s.in, func(d directive) bool { return d.is("ssl", "on") }), proxied: slices.Contains(l.args, "proxy_protocol")}
+	for _, one := range doorsOf(s) {
 		if best.address.Address == "" || one.tls && !best.tls {
 			best = one
 		}
@@ -67,6 +59,22 @@ func doorOf(s server) door {
 		}
 	}
 	return best
+}
+
+// doorsOf are all doors of a server, of no host.
+func doorsOf(s server) []door {
+	var all []door
+	listens := named(s.in, "listen")
+	if len(listens) == 0 {
+		listens = []directive{{name: "listen", args: []string{"80"}}}
+	}
+	for _, l := range listens {
+		if len(l.args) == 0 || slices.Contains(l.args, "quic") {
+			continue
+		}
+		all = append(all, door{server: s, address: listenAddress(l.args[0]), tls: slices.Contains(l.args, "ssl") || slices.ContainsFunc(s.in, func(d directive) bool { return d.is("ssl", "on") }), proxied: slices.Contains(l.args, "proxy_protocol")})
+	}
+	return all
 }
 
 // listenAddress is where to connect to what listen names.
@@ -235,6 +243,7 @@ func (p *patient) probe(ctx context.Context) []Finding {
 			return all
 		}
 	}
+	all = append(all, p.byTheOtherFamily(ctx, d)...)
 	for _, target := range []string{question, pages} {
 		got, err := p.ask(ctx, d, target)
 		if err == nil && got.status != http.StatusNotFound {
@@ -282,6 +291,61 @@ func (p *patient) probeDownload(ctx context.Context, d door, one Download, log *
 		}
 	}
 	return all, false
+}
+
+// twin is the door at the same port of the other of IPv4 and IPv6, and whether the server of
+// d listens there. It is nil where nobody does.
+func (p *patient) twin(d door) (there *door, own bool) {
+	host, port, _ := net.SplitHostPort(d.address.Address)
+	other := map[string]string{"127.0.0.1": "::1", "::1": "127.0.0.1"}[host]
+	if d.address.Network != "tcp" || other == "" {
+		return nil, false
+	}
+	for _, s := range p.nginx.servers {
+		for _, one := range doorsOf(s) {
+			if one.address != (Address{"tcp", net.JoinHostPort(other, port)}) {
+				continue
+			}
+			one.host = d.host
+			if s.place() == d.server.place() {
+				return &one, true
+			}
+			if there == nil {
+				there = &one
+			}
+		}
+	}
+	return there, false
+}
+
+// byTheOtherFamily asks by IPv6 where nginx was asked by IPv4, and the other way round, where
+// nginx listens: names such as localhost have addresses of both.
+func (p *patient) byTheOtherFamily(ctx context.Context, d door) list {
+	var all list
+	there, own := p.twin(d)
+	if there == nil {
+		return nil
+	}
+	target := p.Downloads[0].URL
+	here, err := p.ask(ctx, d, target)
+	if err != nil {
+		return nil // it was told of
+	}
+	got, err := p.ask(ctx, *there, target)
+	switch {
+	case err != nil:
+		all.add(Warning, fmt.Sprintf("nginx cannot be asked: %s: %v", there, err), "the configuration says that it listens there: systemctl restart nginx")
+	case !own:
+		_, port, _ := net.SplitHostPort(there.address.Address)
+		listen := port
+		if strings.HasPrefix(there.address.Address, "[") {
+			listen = "[::]:" + port
+		}
+		all.add(Warning, fmt.Sprintf("whoever comes by %s gets another server, that at %s: %s is answered %d there, and %d at %s", there.address.Address, there.server.place(), target, got.status, here.status, d.address.Address), fmt.Sprintf("`listen %s;` in the server at %s, or take the other one out (Debian's is /etc/nginx/sites-enabled/default)", listen, d.server.place()))
+	case got.status != here.status && p.keptOut(d, got.status) == "" && p.keptOut(d, here.status) == "":
+		all.add(Warning, fmt.Sprintf("%s is answered %d at %s, and %d at %s, by one server", target, got.status, there.address.Address, here.status, d.address.Address), "look at what in it depends on addresses")
+	}
+	return all
 }
 
 // isFile reports whether a body is what a file holds, or its beginning.
