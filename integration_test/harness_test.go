@@ -99,7 +99,7 @@ type plan struct {
 	direct   bool        // there is no nginx: the service serves the files itself
 	// environment is the service's, beside the test's.
 	environment []string
-	upgrades bool        // nginx is in the background: only there it starts another program in its place
+	upgrades    bool // nginx is in the background: only there it starts another program in its place
 	// descriptors is how many files the service may have open; 0 means as many as
 	// the test may.
 	descriptors int
