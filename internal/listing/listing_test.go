@@ -236,7 +236,7 @@ func TestAPageOfABucketIsOneOfItsOwn(t *testing.T) {
 	root := t.TempDir()
 	plant(t, root, "a", "b-hidden", "c", "dir/", "hidden/")
 	b := &onePage{next: "sealed+/="}
-	for _, name := range []string{"dir", "c", "b-hidden", "a", "hidden"} { // not by name
+	for _, name := range []string{"b-hidden", "hidden", "dir", "c", "a"} { // not by name, and the last one is seen
 		info, err := os.Stat(filepath.Join(root, name))
 		if err != nil {
 			t.Fatal(err)
