@@ -156,9 +156,18 @@ func TestHostileServerBlock(t *testing.T) {
 // takes elsewhere, the rest of that server may answer; what comes to the
 // snippet, it may not.
 func TestAttackCorpusInAHostileServerBlock(t *testing.T) {
-	t.Parallel()
-	friendly := start(t, plan{policy: corpusPolicy, files: map[string]string{}})
-	s := start(t, plan{policy: corpusPolicy, files: map[string]string{}, edit: hostile})
+	for name, of := range map[string]func(plan) plan{"nginx": func(p plan) plan { return p }, "classic": classicPlan} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			attackHostile(t, of)
+		})
+	}
+}
+
+func attackHostile(t *testing.T, of func(plan) plan) {
+	t.Helper()
+	friendly := start(t, of(plan{policy: corpusPolicy, files: map[string]string{}}))
+	s := start(t, of(plan{policy: corpusPolicy, files: map[string]string{}, edit: hostile}))
 	plantTree(t, friendly.dir)
 	contents := plantTree(t, s.dir)
 	foreign := 0
@@ -183,7 +192,8 @@ func TestAttackCorpusInAHostileServerBlock(t *testing.T) {
 // in no spelling, nor another application in the same server.
 func TestInternalLocationsCannotBeReached(t *testing.T) {
 	t.Parallel()
-	sites := map[string]*site{"example": start(t, plan{policy: alicesPolicy}), "hostile": start(t, plan{policy: alicesPolicy, edit: hostile})}
+	sites := map[string]*site{"example": start(t, plan{policy: alicesPolicy}), "hostile": start(t, plan{policy: alicesPolicy, edit: hostile}),
+		"classic": start(t, classicPlan(plan{policy: alicesPolicy})), "classic, hostile": start(t, classicPlan(plan{policy: alicesPolicy, edit: hostile}))}
 	for name, s := range sites {
 		asked := s.questions()
 		targets := []string{

@@ -324,9 +324,11 @@ func listedBucket(t *testing.T, b *bucket) {
 
 	// A store in trouble is 503, whatever it answers.
 	for name, instead := range map[string]http.HandlerFunc{
-		"trouble":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
-		"HTML":      func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>CANARY</html>") },
-		"redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://"+s.admin+"/metrics", 302) },
+		"trouble": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+		"HTML":    func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>CANARY</html>") },
+		"redirects": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://"+s.admin+"/metrics", http.StatusFound)
+		},
 		"refusal":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) },
 		"no bucket": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
 		"no answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
