@@ -993,7 +993,14 @@ func routes(front *frontend.AuthRequest, counters *metrics.Metrics) http.Handler
 	r.HandleFunc("/links/{id}", front.API)
 	r.NotFound(front.NotFound)
 	r.MethodNotAllowed(front.MethodNotAllowed)
-	return r
+	question := counters.InFlight(front)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodGet && req.URL.Path == "/authorize" && req.URL.RawPath == "" {
+			question.ServeHTTP(w, req) // nearly all that comes: the tree makes a copy of the request for its own
+			return
+		}
+		r.ServeHTTP(w, req)
+	})
 }
 
 func address(listen string) server.Address {

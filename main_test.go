@@ -811,9 +811,27 @@ func TestDecisionListenerHasOneRoute(t *testing.T) {
 	}
 }
 
+// BenchmarkQuestion is what a question of nginx's costs beside the identity and the
+// policy: routes, guard, reply, metrics.
+func BenchmarkQuestion(b *testing.B) {
+	routes := guardRoutes(b, func() {})
+	r := httptest.NewRequest("GET", "/authorize", nil)
+	r.Header.Set("X-Original-URI", "/downloads/project/plan.txt")
+	r.Header.Set("X-Original-Method", "GET")
+	r.Header.Set("X-Request-ID", "0123456789abcdef0123456789abcdef")
+	b.ReportAllocs()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		routes.ServeHTTP(w, r)
+		if w.Code != 204 {
+			b.Fatal(w.Code)
+		}
+	}
+}
+
 // guardRoutes is what nginx reaches, over a guard that lets everybody have
 // everything and tells when it is asked.
-func guardRoutes(t *testing.T, asked func()) http.Handler {
+func guardRoutes(t testing.TB, asked func()) http.Handler {
 	t.Helper()
 	downloads, _, err := downloads(config.Default().Downloads, make([]*storage.Store, 1))
 	if err != nil {

@@ -45,22 +45,23 @@ build() {
 # starter DIRECTORY has a configuration with the starter policy in it, and alice.
 starter() {
   mkdir -p "$1"
-  "$dir/securefiles" init "$1" >/dev/null
+  "${binary:-$dir/securefiles}" init "$1" >/dev/null
   printf 'alice:%s\n' "$(openssl passwd -6 alice)" >>"$1/users.htpasswd"
   free && service=$port
   free && admin=$port
   sed -i -e "s|unix:/run/securefiles/auth.sock|127.0.0.1:$service|" -e "s|127.0.0.1:9181|127.0.0.1:$admin|" -e "s|/var/www/securefiles|$dir/files|" "$1/securefiles.yaml"
 }
 
-# serve VARIANT CONFIGURATION starts the service.
+# serve VARIANT CONFIGURATION starts the service; binary, if it is set, is another one
+# than the one that was built, for starter and printed too.
 serve() {
-  "$dir/securefiles" serve --config "$2" 2>"$dir/$1.log" &
+  "${binary:-$dir/securefiles}" serve --config "$2" 2>"$dir/$1.log" &
   pids+=($!) asked[$1]=$!
 }
 
 # printed CONFIGURATION prints nginx's, with one worker and no log of its own.
 printed() {
-  "$dir/securefiles" nginx --complete --config "$1" |
+  "${binary:-$dir/securefiles}" nginx --complete --config "$1" |
     sed -e 's|^worker_processes.*|worker_processes 1;|' -e 's|access_log logs/.*|access_log off;|'
 }
 

@@ -303,7 +303,11 @@ func (m *Metrics) Observe(out *authz.Outcome, took time.Duration) {
 		decision = "allow"
 	}
 	count, duration := m.decisions.WithLabelValues(download, decision, string(out.Reason)), m.durations.WithLabelValues(download)
-	if id := exemplar(out); id != nil && (!allowed || took >= slow) {
+	var id prometheus.Labels
+	if !allowed || took >= slow {
+		id = exemplar(out)
+	}
+	if id != nil {
 		count.(prometheus.ExemplarAdder).AddWithExemplar(1, id)
 		duration.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), id)
 	} else {
