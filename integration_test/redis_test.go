@@ -107,12 +107,13 @@ func (p pair) start(t *testing.T) (s *site, redis *redisServer, second *instance
 	redis = newRedis(t)
 	before := p.plan.before
 	p.plan.printed, p.plan.policy = true, sharing+"p, @anyone, /public/**, read, allow\n"
-	p.plan.extra = fmt.Sprintf("state: {redis: {%s}}\nadmin_token_file: token\n%s", p.redis(redis), p.plan.extra)
+	p.plan.extra = fmt.Sprintf("state: {redis: {%s}}\nadmin_token_file: token\nlinks: {keys_file: link-keys.json}\n%s", p.redis(redis), p.plan.extra)
 	p.plan.before = func(s *site) {
 		if before != nil {
 			before(s)
 		}
 		s.write("token", linkToken)
+		s.run(0, "link", "key", "new")
 		redis.s = s
 		redis.start()
 	}
@@ -123,7 +124,7 @@ func (p pair) start(t *testing.T) (s *site, redis *redisServer, second *instance
 		}
 		return strings.Replace(conf, "server "+s.service+";", p.servers(s.service, second.listen), 1)
 	}
-	s = withLinks(t, p.plan)
+	s = start(t, p.plan)
 	text, err := os.ReadFile(filepath.Join(s.dir, "securefiles.yaml"))
 	if err != nil {
 		t.Fatal(err)
