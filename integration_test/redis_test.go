@@ -135,6 +135,19 @@ func (p pair) start(t *testing.T) (s *site, redis *redisServer, second *instance
 	return s, redis, second
 }
 
+// unhurried gives instances more time to answer than nginx does, as printed, and nginx to ask
+// the other one: a busy machine may need it.
+func unhurried(wait string) func(*site, string) string {
+	return func(s *site, conf string) string {
+		for _, line := range []string{"proxy_read_timeout      2s;", "proxy_next_upstream_timeout 3s;"} {
+			if !strings.Contains(conf, line) {
+				s.t.Fatalf("nginx's configuration has no %s", line)
+			}
+		}
+		return strings.NewReplacer("proxy_read_timeout      2s;", "proxy_read_timeout      "+wait+";", "proxy_next_upstream_timeout 3s;", "proxy_next_upstream_timeout 60s;").Replace(conf)
+	}
+}
+
 // raced is how many of 200 clients have the file of a link who want it at once. Who gets
 // no answer, or is told to come again, does. What happens meanwhile is told how many have
 // been answered.
@@ -379,9 +392,7 @@ func TestNginxAskingAnotherInstanceIsOneUse(t *testing.T) {
 				plan: plan{
 					identity: "identity: [{header: X-Remote-User, nginx_value: $remote_user}]\n",
 					extra:    "limits: [{name: links, of: ['@link'], per: link, requests: 3/1h}]\n",
-					edit: func(_ *site, conf string) string { // a busy machine may take more than a second to ask again
-						return strings.ReplaceAll(conf, "proxy_next_upstream_timeout 3s;", "proxy_next_upstream_timeout 60s;")
-					},
+					edit:     unhurried("5s"),
 				},
 				servers: func(_, second string) string { return row.servers(address, second) },
 			}.start(t)
