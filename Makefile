@@ -11,7 +11,7 @@
 # make chaos          each fault of docs/resilience.md, ROUNDS times under load: its answers, and no file that policy does not allow; writes the table
 # make chaos-audit    the service killed 200 times under 1,000 downloads a second, restarted 50 times under 5,000: has each file that was sent its records?
 # make chaos-links    the service killed LINK_KILLS times while 20 want the one use of a link, and one of two instances, and their Redis, while 200 do: is it used once?
-# make limits-load    two instances on one Redis, 65 seconds of load: are limits within 1 % of what they say?
+# make limits-load    two instances on one Redis, 65 seconds of load: are requests, bytes and downloads within 1 % of what limits say?
 # make audit-chain    1,000 changes of a chain of a million records: is each found?
 # make test-packages  are they the same bytes built twice; installed, upgraded and purged in a bare Debian (as root)
 # make release        the packages of the tag that is checked out, and their digests

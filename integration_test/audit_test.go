@@ -760,6 +760,8 @@ type nginxDelivery struct {
 	Request string `json:"request_id"`
 	Status  string `json:"status"`
 	Body    int64  `json:"body_bytes"`
+	// Ended is when, in seconds since 1970.
+	Ended float64 `json:"msec"`
 }
 
 func (s *site) nginxDeliveries(names ...string) (all []nginxDelivery) {

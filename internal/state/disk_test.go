@@ -184,3 +184,19 @@ func TestAStateInADirectoryThatIsNotThereSaysHowToMakeIt(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Places are free when the service has restarted, as docs/limits.md says: who held them is
+// not known to be there still.
+func TestPlacesAreFreeAfterARestart(t *testing.T) {
+	b := newDiskBench(t)
+	place := []Charge{{Kind: Places, Key: "alice", Limit: 1, Cost: 1}}
+	for i, want := range []bool{false, true} {
+		if q, err := b.Reserve(t.Context(), string(rune('a'+i)), place); err != nil || q[0].Over != want {
+			t.Errorf("%+v, %v", q, err)
+		}
+	}
+	b.reopen()
+	if q, err := b.Reserve(t.Context(), "c", place); err != nil || q[0].Over {
+		t.Errorf("after a restart: %+v, %v", q, err)
+	}
+}

@@ -1,8 +1,10 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/metrics"
 	"strconv"
@@ -132,32 +134,82 @@ func TestKnownRequestsCostTheGarbageCollectorNothing(t *testing.T) {
 	runtime.KeepAlive(m)
 }
 
-// Ten million clients and what they have under way take no more memory than docs/limits.md
-// says; SECUREFILES_TEST_LONG=1 has as many come.
+// Ten million addresses, subjects or links, and what they have under way, take no more memory
+// than docs/limits.md says; SECUREFILES_TEST_LONG=1 has as many come.
 func TestMemoryOfManyClients(t *testing.T) {
-	clients, opts := 400_000, MemoryOptions{MaxKeys: defaultMaxKeys / 25, MaxReserved: defaultMaxReserved / 25}
+	clients, opts := 100_000, MemoryOptions{MaxKeys: defaultMaxKeys / 100, MaxReserved: defaultMaxReserved / 100}
 	if os.Getenv("SECUREFILES_TEST_LONG") != "" {
 		clients, opts = 10_000_000, MemoryOptions{}
 	}
 	most := uint64(512 << 20 / (10_000_000 / clients))
-	heap := func() uint64 {
-		runtime.GC()
-		var s runtime.MemStats
-		runtime.ReadMemStats(&s)
-		return s.HeapAlloc
+	for _, of := range []struct {
+		name string
+		key  func(i int) string
+		id   string
+	}{
+		{"addresses", func(i int) string {
+			return fmt.Sprintf("everybody/requests/address:2001:db8:%x:%x::/64", i>>16, i&0xffff)
+		}, "early:%032x"},
+		{"subjects", func(i int) string { return fmt.Sprintf("everybody/requests/subject:somebody-%08d@example.org", i) }, "%032x"},
+		{"links", func(i int) string { return fmt.Sprintf("everybody/requests/link:QZ3KJ7VYB2MPT5XHN6%08d", i) }, "%032x"},
+	} {
+		before := heap()
+		m := NewMemory(&opts)
+		for i := range clients {
+			if _, err := m.Reserve(t.Context(), fmt.Sprintf(of.id, i), []Charge{requests(of.key(i), 100, time.Hour)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		took := heap() - before
+		t.Logf("%d %s: %d MiB", clients, of.name, took>>20)
+		if took > most {
+			t.Errorf("%d %s take %d bytes, more than %d", clients, of.name, took, most)
+		}
+		runtime.KeepAlive(m)
+	}
+}
+
+// heap is how much memory is in use.
+func heap() uint64 {
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return s.HeapAlloc
+}
+
+// Of ten million links that people come with a million are known, and a million are counted:
+// another one of these is refused, and no other is forgotten for it. SECUREFILES_TEST_LONG=1
+// has as many come.
+func TestDiskOfManyLinks(t *testing.T) {
+	links, counted := 20_000, 0
+	if os.Getenv("SECUREFILES_TEST_LONG") != "" {
+		links, counted = 10_000_000, maxCounted
 	}
 	before := heap()
-	m := NewMemory(&opts)
-	for i := range clients {
-		key := fmt.Sprintf("everybody/requests/address:2001:db8:%x:%x::/64", i>>16, i&0xffff)
-		if _, err := m.Reserve(t.Context(), fmt.Sprintf("early:%032x", i), []Charge{requests(key, 100, time.Hour)}); err != nil {
-			t.Fatal(err)
+	d, err := OpenDisk(filepath.Join(t.TempDir(), "state.db"), &MemoryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	soon := time.Now().Add(time.Hour)
+	for i := range links {
+		d.Seen(Link{ID: fmt.Sprintf("QZ3KJ7VYB2MPT5XHN6%08d", i), Subject: "alice", Download: "main", Path: "/reports/q3.pdf", Key: "2026-11-26-x7Qp", Expires: soon})
+	}
+	known := heap()
+	for i := range counted { // without the disk: that is a write each
+		d.hold(fmt.Sprint(i), &Uses{List: []*OneUse{{Client: "192.0.2.1", Last: soon, Request: fmt.Sprintf("%032x", i)}}, Until: soon})
+	}
+	all := heap()
+	t.Logf("%d links: %d are known, %d MiB; %d are counted, %d MiB", links, len(d.links), int64(known-before)>>20, len(d.uses), int64(all-known)>>20)
+	if len(d.links) != min(links, maxCounted) || all > before+1<<30 {
+		t.Errorf("%d links are known, in %d bytes", len(d.links), all-before)
+	}
+	if counted > 0 {
+		if ok, _, err := d.Use(t.Context(), one("another", "another")); ok || !errors.Is(err, errManyUses) {
+			t.Errorf("one more: %t, %v", ok, err)
+		}
+		if ok, _, err := d.Use(t.Context(), one("0", "another")); ok || err != nil {
+			t.Errorf("one that is used up: %t, %v", ok, err)
 		}
 	}
-	took := heap() - before
-	t.Logf("%d clients: %d MiB", clients, took>>20)
-	if took > most {
-		t.Errorf("%d clients take %d bytes, more than %d", clients, took, most)
-	}
-	runtime.KeepAlive(m)
+	runtime.KeepAlive(d)
 }
