@@ -137,6 +137,13 @@ func (b *bucket) answer(instead http.HandlerFunc) {
 	b.instead = instead
 }
 
+// become has another store be in this one's place.
+func (b *bucket) become(other http.Handler) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.store = func() http.Handler { return other }
+}
+
 // took returns what the store was asked since it was called last.
 func (b *bucket) took() []*http.Request {
 	b.mu.Lock()
@@ -670,10 +677,25 @@ func certificateFile(t *testing.T, c tls.Certificate) string {
 }
 
 // New credentials count while downloads run, and what they were before counts no more.
-func TestCredentialsAreRotatedWhileDownloadsRun(t *testing.T) {
-	t.Parallel()
-	b := newBucket(t)
+func TestCredentialsAreRotatedWhileDownloadsRun(t *testing.T) { inEachBucket(t, rotated) }
+
+func rotated(t *testing.T, b *bucket) {
+	next := newBucketOf(t, b.kind) // the same store with other credentials
+	switch b.kind {
+	case "azure":
+		account := next.store().(*storagetest.Azure)
+		account.Key = []byte("another key of the account")
+		next.key = base64.StdEncoding.EncodeToString(account.Key)
+	case "s3":
+		next.secrets, next.key = map[string]string{"SECONDKEYID": "another"}, credentials("SECONDKEYID", "another")
+	}
+	large := strings.Repeat("0123456789abcdef", 1<<20) // more than buffers hold
+	b.put("files", "site/project/large.txt", large)
+	next.put("files", "site/project/large.txt", large)
 	s := startStored(t, b, "")
+	for name, text := range someFiles() {
+		next.put("files", "site/"+name, text)
+	}
 	const path = "/downloads/project/plan.txt"
 	s.status("alice", path, 200)
 	stop := make(chan struct{})
@@ -691,27 +713,55 @@ func TestCredentialsAreRotatedWhileDownloadsRun(t *testing.T) {
 			}
 		}
 	})
-	b.mu.Lock()
-	b.secrets["SECONDKEYID"] = "another"
-	b.mu.Unlock()
-	s.replace("credentials", credentials("SECONDKEYID", "another"))
-	s.eventually("it is signed with the new key", func() bool {
-		return slices.ContainsFunc(b.took(), func(r *http.Request) bool {
-			return strings.HasPrefix(r.URL.Query().Get("X-Amz-Credential"), "SECONDKEYID/")
-		})
-	})
-	s.replace("credentials", "nonsense")
-	s.eventually("the log tells of credentials that are none", func() bool { return strings.Contains(s.log.String(), "[SECTION]") })
-	s.status("alice", path, 200) // the last good ones
+	// Both are taken for a while; then the first no more.
+	var byNext atomic.Int64
+	first, second := b.store(), next.store()
+	b.become(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := httptest.NewRecorder()
+		if second.ServeHTTP(answer, r.Clone(r.Context())); answer.Code == http.StatusForbidden {
+			first.ServeHTTP(w, r)
+			return
+		}
+		byNext.Add(1)
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		_, _ = answer.Body.WriteTo(w) // to whoever still listens
+	}))
+	s.replace("credentials", next.key)
+	s.eventually("it is signed with the new key", func() bool { return byNext.Load() > 0 })
+	s.replace("credentials", "no credentials!")
+	s.eventually("the log tells of credentials that are none", func() bool { return strings.Contains(s.log.String(), "the last good version goes on") })
+	s.status("alice", path, 200)
 	close(stop)
 	done.Wait()
 	if len(failed) > 0 {
 		t.Errorf("downloads failed: %v", failed)
 	}
-	b.mu.Lock()
-	b.secrets = map[string]string{"THIRDKEYID": "another"} // the others are revoked
-	b.mu.Unlock()
+	b.become(second)
+	s.status("alice", path, 200)
+
+	// What has begun when the credentials are revoked comes to its end, and nothing begins.
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.web+"/downloads/project/large.txt", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("alice", "alice")
+	resp, err := newClient().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	begun := make([]byte, 1000)
+	if _, err := io.ReadFull(resp.Body, begun); err != nil {
+		t.Fatal(err)
+	}
+	b.become(first)
 	s.status("alice", path, 502)
+	s.status("alice", "/downloads/project/large.txt", 502)
+	rest, err := io.ReadAll(resp.Body)
+	if err != nil || string(begun)+string(rest) != large {
+		t.Errorf("%d bytes of %d, %v", len(begun)+len(rest), len(large), err)
+	}
 }
 
 // Whoever answers in the service's place cannot have nginx ask for another object, host
