@@ -5,7 +5,8 @@
 # make mutate mistakes derived from the code that decides, made one at a time: do the tests notice?
 # make diff   what diff tells against asking everything, on PAIRS pairs of policies
 # make bench-audit  a search of the record beside grep -F on the same file, of AUDIT_LINES lines, 650 bytes each
-# make soak   ten million questions: does memory grow?
+# make soak   DURATION seconds at half of what the service can take, with all that comes and goes: does anything grow?
+# make soak-policy  ten million questions of a policy: does memory grow?
 # make azurite        signatures for Azure against Microsoft's emulator
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
 # make chaos          each fault of docs/resilience.md, ROUNDS times under load: its answers, and no file that policy does not allow; writes the table
@@ -27,13 +28,14 @@ LINK_KILLS ?= 200
 # How often each fault strikes, and on how many sites at a time.
 ROUNDS ?= 20
 AT_ONCE ?= 3
+DURATION ?= 3600
 export PATH := $(PATH):/usr/sbin:/sbin
 # What `securefiles version` tells: by git, or as given on the command line.
 VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak limits-load chaos chaos-audit chaos-links audit-chain azurite vulncheck clean go packages test-packages release
+.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak soak-policy limits-load chaos chaos-audit chaos-links audit-chain azurite vulncheck clean go packages test-packages release
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
@@ -97,6 +99,10 @@ bench-audit: go
 	SECUREFILES_AUDIT_LINES=$(AUDIT_LINES) go test -run TestSearchIsHalfAsFastAsGrep -v -timeout 1h ./internal/audit
 
 soak: go
+	./scripts/install.sh certificates nginx
+	SECUREFILES_SOAK_SECONDS=$(DURATION) go test -count=1 -run 'TestSoak$$' -v -timeout 5h ./integration_test
+
+soak-policy: go
 	SECUREFILES_SOAK=10000000 go test -run TestMemoryDoesNotGrow -v -timeout 1h ./policy
 
 chaos: go

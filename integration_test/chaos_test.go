@@ -176,6 +176,7 @@ var plights = []plight{
 	{name: "the policy becomes huge, and then broken at its end", answers: "as ever", setup: hugePolicy},
 	{name: "the disk of the audit file is full", answers: only503, setup: fullDisk},
 	{name: "the service has no descriptors", answers: only503 + ", after 2 s", setup: noDescriptors},
+	{name: "the clock is put a year ahead, the service started, two years back, and right", answers: "as ever, but for links and tokens whose time is not that of the clock: 401, 403, 410; and 503 while the service starts", long: true, setup: clockJumps},
 	{name: "Redis is killed and started", answers: only503 + " for what is counted; as ever for all else", setup: func(t *testing.T) *chaos { return redisAway(t, false) }},
 	{name: "Redis hangs and goes on", answers: only503 + " for what is counted, within a second; as ever for all else", setup: func(t *testing.T) *chaos { return redisAway(t, true) }},
 	{name: "PostgreSQL is killed and started", answers: "as ever; each record arrives", setup: func(t *testing.T) *chaos { return postgresAway(t, false) }},

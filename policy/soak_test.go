@@ -14,7 +14,7 @@ import (
 )
 
 // S17: nothing grows with what is asked. SECUREFILES_SOAK=10000000 asks that many
-// distinct subjects for that many paths: `make soak`.
+// distinct subjects for that many paths: `make soak-policy`.
 func TestMemoryDoesNotGrowWithWhatIsAsked(t *testing.T) {
 	questions := 200_000
 	if n, err := strconv.Atoi(os.Getenv("SECUREFILES_SOAK")); err == nil {

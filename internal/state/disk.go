@@ -26,6 +26,9 @@ const (
 	formatVersion = "1"
 	// flushEach is how often byte counts are written.
 	flushEach = time.Second
+	// forgetAfter is for how long what is over is kept, by a clock that nobody sets: a clock
+	// that is put ahead by mistake, and right again, opens no link that was used or revoked.
+	forgetAfter = time.Hour
 	// maxRevocations and maxCounted bound what is kept of links.
 	maxRevocations = 100_000
 	maxCounted     = 1_000_000
@@ -58,6 +61,29 @@ type Disk struct {
 	revoked []*Revocation // all others
 	links   map[string]*Link
 	unkept  map[string]bool // of them: what is not written yet
+
+	running func() time.Duration // for how long this process runs
+	said    []clockSaid          // since forgetAfter, and a little longer
+}
+
+// A clockSaid is what the clock said once.
+type clockSaid struct {
+	running time.Duration
+	now     time.Time
+}
+
+// surely returns the earliest that the clock has said for forgetAfter; zero where this
+// process does not run for so long.
+func (d *Disk) surely(now time.Time) time.Time {
+	running := d.running()
+	d.said = append(d.said, clockSaid{running, now})
+	for len(d.said) > 1 && running-d.said[1].running >= forgetAfter {
+		d.said = d.said[1:]
+	}
+	if running-d.said[0].running < forgetAfter {
+		return time.Time{}
+	}
+	return slices.MinFunc(d.said, func(a, b clockSaid) int { return a.now.Compare(b.now) }).now
 }
 
 // OpenDisk opens a file, and makes it with mode 0600 if it does not exist. Another process
@@ -65,6 +91,8 @@ type Disk struct {
 func OpenDisk(file string, opts *MemoryOptions) (*Disk, error) {
 	d := &Disk{Memory: NewMemory(opts), file: file, uses: map[string]*Uses{}, asked: map[string]string{}, ids: map[string]*Revocation{}, links: map[string]*Link{}, unkept: map[string]bool{}}
 	d.keeps = true
+	begin := time.Now()
+	d.running = func() time.Duration { return time.Since(begin) }
 	var err error
 	d.db, err = open(file)
 	if errors.Is(err, bolterrors.ErrTimeout) {
@@ -153,19 +181,13 @@ func (d *Disk) load() error {
 				if err := json.Unmarshal(v, u); err != nil {
 					return true, err
 				}
-				if !u.Until.After(now) {
-					return false, nil
-				}
-				d.hold(string(k), u)
+				d.hold(string(k), u) // what is over too: is the clock right?
 				return true, nil
 			}),
 			each(bucketRevoked, func(_, v []byte) (bool, error) {
 				r := &Revocation{}
 				if err := json.Unmarshal(v, r); err != nil {
 					return true, err
-				}
-				if !r.Until.After(now) {
-					return false, nil
 				}
 				d.note(r)
 				return true, nil
@@ -542,14 +564,15 @@ func (d *Disk) flush() error {
 	})
 }
 
-// forget drops what is over, from the file too.
+// forget drops what is over, from the file too: uses and revocations surely.
 func (d *Disk) forget() error {
 	now := d.opts.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	surely := d.surely(now)
 	return d.db.Update(func(tx *bbolt.Tx) error {
 		for link, u := range d.uses {
-			if u.Until.After(now) {
+			if u.Until.After(surely) {
 				continue
 			}
 			d.drop(link)
@@ -567,13 +590,13 @@ func (d *Disk) forget() error {
 			}
 		}
 		for id, r := range d.ids {
-			if !r.Until.After(now) {
+			if !r.Until.After(surely) {
 				delete(d.ids, id)
 			}
 		}
 		kept := d.revoked[:0]
 		for _, r := range d.revoked {
-			if r.Until.After(now) {
+			if r.Until.After(surely) {
 				kept = append(kept, r)
 			}
 		}
@@ -581,7 +604,7 @@ func (d *Disk) forget() error {
 		return errors.Join(
 			keepOf(tx.Bucket(bucketRevoked), func(_, v []byte) (bool, error) {
 				var r Revocation
-				return json.Unmarshal(v, &r) != nil || r.Until.After(now), nil
+				return json.Unmarshal(v, &r) != nil || r.Until.After(surely), nil
 			}),
 			keepOf(tx.Bucket(bucketBytes), func(_, v []byte) (bool, error) {
 				var tat time.Time

@@ -200,3 +200,72 @@ func TestPlacesAreFreeAfterARestart(t *testing.T) {
 		t.Errorf("after a restart: %+v, %v", q, err)
 	}
 }
+
+// A clock that is put a year ahead, and right again, opens nothing: whether the service runs
+// meanwhile, is started there, or both.
+func TestAClockThatJumpsOpensNoLinkThatWasUsedOrRevoked(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "state.db")
+	now := noon
+	var d *Disk
+	reopen := func() {
+		t.Helper()
+		var err error
+		if d != nil {
+			err = d.Close()
+		}
+		if err == nil {
+			d, err = OpenDisk(file, &MemoryOptions{Now: func() time.Time { return now }})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	reopen()
+	t.Cleanup(func() { _ = d.Close() })
+	until := noon.Add(time.Hour)
+	use := Use{Link: "used", Max: 1, Until: until, Client: "a", Request: "1"}
+	if ok, _, err := d.Use(t.Context(), use); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	if err := d.Revoke(t.Context(), Revocation{ID: "revoked", Until: until}); err != nil {
+		t.Fatal(err)
+	}
+	closed := func(when string, want bool) {
+		t.Helper()
+		again := use
+		again.Client, again.Request, again.Look = "b", "2", true
+		ok, _, err := d.Use(t.Context(), again)
+		revoked, err2 := d.IsRevoked(t.Context(), Link{ID: "revoked", Expires: until})
+		if err = errors.Join(err, err2); err != nil || ok == want || revoked != want {
+			t.Errorf("%s: the used one opens: %t, the other is revoked: %t; %v", when, ok, revoked, err)
+		}
+	}
+	ran := time.Duration(0)
+	minutes := func(n int) {
+		t.Helper()
+		d.running = func() time.Duration { return ran }
+		for range n {
+			ran += time.Minute
+			now = now.Add(time.Minute)
+			if err := d.forget(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	minutes(10)
+	now = noon.AddDate(1, 0, 0)
+	minutes(50)
+	now = noon.Add(20 * time.Minute)
+	closed("it was ahead while the service ran", true)
+	now = noon.AddDate(1, 0, 0)
+	reopen()
+	minutes(50)
+	now = noon.Add(20 * time.Minute)
+	closed("the service was started there", true)
+	reopen()
+	closed("and started again", true)
+	now = noon.Add(90 * time.Minute)
+	minutes(120)
+	closed("they are over", false)
+}
