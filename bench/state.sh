@@ -3,14 +3,15 @@
 # worker) of its own, which serve the same 1 KiB file:
 #
 #   none      a user and groups that nginx sets
-#   memory    the same, with limits of requests per address (before anybody is asked),
-#             subject and group, which the service counts
-#   redis     the same, with limits per subject and group, which Redis counts: one round
-#             trip a decision, over a unix socket
-#   early     as redis, with the one per address too: two round trips
-#   fsync     as redis, in a Redis that keeps what it acknowledges (appendfsync always), as
-#             counted links need it
+#   memory    the same, with a limit of requests per subject, which the service counts
+#   redis     the same, which Redis counts: one round trip a decision, over a unix socket
 #   link      a link in the place of a user
+#   three     limits of requests per address (before anybody is asked), subject and group,
+#             which the service counts
+#   late      limits per subject and group, which Redis counts: one round trip
+#   early     as late, with the one per address too: two round trips
+#   fsync     as late, in a Redis that keeps what it acknowledges (appendfsync always), as
+#             counted links need it
 #
 # Medians of the rates and of each round's ratios are printed, and the CPU time a
 # request of nginx, of the service and of Redis, which a busy machine changes less.
@@ -21,7 +22,7 @@
 set -euo pipefail
 
 rounds=9 duration=3
-variants=(none memory redis early fsync link)
+variants=(none memory redis link three late early fsync)
 
 PORT=${PORT:-19280}
 source "$(dirname "$0")/lib.sh"
@@ -40,15 +41,18 @@ for r in plain kept; do
 done
 
 address='{name: addresses, per: address, requests: 1000000000/1m}'
-late='{name: users, per: subject, requests: 1000000000/1m}, {name: groups, of: ["@staff"], per: group, requests: 1000000000/1m}'
+users='{name: users, per: subject, requests: 1000000000/1m}'
+late="$users, {name: groups, of: ['@staff'], per: group, requests: 1000000000/1m}"
 declare -A extra=(
-  [memory]="limits: [$address, $late]"
-  [redis]="{limits: [$late], state: {redis: {address: ['unix:$dir/plain.sock'], prefix: redis}}}"
+  [memory]="limits: [$users]"
+  [redis]="{limits: [$users], state: {redis: {address: ['unix:$dir/plain.sock'], prefix: redis}}}"
+  [three]="limits: [$address, $late]"
+  [late]="{limits: [$late], state: {redis: {address: ['unix:$dir/plain.sock'], prefix: late}}}"
   [early]="{limits: [$address, $late], state: {redis: {address: ['unix:$dir/plain.sock'], prefix: early}}}"
   [fsync]="{limits: [$late], state: {redis: {address: ['unix:$dir/kept.sock']}}}"
   [link]="links: {keys_file: link-keys.json}"
 )
-declare -A asks=([redis]=plain [early]=plain [fsync]=kept) # which Redis
+declare -A asks=([redis]=plain [late]=plain [early]=plain [fsync]=kept) # which Redis
 declare -A user=([link]="")
 
 for v in "${variants[@]}"; do
@@ -87,7 +91,7 @@ for v in "${variants[@]}"; do
   printf '%-7s %6.0f requests/s, / none %.2f   CPU a request: nginx %5.1f µs, service %5.1f µs, Redis %5.1f µs\n' \
     "$v" "$(of "$v" rates)" "$(ratio "$v" none)" "$(of "$v" nginx)" "$(of "$v" asked)" "$(of "$v" beside)"
 done
-for v in memory redis early fsync link; do
+for v in "${variants[@]:1}"; do
   printf '%-7s / none %s   by CPU time, of nginx, the service and Redis\n' "$v" "$(by_cpu "$v" none)"
 done
 echo "targets: memory 0.85, redis 0.60, link 0.80"
