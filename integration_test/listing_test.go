@@ -99,7 +99,7 @@ func TestListing(t *testing.T) {
 		}
 		r := s.status("alice", "/downloads/project/", 200, with("Accept", "text/html"))
 		for name, want := range map[string]string{
-			"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin",
+			"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "strict-origin", "Cross-Origin-Resource-Policy": "same-origin",
 			"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'", "X-Securefiles-Page": "", "Content-Disposition": "",
 		} {
 			if got := r.header.Get(name); got != want {
@@ -462,7 +462,7 @@ func TestAFolderOffersLinks(t *testing.T) {
 	}}, func(t *testing.T, s *site) {
 		r := s.status("alice", "/downloads/project/", 200, with("Accept", "text/html"))
 		if strings.Count(r.body, "<button") != 1 || !strings.Contains(r.body, `<form id="share" method="post" action="/_securefiles/links"><input type="hidden" name="download" value="main"></form>`) ||
-			!strings.Contains(r.body, `<button form="share" name="path" value="/project/plan.txt"`) || r.header.Get("Referrer-Policy") != "same-origin" {
+			!strings.Contains(r.body, `<button form="share" name="path" value="/project/plan.txt"`) || r.header.Get("Referrer-Policy") != "strict-origin" {
 			t.Fatalf("the page: %v\n%s", r.header, r.body)
 		}
 		if r := s.status("", "/downloads/public/", 200, with("Accept", "text/html")); strings.Contains(r.body, "<form") || strings.Contains(r.body, "<button") {

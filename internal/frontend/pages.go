@@ -73,8 +73,8 @@ func pageHeaders(h http.Header, out *authz.Outcome) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer") // its address holds the link
-	if out != nil && out.Listed() {         // a form on it is of this site, and a browser that may not say where it comes from cannot tell so
-		h.Set("Referrer-Policy", "same-origin")
+	if out != nil && out.Listed() {         // a form on it is of this site, and a browser that may not say its origin cannot tell so
+		h.Set("Referrer-Policy", "strict-origin")
 	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Robots-Tag", "noindex")
