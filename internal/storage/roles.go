@@ -79,12 +79,12 @@ func roleOf(lookup func(string) (string, bool), region string, onAWS bool) *role
 		if relative != "" {
 			endpoint = "http://169.254.170.2" + relative
 		}
-		name := "the role of this container, by " + endpoint
+		name := "the role of this container, by " + hostOf(endpoint)
 		if err := local(endpoint); err != nil {
 			return newRole(name, refusing{err})
 		}
 		return newRole(name, endpointcreds.New(endpoint, func(o *endpointcreds.Options) {
-			o.HTTPClient, o.AuthorizationToken = direct, get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
+			o.HTTPClient, o.AuthorizationToken = asker{direct}, get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
 			if file := get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"); file != "" {
 				o.AuthorizationTokenProvider = tokenFile(file)
 			}
@@ -183,7 +183,30 @@ func local(endpoint string) error {
 	if u.Scheme == "https" || u.Scheme == "http" && loopback.IsAddress(u.Hostname()) {
 		return nil
 	}
-	return fmt.Errorf("AWS_CONTAINER_CREDENTIALS_FULL_URI is %q: by http only this machine and the addresses of ECS and EKS are asked", endpoint)
+	return fmt.Errorf("AWS_CONTAINER_CREDENTIALS_FULL_URI is %q: by http only this machine and the addresses of ECS and EKS are asked", hostOf(endpoint))
+}
+
+// hostOf is an endpoint as it may be logged: on ECS, whoever knows the path gets the
+// credentials of the container that it was made for.
+func hostOf(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return "what is no URL"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
+}
+
+// An asker is a client whose errors can be logged.
+type asker struct{ *http.Client }
+
+// Do is http.Client's.
+func (a asker) Do(r *http.Request) (*http.Response, error) {
+	resp, err := a.Client.Do(r)
+	var told *url.Error
+	if errors.As(err, &told) {
+		told.URL = hostOf(told.URL)
+	}
+	return resp, err
 }
 
 // refusing is what gives no credentials.

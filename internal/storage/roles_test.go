@@ -206,13 +206,13 @@ func TestWhichCredentialsOfTheEnvironmentCount(t *testing.T) {
 		{"half of the keys", S3{Region: "eu-central-1"}, "AWS_ACCESS_KEY_ID=A", "the role of this instance, by http://169.254.169.254"},
 		{"the web identity before a container's", S3{Region: "eu-central-1"}, "AWS_WEB_IDENTITY_TOKEN_FILE=/t AWS_ROLE_ARN=arn:x AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1/x AWS_SHARED_CREDENTIALS_FILE=" + file, "the role arn:x, by the token in /t"},
 		{"the shared file before a container's", S3{Region: "eu-central-1"}, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/x AWS_SHARED_CREDENTIALS_FILE=" + file, file},
-		{"the container's before the instance's", S3{Region: "eu-central-1"}, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/x", "the role of this container, by http://169.254.170.2/v2/x"},
+		{"the container's before the instance's", S3{Region: "eu-central-1"}, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/x", "the role of this container, by http://169.254.170.2"},
 		{"the instance's last", S3{Region: "eu-central-1"}, "", "the role of this instance, by http://169.254.169.254"},
 		{"AWS by an endpoint", S3{Endpoint: "https://bucket.vpce-1.s3.eu-central-1.vpce.amazonaws.com"}, "", "the role of this instance, by http://169.254.169.254"},
 		{"not asked", S3{Region: "eu-central-1"}, "AWS_EC2_METADATA_DISABLED=true", "none"},
 		{"not on AWS", S3{Endpoint: "https://minio.example.org"}, "", "none"},
 		{"what ends like AWS", S3{Endpoint: "https://evilamazonaws.com"}, "", "none"},
-		{"a container's, not on AWS", S3{Endpoint: "https://minio.example.org"}, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/x", "the role of this container, by http://169.254.170.2/x"},
+		{"a container's, not on AWS", S3{Endpoint: "https://minio.example.org"}, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/x", "the role of this container, by http://169.254.170.2"},
 	} {
 		environment := map[string]string{}
 		for pair := range strings.FieldsSeq(row.environment) {
@@ -265,6 +265,27 @@ func TestAContainersTokenGoesNowhereElse(t *testing.T) {
 		}
 		if _, err := s.Locate(t.Context(), asking(t, "GET", "a")); err == nil {
 			t.Errorf("%s: something is signed", name)
+		}
+	}
+}
+
+// On ECS the path of the endpoint is what the container's credentials are got by, and a URL
+// may hold a password: no log has either, nor what `check` prints.
+func TestNoLogHoldsWhatAContainerAsksBy(t *testing.T) {
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	defer refuses.Close()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for name, endpoint := range map[string]string{
+		"it refuses":   refuses.URL + "/v2/credentials/SECRET",
+		"it is gone":   gone.URL + "/v2/credentials/SECRET?token=SECRET",
+		"a password":   strings.Replace(gone.URL, "http://", "http://user:SECRET@", 1) + "/x",
+		"another host": "http://user:SECRET@192.0.2.1/SECRET",
+		"no URL":       "http://127.0.0.1:SECRET/",
+	} {
+		s := ofRole(t, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": endpoint})
+		if err := s.Reload(t.Context()); err == nil || strings.Contains(err.Error(), "SECRET") || strings.Contains(s.Source(), "SECRET") {
+			t.Errorf("%s: %v, of %s", name, err, s.Source())
 		}
 	}
 }
