@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -191,7 +192,7 @@ func (l *Listing) visible(ctx context.Context, policy authz.Decider, out *authz.
 	var all []entry
 	query := out.Question.Query(out.Principal)
 	for _, one := range found {
-		e := entry{name: one.Name(), isDir: one.IsDir(), changed: one.ModTime()}
+		e := entry{name: one.Name(), isDir: one.IsDir(), changed: told(one.ModTime())}
 		if !e.isDir {
 			e.size = one.Size()
 		}
@@ -208,6 +209,20 @@ func (l *Listing) visible(ctx context.Context, policy authz.Decider, out *authz.
 		}
 	}
 	return all, nil
+}
+
+// told is the nearest time that a cursor can hold, and data too: a file may be of the year
+// 10001, by whoever put it there.
+func told(at time.Time) time.Time {
+	switch first, last := time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64); {
+	case at.IsZero():
+		return at // nobody knows
+	case at.Before(first):
+		return first
+	case at.After(last):
+		return last
+	}
+	return at
 }
 
 // name says where an entry is asked for, and what policy is asked about it; false where a

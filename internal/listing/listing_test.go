@@ -195,6 +195,42 @@ func TestACursorIsNotLookedUp(t *testing.T) {
 	}
 }
 
+// Whoever may put files there says when they were changed: that is no way to end a listing,
+// or to have it never end.
+func TestFilesFromFarAwayTimesAreListed(t *testing.T) {
+	years := []int{-1, 1500, 1970, 2290, 10001}
+	var found []fs.FileInfo
+	for i := range 2*PageSize + 10 {
+		found = append(found, dated{named(fmt.Sprintf("f%04d", i)), time.Date(years[i%len(years)], 1, 1, 0, 0, 0, 0, time.UTC)})
+	}
+	l := newListing(t, t.TempDir(), decider(all))
+	all, err := l.visible(t.Context(), l.policy(), request(t, "/downloads/"), found)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, order := range []string{"", "&order=desc"} {
+		a := parseAsked("/downloads/?sort=modified&format=json" + order)
+		slices.SortFunc(all, a.compare)
+		for i, e := range all {
+			again := parseAsked("/downloads/" + a.query(a.cursor(e)))
+			if at, ok := slices.BinarySearchFunc(all, *again.after, again.compare); !ok || at != i {
+				t.Fatalf("behind %s, of %v: %d %v, want %d", e.name, e.changed, at, ok, i)
+			}
+		}
+		p := &shown{out: request(t, "/downloads/"), asked: a, entries: all, total: len(all)}
+		if _, err := p.data(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+type dated struct {
+	named
+	at time.Time
+}
+
+func (d dated) ModTime() time.Time { return d.at }
+
 func TestADirectoryThatIsNotThereIsNone(t *testing.T) {
 	root := t.TempDir()
 	plant(t, root, "p/file")
