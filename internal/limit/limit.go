@@ -393,6 +393,9 @@ func reserve(ctx context.Context, store Store, id string, out *authz.Outcome, ta
 	if err != nil {
 		return fmt.Errorf("ask the limits: %w", err)
 	}
+	if len(quotas) != len(charges) { // the same request was asked about under the limits before a reload
+		return fmt.Errorf("ask the limits: %d answers for %d charges", len(quotas), len(charges))
+	}
 	var over *authz.LimitError
 	for i, q := range quotas {
 		t := taken[i]

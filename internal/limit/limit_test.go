@@ -324,6 +324,27 @@ func TestStoreThatFailsIsUnavailable(t *testing.T) {
 	}
 }
 
+// A request that is asked about again, by an instance that has loaded other limits meanwhile,
+// is one that nobody can tell of.
+func TestARequestUnderOtherLimitsThanBeforeIsUnavailable(t *testing.T) {
+	one := Limit{Name: "a", Per: PerSubject, Requests: "9/1m"}
+	b := newBench(t, one)
+	more, err := New([]Limit{one, {Name: "b", Per: PerSubject, Requests: "9/1m"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ first, then *Limits }{{b.Limits, more}, {more, b.Limits}} {
+		out := by("alice")
+		b.ask(row.first.Late(b.store), out)
+		again := by("alice")
+		again.Question.ID = out.Question.ID
+		var over *authz.LimitError
+		if err := row.then.Late(b.store).Limit(t.Context(), again); err == nil || errors.As(err, &over) || again.Release != nil {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 type failing struct{}
 
 func (failing) Reserve(context.Context, string, []state.Charge) ([]state.Quota, error) {
