@@ -1191,7 +1191,7 @@ var snippetRows = []row{
 		for _, server := range []string{b.plain, b.hostile, b.jealous} {
 			for page, status := range map[string]int{"ended": 410, "shown": 200} {
 				a, err := b.get(server, planPath, said{"status": "410", "X-Securefiles-Page": page})
-				if err := errors.Join(err, a.expect(status, servicePage, said{"X-Page": "own", "Expires": "", "Cache-Control": "no-store"})); err != nil {
+				if err := errors.Join(err, a.expect(status, servicePage, said{"X-Page": "own", "Expires": "", "Cache-Control": "no-store", "Cross-Origin-Resource-Policy": "same-origin"})); err != nil {
 					return err
 				}
 			}
