@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"math"
 	"net/url"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,9 @@ import (
 
 // PageSize is how many entries a page has.
 const PageSize = 500
+
+// maxWait is how long a directory waits for its turn to be read.
+const maxWait = time.Second
 
 // A Directory is where the files of a download are: below Root, or in a bucket.
 type Directory struct {
@@ -71,6 +75,9 @@ type Listing struct {
 	roots   map[string]Directory // by the download's name
 	opts    Options
 	tongues language.Matcher
+	// turns are one for each directory that is read: a large one takes a core for a moment
+	// and memory, however little of it is shown, and files are decided on beside it.
+	turns chan struct{}
 }
 
 // New returns what shows the directories of downloads, by their names. The policy is asked
@@ -79,7 +86,10 @@ func New(policy func() authz.Decider, roots map[string]Directory, opts *Options)
 	if policy == nil {
 		return nil, errors.New("a listing needs a policy")
 	}
-	l := &Listing{policy: policy, roots: roots, tongues: language.NewMatcher([]language.Tag{language.English, language.German})}
+	l := &Listing{
+		policy: policy, roots: roots, tongues: language.NewMatcher([]language.Tag{language.English, language.German}),
+		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+	}
 	if opts != nil {
 		l.opts = *opts
 	}
@@ -119,6 +129,10 @@ func (l *Listing) Render(ctx context.Context, out *authz.Outcome) (body []byte, 
 	if where.Bucket != nil {
 		p, err = l.pageOfBucket(ctx, out, where.Bucket)
 	} else {
+		if err := l.turn(ctx); err != nil {
+			return nil, "", err
+		}
+		defer func() { <-l.turns }()
 		p, err = l.pageOfRoot(ctx, out, where)
 	}
 	if err != nil {
@@ -130,6 +144,18 @@ func (l *Listing) Render(ctx context.Context, out *authz.Outcome) (body []byte, 
 	}
 	body, err = l.html(ctx, p)
 	return body, "text/html; charset=utf-8", err
+}
+
+// turn waits for a turn.
+func (l *Listing) turn(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	select {
+	case l.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("read a directory to show: %d are read at a time: %w", cap(l.turns), ctx.Err())
+	}
 }
 
 // pageOfRoot is the page of a directory below the root.
@@ -192,6 +218,9 @@ func (l *Listing) visible(ctx context.Context, policy authz.Decider, out *authz.
 	var all []entry
 	query := out.Question.Query(out.Principal)
 	for _, one := range found {
+		if err := ctx.Err(); err != nil { // nobody waits for it any more
+			return nil, fmt.Errorf("decide what of a directory is shown: %w", err)
+		}
 		e := entry{name: one.Name(), isDir: one.IsDir(), changed: told(one.ModTime())}
 		if !e.isDir {
 			e.size = one.Size()

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -192,6 +193,58 @@ func TestACursorIsNotLookedUp(t *testing.T) {
 		if strings.Join(got.names(), " ") != want || *got.Total != 2 {
 			t.Errorf("%q: %v", cursor, got.names())
 		}
+	}
+}
+
+// Large directories, asked for by many, take no more than some of the machine: the rest waits,
+// and is given up when nobody waits for it, whatever it had come to.
+func TestDirectoriesAreReadByTurns(t *testing.T) {
+	root := t.TempDir()
+	plant(t, root, "a", "b")
+	var read atomic.Int64
+	begun, goOn := make(chan struct{}, 100), make(chan struct{})
+	l := newListing(t, root, decider(func(string, string) bool {
+		read.Add(1)
+		begun <- struct{}{}
+		<-goOn
+		return true
+	}))
+	ended := make(chan error, cap(l.turns))
+	ctx, cancel := context.WithCancel(t.Context())
+	for range cap(l.turns) {
+		go func() {
+			_, _, err := l.Render(ctx, request(t, "/downloads/"))
+			ended <- err
+		}()
+		<-begun
+	}
+	var err error
+	more := make(chan error, 1)
+	go func() {
+		_, _, err := l.Render(t.Context(), request(t, "/downloads/"))
+		more <- err
+	}()
+	select {
+	case <-begun:
+		close(goOn)
+		t.Fatal("one more is read beside them")
+	case err = <-more:
+	}
+	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, fs.ErrNotExist) || read.Load() != int64(cap(l.turns)) {
+		t.Errorf("one more: %v, after %d decisions", err, read.Load())
+	}
+	cancel()
+	close(goOn)
+	for range cap(l.turns) {
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("for nobody: %v", err)
+		}
+	}
+	if n := read.Load(); n != int64(cap(l.turns)) {
+		t.Errorf("for nobody: %d decisions", n)
+	}
+	if _, _, err := l.Render(t.Context(), request(t, "/downloads/")); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 
