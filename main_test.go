@@ -466,6 +466,7 @@ func TestValuesAreAcceptedUpToTheirBounds(t *testing.T) {
 		{"authorities of no path", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {ca_file: ca.pem, s3: {bucket: files, region: x}}}", `downloads[0].storage.ca_file: `},
 		{"a resolver with syntax", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {resolver: ['127.0.0.53; root /'], s3: {bucket: files, region: x}}}", `downloads[0].storage.resolver[0]: `},
 		{"a bucket with syntax", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {s3: {bucket: 'a;b', region: x}}}", `downloads[0].storage.s3.bucket: `},
+		{"an endpoint by a name of this host", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {s3: {bucket: files, endpoint: 'http://localhost:9000'}}}", `downloads[0].storage.s3.endpoint: "http://localhost:9000" can be two addresses, and whoever has the other is sent signed URLs: write 127.0.0.1 in its place`},
 		{"an endpoint in clear text", "downloads:\n  - {name: a, url: /a/, internal: /p/, storage: {s3: {bucket: files, endpoint: 'http://minio:9000'}}}", `downloads[0].storage.s3.endpoint: "http://minio:9000" has no TLS`},
 
 		// Where browsers log in.

@@ -559,6 +559,12 @@ func TestLinksAreRevoked(t *testing.T) {
 	if shown := s.run(1, "link", "show", made.URL); !strings.Contains(shown, "now:        no: revoked") {
 		t.Errorf("link show: %s", shown)
 	}
+	pasted := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice")
+	s.status("", pasted, 200)
+	s.run(0, "link", "revoke", pasted)
+	s.status("", pasted, 410)
+	s.status("", other, 200)
+	s.run(2, "link", "revoke", other+"x")
 	s.status("", other, 200)
 	s.run(0, "link", "revoke", "--path", "/project/")
 	s.status("", other, 410)

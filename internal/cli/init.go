@@ -15,7 +15,7 @@ type initCommand struct {
 
 // Help shows an example.
 func (initCommand) Help() string {
-	return "Never overwrites a file.\n\nExample:\n  securefiles init /etc/securefiles"
+	return "Example:\n  securefiles init /etc/securefiles"
 }
 
 func (cmd *initCommand) Run(env Env) error {

@@ -28,8 +28,12 @@ import (
 	"securefiles/pathguard"
 )
 
-// defaultTTL is how long a link lasts where nobody says.
-const defaultTTL = 24 * time.Hour
+const (
+	// defaultTTL is how long a link lasts where nobody says.
+	defaultTTL = 24 * time.Hour
+	// below is a file that might be in a directory: what is asked is always a file.
+	below = "file"
+)
 
 type linkCommand struct {
 	Create linkCreateCommand `cmd:"" help:"Make a link to a file, or to all below a directory."`
@@ -99,10 +103,14 @@ func (cmd *linkCreateCommand) Run(ctx context.Context, env Env, all *commands) e
 	if claims.Uses > 0 && !claims.Password {
 		made.Direct = made.URL + "&" + link.DirectParameter + "=1"
 	}
+	isDirectory := claims.Path != path.String()
+	if isDirectory { // as the API has it
+		made.URL = p.Config.Links.Site + strings.TrimSuffix(path.URL(download.URL), below) + "?" + link.Parameter + "=" + token
+	}
 	if cmd.JSON {
 		return terminal.WriteJSON(env.Stdout, made)
 	}
-	if claims.Path != path.String() {
+	if isDirectory {
 		fmt.Fprintf(env.Stderr, "for each file below %s: its URL, and this behind it\n", claims.Path)
 		made.URL = "?" + link.Parameter + "=" + token
 	}
@@ -159,11 +167,7 @@ func (cmd *linkCreateCommand) claims(p *Parts) (*link.Claims, *authz.Download, p
 	fail := func(err error) (*link.Claims, *authz.Download, pathguard.Path, error) {
 		return nil, nil, pathguard.Path{}, err
 	}
-	asked, isDirectory := cmd.Path, strings.HasSuffix(cmd.Path, "/")
-	if isDirectory {
-		asked += "file"
-	}
-	download, path, err := p.Downloads.Ask(cmd.Download, asked)
+	download, path, isDirectory, err := askBelow(p, cmd.Download, cmd.Path)
 	if err != nil {
 		return fail(err)
 	}
@@ -173,7 +177,7 @@ func (cmd *linkCreateCommand) claims(p *Parts) (*link.Claims, *authz.Download, p
 		Issued: now, Recipient: cmd.Recipient, Filename: cmd.Filename, Uses: cmd.Uses, Password: cmd.Password,
 	}
 	if isDirectory {
-		c.Path = strings.TrimSuffix(c.Path, "file")
+		c.Path = strings.TrimSuffix(c.Path, below)
 	}
 	if c.Subject == "" {
 		me, err := user.Current()
@@ -192,7 +196,7 @@ func (cmd *linkCreateCommand) claims(p *Parts) (*link.Claims, *authz.Download, p
 		}
 	}
 	if most := time.Duration(p.Config.Links.MaxTTL); ttl > most {
-		return fail(fmt.Errorf("--ttl %s: a link lasts at most %s (links.max_ttl)", cmd.TTL, most))
+		return fail(fmt.Errorf("--ttl %s: a link lasts at most %s (links.max_ttl)", cmd.TTL, writeSpan(most)))
 	}
 	c.Expires = now.Add(ttl)
 	if cmd.NotBefore != "" {
@@ -208,7 +212,7 @@ func (cmd *linkCreateCommand) claims(p *Parts) (*link.Claims, *authz.Download, p
 		c.Networks = append(c.Networks, network.Masked())
 	}
 	if cmd.Rate != "" {
-		rate, err := humanize.ParseBytes(cmd.Rate)
+		rate, err := humanize.ParseBytes(strings.TrimSuffix(cmd.Rate, "/s"))
 		if err != nil || rate == 0 || rate > 1<<40 {
 			return fail(fmt.Errorf("--rate %s: write bytes a second, such as 500kB or 2MiB", cmd.Rate))
 		}
@@ -218,6 +222,20 @@ func (cmd *linkCreateCommand) claims(p *Parts) (*link.Claims, *authz.Download, p
 		return fail(fmt.Errorf("a link like this cannot be: %w", err))
 	}
 	return c, download, path, nil
+}
+
+// askBelow is what a path of the command line is: of a directory, which ends with a slash,
+// the path of a file that might be below.
+func askBelow(p *Parts, named, text string) (d *authz.Download, path pathguard.Path, isDirectory bool, err error) {
+	asked := text
+	if isDirectory = strings.HasSuffix(text, "/"); isDirectory {
+		asked += below
+	}
+	d, path, err = p.Downloads.Ask(named, asked)
+	if errors.Is(err, authz.ErrSeveral) {
+		err = fmt.Errorf("path %q: %w: --download %s", text, authz.ErrSeveral, strings.Join(p.Downloads.Names(), " or "))
+	}
+	return d, path, isDirectory, err
 }
 
 // mayMake asks policy whether the maker may do what making the link needs.
@@ -231,8 +249,12 @@ func mayMake(ctx context.Context, p *Parts, c *link.Claims, path pathguard.Path,
 		return fmt.Errorf("ask the policy: %w", err)
 	}
 	if decision.Effect != authz.Allow {
-		return fmt.Errorf("%s may not %s %s (%s): `securefiles explain %s %s --action %s` says why; --as names another maker",
-			c.Subject, action, c.Path, decision, strconv.Quote(c.Subject), strconv.Quote(path.String()), action)
+		which := ""
+		if len(p.Downloads.Names()) > 1 {
+			which = " --download " + c.Download
+		}
+		return fmt.Errorf("%s may not %s %s (%s): `securefiles explain %s %s --action %s%s` says why; --as names another maker",
+			c.Subject, action, c.Path, decision, strconv.Quote(c.Subject), strconv.Quote(path.String()), action, which)
 	}
 	return nil
 }
@@ -277,39 +299,30 @@ func (cmd *linkShowCommand) Run(ctx context.Context, env Env, all *commands) err
 	if err != nil {
 		return err
 	}
-	text := cmd.URL
-	if text == "-" {
-		read, err := io.ReadAll(io.LimitReader(os.Stdin, 16<<10))
-		if err != nil {
-			return fmt.Errorf("read the link: %w", err)
-		}
-		text = strings.TrimSpace(string(read))
-	}
-	token, err := link.Token(text)
-	if errors.Is(err, authz.ErrNoCredentials) {
-		token, err = text, nil
-	}
+	text, token, claims, err := readLink(p, cmd.URL)
 	if err != nil {
 		return err
-	}
-	claims, err := p.Links.Read(token)
-	if err != nil {
-		return fmt.Errorf("%w (or it was changed on its way: mailers break long lines)", err)
 	}
 	download, err := p.Downloads.Named(claims.Download)
 	if err != nil || claims.Download == "" {
 		return fmt.Errorf("the link is for a download that this configuration does not have: %w", err)
 	}
 	target := text
-	if !strings.Contains(text, "?") {
-		path, err := pathguard.New(strings.TrimSuffix(claims.Path, "/") + map[bool]string{true: "/file"}[strings.HasSuffix(claims.Path, "/")])
-		if err != nil {
-			return err
-		}
-		target = path.URL(download.URL) + "?" + link.Parameter + "=" + token
-	} else if _, rest, ok := strings.Cut(text, "://"); ok {
+	if _, rest, ok := strings.Cut(text, "://"); ok {
 		_, rest, _ = strings.Cut(rest, "/")
 		target = "/" + rest
+	}
+	object := claims.Path
+	if strings.HasSuffix(object, "/") {
+		object += below
+	}
+	path, err := pathguard.New(object)
+	if err != nil {
+		return err
+	}
+	named := path.URL(download.URL)
+	if before, _, ok := strings.Cut(target, "?"); !ok || before == "" || before == strings.TrimSuffix(named, below) { // it opens what is below
+		target = named + "?" + link.Parameter + "=" + token
 	}
 	links, now := p.Links, (*linkNow)(nil)
 	if p.Config.State.Keeps() {
@@ -354,6 +367,30 @@ func (cmd *linkShowCommand) Run(ctx context.Context, env Env, all *commands) err
 		return errNo
 	}
 	return err
+}
+
+// readLink is what a command line, or for - standard input, has of a link: its URL, or its
+// token alone.
+func readLink(p *Parts, text string) (_, token string, _ *link.Claims, err error) {
+	if text == "-" {
+		read, err := io.ReadAll(io.LimitReader(os.Stdin, 16<<10))
+		if err != nil {
+			return "", "", nil, fmt.Errorf("read the link: %w", err)
+		}
+		text = strings.TrimSpace(string(read))
+	}
+	token, err = link.Token(text)
+	if errors.Is(err, authz.ErrNoCredentials) {
+		token, err = text, nil
+	}
+	if err != nil {
+		return "", "", nil, err
+	}
+	claims, err := p.Links.Read(token)
+	if err != nil {
+		return "", "", nil, fmt.Errorf("%w (or it was changed on its way: mailers break long lines)", err)
+	}
+	return text, token, claims, nil
 }
 
 // ask puts the question as the service is asked.
@@ -428,8 +465,8 @@ func (s *shownLink) render(env Env) {
 	answer := "yes"
 	if !s.Opens {
 		answer = "no: " + s.Reason
-		if s.Problem != "" {
-			answer += ": " + s.Problem
+		if problem := strings.TrimPrefix(s.Problem, "link: "); problem != "" {
+			answer += ": " + problem
 		}
 	}
 	if s.Decision != "" {
@@ -500,7 +537,7 @@ func writeLinks(out io.Writer, list []state.Link) error {
 }
 
 type linkRevokeCommand struct {
-	ID       string `arg:"" optional:"" help:"The link's id, as create and list print it."`
+	ID       string `arg:"" optional:"" name:"link" help:"The link, its token, or its id, as create and list print it; - reads it from standard input, where nobody else sees it."`
 	Subject  string `placeholder:"SUBJECT" help:"All links that this maker has made until now."`
 	Path     string `placeholder:"PATH" help:"All links until now to a path, or below it."`
 	Key      string `placeholder:"ID" help:"All links until now that were signed with a key."`
@@ -509,7 +546,7 @@ type linkRevokeCommand struct {
 
 // Help shows an example.
 func (linkRevokeCommand) Help() string {
-	return "Tells the running service, with the admin token: the links end at once, with 410. Needs state.file or state.redis.\n\nExamples:\n  securefiles link revoke 7KAtvEAmT55GV9Uy\n  securefiles link revoke --subject alice\n  securefiles link revoke --path /project/"
+	return "Tells the running service, with the admin token: the links end at once, with 410. Needs state.file or state.redis.\n\nExamples:\n  securefiles link revoke QZ3KJ7VYB2MPT5XHN6WDR4CFLA\n  securefiles link revoke 'https://files.example.org/downloads/q3.pdf?link=eyJ…'\n  securefiles link revoke --subject alice\n  securefiles link revoke --path /project/"
 }
 
 func (cmd *linkRevokeCommand) Run(ctx context.Context, env Env, all *commands) error {
@@ -524,21 +561,24 @@ func (cmd *linkRevokeCommand) Run(ctx context.Context, env Env, all *commands) e
 		}
 	}
 	if given != 1 {
-		return errors.New("say which links are to end, in one way: ID, --subject, --path or --key")
+		return errors.New("say which links are to end, in one way: LINK, --subject, --path or --key")
+	}
+	if cmd.ID != "" && !link.IsID(cmd.ID) || cmd.ID == "-" { // nothing would end by what is no id
+		_, _, claims, err := readLink(p, cmd.ID)
+		if err != nil {
+			return err
+		}
+		cmd.ID = claims.ID
 	}
 	now := time.Now()
 	end := state.Revocation{ID: cmd.ID, Subject: cmd.Subject, Key: cmd.Key, Before: now, Until: now.Add(time.Duration(p.Config.Links.MaxTTL))}
 	if cmd.Path != "" {
-		asked, isDirectory := cmd.Path, strings.HasSuffix(cmd.Path, "/")
-		if isDirectory {
-			asked += "file"
-		}
-		download, path, err := p.Downloads.Ask(cmd.Download, asked)
+		download, path, isDirectory, err := askBelow(p, cmd.Download, cmd.Path)
 		if err != nil {
 			return err
 		}
 		if end.Download, end.Path = download.Name, path.String(); isDirectory {
-			end.Path = strings.TrimSuffix(end.Path, "file")
+			end.Path = strings.TrimSuffix(end.Path, below)
 		}
 	}
 	if err := call(ctx, p.Config, env, http.MethodPost, "/links/revoke", end, nil); err != nil {
@@ -616,6 +656,15 @@ func (c *commands) openLinks(ctx context.Context, env Env) (*Parts, error) {
 		return nil, err
 	}
 	return p, p.openPolicy(ctx)
+}
+
+// writeSpan is parseSpan's other way.
+func writeSpan(span time.Duration) string {
+	const day = 24 * time.Hour
+	if span > day && span%day == 0 {
+		return strconv.Itoa(int(span/day)) + "d"
+	}
+	return span.String()
 }
 
 // parseSpan reads a span of time as people write it: 90m, 24h, 7d.

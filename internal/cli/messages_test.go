@@ -61,6 +61,10 @@ func TestUsualMistakes(t *testing.T) {
 		{"no directory for the socket", map[string]string{"securefiles.yaml": "listen: unix:/var/empty/none/auth.sock\nadmin: 127.0.0.1:0\n"}, "serve", 2, "",
 			"securefiles: listen for nginx: listen unix /var/empty/none/auth.sock: bind: no such file or directory: there is no directory /var/empty/none: make it as root, for " +
 				me.Username + " and nginx's group: install -d -o " + me.Username + " -g " + group + " -m 2750 /var/empty/none"},
+		{"a port that another web server asks on", map[string]string{"securefiles.yaml": "listen: 127.0.0.1:9180\npolicy: {file: policy.csv}\ndownloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/empty, front: caddy}]\n"}, "check", 0,
+			"securefiles.yaml:1: warning: listen: any user of this machine may take the port while the service is down, and the web server then believes them: listen on a unix socket in a directory of the service's own, where the web server can ask on one; nginx's proof is not for it [listen]", ""},
+		{"a store's credentials that are not there", map[string]string{"securefiles.yaml": "policy: {file: policy.csv}\ndownloads: [{name: main, url: /downloads/, internal: /protected/, storage: {s3: {bucket: files, endpoint: 'https://s3.example.org', credentials_file: keys}}}]\n"}, "check", 2, "",
+			"securefiles: securefiles.yaml:2:76: error: downloads[0].storage: read the credentials of a store: open keys: no such file or directory: correct credentials_file, or make the file, for the service to read; docs/storage.md says what it holds"},
 		{"a user in another letter case", nil, "explain Alice /project/plan.pdf", 1,
 			`hint: the policy knows "alice", and not "Alice": upper and lower case make two names`, ""},
 		{"a user in another letter case, whom the policy does not name", nil, "explain BOB /project/plan.pdf", 1,

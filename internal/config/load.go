@@ -96,6 +96,8 @@ func (c *Config) warnOfListener() {
 	switch {
 	case !loopback.IsAddress(host):
 		c.warnAt("listen", "nginx asks over the network, in clear text: whoever is between sees cookies and passwords, a proxy secret too, and answers in the service's place")
+	case !slices.ContainsFunc(c.Downloads, func(d Download) bool { return d.ByNGINX() }):
+		c.warnAt("listen", "any user of this machine may take the port while the service is down, and the web server then believes them: listen on a unix socket in a directory of the service's own, where the web server can ask on one; nginx's proof is not for it")
 	case c.ProofSecretFile == "":
 		c.warnAt("listen", "any user of this machine may take the port while the service is down, and nginx then believes them: listen on a unix socket in a directory of the service's own (unix:/run/securefiles/auth.sock), or set proof_secret_file")
 	default:

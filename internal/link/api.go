@@ -208,6 +208,9 @@ func (a *API) post(w http.ResponseWriter, r *http.Request, q *authz.Question, ma
 	if err == nil && decoder.Decode(new(any)) != io.EOF {
 		err = errors.New("something stands after the object")
 	}
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
+		err = fmt.Errorf("%s is no %s: `securefiles schema links` says what each is", wrong.Field, wrong.Value)
+	}
 	if err != nil {
 		problem(w, http.StatusBadRequest, "the body is no link to make: "+err.Error())
 		return
@@ -422,5 +425,7 @@ func problem(w http.ResponseWriter, status int, detail string) {
 func answer(w http.ResponseWriter, status int, kind string, value any) {
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(value) // whoever is gone reads nothing
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false) // no browser takes this for a page, and URLs are as they are pasted
+	_ = encoder.Encode(value)    // whoever is gone reads nothing
 }

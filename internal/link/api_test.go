@@ -124,6 +124,9 @@ func (s *apiSite) make(who, body string) (made madeLink) {
 	if err := json.Unmarshal(w.Body.Bytes(), &made); w.Code != http.StatusCreated || err != nil {
 		s.t.Fatalf("%s: %d %s", body, w.Code, w.Body)
 	}
+	if made.Direct != "" && !strings.Contains(w.Body.String(), made.Direct) {
+		s.t.Errorf("a URL is not as it is pasted: %s", w.Body)
+	}
 	return made
 }
 
@@ -181,6 +184,9 @@ func TestAPIOfLinks(t *testing.T) {
 		if w := s.ask(c.who, "POST", "/links", c.body); w.Code != c.want || w.Code == 401 && w.Header().Get("WWW-Authenticate") == "" {
 			t.Errorf("%s: %d %s, want %d", name, w.Code, w.Body, c.want)
 		}
+	}
+	if w := s.ask("alice", "POST", "/links", `{"path":"/a","ttl":"7d"}`); w.Code != 400 || !strings.Contains(w.Body.String(), "ttl is no string: `securefiles schema links` says what each is") {
+		t.Errorf("a ttl in days: %d %s", w.Code, w.Body)
 	}
 	if w := s.ask("alice", "POST", "/links", `{"path":"/a"}`, func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }); w.Code != 415 {
 		t.Errorf("a form's body: %d", w.Code)

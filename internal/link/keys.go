@@ -33,6 +33,9 @@ const (
 // idForm is what keys and links are called.
 var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
+// IsID reports whether a link could be called so.
+func IsID(id string) bool { return idForm.MatchString(id) }
+
 // Keys are the keys of a file, a JWK set (RFC 7517): secrets (`oct`, for HS256) and
 // Ed25519 keys (`OKP`, for EdDSA), with or without their private half. Each has an id of
 // its own, and serves its one algorithm. They are safe for concurrent use.

@@ -74,7 +74,10 @@ func takeListeners(opts *Options, passed map[string][]net.Listener) (nginx, admi
 	}
 	if nginx == nil {
 		if nginx, err = listen(opts.Listen); err != nil {
-			return nil, nil, fmt.Errorf("listen for nginx: %w", err)
+			if opts.Direct {
+				return nil, nil, fmt.Errorf("listen for clients: %w", taken(err, "--listen HOST:PORT"))
+			}
+			return nil, nil, fmt.Errorf("listen for nginx: %w", taken(err, "`listen`"))
 		}
 		open = append(open, nginx)
 	} else if isAbstract(nginx.Addr()) {
@@ -90,12 +93,20 @@ func takeListeners(opts *Options, passed map[string][]net.Listener) (nginx, admi
 	}
 	if admin == nil {
 		if admin, err = listen(opts.Admin); err != nil {
-			return nil, nil, fmt.Errorf("listen for metrics and health: %w", err)
+			return nil, nil, fmt.Errorf("listen for metrics and health: %w", taken(err, "`admin`"))
 		}
 	} else if isReached(admin.Addr()) && !opts.AdminInsecure {
 		return nil, nil, fmt.Errorf("systemd passes %s for metrics and health, which other hosts reach: have ListenStream= name a unix socket or 127.0.0.1, or set admin_insecure: true", admin.Addr())
 	}
 	return nginx, netutil.LimitListener(admin, maxAdminConnections), nil
+}
+
+// taken says what to do where another process listens.
+func taken(err error, where string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: another process has the port: end it, or name another port with %s", err, where)
+	}
+	return err
 }
 
 // isReached reports whether other hosts can reach an address.

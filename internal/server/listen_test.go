@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -120,5 +121,24 @@ func TestASocketThatOthersMayAskIsWarnedOf(t *testing.T) {
 			t.Errorf("%s: the log says %q", row.name, got)
 		}
 		_, _ = nginx.Close(), admin.Close() // they were not used
+	}
+}
+
+// Who starts a second service, or has another program on 8080, is told what to write.
+func TestAPortThatIsTakenIsToldWithWhatToWrite(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // it is not used
+	there, free := Address{"tcp", l.Addr().String()}, Address{"tcp", "127.0.0.1:0"}
+	for want, opts := range map[string]*Options{
+		"listen for nginx: .* name another port with `listen`$":             {Listen: there, Admin: free},
+		"listen for clients: .* name another port with --listen HOST:PORT$": {Listen: there, Admin: free, Direct: true},
+		"listen for metrics and health: .* name another port with `admin`$": {Listen: free, Admin: there},
+	} {
+		if _, _, err := takeListeners(opts, nil); err == nil || !regexp.MustCompile(want).MatchString(err.Error()) {
+			t.Errorf("%v, not %s", err, want)
+		}
 	}
 }

@@ -68,9 +68,7 @@ func NewS3(b S3, opts *Options) (*Store, error) {
 		return nil, &OptionError{"addressing", fmt.Sprintf("%q is neither host nor path", b.Addressing)}
 	}
 	own := deref(opts)
-	signs := &s3{endpoint: e, base: base, region: b.Region, now: own.clock(), v4: v4.NewSigner(func(o *v4.SignerOptions) {
-		o.DisableURIPathEscaping = true // S3 alone signs paths that are escaped once
-	})}
+	signs := &s3{endpoint: e, base: base, region: b.Region, now: own.clock()}
 	if own.CredentialsFile == "" && !signs.environ(own.Lookup) {
 		if variable(own.Lookup, "AWS_WEB_IDENTITY_TOKEN_FILE") == "" { // the order of AWS's libraries
 			own.CredentialsFile = variable(own.Lookup, "AWS_SHARED_CREDENTIALS_FILE")
@@ -94,10 +92,17 @@ type s3 struct {
 	endpoint    endpoint
 	base        string
 	region      string
-	v4          *v4.Signer
 	now         func() time.Time
 	role        *role // see Store
 	credentials atomic.Pointer[aws.Credentials]
+	signer      atomic.Pointer[signerOf]
+}
+
+// A signerOf signs by one secret: AWS's signer keeps what it derives of a secret for a
+// day by the key's id alone, and would go on with it after another secret of that id.
+type signerOf struct {
+	secret string
+	v4     *v4.Signer
 }
 
 // read reads the format of ~/.aws/credentials: the section default, or the only one.
@@ -180,11 +185,22 @@ func (s *s3) sign(ctx context.Context, r request) (string, error) {
 	}
 	u := &url.URL{Scheme: s.endpoint.scheme, Host: s.endpoint.host, Path: path, RawPath: escape(path), RawQuery: asks.Encode()}
 	asked := (&http.Request{Method: r.method, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
-	signed, _, err := s.v4.PresignHTTP(ctx, *credentials, asked, "UNSIGNED-PAYLOAD", "s3", s.region, r.at)
+	signed, _, err := s.signing(credentials.SecretAccessKey).PresignHTTP(ctx, *credentials, asked, "UNSIGNED-PAYLOAD", "s3", s.region, r.at)
 	if err != nil {
 		return "", err
 	}
 	return strings.TrimPrefix(signed, s.endpoint.scheme+"://"+s.endpoint.host), nil
+}
+
+func (s *s3) signing(secret string) *v4.Signer {
+	if last := s.signer.Load(); last != nil && last.secret == secret {
+		return last.v4
+	}
+	made := v4.NewSigner(func(o *v4.SignerOptions) {
+		o.DisableURIPathEscaping = true // S3 alone signs paths that are escaped once
+	})
+	s.signer.Store(&signerOf{secret, made})
+	return made
 }
 
 func (*s3) listing(prefix, token string, most int) map[string]string {

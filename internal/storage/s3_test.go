@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -226,6 +227,28 @@ func TestCredentialsAreReadAgainAndTheLastGoodOnesStay(t *testing.T) {
 		}
 		if got := upstream(t, s, "GET", "a"); !strings.Contains(got, "X-Amz-Credential=FOUR") {
 			t.Errorf("%s: the last credentials are gone: %s", name, got)
+		}
+	}
+}
+
+// Whoever mistyped a secret mends it under the id that was right, and MinIO's users keep
+// their name with another secret.
+func TestAnotherSecretOfTheSameKeyCountsAtOnce(t *testing.T) {
+	server := bucketServer(t, map[string]string{"sub/a": "a"})
+	file := filepath.Join(t.TempDir(), "credentials")
+	s := newTestS3(t, server.URL, func(_ *S3, o *Options) { o.CredentialsFile = file })
+	for _, row := range []struct {
+		secret string
+		want   int
+	}{{"mistyped", 403}, {secretKey, 200}, {"another", 403}} {
+		if err := os.WriteFile(file, fmt.Appendf(nil, "[default]\naws_access_key_id=%s\naws_secret_access_key=%s\n", keyID, row.secret), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if status, _ := fetch(t, "GET", upstream(t, s, "GET", "a")); status != row.want {
+			t.Errorf("by the secret %s: %d, not %d", row.secret, status, row.want)
 		}
 	}
 }

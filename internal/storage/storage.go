@@ -140,6 +140,9 @@ func parseEndpoint(text string, insecure bool) (endpoint, error) {
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !hostForm.MatchString(u.Host) {
 		return bad("is not where a store is, such as https://s3.example.org: scheme and host in lower case, nothing more")
 	}
+	if u.Scheme == "http" && !insecure && loopback.IsName(u.Hostname()) {
+		return bad("can be two addresses, and whoever has the other is sent signed URLs: write 127.0.0.1 in its place")
+	}
 	if u.Scheme == "http" && !insecure && !loopback.IsAddress(u.Hostname()) {
 		return bad("has no TLS: whoever is between sees signed URLs and files, and can change them: use https, or set insecure_http")
 	}
@@ -274,7 +277,7 @@ func (s *Store) Reload(ctx context.Context) error {
 	}
 	text, err := regular.Read(s.opts.CredentialsFile, maxCredentials)
 	if err != nil {
-		return fmt.Errorf("read the credentials of a store: %w", err)
+		return fmt.Errorf("read the credentials of a store: %w: correct credentials_file, or make the file, for the service to read; docs/storage.md says what it holds", err)
 	}
 	if err := s.signer.read(text); err != nil {
 		return fmt.Errorf("%s: %w", s.opts.CredentialsFile, err)

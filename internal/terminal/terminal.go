@@ -18,9 +18,11 @@ func Printable(text string) string {
 	return quoted[1 : len(quoted)-1]
 }
 
-// WriteJSON writes a value as indented JSON.
+// WriteJSON writes a value as indented JSON, in which a URL is as it is pasted: with & as it
+// stands.
 func WriteJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }
