@@ -54,11 +54,19 @@ func (l *Listing) Archive(ctx context.Context, out *authz.Outcome) (made *Archiv
 	if !ok || where.Bucket != nil || where.Zip == (Bounds{}) {
 		return nil, fmt.Errorf("download %q has no archives", out.Question.Download.Name)
 	}
+	policy := l.policy() // that decides all of it, as it may be another version than a moment before
+	decision, err := policy.Decide(ctx, out.Question.Query(out.Principal))
+	if err != nil {
+		return nil, fmt.Errorf("decide what is in an archive: %w", err)
+	}
+	if decision.Effect != authz.Allow {
+		return nil, fmt.Errorf("make an archive: %w", fs.ErrNotExist)
+	}
 	root, err := rooted.Open(where.Root, &rooted.Options{FollowSymlinks: where.FollowSymlinks})
 	if err != nil { // none that is not there for a client
 		return nil, fmt.Errorf("the service must be able to read the directory of %s to make an archive of it: %v", out.Question.Download.Name, err)
 	}
-	w := &walk{Listing: l, policy: l.policy(), left: where.Zip, Archive: &Archive{root: root}}
+	w := &walk{Listing: l, policy: policy, left: where.Zip, Archive: &Archive{root: root}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, root.Close())
@@ -84,15 +92,8 @@ type walk struct {
 	left   Bounds
 }
 
-// dir takes what is in a directory, and below it.
+// dir takes what is in a directory that may be listed, and below it.
 func (w *walk) dir(ctx context.Context, out *authz.Outcome) error {
-	decision, err := w.policy.Decide(ctx, out.Question.Query(out.Principal))
-	if err != nil {
-		return fmt.Errorf("decide what is in an archive: %w", err)
-	}
-	if decision.Effect != authz.Allow {
-		return fmt.Errorf("make an archive: %w", fs.ErrNotExist) // of a version that was replaced just now
-	}
 	dir, err := w.root.Dir(strings.Trim(out.Question.Dir.String(), "/"))
 	if errors.Is(err, rooted.ErrKind) {
 		err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
