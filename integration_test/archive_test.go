@@ -221,7 +221,10 @@ func TestAnArchiveHasBounds(t *testing.T) {
 func TestLimitOfArchives(t *testing.T) {
 	t.Parallel()
 	const size = 600 << 10
-	s := archived(t, "nginx", "entries: 9, bytes: 100MiB", "limits: [{name: day, per: subject, bytes: 1MiB/24h}]\n", plan{files: map[string]string{"project/a/1": strings.Repeat("x", size), "project/b/1": "x", "project/c/1": strings.Repeat("x", size)}})
+	s := archived(t, "nginx", "entries: 9, bytes: 100MiB", "proof_secret_file: proof\nlimits: [{name: day, per: subject, bytes: 1MiB/24h}]\n", plan{before: func(s *site) {
+		s.write("proof", strings.Repeat("p", 32)+"\n") // nginx takes a proved word alone for which page it is
+		s.printProof()
+	}, files: map[string]string{"project/a/1": strings.Repeat("x", size), "project/b/1": "x", "project/c/1": strings.Repeat("x", size)}})
 	first := s.status("alice", "/downloads/project/a/?zip", 200)
 	s.ofArchive(first.header.Get("X-Request-Id"), "/project/a/")
 	refused := s.status("alice", "/downloads/project/c/?zip", 429)
@@ -263,7 +266,7 @@ func TestLimitOfArchivesAtATime(t *testing.T) {
 // What changes while it is sent ends the archive in its middle, whatever becomes of it.
 func TestAnArchiveThatChangesIsBrokenOff(t *testing.T) {
 	t.Parallel()
-	const size = 64 << 20
+	const size = 24 << 20
 	for name, change := range map[string]func(file string) error{
 		"shrinks": func(file string) error { return os.Truncate(file, 5) },
 		"grows":   func(file string) error { return os.Truncate(file, size+1) },
@@ -322,7 +325,7 @@ func TestAnArchiveIsRecordedOrNotSent(t *testing.T) {
 // Over 4 GiB: ZIP64, and no memory for it.
 func TestAnArchiveOfMoreThan4GiB(t *testing.T) {
 	t.Parallel()
-	size := int64(1 << 30)
+	size := int64(256 << 20)
 	if os.Getenv("SECUREFILES_TEST_LONG") != "" {
 		size = 4<<30 + 5
 	}
@@ -349,7 +352,7 @@ func TestAnArchiveOfMoreThan4GiB(t *testing.T) {
 	}
 	for line := range strings.Lines(string(status)) {
 		var kib int
-		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil && kib > 200<<10 {
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil && kib > 150<<10 {
 			t.Errorf("it took %d KiB", kib)
 		}
 	}
