@@ -214,7 +214,7 @@ func downloads(list []config.Download, stores []*storage.Store) (*authz.Download
 		one := &authz.Download{
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Disposition: kind,
 			DenyStatus: d.DenyStatus, CacheControl: d.CacheControl, CSP: d.CSP, ReferrerPolicy: d.ReferrerPolicy, SameOrigin: d.Embed == "same-origin",
-			Listing: d.Listing,
+			Listing: d.Listing, Archives: d.Zip != nil,
 		}
 		if d.Names != "" {
 			table := names.New(d.Name, d.Names)
@@ -609,12 +609,19 @@ func shippers(p *cli.Parts, counters *metrics.Metrics, log *slog.Logger) (run []
 
 // delivered counts what came of an allowed request, and tells whoever waits for it.
 func (s *service) delivered(ctx context.Context, r *audit.Record) {
+	if r.Archive == audit.Part {
+		return // it is in the archive, which counts once
+	}
+	id := r.Request
+	if r.Archive == audit.Whole {
+		id = authz.ArchiveID(id)
+	}
 	s.counters.ObserveDelivery(r.Download, r.Delivery, r.Bytes, time.Duration(r.Duration*float64(time.Second)))
 	if r.Delivery == audit.Unknown && r.Status == 0 { // nobody told
-		_ = s.store.Forget(ctx, r.Request) // what was reserved counts; it is forgotten by itself, later
+		_ = s.store.Forget(ctx, id) // what was reserved counts; it is forgotten by itself, later
 		return
 	}
-	err := s.store.Settle(ctx, r.Request, r.Bytes)
+	err := s.store.Settle(ctx, id, r.Bytes)
 	if s.store.links != nil && err == nil && r.Delivery != audit.Complete && r.Link != "" {
 		err = s.store.links.Short(ctx, r.Request)
 	}
@@ -712,6 +719,12 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 	for i, d := range p.Config.Downloads {
 		if d.Listing {
 			where := listing.Directory{Root: d.Root, FollowSymlinks: d.FollowSymlinks}
+			if d.Zip != nil {
+				where.Zip.Entries = d.Zip.Entries
+				if where.Zip.Bytes, err = d.Zip.Size(); err != nil {
+					return nil, err
+				}
+			}
 			if p.Stores[i] != nil { // and no interface that holds a nil
 				where.Bucket = p.Stores[i]
 			}
@@ -725,8 +738,17 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		}
 	}
 	if len(roots) > 0 {
-		if opts.Listing, err = listing.New(p.Policy.Store.Now, roots, shown); err != nil {
+		folders, err := listing.New(p.Policy.Store.Now, roots, shown)
+		if err != nil {
 			return nil, err
+		}
+		opts.Listing = folders
+		opts.Archive = func(ctx context.Context, out *authz.Outcome) (frontend.Archive, error) {
+			made, err := folders.Archive(ctx, out)
+			if err != nil { // and no interface that holds a nil
+				return nil, err
+			}
+			return made, nil
 		}
 	}
 	if p.Secret != nil && p.Direct == nil { // nobody else can ask
@@ -736,7 +758,7 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 		opts.Prove = nginx.Prover(p.Vouching(), p.Proxies(), p.Proof.Text)
 	}
 	if s.trail != nil {
-		opts.Record = s.trail.Record
+		opts.Record, opts.RecordAll = s.trail.Record, s.trail.RecordAll
 	}
 	if p.Direct == nil {
 		opts.Fronts = fronts(p.Config.Downloads)
@@ -987,6 +1009,7 @@ func routes(front *frontend.AuthRequest, counters *metrics.Metrics) http.Handler
 		r.Head(pattern, front.Download)
 	}
 	r.Get("/page", front.Page)
+	r.Get("/archive", front.Archive)
 	r.Post("/link", front.Form)
 	r.Get("/hello", front.Hello)
 	r.HandleFunc("/links", front.API)

@@ -1137,6 +1137,15 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		return "downloads: [{name: main, url: /downloads/, internal: /protected/, root: /srv/files" + more + "}]"
 	}
 	folder := strings.Replace(download(", listing: true"), "/srv/files", "%D/shown", 1)
+	zipped := func(bounds string) string {
+		return strings.Replace(folder, "listing: true", "listing: true, zip: {entries: "+bounds+"}", 1)
+	}
+	asFile := func(k *keyTest) string {
+		k.start()
+		writeFile(k.t, filepath.Join(filepath.Dir(k.file), "shown", "one.txt"), "1")
+		writeFile(k.t, filepath.Join(filepath.Dir(k.file), "shown", "two.txt"), "234")
+		return k.from("/archive", "/downloads/?zip")
+	}
 	public := askFor("/downloads/public/f.txt")
 	stored := func(store string) string {
 		return "downloads: [{name: main, url: /downloads/, internal: /protected/, storage: {" + store + "}}]"
@@ -1232,6 +1241,8 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 		{"downloads[].cors_origins", download(", embed: cross-origin"), download(", embed: cross-origin, cors_origins: ['https://a.example']"), prints(`"https://a.example" "https://a.example";`), [2]string{"prints it: false", "prints it: true"}},
 		{"downloads[].compress", download(""), download(", compress: true"), snippet("gzip "), [2]string{"gzip off;", "gzip on;"}},
 		{"downloads[].listing", download(""), download(", listing: true"), askFor("/downloads/public/"), [2]string{"400 path", "401 anonymous"}},
+		{"downloads[].zip.entries", zipped("1, bytes: 1MiB"), zipped("9, bytes: 1MiB"), asFile, [2]string{"413", "200"}},
+		{"downloads[].zip.bytes", zipped("9, bytes: 3"), zipped("9, bytes: 1MiB"), asFile, [2]string{"413", "200"}},
 		{"downloads[].names", download(""), download(", names: releases.csv"), askFor("/downloads/public/latest.zip"), [2]string{"Location=/protected/public/latest.zip", "Location=/protected/public/v2.zip"}},
 		{"downloads[].content_security_policy", download(""), download(", content_security_policy: sandbox"), public, [2]string{"Csp=default-src", "Csp=sandbox"}},
 
@@ -1660,7 +1671,7 @@ func newKeyTest(t *testing.T, yaml string) *keyTest {
 	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{2}, ed25519.SeedSize))
 	for name, text := range map[string]string{
 		"policy.csv": "p, @anyone, /public/**, read, allow\np, @authenticated, /a/**, read, allow\np, bob, /b/**, read, allow\np, alice, /a/**, share, allow\np, @staff, /staff/**, read, allow\n" +
-			"p, @anyone, /zoned/**, read, allow, " + time.Now().UTC().Add(-time.Hour).Format(time.DateTime) + ", _\n" + deep + "p, @anyone, /, list, allow\n",
+			"p, @anyone, /zoned/**, read, allow, " + time.Now().UTC().Add(-time.Hour).Format(time.DateTime) + ", _\n" + deep + "p, @anyone, /, list, allow\np, @anyone, /*.txt, read, allow\n",
 		"releases.csv": "/public/latest.zip, /public/v2.zip\n",
 		"other.csv":    "p, alice, /a/**, read, allow\n", "empty.csv": "# nobody\n",
 		"exact.conf": strings.Replace(builtInModel(t), "globMatch(r.obj, p.obj)", "r.obj == p.obj", 1),
@@ -1702,9 +1713,12 @@ func (k *keyTest) open() (*cli.Parts, error) {
 }
 
 // page is what is shown in the place of a target.
-func (k *keyTest) page(target string) string {
+func (k *keyTest) page(target string) string { return k.from("/page", target) }
+
+// from is what comes of a target there.
+func (k *keyTest) from(there, target string) string {
 	k.t.Helper()
-	r, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, "http://securefiles/page", nil)
+	r, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, "http://securefiles"+there, nil)
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -1716,7 +1730,7 @@ func (k *keyTest) page(target string) string {
 	}
 	defer resp.Body.Close() //nolint:errcheck // it is read
 	body, err := io.ReadAll(resp.Body)
-	return fmt.Sprint(string(body), err)
+	return fmt.Sprint(resp.StatusCode, " ", string(body), err)
 }
 
 func builtInModel(t *testing.T) string {

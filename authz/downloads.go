@@ -37,6 +37,8 @@ type Download struct {
 	Names Names
 	// Listing says that directories are shown, to whom the action list is allowed.
 	Listing bool
+	// Archives says that a directory that is shown can be had as one file, `?zip`.
+	Archives bool
 	// Store has the files; nil means that they are in the web server's own directory.
 	Store Locator
 }

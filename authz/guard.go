@@ -78,7 +78,9 @@ func (g *Guard) Check(ctx context.Context, q *Question) (out *Outcome) {
 	case out.Allowed():
 		return locate(ctx, out)
 	case out.Listed():
-		out.Page = PageListing
+		if out.Page = PageListing; !q.Archive.IsZero() {
+			out.Page = PageArchive
+		}
 		return out
 	}
 	return g.offerLogin(out)
@@ -90,6 +92,9 @@ func (g *Guard) find(q *Question) *Outcome {
 	var err error
 	if d, dir, ok := g.downloads.FindDir(q.Target); ok {
 		q.Download, q.Dir, q.Action = d, dir, ActionList
+		if _, query, _ := strings.Cut(q.Target, "?"); d.Archives && query == "zip" {
+			q.Archive = dir
+		}
 		return nil
 	}
 	if q.Download, q.Asked, err = g.downloads.Find(q.Target); err != nil {

@@ -80,8 +80,10 @@ const (
 	PageLink     Page = "link"
 	PagePassword Page = "password"
 	PageEnded    Page = "ended"
-	// PageListing shows a directory. It is the one page that is no refusal.
+	// PageListing shows a directory. It and PageArchive are the pages that are no refusal.
 	PageListing Page = "listing"
+	// PageArchive sends the files of a directory that may be shown as one.
+	PageArchive Page = "archive"
 )
 
 // An Outcome is all that came of one question: enough to answer it, to count it

@@ -46,6 +46,12 @@ type Question struct {
 	// Dir is the directory that is asked for in the place of a file, with ActionList;
 	// zero where there is a Path.
 	Dir pathguard.Dir
+	// Archive is the directory whose files are asked for as one, which is Dir for the whole of
+	// it, and stands beside a Path for each file in it; zero where none is.
+	Archive pathguard.Dir
+	// Size is how many bytes are to be sent, where that is known before: of an archive, and of
+	// each file in it.
+	Size int64
 }
 
 // Query returns what policy is asked when the principal puts the question.

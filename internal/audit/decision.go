@@ -58,6 +58,13 @@ func Decision(out *authz.Outcome, status int, at time.Time, took time.Duration) 
 	default:
 		r.Path = q.Path.String()
 	}
+	switch {
+	case q.Archive.IsZero():
+	case q.Path.IsZero():
+		r.Archive = Whole
+	default:
+		r.Archive, r.Size = Part, q.Size
+	}
 	if q.IP.IsValid() {
 		r.Client = address(q.IP)
 	}

@@ -82,6 +82,8 @@ func (d *decoder) member(key []byte, r *Record) bool {
 		return d.text(&r.Method)
 	case "range":
 		return d.text(&r.Range)
+	case "archive":
+		return d.text(&r.Archive)
 	case "decision":
 		return d.text(&r.Decision)
 	case "reason":

@@ -38,7 +38,7 @@ func FuzzDecodeReadsWhatJSONReads(f *testing.F) {
 // What the service writes is read without encoding/json, every member of it.
 func TestWhatIsWrittenIsDecoded(t *testing.T) {
 	full := bobs()
-	full.Sealed, full.Range, full.Generation, full.Duration, full.Delivery, full.Bytes, full.Length, full.Size, full.Protocol, full.Note = "s", "bytes 0-1/2", 3, 0.5, Aborted, 1, 2, 3, "1.1", "a\nb"
+	full.Sealed, full.Range, full.Generation, full.Duration, full.Delivery, full.Bytes, full.Length, full.Size, full.Protocol, full.Note, full.Archive = "s", "bytes 0-1/2", 3, 0.5, Aborted, 1, 2, 3, "1.1", "a\nb", Part
 	full.Path = "/\x1b \"\\ ä 😀"
 	for _, kind := range []string{TypeDecision, TypeDelivery} {
 		full.Type = kind

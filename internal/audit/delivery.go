@@ -193,7 +193,12 @@ func (d *delivery) result(stored bool) string {
 func (d *delivery) of(decision *Record, stored bool) *Record {
 	r := delivered(decision, d.result(stored), d.ended)
 	r.Status, r.Duration, r.Protocol = d.status, d.took, d.protocol
-	if r.Delivery != None { // or it is a page that was sent
+	switch {
+	case r.Archive == Part:
+		if r.Delivery == Complete && !d.head {
+			r.Bytes = r.Size
+		}
+	case r.Delivery != None: // or it is a page that was sent
 		r.Bytes, r.Length, r.Range, r.Size = d.bytes, max(d.length, 0), d.sent, d.size
 	}
 	return r

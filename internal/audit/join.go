@@ -58,7 +58,8 @@ type joiner struct {
 
 	mu    sync.Mutex
 	byID  map[string]*list.Element
-	order *list.List // of *Record, the oldest decision first
+	order *list.List // of []*Record, those of one request, the oldest decision first
+	count int        // of records in it
 	dirty bool       // it is not what was saved last
 
 	broken   bool // what was taken out could not be written
@@ -68,56 +69,103 @@ type joiner struct {
 	told     time.Time
 }
 
-// await has a decision be waited for, and returns the one of the same request before
-// it. nginx asks twice where it had no answer.
-func (j *joiner) await(r *Record) (before *Record) {
-	var oldest *Record
+// await has the decisions of a request be waited for, in the place of those of the same
+// request before, which it returns: nginx asks twice where it had no answer. The files of
+// an archive are waited for beside the archive itself.
+func (j *joiner) await(records ...*Record) (before []*Record) {
+	var gone []*Record
 	j.mu.Lock()
-	j.dirty = true
-	if e := j.byID[r.Request]; e != nil {
-		before = e.Value.(*Record)
-		e.Value = r
-	} else {
-		j.byID[r.Request] = j.order.PushBack(r)
-		if j.order.Len() > j.most {
-			oldest = j.drop(j.order.Front())
-		}
+	before = j.put(records)
+	for j.count > j.most && j.order.Len() > 1 {
+		gone = append(gone, j.drop(j.order.Front())...)
+		j.overflow.Add(1)
 	}
 	j.mu.Unlock()
-	if oldest != nil {
-		j.overflow.Add(1)
-		if gone := delivered(oldest, Unknown, j.now()); j.writer.Write(gone) == nil {
-			j.delivered(gone)
+	for _, r := range gone {
+		if r = delivered(r, Unknown, j.now()); j.writer.Write(r) == nil {
+			j.delivered(r)
 		}
 	}
 	return before
 }
 
+// put notes decisions of one request, and returns those that were noted before; mu is held.
+func (j *joiner) put(records []*Record) (before []*Record) {
+	request := records[0].Request
+	e := j.byID[request]
+	if e == nil {
+		e = j.order.PushBack([]*Record(nil))
+		j.byID[request] = e
+	}
+	before = e.Value.([]*Record)
+	if records[0].Archive == Part {
+		records = withParts(before, records)
+	}
+	j.set(e, records)
+	return before
+}
+
+// withParts are decisions of a request with those of files of its archive, each once.
+func withParts(before, parts []*Record) []*Record {
+	last := len(before) - 1
+	if len(parts) == 1 { // as they are read again, one by one, in the order of their paths
+		if last < 0 || before[last].Archive != Part || before[last].Path < parts[0].Path {
+			return append(before, parts[0])
+		}
+		if i := slices.IndexFunc(before, func(r *Record) bool { return r.Archive == Part && r.Path == parts[0].Path }); i >= 0 {
+			before[i] = parts[0]
+			return before
+		}
+		return append(before, parts[0])
+	}
+	all, places := slices.Clone(before), map[string]int{}
+	for i, r := range all {
+		if r.Archive == Part {
+			places[r.Path] = i
+		}
+	}
+	for _, r := range parts {
+		if i, ok := places[r.Path]; ok {
+			all[i] = r
+		} else {
+			places[r.Path] = len(all)
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// set has decisions stand for a request; mu is held.
+func (j *joiner) set(e *list.Element, records []*Record) {
+	j.count += len(records) - len(e.Value.([]*Record))
+	e.Value, j.dirty = records, true
+}
+
 // forget takes back what await did.
-func (j *joiner) forget(r, before *Record) {
+func (j *joiner) forget(records, before []*Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.dirty = true
-	e := j.byID[r.Request]
+	e := j.byID[records[0].Request]
 	switch {
-	case e == nil || e.Value != any(r):
-	case before != nil:
-		e.Value = before
+	case e == nil || !slices.Contains(e.Value.([]*Record), records[0]):
+	case len(before) > 0:
+		j.set(e, before)
 	default:
 		j.drop(e)
 	}
 }
 
-// drop removes one that is awaited; mu is held.
-func (j *joiner) drop(e *list.Element) *Record {
-	r := j.order.Remove(e).(*Record)
-	delete(j.byID, r.Request)
-	j.dirty = true
-	return r
+// drop removes those of a request that are awaited; mu is held.
+func (j *joiner) drop(e *list.Element) []*Record {
+	all := e.Value.([]*Record)
+	j.set(e, nil)
+	j.order.Remove(e)
+	delete(j.byID, all[0].Request)
+	return all
 }
 
-// take returns the decision that a request was waited for by, and waits no longer.
-func (j *joiner) take(request string) *Record {
+// take returns the decisions that a request was waited for by, and waits no longer.
+func (j *joiner) take(request string) []*Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if e := j.byID[request]; e != nil {
@@ -190,7 +238,7 @@ func (j *joiner) read() (records []*Record, at *Position, err error) {
 			}
 			continue
 		}
-		if decision := j.take(d.request); decision != nil {
+		for _, decision := range j.take(d.request) {
 			records = append(records, d.of(decision, j.stored(decision.Download)))
 		}
 	}
@@ -203,8 +251,10 @@ func (j *joiner) expired() (records []*Record) {
 	now := j.now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for e := j.order.Front(); e != nil && len(records) < maxJoined && now.Sub(e.Value.(*Record).Time) >= j.wait; e = j.order.Front() {
-		records = append(records, delivered(j.drop(e), Unknown, now))
+	for e := j.order.Front(); e != nil && len(records) < maxJoined && now.Sub(e.Value.([]*Record)[0].Time) >= j.wait; e = j.order.Front() {
+		for _, r := range j.drop(e) {
+			records = append(records, delivered(r, Unknown, now))
+		}
 	}
 	return records
 }
@@ -264,9 +314,9 @@ func (j *joiner) saveAwaited() (err error) {
 	j.mu.Lock()
 	dirty := j.dirty
 	j.dirty = false
-	all := make([]*Record, 0, j.order.Len())
+	all := make([]*Record, 0, j.count)
 	for e := j.order.Front(); e != nil; e = e.Next() {
-		all = append(all, e.Value.(*Record))
+		all = append(all, e.Value.([]*Record)...)
 	}
 	j.mu.Unlock()
 	if !dirty {
@@ -423,9 +473,8 @@ func (j *joiner) readRecords(from *reading) error {
 				j.restore(r)
 			}
 			j.mu.Lock()
-			if e := j.byID[r.Request]; e != nil {
-				e.Value = r
-			} else if j.byID[r.Request] = j.order.PushBack(r); j.order.Len() > j.most {
+			j.put([]*Record{r})
+			for j.count > j.most && j.order.Len() > 1 {
 				j.drop(j.order.Front())
 				j.overflow.Add(1)
 			}
@@ -434,8 +483,8 @@ func (j *joiner) readRecords(from *reading) error {
 	}
 }
 
-// isAwaited reports whether nginx is to tell what came of a decision: of a file. Of a client
+// isAwaited reports whether nginx is to tell what came of a decision: of a file, or an archive. Of a client
 // that is sent to a store it cannot.
 func isAwaited(r *Record) bool {
-	return r.Decision == "allow" && r.Request != "" && r.Reason != string(authz.ReasonRedirect) && r.Action != authz.ActionList
+	return r.Decision == "allow" && r.Request != "" && r.Reason != string(authz.ReasonRedirect) && (r.Action != authz.ActionList || r.Archive != "")
 }

@@ -46,6 +46,12 @@ const (
 	Unknown = "unknown"
 )
 
+// What a record is of, where an archive was asked for.
+const (
+	Whole = "whole"
+	Part  = "part"
+)
+
 // A Record is one line of an audit file. Names are those of OpenTelemetry's
 // semantic conventions where it has one. What is empty is left out.
 type Record struct {
@@ -82,6 +88,9 @@ type Record struct {
 	// Range is what was asked for (the Range header) in a decision, and what was sent
 	// (Content-Range) in a delivery.
 	Range string `json:"range,omitempty"`
+	// Archive is Whole of a folder that was asked for as one file, and Part of each file in
+	// it, by the same request.
+	Archive string `json:"archive,omitempty"`
 
 	// Decision is allow or deny, Reason the word for it, and Line the line of the policy
 	// that decided (`policy.csv:17`), of the version Generation.
@@ -99,7 +108,8 @@ type Record struct {
 	// all that follows.
 	Delivery string `json:"delivery,omitempty"`
 	// Bytes are those of the body that were sent, Length those that were to be sent,
-	// and Size those of the whole file, where the web server told.
+	// and Size those of the whole file, where the web server told; of a Part, Size stands in
+	// its decision too, and Bytes are those of the file if all of the archive was sent.
 	Bytes    int64  `json:"http.response.body.size,omitempty"`
 	Length   int64  `json:"content_length,omitempty"`
 	Size     int64  `json:"file.size,omitempty"`
@@ -152,6 +162,7 @@ func (r *Record) Append(b []byte) []byte {
 	e.text("referrer.origin", r.Referrer)
 	e.text("http.request.method", r.Method)
 	e.text("range", r.Range)
+	e.text("archive", r.Archive)
 	e.text("decision", r.Decision)
 	e.text("reason", r.Reason)
 	e.text("policy.line", r.Line)

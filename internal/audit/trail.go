@@ -114,7 +114,29 @@ func (t *Trail) Record(_ context.Context, out *authz.Outcome, status int, took t
 	before := t.joiner.await(r)
 	err := t.writer.Write(r)
 	if err != nil {
-		t.joiner.forget(r, before)
+		t.joiner.forget([]*Record{r}, before)
+	}
+	return err
+}
+
+// RecordAll is Record of all files of an archive. After an error some may be recorded, and
+// of those nothing was delivered either.
+func (t *Trail) RecordAll(_ context.Context, outs []*authz.Outcome, status int, took time.Duration) error {
+	if len(outs) == 0 {
+		return nil
+	}
+	records := make([]*Record, len(outs))
+	for i, out := range outs {
+		records[i] = Decision(out, status, t.now(), took)
+	}
+	if t.joiner == nil || !isAwaited(records[0]) {
+		_, err := t.writer.WriteAll(records...)
+		return err
+	}
+	before := t.joiner.await(records...)
+	n, err := t.writer.WriteAll(records...)
+	if err != nil && n == 0 {
+		t.joiner.forget(records, before)
 	}
 	return err
 }
@@ -175,7 +197,7 @@ func (t *Trail) State() State {
 	s := State{WriterState: t.writer.State()}
 	if j := t.joiner; j != nil {
 		j.mu.Lock()
-		s.Awaited = j.order.Len()
+		s.Awaited = j.count
 		j.mu.Unlock()
 		s.Refused, s.Overflowed = j.refused.Load(), j.overflow.Load()
 	}

@@ -89,7 +89,7 @@ func (p *Parts) Snippet() (nginx.Config, error) {
 		}
 		one := nginx.Download{
 			Name: d.Name, URL: d.URL, Internal: d.Internal, Root: d.Root, FollowSymlinks: d.FollowSymlinks, Embed: d.Embed, Origins: d.CORSOrigins, Compress: d.Compress,
-			Classic: d.Front == "classic",
+			Classic: d.Front == "classic", Archives: d.Zip != nil,
 		}
 		if store := p.Stores[i]; store != nil {
 			at := store.Endpoint()

@@ -14,7 +14,10 @@ package config
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"securefiles/internal/strictyaml"
 )
@@ -142,8 +145,30 @@ type Download struct {
 	Compress bool `yaml:"compress"`
 	// Listing shows directories, to whom list is allowed.
 	Listing bool `yaml:"listing"`
+	// Zip sends a directory that is shown as one file; nil does not.
+	Zip *Zip `yaml:"zip"`
 	// Names is a CSV file of public names and what is opened for them.
 	Names string `yaml:"names" path:"file"`
+}
+
+// Zip bounds the archives of directories.
+type Zip struct {
+	// Entries is how many files and directories one may have, at most MaxZipEntries.
+	Entries int `yaml:"entries"`
+	// Bytes is how large its files may be together, `10GiB`.
+	Bytes string `yaml:"bytes"`
+}
+
+// MaxZipEntries bounds Entries: so many are decided and recorded before the first byte.
+const MaxZipEntries = 10_000
+
+// Size is what Bytes says.
+func (z *Zip) Size() (int64, error) {
+	n, err := humanize.ParseBytes(z.Bytes)
+	if err != nil || n == 0 || n > 1<<50 {
+		return 0, fmt.Errorf("%q is no amount of bytes, such as 10GiB: as much as one archive may have", z.Bytes)
+	}
+	return int64(n), nil
 }
 
 // ByNGINX reports whether nginx serves the download, by what `securefiles nginx` prints: it

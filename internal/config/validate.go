@@ -178,6 +178,9 @@ func (v *validator) download(path string, d Download) {
 	if d.Listing && d.Root == "" && d.Storage == nil {
 		v.add(path+".listing", "there is nothing to list: set root to the directory that the service reads, or storage")
 	}
+	if d.Zip != nil {
+		v.zip(path+".zip", d)
+	}
 	if d.Root != "" {
 		v.match(path+".root", d.Root, rootPattern, "is not an absolute directory that nginx can be told: no blanks, quotes, ; { } $ # or backslash")
 		if filepath.Clean(d.Root) != strings.TrimSuffix(d.Root, "/") || filepath.Clean(d.Root) == "/" {
@@ -206,6 +209,24 @@ func (v *validator) download(path string, d Download) {
 		if slices.Contains(d.CORSOrigins[:i], origin) {
 			v.add(path+indexed(".cors_origins", i), "%q stands there twice, which nginx refuses", origin)
 		}
+	}
+}
+
+// zip checks archives of directories.
+func (v *validator) zip(path string, d Download) {
+	switch {
+	case d.Storage != nil:
+		v.add(path, "the service makes archives of what is in root, and fetches nothing from a store: leave zip out")
+	case !d.Listing:
+		v.add(path, "who may list a folder can have it as one file: set listing, or leave zip out")
+	case d.Front != DefaultFront:
+		v.add(path, "archives come through what `securefiles nginx` prints for front: nginx: behind front: %s leave zip out", d.Front)
+	}
+	if d.Zip.Entries < 1 || d.Zip.Entries > MaxZipEntries {
+		v.add(path+".entries", "%d is out of range: 1 to %d files and folders in one archive", d.Zip.Entries, MaxZipEntries)
+	}
+	if _, err := d.Zip.Size(); err != nil {
+		v.add(path+".bytes", "%v", err)
 	}
 }
 

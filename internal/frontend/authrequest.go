@@ -85,6 +85,10 @@ type Options struct {
 	Pages Pages
 	// Listing shows directories; nil shows none.
 	Listing Listing
+	// Archive makes the archive of a directory that may be shown. Its error is fs.ErrNotExist
+	// where there is no such directory, and an *authz.TooLargeError where it would be too
+	// much. Nil makes none.
+	Archive func(context.Context, *authz.Outcome) (Archive, error)
 	// API is the service's own, of links; nil means that there is none.
 	API http.Handler
 	// Fronts are the web servers before downloads, by their names. One that is not there
@@ -100,6 +104,8 @@ type Options struct {
 	// the answer leaves. After an error nothing is allowed: the answer is 503. Nil
 	// keeps none.
 	Record func(ctx context.Context, out *authz.Outcome, status int, took time.Duration) error
+	// RecordAll is Record for all files of an archive.
+	RecordAll func(ctx context.Context, outs []*authz.Outcome, status int, took time.Duration) error
 	// Observe is told of every outcome.
 	Observe authz.Observer
 	// Logger gets what an operator must know: outcomes that point at a
@@ -120,11 +126,12 @@ type Earlier struct {
 
 // An AuthRequest answers nginx's auth_request. It is safe for concurrent use.
 type AuthRequest struct {
-	guard   *authz.Guard
-	opts    Options
-	places  chan struct{} // one for each question that is being answered; nil for no bound
-	journal journal
-	snippet snippetWatch
+	guard    *authz.Guard
+	opts     Options
+	places   chan struct{} // one for each question that is being answered; nil for no bound
+	archives chan struct{} // one for each archive that is being sent
+	journal  journal
+	snippet  snippetWatch
 }
 
 // NewAuthRequest returns the front end for what the guard guards.
@@ -132,7 +139,7 @@ func NewAuthRequest(guard *authz.Guard, opts *Options) (*AuthRequest, error) {
 	if guard == nil {
 		return nil, errors.New("a front end needs a guard")
 	}
-	a := &AuthRequest{guard: guard}
+	a := &AuthRequest{guard: guard, archives: make(chan struct{}, maxArchives)}
 	if opts != nil {
 		a.opts = *opts
 	}
@@ -405,7 +412,7 @@ func statusOf(out *authz.Outcome) int {
 // so they are set without net/http's own canonicalisation, and all values come
 // from one array.
 func write(h http.Header, out *authz.Outcome, status int) {
-	values := make([]string, 0, 12)
+	values := make([]string, 0, 13)
 	set := func(name, value string) {
 		n := len(values)
 		values = append(values, value)
@@ -425,6 +432,9 @@ func write(h http.Header, out *authz.Outcome, status int) {
 	}
 	if out.Page != "" && status != http.StatusNoContent {
 		set(headerPage, string(out.Page))
+		if out.Page == authz.PageArchive {
+			set(headerLimitRate, strconv.FormatInt(out.Rate, 10))
+		}
 	}
 	switch status {
 	case http.StatusNoContent:

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"securefiles/authz"
 	"securefiles/internal/loopback"
 	"securefiles/internal/rooted"
 )
@@ -115,8 +116,8 @@ func (s *Direct) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		for i := range s.downloads {
 			if d := &s.downloads[i]; strings.HasPrefix(target, d.URL) {
+				defer s.tell(r, sent, id, begin) // of one that is broken off, too
 				s.download(sent, r, d, id)
-				s.tell(r, sent, id, begin)
 				return
 			}
 		}
@@ -174,6 +175,8 @@ func (s *Direct) download(w *sentWriter, r *http.Request, d *DirectDownload, id 
 	case said.status == http.StatusNoContent:
 		s.opts.Logger.Error("the service allowed what is no file of the download's directory", "request_id", id, "download", d.URL)
 		refuse(w, http.StatusServiceUnavailable)
+	case page == string(authz.PageArchive):
+		s.archive(w, r, id, said.Header())
 	case page != "":
 		s.hand(w, r, id, "/page")
 	case said.status == http.StatusFound:
@@ -251,6 +254,44 @@ func (s *Direct) hand(w http.ResponseWriter, r *http.Request, id, path string) {
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(said.body.Bytes()) // whoever is gone reads nothing
 	}
+}
+
+// archive hands on an archive as it comes.
+func (s *Direct) archive(w *sentWriter, r *http.Request, id string, said http.Header) {
+	question := s.question(r, "/archive", id)
+	var err error
+	if w.rate, err = strconv.ParseInt(said.Get(headerLimitRate), 10, 64); err != nil || question == nil {
+		refuse(w, http.StatusServiceUnavailable)
+		return
+	}
+	_ = w.control.SetReadDeadline(time.Time{}) // there is no body; or a client that waits would be taken for gone
+	s.service.ServeHTTP(&passingWriter{sentWriter: w, header: http.Header{}, head: r.Method == http.MethodHead}, question)
+}
+
+// A passingWriter hands on an answer with its headers in the place of those before.
+type passingWriter struct {
+	*sentWriter
+	header http.Header
+	head   bool
+}
+
+func (w *passingWriter) Header() http.Header { return w.header }
+
+func (w *passingWriter) WriteHeader(status int) {
+	for name := range w.header {
+		copyHeader(w.sentWriter.Header(), w.header, name)
+	}
+	w.sentWriter.WriteHeader(status)
+}
+
+func (w *passingWriter) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if w.head {
+		return len(p), nil
+	}
+	return w.sentWriter.Write(p)
 }
 
 // send sends a file that was allowed.

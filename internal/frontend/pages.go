@@ -35,7 +35,7 @@ func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := a.guard.Check(r.Context(), q)
-	listed := out.Listed() && a.opts.Listing != nil
+	listed := out.Listed() && a.opts.Listing != nil && out.Page == authz.PageListing
 	if out.Release != nil && !listed { // nothing is sent
 		out.Release(context.WithoutCancel(r.Context()))
 	}
@@ -84,8 +84,8 @@ func pageHeaders(h http.Header, out *authz.Outcome) {
 func (a *AuthRequest) render(ctx context.Context, out *authz.Outcome) (body []byte, contentType string, ok bool, err error) {
 	switch {
 	case out.Listed():
-		if a.opts.Listing == nil {
-			return nil, "", false, errors.New("a directory is to be shown, and nothing shows any")
+		if a.opts.Listing == nil || out.Page != authz.PageListing { // an archive has a location of its own in what is printed
+			return nil, "", false, errors.New("a directory is to be shown, and nothing shows it so: has nginx what `securefiles nginx` prints?")
 		}
 		body, contentType, err = a.opts.Listing.Render(ctx, out)
 		return body, contentType, err == nil, err

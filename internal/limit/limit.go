@@ -342,7 +342,8 @@ type late struct {
 
 func (l late) Limit(ctx context.Context, out *authz.Outcome) error {
 	q := out.Question
-	nothing := q.Method == "HEAD" || q.Action == authz.ActionList // no file is sent
+	archive := q.Action == authz.ActionList && q.Size > 0                     // its request was taken before
+	nothing := q.Method == "HEAD" || q.Action == authz.ActionList && !archive // no file is sent
 	var taken []taking
 	for _, r := range l.list {
 		if !r.applies(out) {
@@ -357,7 +358,7 @@ func (l late) Limit(ctx context.Context, out *authz.Outcome) error {
 			continue
 		}
 		for _, who := range r.shares(out) {
-			if r.requests > 0 && !r.early {
+			if r.requests > 0 && !r.early && !archive {
 				taken = append(taken, taking{r, r.charge(state.Rate, who, 1), authz.ReasonRate})
 			}
 			if r.places > 0 && !nothing {
@@ -499,10 +500,13 @@ func (r *rule) charge(kind state.Kind, who string, cost int64) state.Charge {
 	return c
 }
 
-// estimate is what a request can take, as far as that is known before: the ranges that it
+// estimate is what a request can take, as far as that is known before: its size, the ranges that it
 // asks for (RFC 9110 section 14.1.2), else the bytes of a second. With If-Range it can be
 // sent the whole file instead.
 func estimate(q *authz.Question, rate int64) int64 {
+	if q.Size > 0 {
+		return q.Size
+	}
 	fallback := int64(unknownSize)
 	if rate > 0 {
 		fallback = rate

@@ -426,3 +426,38 @@ func TestHugeRangesReserveTheLimit(t *testing.T) {
 		}
 	}
 }
+
+// An archive takes its bytes and a place once its size is known, and no second request.
+func TestAnArchiveTakesItsSizeWhenThatIsKnown(t *testing.T) {
+	b := newBench(t, Limit{Name: "requests", Per: PerSubject, Requests: "1/1h"}, Limit{Name: "bytes", Per: PerSubject, Bytes: "100MB/24h"}, Limit{Name: "two", Per: PerSubject, Downloads: 2})
+	ask := func(id string, size int64) error {
+		out := by("alice")
+		out.Question.ID, out.Question.Action, out.Question.Size = id, authz.ActionList, size
+		return b.Late(b.store).Limit(t.Context(), out)
+	}
+	if err := ask("1", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask("archive:1", 60_000_000); err != nil {
+		t.Errorf("its size: %v", err)
+	}
+	var refused *authz.LimitError
+	if err := ask("archive:2", 60_000_000); !errors.As(err, &refused) || refused.Reason != authz.ReasonQuota {
+		t.Errorf("another one of 60 MB: %v", err)
+	}
+	if err := b.store.Settle(t.Context(), "archive:1", 1000); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask("archive:3", 60_000_000); err != nil {
+		t.Errorf("the first was broken off after 1,000 bytes: %v", err)
+	}
+	if err := ask("archive:4", 1); err != nil {
+		t.Errorf("a second at a time: %v", err)
+	}
+	if err := ask("archive:5", 1); !errors.As(err, &refused) || refused.Reason != authz.ReasonBusy {
+		t.Errorf("a third at a time: %v", err)
+	}
+	if err := ask("2", 0); !errors.As(err, &refused) || refused.Reason != authz.ReasonRate {
+		t.Errorf("another request: %v", err)
+	}
+}

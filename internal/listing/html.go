@@ -19,7 +19,7 @@ type words struct {
 	Name, Type, Size, Modified       string
 	Folder, File, Empty, First, Next string
 	Path, Pages, Entries, OneEntry   string
-	Share, Link                      string
+	Share, Link, Zip                 string
 	DecimalComma                     string
 	Time                             string
 }
@@ -31,12 +31,12 @@ func tongue(i int) words {
 	return []words{{
 		Lang: "en", Name: "Name", Type: "Type", Size: "Size", Modified: "Modified", Folder: "Folder", File: "File", Empty: "There is nothing here for you.",
 		First: "First page", Next: "Next page", Path: "Path", Pages: "Pages", Entries: "entries", OneEntry: "entry",
-		Share: "Get a link", Link: "Link",
+		Share: "Get a link", Link: "Link", Zip: "Download all (zip)",
 		DecimalComma: ".", Time: "2 Jan 2006, 15:04 MST",
 	}, {
 		Lang: "de", Name: "Name", Type: "Art", Size: "Größe", Modified: "Geändert", Folder: "Ordner", File: "Datei", Empty: "Hier ist nichts für Sie.",
 		First: "Erste Seite", Next: "Nächste Seite", Path: "Pfad", Pages: "Seiten", Entries: "Einträge", OneEntry: "Eintrag",
-		Share: "Link erstellen", Link: "Link",
+		Share: "Link erstellen", Link: "Link", Zip: "Alles herunterladen (zip)",
 		DecimalComma: ",", Time: "02.01.2006, 15:04 MST",
 	}}[i]
 }
@@ -59,6 +59,8 @@ type View struct {
 	// Share is where a form asks for a link, by POST, with Download as download and a
 	// row's Path as path; empty where no row has one.
 	Share, Download string
+	// Zip is where all files below here are one; empty where they are not.
+	Zip string
 }
 
 // A Crumb is a directory on the way.
@@ -90,6 +92,9 @@ func (l *Listing) html(ctx context.Context, p *shown) ([]byte, error) {
 		v.Total = "1 " + t.OneEntry
 	default:
 		v.Total = strconv.Itoa(p.total) + " " + t.Entries
+	}
+	if l.roots[q.Download.Name].Zip != (Bounds{}) && len(p.entries) > 0 {
+		v.Zip = p.here() + "?zip"
 	}
 	if !p.first {
 		v.First = p.here() + p.asked.query("")

@@ -51,6 +51,8 @@ type Directory struct {
 	// Share is where a form asks for a link to a file, of whom share is allowed; empty
 	// means nowhere.
 	Share string
+	// Zip bounds archives of directories, which there are below a Root alone.
+	Zip Bounds
 }
 
 // A Bucket is where objects are.
@@ -112,6 +114,8 @@ type entry struct {
 	changed time.Time
 	url     string
 	object  string // what policy is asked about
+	// decision is what it said.
+	decision authz.Decision
 }
 
 // Render makes the page of a directory that may be shown; JSON where the query has
@@ -233,7 +237,7 @@ func (l *Listing) visible(ctx context.Context, policy authz.Decider, out *authz.
 			return nil, fmt.Errorf("decide what of a directory is shown: %w", err)
 		}
 		if decision.Effect == authz.Allow {
-			e.fold, e.object = strings.ToLower(e.name), query.Object
+			e.fold, e.object, e.decision = strings.ToLower(e.name), query.Object, decision
 			all = append(all, e)
 		}
 	}

@@ -85,6 +85,8 @@ type Download struct {
 	// Classic has nginx pass the download to the service, which answers X-Accel-Redirect,
 	// in the place of auth_request.
 	Classic bool
+	// Archives says that the service sends directories as one file.
+	Archives bool
 }
 
 // Store is a store of objects that the service signs paths for.
@@ -352,6 +354,11 @@ func (v view) CORS() bool {
 // Classic says that the service answers X-Accel-Redirect for some download.
 func (v view) Classic() bool {
 	return slices.ContainsFunc(v.Downloads, func(d downloadView) bool { return d.Classic })
+}
+
+// Archives says that the service sends directories of some download as one file.
+func (v view) Archives() bool {
+	return slices.ContainsFunc(v.Downloads, func(d downloadView) bool { return d.Archives })
 }
 
 // Log begins the names of the variables that are logged.
