@@ -8,6 +8,7 @@
 # make soak   DURATION seconds at half of what the service can take, with all that comes and goes: does anything grow?
 # make soak-policy  ten million questions of a policy: does memory grow?
 # make azurite        signatures for Azure against Microsoft's emulator
+# make versitygw      files in a bucket of versitygw's, a gateway that speaks S3, behind nginx
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
 # make chaos          each fault of docs/resilience.md, ROUNDS times under load: its answers, and no file that policy does not allow; writes the table
 # make chaos-audit    the service killed 200 times under 1,000 downloads a second, restarted 50 times under 5,000: has each file that was sent its records?
@@ -35,7 +36,7 @@ VERSION ?= $(shell ./scripts/version.sh)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS = -X securefiles/internal/cli.version=$(VERSION) -X securefiles/internal/cli.commit=$(COMMIT)
 
-.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak soak-policy limits-load chaos chaos-audit chaos-links audit-chain azurite vulncheck clean go packages test-packages release
+.PHONY: build demo test lint bench bench-audit fuzz mutate diff soak soak-policy limits-load chaos chaos-audit chaos-links audit-chain azurite versitygw vulncheck clean go packages test-packages release
 
 build: go
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/securefiles .
@@ -123,6 +124,10 @@ audit-chain: go
 # Needs the vulnerability database, so continuous integration does not depend on it.
 azurite: go
 	./scripts/azurite.sh
+
+versitygw: go
+	./scripts/install.sh certificates nginx
+	./scripts/versitygw.sh
 
 vulncheck: go
 	go run golang.org/x/vuln/cmd/govulncheck@latest ./...

@@ -48,7 +48,8 @@ type bucket struct {
 	backend *s3mem.Backend
 	objects *storagetest.Objects // of azure and gcs
 	store   func() http.Handler
-	key     string // the file of credentials
+	upload  func(bucket, key, text string) // to a store that is another program
+	key     string                         // the file of credentials
 	server  *httptest.Server
 	mu      sync.Mutex
 	instead http.HandlerFunc // of the store; nil asks it
@@ -121,6 +122,10 @@ func (b *bucket) storage() string {
 
 func (b *bucket) put(bucket, key, text string) {
 	b.t.Helper()
+	if b.upload != nil {
+		b.upload(bucket, key, text)
+		return
+	}
 	if b.objects != nil {
 		b.objects.Put(bucket, key, text)
 		return
@@ -314,6 +319,10 @@ func rangesAndConditions(t *testing.T, b *bucket) {
 	if b.kind == "azure" { // which fails on it
 		end = reply{status: 200, body: "0123456789\n"}
 	}
+	same := reply{status: 206, body: "56789\n"}
+	if b.upload != nil { // versitygw, to which the same date is not "unmodified since"
+		same = reply{status: 200, body: "0123456789\n"}
+	}
 	for _, row := range []struct {
 		name   string
 		header []string
@@ -331,7 +340,7 @@ func rangesAndConditions(t *testing.T, b *bucket) {
 		{"a weak tag is whole", []string{"Range", "bytes=5-", "If-Range", "W/" + etag}, 200, "0123456789\n"},
 		{"nonsense is whole", []string{"Range", "bytes=5-", "If-Range", "x"}, 200, "0123456789\n"},
 		{"an older date is whole", []string{"Range", "bytes=5-", "If-Range", "Mon, 01 Jan 2024 00:00:00 GMT"}, 200, "0123456789\n"},
-		{"the same date goes on", []string{"Range", "bytes=5-", "If-Range", date}, 206, "56789\n"},
+		{"the same date goes on", []string{"Range", "bytes=5-", "If-Range", date}, same.status, same.body},
 		{"not changed", []string{"If-None-Match", etag}, 304, ""},
 		{"not changed since", []string{"If-Modified-Since", date}, 304, ""},
 		{"another is wanted", []string{"If-Match", `"0123"`}, 412, ""},

@@ -97,7 +97,7 @@ func (s *Store) judge(status int, text []byte, skew time.Duration) error {
 	switch said.Code {
 	case "NoSuchBucket", "ContainerNotFound":
 		return bad("there is no such bucket or container", "correct its name, or the endpoint")
-	case "InvalidAccessKeyId", "InvalidAccessKeyID":
+	case "InvalidAccessKeyId", "InvalidAccessKeyID", "XAdminUserNotFound": // the last one is versitygw's, with 404
 		return bad("the store does not know the key", "write another one into the credentials")
 	case "SignatureDoesNotMatch":
 		return bad("the secret of the key is wrong, or a proxy changes what is asked", "correct it in the credentials")

@@ -47,6 +47,7 @@ func TestWhatIsWrongWithAStoreIsTold(t *testing.T) {
 		{"another key", server.URL, func(_ *S3, o *Options) {
 			o.Lookup = func(string) (string, bool) { return "UNKNOWNKEYID", true }
 		}, "the store does not know the key"},
+		{"another key of versitygw's", says(404, "XAdminUserNotFound", ""), nil, "the store does not know the key"},
 		{"a clock that is behind", server.URL, clock(-time.Hour), "refuses"},
 		{"nobody there", "http://127.0.0.1:1", nil, "http://127.0.0.1:1 does not answer: "},
 		{"another certificate", strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), nil, "has a certificate for another name"},
