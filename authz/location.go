@@ -53,10 +53,7 @@ func locate(ctx context.Context, out *Outcome) *Outcome {
 	}
 	switch {
 	case err != nil:
-		if out.Release != nil {
-			out.Release(context.WithoutCancel(ctx))
-			out.Release = nil
-		}
+		out.GiveBack(ctx)
 		out.Err, out.Decision.Effect, out.Reason = fmt.Errorf("store of %s: %w", out.Question.Download.Name, err), Deny, ReasonUnavailable
 		return out
 	case where.Redirect != "":

@@ -149,6 +149,14 @@ func (o *Outcome) Redirected() bool {
 	return o.Reason == ReasonRedirect && o.Location.Redirect != "" && o.granted()
 }
 
+// GiveBack gives back what limits have taken, once, whether or not the request goes on.
+func (o *Outcome) GiveBack(ctx context.Context) {
+	if o.Release != nil {
+		o.Release(context.WithoutCancel(ctx))
+		o.Release = nil
+	}
+}
+
 // Listed reports whether the directory may be shown. The web server opens nothing for it:
 // it is not Allowed.
 func (o *Outcome) Listed() bool {

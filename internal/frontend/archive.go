@@ -1,7 +1,7 @@
 package frontend
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -56,9 +56,7 @@ func (a *AuthRequest) Archive(w http.ResponseWriter, r *http.Request) {
 	}
 	out := a.guard.Check(r.Context(), q)
 	if !out.Listed() || out.Page != authz.PageArchive || a.front(out.Download()).Kind != NGINX {
-		if out.Release != nil { // nothing is sent
-			out.Release(context.WithoutCancel(r.Context()))
-		}
+		out.GiveBack(r.Context()) // nothing is sent
 		a.noArchive(w, r, out)
 		return
 	}
@@ -70,20 +68,16 @@ func (a *AuthRequest) Archive(w http.ResponseWriter, r *http.Request) {
 	defer archive.Close() //nolint:errcheck // it was read
 	taken := a.guard.Archive(r.Context(), out, archive.Size())
 	if !taken.Listed() {
-		if a.opts.Record != nil {
-			if err := a.opts.Record(r.Context(), taken, statusOf(taken), a.opts.Now().Sub(q.Time)); err != nil {
-				taken = unrecorded(taken, err)
-			}
+		if err := a.record(r.Context(), taken, statusOf(taken)); err != nil {
+			taken = failed(taken, err)
 		}
 		a.noArchive(w, r, taken)
 		return
 	}
 	if a.opts.RecordAll != nil {
 		if err := a.opts.RecordAll(r.Context(), archive.Files(), http.StatusOK, a.opts.Now().Sub(q.Time)); err != nil {
-			if taken.Release != nil {
-				taken.Release(context.WithoutCancel(r.Context()))
-			}
-			a.noArchive(w, r, unrecorded(out, err))
+			taken.GiveBack(r.Context())
+			a.noArchive(w, r, failed(out, unrecorded(err)))
 			return
 		}
 	}
@@ -92,11 +86,7 @@ func (a *AuthRequest) Archive(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "application/zip")
 	h.Set("Content-Length", strconv.FormatInt(archive.Size(), 10))
 	h.Set("Accept-Ranges", "none")
-	name := q.Dir.Base()
-	if name == "" {
-		name = q.Download.Name
-	}
-	h.Set("Content-Disposition", pathguard.Disposition(pathguard.Attachment, name+".zip"))
+	h.Set("Content-Disposition", pathguard.Disposition(pathguard.Attachment, cmp.Or(q.Dir.Base(), q.Download.Name)+".zip"))
 	w.WriteHeader(http.StatusOK)
 	if q.Method == http.MethodHead {
 		return
@@ -105,13 +95,6 @@ func (a *AuthRequest) Archive(w http.ResponseWriter, r *http.Request) {
 		a.journal.log.WarnContext(r.Context(), "an archive was broken off", "request_id", q.ID, "download", q.Download.Name, "path", q.Dir.String(), "error", err)
 		panic(http.ErrAbortHandler) // or it would look whole
 	}
-}
-
-// failed is what becomes of a directory of which no archive can be made.
-func failed(out *authz.Outcome, err error) *authz.Outcome {
-	no := *out
-	no.Reason, no.Page, no.Err = authz.ReasonUnavailable, "", err
-	return &no
 }
 
 // noArchive answers in the place of an archive.
@@ -133,7 +116,7 @@ func (a *AuthRequest) noArchive(w http.ResponseWriter, r *http.Request, out *aut
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", retryAfter)
 	case http.StatusTooManyRequests:
-		h.Set("Retry-After", strconv.FormatInt(max(1, int64((out.Retry+time.Second-1)/time.Second)), 10))
+		h.Set("Retry-After", retry(out))
 	}
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		a.journal.write(r.Context(), out, status, a.opts.Now())

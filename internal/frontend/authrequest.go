@@ -227,9 +227,7 @@ func (a *AuthRequest) serve(w http.ResponseWriter, r *http.Request, f form) {
 
 // undone is what becomes of an outcome that cannot be answered: nothing is sent.
 func undone(ctx context.Context, out *authz.Outcome, err error) *authz.Outcome {
-	if out.Release != nil {
-		out.Release(context.WithoutCancel(ctx))
-	}
+	out.GiveBack(ctx)
 	var misuse *misuseError
 	if errors.As(err, &misuse) {
 		return authz.Refuse(out.Question, authz.ReasonRequest, err)
@@ -325,14 +323,9 @@ func single(h http.Header, name string) (string, error) {
 // reply records, answers, counts and logs an outcome.
 func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, f form, out *authz.Outcome) {
 	status := f.status(out)
-	if a.opts.Record != nil {
-		if err := a.opts.Record(r.Context(), out, status, a.opts.Now().Sub(out.Question.Time)); err != nil {
-			if out.Release != nil {
-				out.Release(context.WithoutCancel(r.Context()))
-			}
-			out = unrecorded(out, err)
-			status = f.status(out)
-		}
+	if err := a.record(r.Context(), out, status); err != nil {
+		out = failed(out, err)
+		status = f.status(out)
 	}
 	if _, asked := f.(subrequest); asked && out.Listed() { // nginx opens nothing for it, and shows a page in the place of a refusal
 		status = http.StatusForbidden
@@ -355,11 +348,30 @@ func (a *AuthRequest) reply(w http.ResponseWriter, r *http.Request, f form, out 
 	a.journal.write(r.Context(), out, status, now)
 }
 
-// unrecorded is what becomes of an outcome of which there is no record.
-func unrecorded(out *authz.Outcome, err error) *authz.Outcome {
+// record records an outcome. After an error what limits have taken is given back.
+func (a *AuthRequest) record(ctx context.Context, out *authz.Outcome, status int) error {
+	if a.opts.Record == nil {
+		return nil
+	}
+	if err := a.opts.Record(ctx, out, status, a.opts.Now().Sub(out.Question.Time)); err != nil {
+		out.GiveBack(ctx)
+		return unrecorded(err)
+	}
+	return nil
+}
+
+func unrecorded(err error) error { return fmt.Errorf("no record, no answer: %w", err) }
+
+// failed is what becomes of an outcome that cannot be recorded, or carried out.
+func failed(out *authz.Outcome, err error) *authz.Outcome {
 	refused := *out
-	refused.Reason, refused.Page, refused.Err = authz.ReasonUnavailable, "", fmt.Errorf("no record, no answer: %w", err)
+	refused.Reason, refused.Page, refused.Err = authz.ReasonUnavailable, "", err
 	return &refused
+}
+
+// retry is what Retry-After says of a request that a limit refused, in seconds.
+func retry(out *authz.Outcome) string {
+	return strconv.FormatInt(max(1, int64((out.Retry+time.Second-1)/time.Second)), 10)
 }
 
 // statusOf returns the status that the client must get; nginx carries it there.
@@ -461,7 +473,7 @@ func write(h http.Header, out *authz.Outcome, status int) {
 			set("Www-Authenticate", out.Challenge)
 		}
 	case http.StatusTooManyRequests:
-		set("Retry-After", strconv.FormatInt(max(1, int64((out.Retry+time.Second-1)/time.Second)), 10))
+		set("Retry-After", retry(out))
 	case http.StatusServiceUnavailable:
 		set("Retry-After", retryAfter)
 	}

@@ -36,8 +36,8 @@ func (a *AuthRequest) Page(w http.ResponseWriter, r *http.Request) {
 	}
 	out := a.guard.Check(r.Context(), q)
 	listed := out.Listed() && a.opts.Listing != nil && out.Page == authz.PageListing
-	if out.Release != nil && !listed { // nothing is sent
-		out.Release(context.WithoutCancel(r.Context()))
+	if !listed { // nothing is sent
+		out.GiveBack(r.Context())
 	}
 	h := w.Header()
 	pageHeaders(h, out)
