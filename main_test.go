@@ -116,7 +116,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/internal/identity":   {"securefiles/authz", "securefiles/internal/authority", "securefiles/internal/loopback", "securefiles/internal/regular"},
 		"securefiles/internal/limit":      {"securefiles/authz", "securefiles/internal/state"},
 		"securefiles/internal/state":      nil,
-		"securefiles/internal/storage":    {"securefiles/authz", "securefiles/internal/loopback", "securefiles/internal/regular", "securefiles/pathguard"},
+		"securefiles/internal/storage":    {"securefiles/authz", "securefiles/internal/authority", "securefiles/internal/loopback", "securefiles/internal/regular", "securefiles/pathguard"},
 		"securefiles/internal/link":       {"securefiles/authz", "securefiles/internal/page", "securefiles/internal/regular", "securefiles/internal/state", "securefiles/pathguard"},
 		"securefiles/internal/listing":    {"securefiles/authz", "securefiles/internal/page", "securefiles/internal/rooted", "securefiles/pathguard"},
 		"securefiles/internal/loopback":   nil,

@@ -286,7 +286,7 @@ func (p *Parts) tryStores(ctx context.Context, out io.Writer) []policy.Finding {
 			err = s.Reload(ctx)
 		}
 		if err == nil {
-			err = s.Try(ctx, d.Storage.CAFile)
+			err = s.Try(ctx)
 		}
 		if err == nil && d.Listing {
 			err = s.TryList(ctx)

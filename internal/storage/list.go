@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/xml"
@@ -19,12 +18,12 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"securefiles/internal/authority"
 	"securefiles/pathguard"
 )
 
@@ -212,20 +211,26 @@ func (s *Store) client() (*http.Client, error) {
 	if s.asks != nil {
 		return s.asks, nil
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.opts.CAFile != "" {
-		pem, err := os.ReadFile(s.opts.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read who vouches for it: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		config.RootCAs.AppendCertsFromPEM(pem)
+	config, err := s.trust()
+	if err != nil {
+		return nil, err
 	}
 	s.asks = &http.Client{
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 64 << 10, ForceAttemptHTTP2: true, TLSClientConfig: config},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return s.asks, nil
+}
+
+// trust is whom the store's certificate must be of.
+func (s *Store) trust() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.opts.CAFile == "" {
+		return config, nil
+	}
+	var err error
+	config.RootCAs, err = authority.Load(s.opts.CAFile)
+	return config, err
 }
 
 // seal is what cursors are sealed with. All that have the credentials have the same one:

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// An authority stands in for AWS's: the metadata of an instance by version 2, the
+// A giver stands in for AWS's: the metadata of an instance by version 2, the
 // endpoint of ECS and EKS, and STS. It gives the credentials that a test says.
-type authority struct {
+type giver struct {
 	*httptest.Server
 	mu     sync.Mutex
 	key    string
@@ -25,27 +25,27 @@ type authority struct {
 	asked  int
 }
 
-func newAuthority(t *testing.T) *authority {
+func newGiver(t *testing.T) *giver {
 	t.Helper()
-	a := &authority{key: "FIRST", ends: time.Now().Add(time.Hour)}
+	a := &giver{key: "FIRST", ends: time.Now().Add(time.Hour)}
 	a.Server = httptest.NewServer(a)
 	t.Cleanup(a.Close)
 	return a
 }
 
-func (a *authority) give(key string, ends time.Time) {
+func (a *giver) give(key string, ends time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.key, a.ends, a.broken = key, ends, false
 }
 
-func (a *authority) fail() {
+func (a *giver) fail() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.broken = true
 }
 
-func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *giver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked++
@@ -73,8 +73,8 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// environments are those in which roles are found, of an authority.
-func environments(t *testing.T, a *authority) map[string]map[string]string {
+// environments are those in which roles are found, of a giver.
+func environments(t *testing.T, a *giver) map[string]map[string]string {
 	t.Helper()
 	token := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte("the pod's token\n"), 0o600); err != nil {
@@ -109,7 +109,7 @@ func ofRole(t *testing.T, environment map[string]string, edit ...func(*Options))
 }
 
 func TestRolesOfAWSGiveCredentials(t *testing.T) {
-	for name, environment := range environments(t, newAuthority(t)) {
+	for name, environment := range environments(t, newGiver(t)) {
 		t.Run(name, func(t *testing.T) {
 			s := ofRole(t, environment)
 			if _, err := s.Locate(t.Context(), asking(t, "GET", "a")); err == nil || s.Generation() != 0 || !strings.Contains(err.Error(), s.Source()) {
@@ -131,7 +131,7 @@ func TestRolesOfAWSGiveCredentials(t *testing.T) {
 // Renewed without a restart, before the old ones end.
 func TestCredentialsOfARoleAreRenewedBeforeTheyEnd(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
+	a := newGiver(t)
 	for name, environment := range environments(t, a) {
 		t.Run(name, func(t *testing.T) {
 			a.give("FIRST", time.Now().Add(time.Hour))
@@ -161,7 +161,7 @@ func TestCredentialsOfARoleAreRenewedBeforeTheyEnd(t *testing.T) {
 
 func TestCredentialsOfARoleCountUntilTheyEndAndNoLonger(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
+	a := newGiver(t)
 	for name, environment := range environments(t, a) {
 		t.Run(name, func(t *testing.T) {
 			now := time.Now()

@@ -2,14 +2,12 @@ package storage
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
 )
 
@@ -26,8 +24,8 @@ type TryError struct{ Problem, Remedy string }
 func (e *TryError) Error() string { return e.Problem + ": " + e.Remedy }
 
 // Try asks the store for an object that is hardly there, as a web server would, with the
-// authorities in caFile, if it is a file of this machine. Its error is a *TryError.
-func (s *Store) Try(ctx context.Context, caFile string) error {
+// authorities of CAFile, if it is a file of this machine. Its error is a *TryError.
+func (s *Store) Try(ctx context.Context) error {
 	signed, err := s.signed(ctx, request{method: http.MethodGet, key: s.prefix + tried})
 	if err != nil {
 		return &TryError{Problem: err.Error(), Remedy: "mend the credentials"}
@@ -37,9 +35,8 @@ func (s *Store) Try(ctx context.Context, caFile string) error {
 		return &TryError{Problem: "nothing can be asked", Remedy: "correct the endpoint"}
 	}
 	transport := &http.Transport{DisableKeepAlives: true}
-	if pem, err := os.ReadFile(caFile); err == nil {
-		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
-		transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem)
+	if config, err := s.trust(); err == nil {
+		transport.TLSClientConfig = config
 	}
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	asked := time.Now()
