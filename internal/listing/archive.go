@@ -54,6 +54,10 @@ func (l *Listing) Archive(ctx context.Context, out *authz.Outcome) (made *Archiv
 	if !ok || where.Bucket != nil || where.Zip == (Bounds{}) {
 		return nil, fmt.Errorf("download %q has no archives", out.Question.Download.Name)
 	}
+	if err := l.turn(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { <-l.turns }()
 	policy := l.policy() // that decides all of it, as it may be another version than a moment before
 	decision, err := policy.Decide(ctx, out.Question.Query(out.Principal))
 	if err != nil {

@@ -77,8 +77,9 @@ type Listing struct {
 	roots   map[string]Directory // by the download's name
 	opts    Options
 	tongues language.Matcher
-	// turns are one for each directory that is read: a large one takes a core for a moment
-	// and memory, however little of it is shown, and files are decided on beside it.
+	// turns are one for each directory, or tree of an archive, that is read: a large one
+	// takes a core for a moment and memory, however little of it is shown, and files are
+	// decided on beside it.
 	turns chan struct{}
 }
 
@@ -158,7 +159,7 @@ func (l *Listing) turn(ctx context.Context) error {
 	case l.turns <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("read a directory to show: %d are read at a time: %w", cap(l.turns), ctx.Err())
+		return fmt.Errorf("read a directory: %d are read at a time: %w", cap(l.turns), ctx.Err())
 	}
 }
 
@@ -220,7 +221,7 @@ func (l *Listing) pageOfBucket(ctx context.Context, out *authz.Outcome, bucket B
 // visible decides what of a directory is shown.
 func (l *Listing) visible(ctx context.Context, policy authz.Decider, out *authz.Outcome, found []fs.FileInfo) ([]entry, error) {
 	var all []entry
-	query := out.Question.Query(out.Principal)
+	query, without := out.Question.Query(out.Principal), l.roots[out.Question.Download.Name].Without
 	for _, one := range found {
 		if err := ctx.Err(); err != nil { // nobody waits for it any more
 			return nil, fmt.Errorf("decide what of a directory is shown: %w", err)
@@ -229,7 +230,7 @@ func (l *Listing) visible(ctx context.Context, policy authz.Decider, out *authz.
 		if !e.isDir {
 			e.size = one.Size()
 		}
-		if strings.ContainsAny(e.name, l.roots[out.Question.Download.Name].Without) || !name(out.Question, &e, &query) {
+		if strings.ContainsAny(e.name, without) || !name(out.Question, &e, &query) {
 			continue
 		}
 		decision, err := policy.Decide(ctx, query)

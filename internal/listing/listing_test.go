@@ -209,6 +209,7 @@ func TestDirectoriesAreReadByTurns(t *testing.T) {
 		<-goOn
 		return true
 	}))
+	l.roots["main"] = Directory{Root: root, Zip: Bounds{Entries: 100, Bytes: 1 << 20}}
 	ended := make(chan error, cap(l.turns))
 	ctx, cancel := context.WithCancel(t.Context())
 	for range cap(l.turns) {
@@ -218,20 +219,30 @@ func TestDirectoriesAreReadByTurns(t *testing.T) {
 		}()
 		<-begun
 	}
-	var err error
-	more := make(chan error, 1)
-	go func() {
-		_, _, err := l.Render(t.Context(), request(t, "/downloads/"))
-		more <- err
-	}()
-	select {
-	case <-begun:
-		close(goOn)
-		t.Fatal("one more is read beside them")
-	case err = <-more:
-	}
-	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, fs.ErrNotExist) || read.Load() != int64(cap(l.turns)) {
-		t.Errorf("one more: %v, after %d decisions", err, read.Load())
+	for name, ask := range map[string]func() error{
+		"page": func() error {
+			_, _, err := l.Render(t.Context(), request(t, "/downloads/"))
+			return err
+		},
+		"archive": func() error {
+			out := request(t, "/downloads/?zip")
+			out.Question.Archive, out.Page = out.Question.Dir, authz.PageArchive
+			_, err := l.Archive(t.Context(), out)
+			return err
+		},
+	} {
+		var err error
+		more := make(chan error, 1)
+		go func() { more <- ask() }()
+		select {
+		case <-begun:
+			close(goOn)
+			t.Fatalf("one more is read beside them: %s", name)
+		case err = <-more:
+		}
+		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, fs.ErrNotExist) || read.Load() != int64(cap(l.turns)) {
+			t.Errorf("one more, a %s: %v, after %d decisions", name, err, read.Load())
+		}
 	}
 	cancel()
 	close(goOn)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +46,7 @@ func samples() []page.Sample {
 			{Name: "q3.pdf", URL: "/downloads/project/q3.pdf", Type: "PDF", Size: "1.2 MiB", Modified: at.Format(t.Time), Machine: at.Format(time.RFC3339)},
 		}
 		shared := full
-		shared.Share, shared.Zip, shared.Rows = "/_securefiles/links", "/downloads/project/?zip", append([]Row(nil), full.Rows...)
+		shared.Share, shared.Zip, shared.Rows = "/_securefiles/links", "/downloads/project/?zip", slices.Clone(full.Rows)
 		shared.Rows[2].Path = "/project/q3.pdf"
 		timeless := full // as a bucket's: its folders have no time, and nobody counts
 		timeless.Total, timeless.Columns = "", []Column{{Key: byName, Label: t.Name, Sort: "none"}}
