@@ -229,6 +229,35 @@ func downloads(list []config.Download, stores []*storage.Store) (*authz.Download
 	return all, tables, err
 }
 
+// directories are where the files of downloads are that show them, by the downloads' names.
+func directories(p *cli.Parts, shared bool) (map[string]listing.Directory, error) {
+	made := map[string]listing.Directory{}
+	for i, d := range p.Config.Downloads {
+		if !d.Listing {
+			continue
+		}
+		where := listing.Directory{Root: d.Root, FollowSymlinks: d.FollowSymlinks}
+		if d.Zip != nil {
+			size, err := d.Zip.Size()
+			if err != nil {
+				return nil, err
+			}
+			where.Zip = listing.Bounds{Entries: d.Zip.Entries, Bytes: size}
+		}
+		if p.Stores[i] != nil { // and no interface that holds a nil
+			where.Bucket = p.Stores[i]
+		}
+		if p.Direct == nil && d.Front == string(frontend.Caddy) {
+			where.Without = "?"
+		}
+		if shared && (d.ByNGINX() || p.Direct != nil) { // others have no place for it
+			where.Share = link.APIPath
+		}
+		made[d.Name] = where
+	}
+	return made, nil
+}
+
 // fronts are the web servers before downloads that do not ask by auth_request.
 func fronts(list []config.Download) map[string]frontend.Front {
 	made := map[string]frontend.Front{}
@@ -714,31 +743,12 @@ func (s *service) put(p *cli.Parts, rows []server.Reloader) (*server.Generation,
 			return nil, err
 		}
 	}
-	shown := &listing.Options{Template: p.Listing, Logger: s.log}
-	roots := map[string]listing.Directory{}
-	for i, d := range p.Config.Downloads {
-		if d.Listing {
-			where := listing.Directory{Root: d.Root, FollowSymlinks: d.FollowSymlinks}
-			if d.Zip != nil {
-				where.Zip.Entries = d.Zip.Entries
-				if where.Zip.Bytes, err = d.Zip.Size(); err != nil {
-					return nil, err
-				}
-			}
-			if p.Stores[i] != nil { // and no interface that holds a nil
-				where.Bucket = p.Stores[i]
-			}
-			if p.Direct == nil && d.Front == string(frontend.Caddy) {
-				where.Without = "?"
-			}
-			if opts.API != nil && (d.ByNGINX() || p.Direct != nil) { // others have no place for it
-				where.Share = link.APIPath
-			}
-			roots[d.Name] = where
-		}
+	roots, err := directories(p, opts.API != nil)
+	if err != nil {
+		return nil, err
 	}
 	if len(roots) > 0 {
-		folders, err := listing.New(p.Policy.Store.Now, roots, shown)
+		folders, err := listing.New(p.Policy.Store.Now, roots, &listing.Options{Template: p.Listing, Logger: s.log})
 		if err != nil {
 			return nil, err
 		}
