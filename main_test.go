@@ -169,7 +169,7 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"github.com/klauspost/":       {"securefiles/internal/audit"},
 		"github.com/maypok86/":        {"securefiles/internal/identity", "securefiles/internal/link"},
 		"github.com/coreos/":          {"securefiles/internal/server"},
-		"golang.org/x/net":            {"securefiles/internal/link", "securefiles/internal/listing", "securefiles/internal/server"},
+		"golang.org/x/net":            {"securefiles/internal/link", "securefiles/internal/listing", "securefiles/internal/page", "securefiles/internal/server"},
 		"golang.org/x/mod":            {"securefiles/internal/audit"},
 		"github.com/jackc/":           {"securefiles/internal/audit"},
 	} {

@@ -1,10 +1,7 @@
 package link
 
 import (
-	"bytes"
 	_ "embed" // the page
-	"errors"
-	"io"
 	"strings"
 
 	"golang.org/x/net/html"
@@ -66,29 +63,23 @@ func lacks(body []byte, v *view) string {
 		return ""
 	}
 	var inForm, sent, url, password bool
-	for tokens := html.NewTokenizer(bytes.NewReader(body)); ; {
-		kind := tokens.Next()
-		if kind == html.ErrorToken {
-			if !errors.Is(tokens.Err(), io.EOF) {
-				return "is no HTML: " + tokens.Err().Error()
-			}
-			break
-		}
-		token := tokens.Token()
+	problem := page.Tags(body, func(tag html.Token) {
 		attribute := map[string]string{}
-		for _, a := range token.Attr {
+		for _, a := range tag.Attr {
 			attribute[a.Key] = a.Val
 		}
-		switch {
-		case token.Data == "form" && kind != html.TextToken:
-			inForm = kind == html.StartTagToken && attribute["action"] == v.Action && strings.EqualFold(attribute["method"], "post") && attribute["enctype"] == ""
+		switch tag.Data {
+		case "form":
+			inForm = tag.Type == html.StartTagToken && attribute["action"] == v.Action && strings.EqualFold(attribute["method"], "post") && attribute["enctype"] == ""
 			sent = sent || inForm
-		case token.Data == "input" && inForm && kind != html.TextToken:
-			url = url || attribute["name"] == "url" && attribute["value"] == v.URL
-			password = password || attribute["name"] == "password"
+		case "input":
+			url = url || inForm && attribute["name"] == "url" && attribute["value"] == v.URL
+			password = password || inForm && attribute["name"] == "password"
 		}
-	}
+	})
 	switch {
+	case problem != "":
+		return problem
 	case !sent:
 		return `has no form with method="post" and action="{{.Action}}"`
 	case !url:

@@ -1,11 +1,8 @@
 package listing
 
 import (
-	"bytes"
 	_ "embed" // the page
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -65,20 +62,15 @@ func samples() []page.Sample {
 // lacks says where a page does not lead, and must: there is no other way.
 func lacks(body []byte, v *View) string {
 	leads := map[string]bool{}
-	for tokens := html.NewTokenizer(bytes.NewReader(body)); ; {
-		kind := tokens.Next()
-		if kind == html.ErrorToken {
-			if !errors.Is(tokens.Err(), io.EOF) {
-				return "is no HTML: " + tokens.Err().Error()
-			}
-			break
-		}
-		token := tokens.Token()
-		for _, a := range token.Attr {
-			if token.Data == "a" && a.Key == "href" {
+	problem := page.Tags(body, func(tag html.Token) {
+		for _, a := range tag.Attr {
+			if tag.Data == "a" && a.Key == "href" {
 				leads[strings.TrimSpace(a.Val)] = true
 			}
 		}
+	})
+	if problem != "" {
+		return problem
 	}
 	for _, row := range v.Rows {
 		if !leads[row.URL] {

@@ -10,10 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"sync/atomic"
+
+	"golang.org/x/net/html"
 
 	"securefiles/internal/regular"
 )
@@ -154,6 +157,23 @@ func (t *Template) fill(page *template.Template, view any) ([]byte, error) {
 		return nil, err
 	}
 	return body.Bytes(), nil
+}
+
+// Tags calls see with each tag of a page, and says what is wrong with what is no HTML; empty
+// where it is.
+func Tags(body []byte, see func(html.Token)) string {
+	for tokens := html.NewTokenizer(bytes.NewReader(body)); ; {
+		kind := tokens.Next()
+		if kind == html.ErrorToken {
+			if !errors.Is(tokens.Err(), io.EOF) {
+				return "is no HTML: " + tokens.Err().Error()
+			}
+			return ""
+		}
+		if kind == html.StartTagToken || kind == html.EndTagToken || kind == html.SelfClosingTagToken {
+			see(tokens.Token())
+		}
+	}
 }
 
 // bounded is a page that does not grow without end.
