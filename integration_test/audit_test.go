@@ -64,6 +64,21 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
+// fill has a file take all the room that its disk has.
+func fill(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(f, zeros{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Each answer, whatever it is, has left its record before it came.
 func TestAuditRecordsEachDecisionBeforeItsAnswer(t *testing.T) {
 	t.Parallel()
@@ -113,16 +128,7 @@ func TestAuditOnAFullDiskDeniesUntilThereIsRoom(t *testing.T) {
 		t.Fatalf("status %d", r.status)
 	}
 	ballast := filepath.Join(disk, "ballast")
-	f, err := os.Create(ballast)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(f, zeros{}); !errors.Is(err, syscall.ENOSPC) {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	fill(t, ballast)
 	served, refused := 1, 0
 	for refused < 20 {
 		switch r := s.get("alice", file); {

@@ -272,15 +272,7 @@ func TestALinkInABrowser(t *testing.T) {
 				if err != nil || !fits {
 					t.Errorf("%s at %d px, %s: it does not fit, or does not say %q: %v", name, width, scheme, text, err)
 				}
-				if dir := os.Getenv("SCREENSHOTS"); dir != "" {
-					shot, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
-					if err == nil {
-						err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", name, width, scheme)), shot, 0o600)
-					}
-					if err != nil {
-						t.Fatal(err)
-					}
-				}
+				screenshot(t, ctx, fmt.Sprintf("%s-%d-%s", name, width, scheme))
 			}
 		}
 	}
@@ -513,5 +505,21 @@ func TestAnInterruptedLinkIsOneUseInABrowser(t *testing.T) {
 		})
 		used(row.name, "1 of 1")
 		s.status("", link.URL, 410)
+	}
+}
+
+// screenshot keeps a picture of what the browser shows in the directory SCREENSHOTS, if that is set.
+func screenshot(t *testing.T, browser context.Context, name string) {
+	t.Helper()
+	dir := os.Getenv("SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	picture, err := chromedp.Run(browser, chromedp.CaptureScreenshot())
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -482,18 +482,7 @@ func fullDisk(t *testing.T) *chaos {
 	s := start(t, plan{policy: alicesPolicy, extra: "audit: {file: disk/audit.jsonl}\n", before: func(s *site) { disk = s.mounted("disk", 64<<20) }})
 	ballast := filepath.Join(disk, "ballast")
 	return &chaos{site: s, asks: everyday(503), shows: true,
-		strike: func() {
-			f, err := os.Create(ballast)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.Copy(f, zeros{}); !errors.Is(err, syscall.ENOSPC) {
-				t.Fatal(err)
-			}
-			if err := f.Close(); err != nil {
-				t.Fatal(err)
-			}
-		},
+		strike: func() { fill(t, ballast) },
 		mend: func() {
 			if err := os.Remove(ballast); err != nil {
 				t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -344,30 +343,9 @@ func TestLinkWithAPasswordThroughNginx(t *testing.T) {
 // dropping is a network that hands a question on, and loses the answer.
 func dropping(t *testing.T, to string) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return // the test is over
-			}
-			go func() {
-				defer conn.Close()
-				there, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				defer there.Close()
-				go func() { _, _ = io.Copy(there, conn) }()
-				_, _ = there.Read(make([]byte, 1)) // it has been answered
-			}()
-		}
-	}()
-	return l.Addr().String()
+	address, before := lossy(t)
+	before <- lossyNetwork{service: to, happens: func() {}}
+	return address
 }
 
 // nginx that hears no answer asks again: that is the same use.

@@ -415,15 +415,7 @@ func TestAFolderInABrowser(t *testing.T) {
 				if err != nil || fits != fmt.Sprint(width)+want {
 					t.Errorf("%s: %q, want %d%s: %v", at, fits, width, want, err)
 				}
-				if dir := os.Getenv("SCREENSHOTS"); dir != "" {
-					shot, err := chromedp.Run(browser, chromedp.CaptureScreenshot())
-					if err == nil {
-						err = os.WriteFile(filepath.Join(dir, at+".png"), shot, 0o600)
-					}
-					if err != nil {
-						t.Fatal(err)
-					}
-				}
+				screenshot(t, browser, at)
 				judge(t, browser, at)
 			}
 		}
@@ -532,15 +524,7 @@ func TestALinkIsMadeInABrowser(t *testing.T) {
 				if err != nil || fits != width {
 					t.Errorf("%s at %d is %d wide: %v", name, width, fits, err)
 				}
-				if dir := os.Getenv("SCREENSHOTS"); dir != "" {
-					picture, err := chromedp.Run(browser, chromedp.CaptureScreenshot())
-					if err == nil {
-						err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", name, width, scheme)), picture, 0o600)
-					}
-					if err != nil {
-						t.Fatal(err)
-					}
-				}
+				screenshot(t, browser, fmt.Sprintf("%s-%d-%s", name, width, scheme))
 			}
 			shot("buttons")
 			if err := chromedp.Do(browser, chromedp.Click(`td.share button[value^="/project/a "]`), chromedp.WaitVisible("#link")); err != nil {

@@ -370,8 +370,7 @@ func lossy(t *testing.T) (address string, before chan<- lossyNetwork) {
 }
 
 // nginx that hears no answer of an instance, which has counted and then dies or hangs, asks
-// the other one: that is the same use, and the same request of a limit. (Where all that there
-// is are passwords, nginx waits for longer than it asks again; nobody has the file then.)
+// the other one: that is the same use, and the same request of a limit.
 func TestNginxAskingAnotherInstanceIsOneUse(t *testing.T) {
 	t.Parallel()
 	backup := func(first, second string) string { return "server " + first + "; server " + second + " backup;" } // as `securefiles nginx` prints two

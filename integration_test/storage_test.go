@@ -5,12 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -79,20 +77,11 @@ func newBucketOf(t *testing.T, kind string) *bucket {
 		b.objects, b.key = &store.Objects, base64.StdEncoding.EncodeToString(store.Key)
 		b.store = func() http.Handler { return store }
 	case "gcs":
-		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		store, account, err := storagetest.NewGCS()
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := json.Marshal(map[string]string{"client_email": "files@example.org", "private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		store := &storagetest.GCS{Email: "files@example.org", Key: &key.PublicKey}
-		b.objects, b.key = &store.Objects, string(text)
+		b.objects, b.key = &store.Objects, string(account)
 		b.store = func() http.Handler { return store }
 	}
 	b.put("other", "project/plan.txt", "CANARY of another bucket")

@@ -1,12 +1,7 @@
 package storage
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
-	"encoding/pem"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -40,23 +35,15 @@ func verifyingOf(t *testing.T, prefix string, objects map[string]string) map[str
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	gcs, account, err := storagetest.NewGCS()
 	file := filepath.Join(t.TempDir(), "account.json")
-	text, err := json.Marshal(map[string]string{"client_email": "files@example.org", "private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))})
 	if err == nil {
-		err = os.WriteFile(file, text, 0o600)
+		err = os.WriteFile(file, account, 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	azure, gcs := &storagetest.Azure{Account: emulatorAccount, Key: secret}, &storagetest.GCS{Email: "files@example.org", Key: &key.PublicKey}
+	azure := &storagetest.Azure{Account: emulatorAccount, Key: secret}
 	for name, text := range objects {
 		for _, o := range []*storagetest.Objects{&azure.Objects, &gcs.Objects} {
 			o.Put("files", name, text)

@@ -11,10 +11,14 @@ package storagetest
 import (
 	"crypto"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -139,6 +143,21 @@ type GCS struct {
 	Email   string
 	Key     *rsa.PublicKey
 	Objects Objects
+}
+
+// NewGCS returns a store with the key of a new service account, and that as a file has it.
+func NewGCS() (store *GCS, account []byte, err error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	store = &GCS{Email: "files@example.org", Key: &key.PublicKey}
+	account, err = json.Marshal(map[string]string{"client_email": store.Email, "private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}))})
+	return store, account, err
 }
 
 // ServeHTTP answers as the host that was asked.
