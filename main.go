@@ -641,6 +641,7 @@ func (s *service) delivered(ctx context.Context, r *audit.Record) {
 	if r.Archive == audit.Part {
 		return // it is in the archive, which counts once
 	}
+	ctx = context.WithoutCancel(ctx) // while the service stops, too: it is recorded, and so nobody tells it again
 	id := r.Request
 	if r.Archive == audit.Whole {
 		id = authz.ArchiveID(id)

@@ -2177,6 +2177,32 @@ func TestAClientThatIsSentToAStoreHoldsNothingOfLimits(t *testing.T) {
 	}
 }
 
+// An interruptible store is one whose calls end with their context, as those over a network do.
+type interruptible struct{ *state.Memory }
+
+func (i interruptible) Settle(ctx context.Context, id string, bytes int64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return i.Memory.Settle(ctx, id, bytes)
+}
+
+// What was delivered is told to the limits once, when it is recorded: while the service
+// stops, too.
+func TestLimitsLearnWhatWasDeliveredWhileTheServiceStops(t *testing.T) {
+	store := interruptible{state.NewMemory(nil)}
+	s := &service{counters: metrics.New("", "", nil, nil, func() metrics.Policy { return metrics.Policy{} }), store: &states{store: store}, log: slog.New(slog.DiscardHandler)}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	place := []state.Charge{{Kind: state.Places, Key: "carol", Limit: 1, Cost: 1}}
+	for _, id := range []string{"1", "2"} {
+		if q, err := store.Reserve(t.Context(), id, place); err != nil || q[0].Over {
+			t.Errorf("request %s: %+v, %v", id, q, err)
+		}
+		s.delivered(ctx, &audit.Record{Request: id, Delivery: audit.Complete, Status: 200})
+	}
+}
+
 // Each way to ask on the listener is told of in docs/design.md.
 func TestDocumentedRoutesAreTheOnesThereAre(t *testing.T) {
 	doc, err := os.ReadFile("docs/design.md")
