@@ -96,7 +96,8 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		"securefiles/policy/shadow":           policyRooms,
 		// For tests alone.
 		"securefiles/policy/internal/world":     {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model"},
-		"securefiles/internal/postgrestest":     nil,
+		"securefiles/internal/freeport":         nil,
+		"securefiles/internal/postgrestest":     {"securefiles/internal/freeport"},
 		"securefiles/internal/storagetest":      nil,
 		"securefiles/policy/internal/storetest": {"securefiles/authz", "securefiles/policy", "securefiles/policy/internal/world"},
 

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"securefiles/internal/audit"
+	"securefiles/internal/freeport"
 )
 
 // records reads the records of a file of the site; torn counts the lines that are
@@ -455,7 +456,7 @@ func TestAuditDeliveriesAreWhatNginxDelivered(t *testing.T) {
 	t.Parallel()
 	const size = 20 << 20
 	big := strings.Repeat("0123456789abcdef", size/16)
-	http2 := freeAddress(t)
+	http2 := freeport.Address(t)
 	p := deliveredPlan("", map[string]string{"project/big.bin": big, "project/plan.txt": "0123456789", "project/empty.txt": ""})
 	p.edit = func(s *site, conf string) string {
 		return strings.Replace(conf, "listen "+s.web+";", "listen "+s.web+";\nlisten "+http2+" http2;", 1)

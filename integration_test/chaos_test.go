@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"securefiles/internal/freeport"
 	"securefiles/internal/postgrestest"
 	"securefiles/schema"
 )
@@ -327,7 +328,7 @@ func restartStorm(t *testing.T) *chaos {
 
 // oneOfTwo has two instances, as docs/operations.md has them: one, in turn, is killed or hangs.
 func oneOfTwo(t *testing.T, by syscall.Signal) *chaos {
-	listen, admin := freeAddress(t), freeAddress(t)
+	listen, admin := freeport.Address(t), freeport.Address(t)
 	s := start(t, plan{policy: alicesPolicy, before: func(s *site) {
 		s.write("securefiles.yaml", s.configuration(s.rooted(oneDownload))+fmt.Sprintf("nginx: {service: ['%s', '%s']}\n", s.service, listen))
 	}, edit: func(s *site, _ string) string { return s.printedHere() }})
@@ -634,7 +635,7 @@ func issuerAway(t *testing.T, hangs bool) *chaos {
 
 // applicationAway has an application that is asked who is logged in.
 func applicationAway(t *testing.T, hangs bool) *chaos {
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	s := start(t, plan{policy: "p, @authenticated, /public/**, read, allow\n", identity: fmt.Sprintf(
 		"identity:\n  - session: {url: 'http://%s/', cookies: [sessionid], timeout: 800ms, remember: 1h, remember_refused: 100ms}\n", address)})
 	process := s.startApplication(address)

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // The demo, as `make demo` runs it: the commands that it prints do what it says
@@ -209,7 +211,7 @@ func TestSetUpFromSource(t *testing.T) {
 	source, tell := blocks("install.md", "From source", 3), blocks("get-started.md", "4. Tell nginx", 4)
 	install, start, include := source[0], source[1], tell[1]
 	configure := "cd /etc/securefiles\n" + blocks("get-started.md", "3. Say who may read what", 3)[1] + tell[0]
-	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
+	s := &site{t: t, dir: publicDir(t), web: freeport.Address(t), admin: freeport.Address(t), log: &logBuffer{}}
 	s.service = "unix:" + s.dir + "/run/auth.sock"
 	for _, dir := range []string{"etc", "bin", "nginx/conf.d", "nginx/snippets", "run", "logs"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {

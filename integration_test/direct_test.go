@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // S2, S3, S5, S6, S7, S28: every row of the corpus, without nginx.
@@ -297,7 +299,7 @@ func TestTheFirstLookWithoutNginx(t *testing.T) {
 	}
 	_, commands, ok := strings.Cut(string(text), "<!-- skip: TestTheFirstLookWithoutNginx does it -->\n```sh\n")
 	commands, _, end := strings.Cut(commands, "```")
-	web, admin := freeAddress(t), freeAddress(t)
+	web, admin := freeport.Address(t), freeport.Address(t)
 	if !ok || !end || strings.Count(commands, "serve --direct") != 1 {
 		t.Fatal("docs/get-started.md has other commands")
 	}

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // debianPython has Django where Debian's package is installed; another python3
@@ -30,15 +32,15 @@ func startDjango(t *testing.T) *site {
 	if out, err := exec.Command(debianPython, "-c", "import django").CombinedOutput(); err != nil {
 		t.Fatalf("Django is not installed: `make test` installs it\n%s", out)
 	}
-	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
+	s := &site{t: t, dir: publicDir(t), web: freeport.Address(t), admin: freeport.Address(t), log: &logBuffer{}}
 	script, err := filepath.Abs("../examples/django/run.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := s.command(script)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
-	cmd.Env = append(os.Environ(), "PYTHON="+debianPython, "BINARY="+binary, "DIR="+s.dir, "WEB="+s.web, "DJANGO="+freeAddress(t),
-		"SECUREFILES_LISTEN="+freeAddress(t), "SECUREFILES_ADMIN="+s.admin,
+	cmd.Env = append(os.Environ(), "PYTHON="+debianPython, "BINARY="+binary, "DIR="+s.dir, "WEB="+s.web, "DJANGO="+freeport.Address(t),
+		"SECUREFILES_LISTEN="+freeport.Address(t), "SECUREFILES_ADMIN="+s.admin,
 		"SECUREFILES_IDENTITY_0_SESSION_REMEMBER="+djangoRemember.String(), "SECUREFILES_IDENTITY_0_SESSION_REMEMBER_REFUSED=200ms")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"securefiles/internal/freeport"
 )
 
 // A ward is a system for `securefiles doctor`: the service and nginx, which includes both
@@ -50,7 +52,7 @@ type ward struct {
 // newWard is a system in which nothing is wrong, for a case to change before it starts.
 func newWard(t *testing.T) *ward {
 	t.Helper()
-	w := &ward{site: &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}}
+	w := &ward{site: &site{t: t, dir: publicDir(t), web: freeport.Address(t), admin: freeport.Address(t), log: &logBuffer{}}}
 	w.site.root = filepath.Join(w.dir, "files")
 	w.files = map[string]string{"public/welcome.txt": "0123456789 welcome\n", "project/plan.txt": "0123456789 plan\n", "project/hr/pay.txt": "CANARY DENY pay\n"}
 	w.policy = "p, @anyone, /public/**, read, allow\np, editor, /project/**, read, allow\np, editor, /project/hr/**, read, deny\ng, alice, editor\np, bob, /project/hr/**, read, allow\n"
@@ -82,7 +84,7 @@ func (w *ward) up() {
 		if tries == 3 {
 			w.t.Fatalf("the service finds no port that is free:\n%s", w.log.String())
 		}
-		w.admin, w.log = freeAddress(w.t), &logBuffer{} // somebody was quicker
+		w.admin, w.log = freeport.Address(w.t), &logBuffer{} // somebody was quicker
 	}
 	w.printHalves()
 	w.startWard()
@@ -93,7 +95,7 @@ func (w *ward) configure() {
 	w.t.Helper()
 	w.service = "unix:" + filepath.Join(w.dir, "sock/auth.sock")
 	if w.tcp {
-		w.service = freeAddress(w.t)
+		w.service = freeport.Address(w.t)
 	}
 	yaml := w.above + fmt.Sprintf("listen: %s\nadmin: %s\nshutdown_delay: 100ms\npolicy: {file: policy.csv%s}\n%s%s", w.service, w.admin, w.model, w.yaml, w.extra)
 	if !strings.Contains(yaml, "downloads:") {
@@ -239,7 +241,7 @@ func (w *ward) startWard() {
 		if !taken {
 			return
 		}
-		w.web = freeAddress(w.t) // somebody was quicker
+		w.web = freeport.Address(w.t) // somebody was quicker
 	}
 	w.t.Fatal("nginx finds no port that is free")
 }
@@ -411,9 +413,11 @@ func faults() []fault {
 		}, first: `^error: the service goes on with an old policy, because the new one is refused: .* \[service\]`},
 		{name: "an application that is down", before: func(w *ward) {
 			w.policy = anybodys
-			w.yaml = "identity:\n  - session: {url: \"http://" + freeAddress(w.t) + "/who\", cookies: [id], subject_header: X-User}\n"
+			w.yaml = "identity:\n  - session: {url: \"http://" + freeport.Address(w.t) + "/who\", cookies: [id], subject_header: X-User}\n"
 		}, first: `^error: the application that is asked whose a session is, http://.*/who cannot be reached: .* \[service\]`},
-		{name: "another admin address", after: func(w *ward) { w.change("securefiles.yaml", put("admin: "+w.site.admin, "admin: "+freeAddress(w.t))) }, first: `^error: the service does not answer operators on .* \[service\]`},
+		{name: "another admin address", after: func(w *ward) {
+			w.change("securefiles.yaml", put("admin: "+w.site.admin, "admin: "+freeport.Address(w.t)))
+		}, first: `^error: the service does not answer operators on .* \[service\]`},
 		{name: "a socket that nginx may not use", after: func(w *ward) { w.must(os.Chmod(w.socket(), 0o600)) }, first: `^error: nginx cannot ask the service: \S+ may not connect to .*/auth\.sock: Srw-------.* \[socket\]`, root: true},
 		{name: "a socket of another group", after: func(w *ward) { w.must(os.Chown(w.socket(), 0, 0)) }, first: `^error: nginx cannot ask the service: \S+ may not connect to .*/auth\.sock: .*group root \[socket\]`, root: true},
 		{name: "a directory of the socket that nginx may not enter", after: func(w *ward) { w.chmod("sock", 0o700) }, first: `^error: nginx cannot ask the service: .* may not enter .*/sock.* \[socket\]`, root: true},
@@ -488,7 +492,7 @@ func faults() []fault {
 			w.http = "map $http_x_user $gateway_user { default $http_x_user; }"
 		}, first: `^error: nginx believes a client that says who it is: .* \[probe\]`},
 		{name: "another location for the files", before: inServer("location /raw/ { alias FILES/; }"), first: `^error: anybody gets the files of download main as /raw/.*, without the service being asked: .* \[probe\]`},
-		{name: "another server for the files", before: func(w *ward) { w.http = "server { listen " + freeAddress(w.t) + "; root DIR; }" }, first: `^error: anybody gets the files of download main as /files/.*, without the service being asked: .* \[probe\]`},
+		{name: "another server for the files", before: func(w *ward) { w.http = "server { listen " + freeport.Address(w.t) + "; root DIR; }" }, first: `^error: anybody gets the files of download main as /files/.*, without the service being asked: .* \[probe\]`},
 		{name: "another server by IPv6", before: func(w *ward) { w.hasSix(); w.http = "server { listen WEB6; return 404; }" }, first: `^warning: whoever comes by \[::1\]:\d+ gets another server, that at .*/nginx\.conf:\d+: /downloads/ is answered 404 there, and \d+ at 127\.0\.0\.1:\d+ \[probe\]`},
 		{name: "a server that is another by IPv6", before: func(w *ward) {
 			w.hasSix()
@@ -719,7 +723,7 @@ func sound() map[string]func(*ward) {
 		},
 		"TLS and a redirect to it": func(w *ward) {
 			w.secured(time.Time{})
-			w.http = "server { listen " + freeAddress(w.t) + "; return 301 https://files.example.org$request_uri; }"
+			w.http = "server { listen " + freeport.Address(w.t) + "; return 301 https://files.example.org$request_uri; }"
 		},
 		"pages and compression and other origins": func(w *ward) {
 			w.write("pages/404.html", "no such file\n")

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // answering starts a listener that does as it is told with each connection.
@@ -49,7 +51,7 @@ func TestServiceDownSlowOrTalkingNonsense(t *testing.T) {
 	hang := make(chan struct{})
 	t.Cleanup(func() { close(hang) })
 	for name, service := range map[string]string{
-		"nobody listens":    freeAddress(t),
+		"nobody listens":    freeport.Address(t),
 		"accepts and hangs": answering(t, func(conn net.Conn) { <-hang; _ = conn.Close() }),
 		"closes at once":    answering(t, func(conn net.Conn) { _ = conn.Close() }),
 		"half an answer": answering(t, func(conn net.Conn) {

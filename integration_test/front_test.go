@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"securefiles/internal/freeport"
 )
 
 // behind is the configuration of one download behind a front.
@@ -187,7 +189,7 @@ func TestClassicObeysTheServiceAlone(t *testing.T) {
 
 func serveApplication(t *testing.T, answer http.HandlerFunc) string {
 	t.Helper()
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	squat(t, address, answer)
 	return address
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"securefiles/internal/freeport"
 )
 
 // A configuration is what a test writes anew: the listeners stay.
@@ -309,7 +311,7 @@ func TestEditThatNeedsARestartIsTold(t *testing.T) {
 		t.Error(out)
 	}
 	service := s.service
-	s.service = freeAddress(t)
+	s.service = freeport.Address(t)
 	s.reconfigure(oneDownload + "login_url: /login/\n")
 	if got := restart(); !strings.Contains(got, `"key":"listen"`) || !strings.Contains(got, `securefiles.yaml:1"`) {
 		t.Errorf("restart: %s", got)

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // patience is how long a test waits for what a process does. A machine with
@@ -133,7 +135,7 @@ bob:$2y$04$NtisaL5/eEq29CkhP3bxWesCwRI2ggXEyKIzN7T/60Nwh9FLWA5YS
 // start brings a site up; the test's end takes it down.
 func start(t *testing.T, p plan) *site {
 	t.Helper()
-	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}, program: binary, conf: "securefiles.yaml"}
+	s := &site{t: t, dir: publicDir(t), web: freeport.Address(t), admin: freeport.Address(t), log: &logBuffer{}, program: binary, conf: "securefiles.yaml"}
 	s.root = filepath.Join(s.dir, "files")
 	if p.files == nil {
 		p.files = someFiles()
@@ -142,7 +144,7 @@ func start(t *testing.T, p plan) *site {
 	for name, text := range p.files {
 		s.write(filepath.Join("files", name), text)
 	}
-	s.service = freeAddress(t)
+	s.service = freeport.Address(t)
 	switch {
 	case p.upstream != "":
 		s.service = p.upstream
@@ -459,16 +461,6 @@ func (s *site) eventually(what string, holds func() bool) {
 		}
 		time.Sleep(5 * time.Millisecond) // between polls
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close() // only its number was wanted
-	return l.Addr().String()
 }
 
 // logBuffer is what a process wrote so far.

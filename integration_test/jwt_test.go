@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // buildOpenID builds the OpenID provider of the tests, once.
@@ -39,7 +41,7 @@ type openID struct {
 
 func startOpenID(t *testing.T) *openID {
 	t.Helper()
-	p := &openID{t: t, dir: t.TempDir(), address: freeAddress(t)}
+	p := &openID{t: t, dir: t.TempDir(), address: freeport.Address(t)}
 	users := map[string]any{}
 	for _, name := range []string{"alice", "bob", "editor"} {
 		users[name] = map[string]any{"ID": name, "Username": name, "Password": name, "IsAdmin": name == "alice", "PreferredLanguage": "en"}

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // A neighbour is what somebody wrote into the server of the snippet. Inherited by
@@ -382,7 +384,7 @@ func TestWhatTheServerAroundTheSnippetSetsChangesNothing(t *testing.T) {
 func (b *stand) servers(t *testing.T, g *rig, p snippet) (plain string, addresses []string) {
 	t.Helper()
 	for {
-		_, port, err := net.SplitHostPort(freeAddress(t))
+		_, port, err := net.SplitHostPort(freeport.Address(t))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // A machine is a site that is set up as the documentation says, by its own
@@ -71,8 +73,8 @@ esac
 // init, the service running, and nginx.
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	s := &site{t: t, dir: publicDir(t), web: freeAddress(t), admin: freeAddress(t), log: &logBuffer{}}
-	prometheus := freeAddress(t)
+	s := &site{t: t, dir: publicDir(t), web: freeport.Address(t), admin: freeport.Address(t), log: &logBuffer{}}
+	prometheus := freeport.Address(t)
 	for _, dir := range []string{"bin", "etc", "files", "media", "run", "logs/securefiles/audit", "tmp", "prometheus", "nginx/conf.d", "nginx/snippets"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {
 			t.Fatal(err)

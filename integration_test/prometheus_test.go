@@ -27,6 +27,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"securefiles/internal/freeport"
 	"securefiles/internal/postgrestest"
 	"securefiles/schema"
 )
@@ -150,7 +151,7 @@ func (m *monitored) startPrometheus() {
 	}
 	text := strings.Replace(string(config), "127.0.0.1:9181", m.admin, 1)
 	m.write("prometheus.yaml", regexp.MustCompile(`(?m)^( *\w+_interval): .*$`).ReplaceAllString(text, "$1: 500ms"))
-	m.prometheus = freeAddress(m.t)
+	m.prometheus = freeport.Address(m.t)
 	cmd := m.command("prometheus", "--config.file=prometheus.yaml", "--storage.tsdb.path="+filepath.Join(m.t.TempDir(), "data"), "--web.listen-address="+m.prometheus,
 		"--enable-feature=exemplar-storage", "--log.level=warn")
 	var out logBuffer

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // A redisServer is what several instances count in.
@@ -102,8 +104,8 @@ func (p pair) start(t *testing.T) (s *site, redis *redisServer, second *instance
 			return fmt.Sprintf("server %s max_fails=0; server %s max_fails=0;", first, second)
 		}
 	}
-	second = &instance{listen: freeAddress(t)}
-	admin := freeAddress(t)
+	second = &instance{listen: freeport.Address(t)}
+	admin := freeport.Address(t)
 	redis = newRedis(t)
 	before := p.plan.before
 	p.plan.printed, p.plan.policy = true, sharing+"p, @anyone, /public/**, read, allow\n"
@@ -427,7 +429,7 @@ func TestRedisByTLSAsTheUserOfTheDocs(t *testing.T) {
 	if user, _, _ = strings.Cut(user, "\n"); !ok || !strings.Contains(user, ">PASSWORD ") {
 		t.Fatal("docs/operations.md makes no user")
 	}
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	_, port, _ := net.SplitHostPort(address)
 	s, _, second := pair{plan: plan{extra: "limits: [{name: all, of: [anonymous], per: subject, requests: 3/1h}]\n"}, redis: func(r *redisServer) string {
 		certify := func(name string, more ...string) {

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // section returns the part of docs/identity.md below a heading.
@@ -274,7 +276,7 @@ func (s *site) startApplication(address string) *exec.Cmd {
 func TestApplicationKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	const timeout = 800 * time.Millisecond
-	app := freeAddress(t)
+	app := freeport.Address(t)
 	s := start(t, plan{policy: "p, @authenticated, /**, read, allow\n", identity: fmt.Sprintf(
 		"identity:\n  - session: {url: 'http://%s/', cookies: [sessionid], timeout: %s, remember: 1m, remember_refused: 100ms}\n", app, timeout),
 		// A request that nobody ends but nginx ends late.

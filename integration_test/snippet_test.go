@@ -31,6 +31,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"securefiles/internal/freeport"
 )
 
 // A jealous server is hostile in other ways than hostileServer: every directive
@@ -472,7 +474,7 @@ func (g *rig) stand(t *testing.T, p snippet, upstream *scribe) (*stand, error) {
 			"DIR", g.dir),
 	} {
 		for *address == "" || taken[*address] {
-			*address = freeAddress(t)
+			*address = freeport.Address(t)
 		}
 		taken[*address] = true
 		listen := *address
@@ -1310,7 +1312,7 @@ var rowsApart = []struct {
 		long := "Cookie: " + strings.Repeat("x", 4<<20-1<<10) // more than the kernel takes for it
 		return b.unavailable(about("GET", planPath, nil, long, long, long))
 	}},
-	{name: "a second service is asked when the first is away", first: freeAddress, spare: true, check: func(b *stand) error {
+	{name: "a second service is asked when the first is away", first: freeport.Address, spare: true, check: func(b *stand) error {
 		a, err := b.get(b.jealous, planPath, allowed(planLocation))
 		return errors.Join(err, a.expect(200, "0123456789\n", nil))
 	}},

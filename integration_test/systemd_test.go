@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"securefiles/internal/freeport"
 )
 
 // The service takes the sockets that systemd holds for it, by their names, and
@@ -40,7 +42,7 @@ func TestSystemdSocketsAndNotification(t *testing.T) {
 	if err := os.Chmod(socket, 0o666); err != nil { // as root, nginx's workers run as another user
 		t.Fatal(err)
 	}
-	admin := freeAddress(t)
+	admin := freeport.Address(t)
 	passedAdmin := listen("tcp", admin)
 	messages, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify.sock"), Net: "unixgram"})
 	if err != nil {
@@ -62,8 +64,8 @@ func TestSystemdSocketsAndNotification(t *testing.T) {
 
 	// nginx asks the socket; the configured addresses are others, and unused.
 	s := start(t, plan{policy: alicesPolicy, upstream: "unix:" + socket})
-	s.edit("securefiles.yaml", "listen: unix:"+socket, "listen: "+freeAddress(t))
-	s.edit("securefiles.yaml", "admin: "+s.admin, "admin: "+freeAddress(t))
+	s.edit("securefiles.yaml", "listen: unix:"+socket, "listen: "+freeport.Address(t))
+	s.edit("securefiles.yaml", "admin: "+s.admin, "admin: "+freeport.Address(t))
 	s.admin = admin
 	serve := func() *exec.Cmd {
 		t.Helper()

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"securefiles/internal/audit"
+	"securefiles/internal/freeport"
 )
 
 // A combination is a column of the table of docs/web-servers.md: a web server, and where
@@ -517,10 +518,10 @@ func TestStoresBehindOtherFrontsAreRefused(t *testing.T) {
 				s.write("policy.csv", alicesPolicy)
 				s.write("users.htpasswd", cheapUsers)
 				s.write("credentials", b.key)
-				conf := "listen: " + freeAddress(t) + "\nadmin: " + freeAddress(t) + "\nidentity: [{htpasswd: users.htpasswd}]\npolicy: {file: policy.csv}\ndownloads: [{name: main, url: /downloads/, internal: /protected/, storage: {" + b.storage() + "}, deliver: " + deliver
+				conf := "listen: " + freeport.Address(t) + "\nadmin: " + freeport.Address(t) + "\nidentity: [{htpasswd: users.htpasswd}]\npolicy: {file: policy.csv}\ndownloads: [{name: main, url: /downloads/, internal: /protected/, storage: {" + b.storage() + "}, deliver: " + deliver
 				args, says := []string{"serve", "--config", "securefiles.yaml"}, "downloads[0].front: what is in a store is fetched by nginx's snippet"
 				if front == "direct" {
-					args, says = append(args, "--direct", "--listen", freeAddress(t)), "downloads[0]: there is no directory to serve: --direct serves downloads that have a root"
+					args, says = append(args, "--direct", "--listen", freeport.Address(t)), "downloads[0]: there is no directory to serve: --direct serves downloads that have a root"
 				} else {
 					conf += ", front: " + front
 				}

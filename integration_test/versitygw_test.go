@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"securefiles/authz"
+	"securefiles/internal/freeport"
 	"securefiles/internal/storage"
 	"securefiles/pathguard"
 )
@@ -33,7 +34,7 @@ func newGateway(t *testing.T) (*bucket, string) {
 	if program == "" {
 		t.Skip("`make versitygw` runs this test")
 	}
-	dir, address := t.TempDir(), freeAddress(t)
+	dir, address := t.TempDir(), freeport.Address(t)
 	buckets := filepath.Join(dir, "buckets")
 	for _, name := range []string{"files", "other"} {
 		if err := os.MkdirAll(filepath.Join(buckets, name), 0o755); err != nil {

@@ -22,6 +22,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // certificate writes a certificate for localhost and its key.
@@ -55,24 +57,12 @@ func certificate(t *testing.T) (cert, key string) {
 	return cert, key
 }
 
-// freePort is a port of 127.0.0.1 that nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
 // rsyslog is a server that others use, which writes what it understood to a file.
 func rsyslog(t *testing.T) (tcp, tlsPort, socket, cert, out string) {
 	t.Helper()
 	dir := t.TempDir()
 	cert, key := certificate(t)
-	tcp, tlsPort, socket, out = freePort(t), freePort(t), filepath.Join(dir, "log"), filepath.Join(dir, "out")
+	tcp, tlsPort, socket, out = fmt.Sprint(freeport.Port(t)), fmt.Sprint(freeport.Port(t)), filepath.Join(dir, "log"), filepath.Join(dir, "out")
 	conf := fmt.Sprintf(`
 global(workDirectory=%[1]q maxMessageSize="2m" DefaultNetstreamDriver="gtls" DefaultNetstreamDriverCAFile=%[2]q DefaultNetstreamDriverCertFile=%[2]q DefaultNetstreamDriverKeyFile=%[3]q)
 module(load="imtcp" StreamDriver.Name="gtls" StreamDriver.Mode="1" StreamDriver.AuthMode="anon")

@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"securefiles/internal/freeport"
 )
 
 // A Server is a PostgreSQL server with one superuser, postgres, who needs a password.
@@ -85,12 +87,7 @@ func Start(t *testing.T) *Server {
 	if out, err := init.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, s.port, _ = net.SplitHostPort(l.Addr().String())
-	l.Close()
+	s.port = fmt.Sprint(freeport.Port(t))
 	s.Start()
 	return s
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +18,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"securefiles/internal/freeport"
 )
 
 // A redisServer is a Redis of a test, on a socket.
@@ -343,7 +343,7 @@ func TestRedisLimitsGoOnWhereLinksCannotBeKept(t *testing.T) {
 // With a replica, what was answered is there when it takes over.
 func TestRedisReplicaHasWhatWasAnswered(t *testing.T) {
 	server := startRedis(t, "--port", "0")
-	port := freePort(t)
+	port := freeport.Port(t)
 	server.do("CONFIG", "SET", "port", port)
 	replica := startRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(port), "--repl-diskless-sync-delay", "0")
 	r := openRedis(t, server, func(o *RedisOptions) { o.Replicas = 1 })
@@ -476,7 +476,7 @@ func TestRedisCluster(t *testing.T) {
 	var addresses []string
 	slots := [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}}
 	for i, of := range slots {
-		port := clusterPort(t)
+		port := freeport.Port(t, 10_000) // nodes speak to each other on the higher one
 		node := startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no", "--bind", "127.0.0.1", "--port", fmt.Sprint(port))
 		node.do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
 		node.do("CLUSTER", "ADDSLOTSRANGE", of[0], of[1])
@@ -571,45 +571,14 @@ func TestRedisCluster(t *testing.T) {
 	})
 }
 
-// clusterPort is free, and so is the one that is 10,000 higher, on which nodes speak to each
-// other. Neither is one that the kernel gives to whoever wants any.
-func clusterPort(t *testing.T) int {
-	t.Helper()
-	for range 1000 {
-		port := 10_000 + rand.IntN(10_000)
-		a, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		b, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+10_000))
-		_ = a.Close()
-		if err == nil {
-			_ = b.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close() //nolint:errcheck // only its port matters
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // After Sentinels have made a replica the master, under load, what was answered is there: no
 // link is used twice. Links are closed until a replica acknowledges again, which is when the
 // old master is back, and all goes on by itself.
 func TestRedisIsFailedOverBySentinel(t *testing.T) {
-	ports := [2]int{freePort(t), freePort(t)}
+	ports := [2]int{freeport.Port(t), freeport.Port(t)}
 	master := startRedis(t, "--port", fmt.Sprint(ports[0]))
 	replica := startRedis(t, "--port", fmt.Sprint(ports[1]), "--replicaof", "127.0.0.1", fmt.Sprint(ports[0]))
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), freeport.Port(t)
 	conf := filepath.Join(dir, "sentinel.conf")
 	text := fmt.Sprintf("port %d\ndir %s\nsentinel monitor vault 127.0.0.1 %d 1\nsentinel down-after-milliseconds vault 500\nsentinel failover-timeout vault 5000\n", port, dir, ports[0])
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -380,14 +381,23 @@ func hash(t *testing.T) string {
 	return "alice:" + string(out)
 }
 
-// free is an address that nobody listens on.
+// free is an address that nobody listens on, and no other one until the test is over: the
+// number is held by UDP. It is below those that Linux gives to whoever wants any.
 func free(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 22_240+rand.IntN(10_000))
+		held, err := net.ListenPacket("udp", address)
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { _ = held.Close() })
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // start runs a container's command until the test ends, as its user where root may, in
