@@ -708,7 +708,6 @@ func TestAuditErasesASubjectWhileTheServiceRuns(t *testing.T) {
 	}
 }
 
-// workers are the processes whose parent is another.
 // Of what a killed worker was sending nginx tells nothing: it is unknown in the end.
 func TestAuditDeliveryOfAKilledWorkerIsUnknown(t *testing.T) {
 	t.Parallel()

@@ -60,6 +60,7 @@ type joiner struct {
 	byID  map[string]*list.Element
 	order *list.List // of []*Record, those of one request, the oldest decision first
 	count int        // of records in it
+	taken int        // records that were in it, and are not written yet
 	dirty bool       // it is not what was saved last
 
 	broken   bool // what was taken out could not be written
@@ -164,14 +165,32 @@ func (j *joiner) drop(e *list.Element) []*Record {
 	return all
 }
 
-// take returns the decisions that a request was waited for by, and waits no longer.
+// take returns the decisions that a request was waited for by, and waits no longer. They
+// count as awaited until written.
 func (j *joiner) take(request string) []*Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if e := j.byID[request]; e != nil {
-		return j.drop(e)
+	e := j.byID[request]
+	if e == nil {
+		return nil
 	}
-	return nil
+	all := j.drop(e)
+	j.taken += len(all)
+	return all
+}
+
+// written says that what was taken is in the file.
+func (j *joiner) written() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.taken = 0
+}
+
+// awaited are the records that nothing was written of yet.
+func (j *joiner) awaited() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.count + j.taken
 }
 
 // run joins until the context ends.
@@ -193,6 +212,7 @@ func (j *joiner) run(ctx context.Context) error {
 		if !j.record(ctx, records) {
 			return nil // what is in the files says what was not
 		}
+		j.written()
 		ending := ctx.Err() != nil
 		if now := time.Now(); ending || now.Sub(saved) >= pause {
 			j.tell(j.save(done))
@@ -256,6 +276,7 @@ func (j *joiner) expired() (records []*Record) {
 			records = append(records, delivered(r, Unknown, now))
 		}
 	}
+	j.taken += len(records)
 	return records
 }
 
@@ -467,6 +488,7 @@ func (j *joiner) readRecords(from *reading) error {
 		case err != nil:
 		case r.Type == TypeDelivery:
 			j.take(r.Request)
+			j.written()
 		case r.Type == TypeDecision && isAwaited(r):
 			r.Seq, r.Hash = 0, ""
 			if j.restore != nil {

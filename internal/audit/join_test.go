@@ -346,6 +346,26 @@ func TestWhatNginxNeverTellsIsUnknownAfterAWhile(t *testing.T) {
 	}
 }
 
+// Who sees that nothing is awaited finds all records in the file.
+func TestWhatIsNotWrittenYetIsAwaited(t *testing.T) {
+	j := newJoinTest(t)
+	j.stop()
+	awaited := make(chan int, 1)
+	j.opts.Delivered = func(*Record) { awaited <- j.trail.State().Awaited }
+	j.start()
+	j.allow(1)
+	j.deliver(1, "")
+	if n := <-awaited; n != 1 {
+		t.Errorf("%d are awaited while one is written", n)
+	}
+	j.eventually("it is told", j.none)
+	j.stop()
+	j.start()
+	if n := j.trail.State().Awaited; n != 0 {
+		t.Errorf("%d are awaited after a restart", n)
+	}
+}
+
 func TestTooManyAwaitedAreGivenUpFromTheOldest(t *testing.T) {
 	j := newJoinTest(t)
 	j.trail.joiner.most = 3

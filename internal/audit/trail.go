@@ -196,9 +196,7 @@ type State struct {
 func (t *Trail) State() State {
 	s := State{WriterState: t.writer.State()}
 	if j := t.joiner; j != nil {
-		j.mu.Lock()
-		s.Awaited = j.count
-		j.mu.Unlock()
+		s.Awaited = j.awaited()
 		s.Refused, s.Overflowed = j.refused.Load(), j.overflow.Load()
 	}
 	return s
