@@ -10,6 +10,9 @@
 #
 #   ROUNDS=9 DURATION=3 RATE=2000 LATENCY=10 ./bench/page.sh
 #   VARIANTS='static service unix' DOCS=/tmp/docs ./bench/page.sh
+#   VARIANTS='static-cache base cache all' BASE=../before/securefiles ./bench/page.sh
+#
+# base is another binary, that of an earlier version, with its own snippet.
 #
 # Needs strace, Apache with mod_xsendfile, Django and gunicorn beside what lib.sh does. A
 # client certificate, the sixth source of identity, is not among them: wrk has none.
@@ -17,14 +20,17 @@ set -euo pipefail
 
 rounds=7 duration=2
 fixed=${RATE:-2000} latency=${LATENCY:-5}
-read -ra variants <<<"${VARIANTS:-static return bare service unix basic es256 rs256 session link limits audit million all classic s3 apache django}"
+read -ra variants <<<"${VARIANTS:-static static-cache return bare service unix cache basic es256 rs256 session link limits audit million all classic s3 apache django}"
 # shellcheck disable=SC2016 # Markdown
 declare -A what=(
   [static]='nginx, and nobody is asked'
+  [static-cache]='… with `open_file_cache`'
   [return]='`auth_request` to `return 204` in nginx'
   [bare]='the printed snippet, asking a `net/http` handler that always allows'
   [service]='securefiles by TCP, a header from nginx, ten lines of policy'
   [unix]='… by a unix socket'
+  [cache]='… by a unix socket, with `nginx.open_file_cache`'
+  [base]='… by a unix socket, as it was before'
   [basic]='… HTTP Basic, a password verified before'
   [es256]='… a JWT verified before, ES256'
   [rs256]='… a JWT verified before, RS256'
@@ -33,7 +39,7 @@ declare -A what=(
   [limits]='… limits of requests in memory: per address, subject and group'
   [audit]='… a record of each decision and each delivery, chained'
   [million]='… a million lines of policy more, 310,000 role links'
-  [all]='… a unix socket, a JWT (ES256), these limits, these records and a million lines at once'
+  [all]='… a unix socket, `nginx.open_file_cache`, a JWT (ES256), these limits, these records and a million lines at once'
   [classic]='… nginx passes the request on (`front: classic`)'
   [s3]='… the file in a bucket, by S3'
   [apache]='Apache passes it on (`front: apache`, X-Sendfile), HTTP Basic'
@@ -62,19 +68,20 @@ by_header="{header: X-Remote-User, groups_header: X-Remote-Groups, nginx_value: 
 by_token='{issuer: bench, audience: [files], groups_claim: realm_access.roles'
 # start VARIANT starts it, with what the service is asked and what asks.
 start() {
-  local v=$1 listen policy=policy.csv identity=$by_header files="root: $dir/files" front='' extra='' user=alice path=/downloads/project/1k.bin made
+  local v=$1 listen policy=policy.csv identity=$by_header files="root: $dir/files" front='' extra='' user=alice path=/downloads/project/1k.bin made keys=()
   free && listen=127.0.0.1:$port
   free && local admin=$port
   credentials[$v]='Accept: */*'
   case $v in
-  unix | all) listen=unix:$dir/$v.sock ;;&
+  unix | cache | base | all) listen=unix:$dir/$v.sock ;;&
+  cache | all) keys+=("open_file_cache: 1000") ;;&
   all | million) policy=million.csv ;;&
   all | limits) extra='limits: [{name: addresses, per: address, requests: 1000000000/1m}, {name: users, per: subject, requests: 1000000000/1m}, {name: groups, of: ["@staff"], per: group, requests: 1000000000/1m}]' ;;&
   all | audit)
     "$dir/securefiles" audit key bench 2>/dev/null >"$dir/$v.key"
     extra+="
-audit: {file: $dir/$v.jsonl, chain: {key_file: $v.key}}
-nginx: {delivery_log: $dir/$v.log.delivery, access_log: 'off'}"
+audit: {file: $dir/$v.jsonl, chain: {key_file: $v.key}}"
+    keys+=("delivery_log: $dir/$v.log.delivery" "access_log: 'off'")
     ;;&
   all | es256 | rs256)
     made=${v/all/es256}
@@ -95,6 +102,9 @@ nginx: {delivery_log: $dir/$v.log.delivery, access_log: 'off'}"
     files="storage: {s3: {bucket: files, endpoint: 'http://127.0.0.1:$store'}}"
     ;;
   esac
+  if ((${#keys[@]})); then extra+="
+nginx: {$(printf '%s, ' "${keys[@]}")}"; fi
+  if [[ $v == base ]]; then binary=$BASE; fi
   if [[ $v == classic || $v == apache ]]; then front=", front: $v"; fi
   cat >"$dir/$v.yaml" <<YAML
 listen: $listen
@@ -110,7 +120,7 @@ YAML
     path+="?${made#*\?}"
   fi
   case $v in
-  static | return | django) ;;
+  static | static-cache | return | django) ;;
   bare)
     "$dir/bare" "$listen" /protected/project/1k.bin 2>"$dir/bare.log" &
     pids+=($!) asked[$v]=$!
@@ -126,9 +136,10 @@ YAML
   plain=$(sed '/# securefiles, for http/,$d' "$dir/$v.conf")
   case $v in
   static) echo "$plain $server location /downloads/ { alias $dir/files/; } } }" >"$dir/$v.conf" ;;
+  static-cache) echo "$plain open_file_cache max=1000 inactive=20s; open_file_cache_valid 1s; $server location /downloads/ { alias $dir/files/; } } }" >"$dir/$v.conf" ;;
   return) echo "$plain $server location /downloads/ { auth_request /ask; alias $dir/files/; } location = /ask { internal; return 204; } } }" >"$dir/$v.conf" ;;
   session) sed -i "s|^http {|http { server { listen 127.0.0.1:$application; default_type application/json; return 200 '{\"subject\":\"alice\",\"groups\":[\"staff\",\"sales\",\"offline_access\"]}'; }|" "$dir/$v.conf" ;;
-  unix | all) while [[ ! -S $dir/$v.sock ]]; do sleep 0.1; done; chmod 666 "$dir/$v.sock" ;;
+  unix | cache | base | all) while [[ ! -S $dir/$v.sock ]]; do sleep 0.1; done; chmod 666 "$dir/$v.sock" ;;
   django)
     export BENCH_DATABASE=$dir/django.db PYTHONDONTWRITEBYTECODE=1
     credentials[$v]=$(cd "$repo/bench" && /usr/bin/python3 accel.py)
@@ -138,6 +149,7 @@ YAML
     ;;
   esac
   front "$v" "$path"
+  unset binary
 }
 # apache SERVICE PATH starts Apache with the example's configuration.
 apache() {

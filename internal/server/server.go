@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -35,8 +36,11 @@ const (
 // ballastBytes are allocated and never touched, so they take no memory. They
 // keep the garbage collector, which runs when the heap has doubled, from running
 // dozens of times a second beside a small policy: a fifth of the time of each
-// answer.
+// answer. GOGC would do the same to a large policy, whose memory it would multiply.
 const ballastBytes = 32 << 20
+
+// ballastWithin is how large it is beside a memory limit, which counts it: an eighth at most.
+func ballastWithin(limit int64) int64 { return min(ballastBytes, limit/8) }
 
 // Options say where a server listens, and what goes on beside it.
 type Options struct {
@@ -79,7 +83,7 @@ type Options struct {
 // admin listener last, so that the end can be watched. It tells systemd of all
 // that.
 func Run(ctx context.Context, nginx, admin http.Handler, opts *Options) error {
-	ballast := make([]byte, ballastBytes)
+	ballast := make([]byte, ballastWithin(debug.SetMemoryLimit(-1)))
 	defer runtime.KeepAlive(ballast)
 
 	nginxListener, adminListener, err := openListeners(opts)

@@ -194,6 +194,15 @@ func TestBusySocketIsNotStale(t *testing.T) {
 	}
 }
 
+// In a container of 64 MiB the ballast would be half of what there is.
+func TestTheBallastLeavesRoomUnderAMemoryLimit(t *testing.T) {
+	for limit, want := range map[int64]int64{math.MaxInt64: 32 << 20, 1 << 30: 32 << 20, 64 << 20: 8 << 20, 1 << 20: 128 << 10} {
+		if got := ballastWithin(limit); got != want {
+			t.Errorf("%d beside a limit of %d, want %d", got, limit, want)
+		}
+	}
+}
+
 // Where no cgroup limits memory, nobody is alarmed; a limit is heeded and told
 // of; a setting that means nothing is told of.
 func TestMemoryLimit(t *testing.T) {
