@@ -68,8 +68,6 @@ bench: go
 	go test -run '^$$' -bench . -skip '^Benchmark(Decide|Stock|Alike|Load|Reload)$$' -benchmem ./...
 	./bench/page.sh
 	./bench/policy.sh
-	./bench/endtoend.sh
-	./bench/identity.sh
 	./bench/state.sh
 	./bench/store.sh
 	./bench/audit.sh

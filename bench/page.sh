@@ -20,12 +20,13 @@ set -euo pipefail
 
 rounds=7 duration=2
 fixed=${RATE:-2000} latency=${LATENCY:-5}
-read -ra variants <<<"${VARIANTS:-static static-cache return bare service unix cache basic es256 rs256 session link limits audit million all classic s3 apache django}"
+read -ra variants <<<"${VARIANTS:-static static-cache return floor bare service unix cache basic es256 rs256 session link limits audit million all classic s3 apache django}"
 # shellcheck disable=SC2016 # Markdown
 declare -A what=(
   [static]='nginx, and nobody is asked'
   [static-cache]='… with `open_file_cache`'
   [return]='`auth_request` to `return 204` in nginx'
+  [floor]='the printed snippet by a unix socket, with `nginx.open_file_cache`, asking another nginx that returns 204 and the same headers: less than any service costs'
   [bare]='the printed snippet, asking a `net/http` handler that always allows'
   [service]='securefiles by TCP, a header from nginx, ten lines of policy'
   [unix]='… by a unix socket'
@@ -73,8 +74,8 @@ start() {
   free && local admin=$port
   credentials[$v]='Accept: */*'
   case $v in
-  unix | cache | base | all) listen=unix:$dir/$v.sock ;;&
-  cache | all) keys+=("open_file_cache: 1000") ;;&
+  unix | cache | floor | base | all) listen=unix:$dir/$v.sock ;;&
+  cache | floor | all) keys+=("open_file_cache: 1000") ;;&
   all | million) policy=million.csv ;;&
   all | limits) extra='limits: [{name: addresses, per: address, requests: 1000000000/1m}, {name: users, per: subject, requests: 1000000000/1m}, {name: groups, of: ["@staff"], per: group, requests: 1000000000/1m}]' ;;&
   all | audit)
@@ -125,6 +126,15 @@ YAML
     "$dir/bare" "$listen" /protected/project/1k.bin 2>"$dir/bare.log" &
     pids+=($!) asked[$v]=$!
     ;;
+  floor)
+    mkdir -p "$dir/nginx-answers"
+    echo "worker_processes 1; pid $dir/answers.pid; events {} http { access_log off; server { listen $listen; keepalive_requests 1000000000; location / {
+      add_header X-Securefiles-Location /protected/project/1k.bin; add_header X-Securefiles-Disposition 'attachment; filename=\"1k.bin\"';
+      add_header X-Securefiles-Cache-Control 'private, no-store'; add_header X-Securefiles-CSP \"default-src 'none'; sandbox\"; add_header X-Securefiles-Limit-Rate 0;
+      add_header Referrer-Policy no-referrer; add_header X-Securefiles-Decision g1:policy.csv:9; add_header X-Securefiles-Reason policy; add_header X-Securefiles-User alice; return 204; } } }" >"$dir/answers.conf"
+    nginx -p "$dir/nginx-answers" -e "$dir/answers.log" -c "$dir/answers.conf" -g 'daemon off;' 2>/dev/null &
+    pids+=($!) asked[$v]=$!
+    ;;
   *) serve "$v" "$dir/$v.yaml" ;;
   esac
   if [[ $v == apache ]]; then
@@ -139,7 +149,7 @@ YAML
   static-cache) echo "$plain open_file_cache max=1000 inactive=20s; open_file_cache_valid 1s; $server location /downloads/ { alias $dir/files/; } } }" >"$dir/$v.conf" ;;
   return) echo "$plain $server location /downloads/ { auth_request /ask; alias $dir/files/; } location = /ask { internal; return 204; } } }" >"$dir/$v.conf" ;;
   session) sed -i "s|^http {|http { server { listen 127.0.0.1:$application; default_type application/json; return 200 '{\"subject\":\"alice\",\"groups\":[\"staff\",\"sales\",\"offline_access\"]}'; }|" "$dir/$v.conf" ;;
-  unix | cache | base | all) while [[ ! -S $dir/$v.sock ]]; do sleep 0.1; done; chmod 666 "$dir/$v.sock" ;;
+  unix | cache | floor | base | all) while [[ ! -S $dir/$v.sock ]]; do sleep 0.1; done; chmod 666 "$dir/$v.sock" ;;
   django)
     export BENCH_DATABASE=$dir/django.db PYTHONDONTWRITEBYTECODE=1
     credentials[$v]=$(cd "$repo/bench" && /usr/bin/python3 accel.py)
@@ -219,7 +229,8 @@ at() { awk "BEGIN { most = $(of "$1" rates) / 3; printf \"%.0f\", $2 < most ? $2
   echo "machine	$(nproc) cores ($(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1)), Linux $(uname -r), $(nginx -v 2>&1 | sed 's/.*: //'), $(go version | cut -d' ' -f3), load $load before$(awk "BEGIN { if ($load >= 1) print \": other work had the cores too, so that rates and latency say little, and CPU time and system calls more\" }")"
   echo "rounds	$rounds	$duration	$latency"
   for v in "${variants[@]}"; do
-    echo "variant	$v	${what[$v]}"
+    case $v in floor | cache | all) against=static-cache ;; *) against=static ;; esac
+    echo "variant	$v	${what[$v]}	$against"
     for kind in rates nginx asked beside; do echo "$kind	$(tr '\n' '\t' <"$dir/$v.$kind")"; done
     echo "calls	$(calls "$v" | tr ' ' '\t')"
     r=$(at "$v" "$fixed")
@@ -227,5 +238,6 @@ at() { awk "BEGIN { most = $(of "$1" rates) / 3; printf \"%.0f\", $2 < most ? $2
     echo "latency	$r	$("$dir/load" -rate "$r" -for "${latency}s" -header "${credentials[$v]}" "${url[$v]}" | tr ' ' '\t')"
     echo "$v" >&2
   done
+  printf 'wanted\t%s\t%s\t%s\n' cache static-cache 0.45 cache base 1.2 all cache 0.75 service bare 0.9 million service 0.9
 } >"$dir/results.tsv"
 (cd "$repo" && go run ./bench/report "${DOCS:-docs}" <"$dir/results.tsv")

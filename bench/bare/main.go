@@ -1,4 +1,4 @@
-// Bare is what bench/endtoend.sh compares the service with: a net/http handler
+// Bare is what bench/page.sh compares the service with: a net/http handler
 // that allows one file without looking at the question.
 //
 //	bare 127.0.0.1:9180 /protected/public/1k.bin

@@ -32,11 +32,18 @@ func main() {
 type run struct {
 	machine, rounds, duration, latency string
 	variants                           []*variant
+	wanted                             []wish
+}
+
+// A wish is how many times the rate of another variant one should have at least.
+type wish struct {
+	variant, other string
+	ratio          float64
 }
 
 // A variant is a way to guard a download.
 type variant struct {
-	name, what string
+	name, what, static string // static is what it is compared with that asks nobody
 	// By round: requests a second, and CPU time a request in microseconds, of what asks,
 	// what is asked, and what that asks.
 	rates, nginx, asked, beside []float64
@@ -68,9 +75,12 @@ func read(from io.Reader) (*run, error) {
 		case kind == "rounds" && len(fields) == 4:
 			r.rounds, r.duration, r.latency = fields[1], fields[2], fields[3]
 			continue
-		case kind == "variant" && len(fields) == 3:
-			v = &variant{name: fields[1], what: fields[2]}
+		case kind == "variant" && len(fields) == 4:
+			v = &variant{name: fields[1], what: fields[2], static: fields[3]}
 			r.variants = append(r.variants, v)
+			continue
+		case kind == "wanted" && len(fields) == 4 && numbers(fields[3:]) != nil:
+			r.wanted = append(r.wanted, wish{fields[1], fields[2], numbers(fields[3:])[0]})
 			continue
 		case kind == "latency" && len(fields) == 7:
 			v.fixed, into, fields = numbers(fields[1:2])[0], &v.took, fields[1:]
@@ -114,6 +124,17 @@ func (v *variant) of(other *variant) float64 {
 	return median(ratios)
 }
 
+// cost is the CPU time of a request: the median of all processes' together.
+func (v *variant) cost() float64 {
+	all := slices.Clone(v.nginx)
+	for _, more := range [][]float64{v.asked, v.beside} {
+		for i := range more {
+			all[i] += more[i]
+		}
+	}
+	return median(all)
+}
+
 func (r *run) named(name string) *variant {
 	for _, v := range r.variants {
 		if v.name == name {
@@ -126,8 +147,8 @@ func (r *run) named(name string) *variant {
 // table is the part of the page.
 func (r *run) table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "On %s. Medians of %s rounds of %s s, in turns, and in brackets the quarters of the rounds below and above;\nratios are medians of the ratios in one round. Latency is over %s s.\n\n", r.machine, r.rounds, r.duration, r.latency)
-	b.WriteString("| | | requests/s | / `static` | / `service` | CPU a request: web server, what it asks, what that asks (µs) | system calls a request: web server, what it asks | latency at a fixed rate: 50 %, 99 %, 99.9 % (ms) |\n|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(&b, "On %s. Medians of %s rounds of %s s, in turns, and in brackets the quarters of the rounds below and above;\nratios are medians of the ratios in one round, and static is `static-cache` where nginx keeps files open. Latency is over %s s.\n\n", r.machine, r.rounds, r.duration, r.latency)
+	b.WriteString("| | | requests/s | / static | / `service` | CPU a request: web server, what it asks, what that asks (µs) | system calls a request: web server, what it asks | latency at a fixed rate: 50 %, 99 %, 99.9 % (ms) |\n|---|---|---|---|---|---|---|---|\n")
 	ratio := func(v, other *variant) string {
 		if other == nil {
 			return ""
@@ -142,8 +163,14 @@ func (r *run) table() string {
 	}
 	for _, v := range r.variants {
 		fmt.Fprintf(&b, "| `%s` | %s | %.0f (%.0f to %.0f) | %s | %s | %s | %s | %.2f, %.2f, %.2f at %.0f/s |\n", v.name, v.what,
-			median(v.rates), part(v.rates, 0.25), part(v.rates, 0.75), ratio(v, r.named("static")), ratio(v, r.named("service")),
+			median(v.rates), part(v.rates, 0.25), part(v.rates, 0.75), ratio(v, r.named(v.static)), ratio(v, r.named("service")),
 			each(median(v.nginx), median(v.asked), median(v.beside)), each(v.calls...), v.took[1]/1000, v.took[3]/1000, v.took[4]/1000, v.fixed)
+	}
+	b.WriteString("\n")
+	for _, w := range r.wanted {
+		if v, other := r.named(w.variant), r.named(w.other); v != nil && other != nil {
+			fmt.Fprintf(&b, "- `%s` / `%s`: %.2f (wanted: %.2f); by CPU time %.2f\n", w.variant, w.other, v.of(other), w.ratio, other.cost()/v.cost())
+		}
 	}
 	b.WriteString("\n![requests a second](performance-rate.svg)\n\n![latency at a fixed rate](performance-latency.svg)\n")
 	return b.String()

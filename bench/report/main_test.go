@@ -11,8 +11,9 @@ import (
 )
 
 const results = "machine\ttwo cores\nrounds\t3\t2\t5\n" +
-	"variant\tstatic\tnobody is asked\nrates\t100\t300\t200\t\nnginx\t1\t3\t2\t\nasked\t0\t0\t0\t\nbeside\t0\t0\t0\t\ncalls\t8.9\t0.0\t\nlatency\t30\t150\t100\t200\t1000\t2000\n" +
-	"variant\tservice\tsomebody is\nrates\t50\t60\t90\t\nnginx\t4\t4\t4\t\nasked\t5\t5\t5\t\nbeside\t0\t0\t0\t\ncalls\t20\t12.5\t\nlatency\t20\t100\t300\t400\t3000\t4000\n"
+	"variant\tstatic\tnobody is asked\tstatic\nrates\t100\t300\t200\t\nnginx\t1\t3\t2\t\nasked\t0\t0\t0\t\nbeside\t0\t0\t0\t\ncalls\t8.9\t0.0\t\nlatency\t30\t150\t100\t200\t1000\t2000\n" +
+	"variant\tservice\tsomebody is\tstatic\nrates\t50\t60\t90\t\nnginx\t4\t4\t4\t\nasked\t5\t5\t5\t\nbeside\t0\t0\t0\t\ncalls\t20\t12.5\t\nlatency\t20\t100\t300\t400\t3000\t4000\n" +
+	"wanted\tservice\tstatic\t0.4\nwanted\tservice\tabsent\t0.9\n"
 
 func TestReportWritesTableAndCharts(t *testing.T) {
 	docs := t.TempDir()
@@ -32,6 +33,7 @@ func TestReportWritesTableAndCharts(t *testing.T) {
 			"before\n" + begin + "On two cores.",
 			"| `static` | nobody is asked | 200 (150 to 250) | 1.00 | 2.22 | 2.0 | 8.9 | 0.10, 1.00, 2.00 at 30/s |\n",
 			"| `service` | somebody is | 60 (55 to 75) | 0.45 | 1.00 | 4.0, 5.0 | 20.0, 12.5 | 0.30, 3.00, 4.00 at 20/s |\n",
+			"\n\n- `service` / `static`: 0.45 (wanted: 0.40); by CPU time 0.22\n\n",
 			end + "after\n",
 		} {
 			if strings.Count(string(text), want) != 1 {

@@ -1,5 +1,5 @@
 // Token makes a key, writes its public half as a JWKS, and prints a token that
-// is good for a day, for bench/identity.sh: token ES256 keys.json
+// is good for a day, for bench/page.sh: token ES256 keys.json
 package main
 
 import (
