@@ -21,13 +21,14 @@ source "$(dirname "$0")/lib.sh"
 build public
 for v in "${variants[@]}"; do
   starter "$dir/$v"
+  mkdir "$dir/$v/logs" # away from the configuration, whose directory the service watches
   case $v in
-  file) echo "audit: {file: $dir/$v/audit.jsonl}" ;;
-  fsync) echo "audit: {file: $dir/$v/audit.jsonl, durability: fsync}" ;;
+  file) echo "audit: {file: $dir/$v/logs/audit.jsonl}" ;;
+  fsync) echo "audit: {file: $dir/$v/logs/audit.jsonl, durability: fsync}" ;;
   all)
     "$dir/securefiles" audit key bench 2>/dev/null >"$dir/$v/audit.key"
-    echo "audit: {file: $dir/$v/audit.jsonl, chain: {key_file: audit.key}}"
-    echo "nginx: {delivery_log: $dir/$v/delivery.log, access_log: 'off'}"
+    echo "audit: {file: $dir/$v/logs/audit.jsonl, chain: {key_file: audit.key}}"
+    echo "nginx: {delivery_log: $dir/$v/logs/delivery.log, access_log: 'off'}"
     ;;
   esac >>"$dir/$v/securefiles.yaml"
   serve "$v" "$dir/$v/securefiles.yaml"

@@ -80,9 +80,10 @@ start() {
   all | limits) extra='limits: [{name: addresses, per: address, requests: 1000000000/1m}, {name: users, per: subject, requests: 1000000000/1m}, {name: groups, of: ["@staff"], per: group, requests: 1000000000/1m}]' ;;&
   all | audit)
     "$dir/securefiles" audit key bench 2>/dev/null >"$dir/$v.key"
+    mkdir "$dir/$v.logs"
     extra+="
-audit: {file: $dir/$v.jsonl, chain: {key_file: $v.key}}"
-    keys+=("delivery_log: $dir/$v.log.delivery" "access_log: 'off'")
+audit: {file: $dir/$v.logs/audit.jsonl, chain: {key_file: $v.key}}"
+    keys+=("delivery_log: $dir/$v.logs/delivery.log" "access_log: 'off'")
     ;;&
   all | es256 | rs256)
     made=${v/all/es256}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"os"
@@ -47,20 +46,27 @@ func BenchmarkRecord(b *testing.B) {
 			}
 		})
 	}
-	for _, chained := range []bool{false, true} {
-		b.Run(fmt.Sprintf("write chained=%t", chained), func(b *testing.B) {
-			opts := &WriterOptions{Output: io.Discard}
-			if chained {
-				opts.Chain = &ChainOptions{Signer: signer, Every: time.Hour}
-			}
-			w := openTestWriter(b, Stdout, opts)
-			b.ReportAllocs()
-			for b.Loop() {
-				if err := w.Write(r); err != nil {
-					b.Fatal(err)
+	for _, together := range []int{1, 32} {
+		for _, chained := range []bool{false, true} {
+			b.Run(fmt.Sprintf("write chained=%t, %d at a time", chained, together), func(b *testing.B) {
+				opts := &WriterOptions{}
+				if chained {
+					opts.Chain = &ChainOptions{Signer: signer, Every: time.Hour}
 				}
-			}
-		})
+				w := openTestWriter(b, filepath.Join(b.TempDir(), "audit.jsonl"), opts)
+				b.SetParallelism(together)
+				b.ReportAllocs()
+				b.RunParallel(func(pb *testing.PB) {
+					mine := *r
+					for pb.Next() {
+						if err := w.Write(&mine); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			})
+		}
 	}
 }
 
