@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -517,6 +518,7 @@ func TestAFileThatIsKeptOpenIsSentForASecondMore(t *testing.T) {
 func TestAnOpenFileCacheOfTheServersOwnIsOfUse(t *testing.T) {
 	t.Parallel()
 	s := start(t, plan{policy: "p, @anyone, /**, read, allow\n", edit: func(_ *site, conf string) string {
+		conf = regexp.MustCompile(`worker_processes .*;`).ReplaceAllString(conf, "worker_processes 1;") // each has its own
 		return strings.Replace(conf, "http {\n", "http {\n    open_file_cache max=10;\n    open_file_cache_valid 1h;\n", 1)
 	}})
 	before := s.status("", "/downloads/public/welcome.txt", 200)
