@@ -3,16 +3,22 @@ package integration_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAllowedAndRefused(t *testing.T) {
@@ -371,6 +377,91 @@ func TestNothingIsServedFromADirectoryPipeOrDevice(t *testing.T) {
 	}
 }
 
+// openings are the ways in which nginx opens a file: each has its own look before it, and
+// its own cache.
+func openings() map[string]plan {
+	all := map[string]plan{}
+	for _, front := range []string{"nginx", "classic"} {
+		for _, links := range []string{"false", "true"} {
+			for _, kept := range []string{"0", "100"} {
+				all["front "+front+", links "+links+", kept "+kept] = plan{policy: "p, @anyone, /**, read, allow\n", printed: true, extra: fmt.Sprintf("nginx: {open_file_cache: %s}\n"+
+					"downloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles, front: %s, insecure_follow_symlinks: %s}]\n", kept, front, links)}
+			}
+		}
+	}
+	return all
+}
+
+// What nginx looked at may be another thing when it opens it. A directory has it redirect to
+// itself by its internal name: nobody sees that, whether the look is wrong …
+func TestADirectoryInThePlaceOfAFileShowsNoInternalName(t *testing.T) {
+	t.Parallel()
+	for name, p := range openings() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p.edit = func(_ *site, conf string) string {
+				if len(looks.FindAllString(conf, -1)) != 1 {
+					t.Errorf("nginx looks at files %d times", len(looks.FindAllString(conf, -1)))
+				}
+				return looks.ReplaceAllString(conf, "")
+			}
+			s := start(t, p)
+			for _, path := range []string{"/downloads/project", "/downloads/project/sub?x=1"} {
+				r := s.status("", path, 404)
+				if b := breach(&r, s.root); b != "" || r.header.Get("Location") != "" || r.header.Get("Cache-Control") != "no-store" {
+					t.Errorf("%s: %s; %v", path, b, r.header)
+				}
+			}
+		})
+	}
+}
+
+// … or out of date. And a file that nginx may not read is as one that is missing.
+func TestAFileThatBecomesADirectoryIsEitherOfThem(t *testing.T) {
+	t.Parallel()
+	for name, p := range openings() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p.files = map[string]string{"a/changes": "file", "a/directory/below": "x", "a/unreadable": "x"}
+			s := start(t, p)
+			if err := os.Chmod(filepath.Join(s.root, "a/unreadable"), 0); err != nil {
+				t.Fatal(err)
+			}
+			missing, unreadable := s.status("", "/downloads/a/missing", 404), s.status("", "/downloads/a/unreadable", 404)
+			for _, h := range []http.Header{missing.header, unreadable.header} {
+				h.Del("Date")
+				h.Del("X-Request-Id")
+			}
+			if unreadable.body != missing.body || !maps.EqualFunc(unreadable.header, missing.header, slices.Equal) {
+				t.Errorf("unreadable: %v %q\nmissing: %v %q", unreadable.header, unreadable.body, missing.header, missing.body)
+			}
+			var swapping sync.WaitGroup
+			over := make(chan struct{})
+			swapping.Go(func() {
+				for {
+					select {
+					case <-over:
+						return
+					default:
+					}
+					if err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(s.root, "a/changes"), unix.AT_FDCWD, filepath.Join(s.root, "a/directory"), unix.RENAME_EXCHANGE); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+			defer swapping.Wait()
+			defer close(over)
+			for range 100 {
+				r := s.get("", "/downloads/a/changes")
+				if b := breach(&r, s.root); b != "" || r.header.Get("Location") != "" || r.status != 404 && (r.status != 200 || r.body != "file") {
+					t.Fatalf("%d %q %s; %v", r.status, r.body, b, r.header)
+				}
+			}
+		})
+	}
+}
+
 // openFiles has nginx keep files open.
 const openFiles = "nginx: {open_file_cache: 100}\ndownloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}]\n"
 
@@ -387,26 +478,30 @@ func TestAFileThatIsKeptOpenIsSentForASecondMore(t *testing.T) {
 	}
 	at := func(name string) string { return filepath.Join(s.root, name) }
 	for _, row := range []struct {
-		name   string
-		change func() error
-		status int
-		body   string
+		name    string
+		change  func() error
+		status  int
+		body    string
+		missing bool // at once
 	}{
-		{"a/removed", func() error { return os.Remove(at("a/removed")) }, 404, ""},
-		{"a/replaced", func() error { s.replace("files/a/replaced", "new"); return nil }, 200, "new"},
-		{"a/linked", func() error { s.relink("files/a/linked", filepath.Join(s.dir, "secret/below")); return nil }, 404, ""},
+		{"a/removed", func() error { return os.Remove(at("a/removed")) }, 404, "", true},
+		{"a/replaced", func() error { s.replace("files/a/replaced", "new"); return nil }, 200, "new", false},
+		{"a/linked", func() error { s.relink("files/a/linked", filepath.Join(s.dir, "secret/below")); return nil }, 404, "", false},
 		{"a/directory", func() error {
 			return errors.Join(os.Remove(at("a/directory")), os.Rename(filepath.Join(s.dir, "empty"), at("a/directory")))
-		}, 404, ""},
+		}, 404, "", true},
 		{"b/below", func() error {
 			return errors.Join(os.Rename(at("b"), at("was")), os.Symlink(filepath.Join(s.dir, "secret"), at("b")))
-		}, 404, ""},
+		}, 404, "", false},
 	} {
 		if r := s.status("", "/downloads/"+row.name, 200); r.body != "old" {
 			t.Fatalf("%s: %q", row.name, r.body)
 		}
 		if err := row.change(); err != nil {
 			t.Fatal(err)
+		}
+		if row.missing { // nginx looks each time whether there is a file
+			s.status("", "/downloads/"+row.name, 404)
 		}
 		s.eventually(row.name+" is what it became", func() bool {
 			r := s.get("", "/downloads/"+row.name)
@@ -416,5 +511,19 @@ func TestAFileThatIsKeptOpenIsSentForASecondMore(t *testing.T) {
 			}
 			return new
 		})
+	}
+}
+
+// What the server around the snippet says of open files holds for guarded ones: the look before them does not put it out of use.
+func TestAnOpenFileCacheOfTheServersOwnIsOfUse(t *testing.T) {
+	t.Parallel()
+	s := start(t, plan{policy: "p, @anyone, /**, read, allow\n", edit: func(_ *site, conf string) string {
+		conf = regexp.MustCompile(`worker_processes .*;`).ReplaceAllString(conf, "worker_processes 1;") // each has its own
+		return strings.Replace(conf, "http {\n", "http {\n    open_file_cache max=10;\n    open_file_cache_valid 1h;\n", 1)
+	}})
+	before := s.status("", "/downloads/public/welcome.txt", 200)
+	s.replace("files/public/welcome.txt", "another\n")
+	if r := s.status("", "/downloads/public/welcome.txt", 200); r.body != before.body {
+		t.Errorf("after %q comes %q: it was opened again", before.body, r.body)
 	}
 }

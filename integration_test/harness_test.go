@@ -313,7 +313,8 @@ func (s *site) startNginx(p plan) {
 	if p.printed {
 		conf = strings.Replace(s.printedConf(), "server "+s.service+";", exampleService, 1)
 	}
-	roots := 2 + strings.Count(conf, `if (!-f "`) // where nginx opens files, and where it looks for them before
+	// Where nginx opens files, from where on links are looked for, and where it looks for files before.
+	roots := 1 + strings.Count(conf, "disable_symlinks on from=") + strings.Count(conf, `if (!-f "`)
 	if p.stored {
 		roots = 0
 	}

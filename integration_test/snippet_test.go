@@ -109,6 +109,9 @@ type mutant struct {
 	snippet
 }
 
+// looks are where nginx looks whether there is a regular file, before it opens it.
+var looks = regexp.MustCompile(`(?m)^ *(?:if \(!-f .*|try_files +\$uri =404;.*)\n`)
+
 var (
 	comment   = regexp.MustCompile(`\s+#.*$`)
 	codes     = regexp.MustCompile(` \d{3}\b`)
@@ -1280,6 +1283,19 @@ var rowsApart = []struct {
 		a, err := b.get(b.plain, planPath, nil, "X-Remote-User: mallory", "X-Remote-Groups: staff", "X-Other: x")
 		if err != nil || len(a.asked) != 1 || a.asked[0].header.Get("X-Remote-User") != "carol" || a.asked[0].header.Get("X-Remote-Groups") != "" {
 			return fmt.Errorf("asked %v, %v", a.asked, err)
+		}
+		return nil
+	}},
+	{name: "a directory that was a file when it was looked at is missing, and nginx's redirect to it shows nothing", edit: func(server string) string {
+		return looks.ReplaceAllString(server, "") // as if it said yes
+	}, check: func(b *stand) error {
+		for _, server := range []string{b.plain, b.hostile, b.jealous} {
+			for _, location := range []string{"/protected/project", "/protected/project/sub"} {
+				a, err := b.get(server, planPath, allowed(location))
+				if err := errors.Join(err, a.expect(404, b.page("404"), refusal(said{"Location": ""}))); err != nil {
+					return fmt.Errorf("%s: %w", location, err)
+				}
+			}
 		}
 		return nil
 	}},

@@ -356,6 +356,12 @@ func (v view) Classic() bool {
 	return slices.ContainsFunc(v.Downloads, func(d downloadView) bool { return d.Classic })
 }
 
+// Opens reports whether nginx opens files of some download itself, which the service passes
+// on, for classic, or it asks for.
+func (v view) Opens(classic bool) bool {
+	return slices.ContainsFunc(v.Downloads, func(d downloadView) bool { return d.Store == nil && d.Classic == classic })
+}
+
 // Archives says that the service sends directories of some download as one file.
 func (v view) Archives() bool {
 	return slices.ContainsFunc(v.Downloads, func(d downloadView) bool { return d.Archives })
