@@ -510,7 +510,7 @@ type keeper interface {
 // openStore opens the state; without a file or a Redis it is forgotten when the process
 // ends.
 func (s *service) openStore(ctx context.Context, c *config.Config) (*states, error) {
-	opts := &state.MemoryOptions{Wait: time.Duration(c.Audit.Wait)}
+	opts := &state.MemoryOptions{Wait: time.Duration(c.Audit.Wait), Logger: s.log}
 	switch {
 	case c.State.Redis != nil:
 		there, err := redisOptions(c.State.Redis)

@@ -409,13 +409,17 @@ func TestAuditFileIsRotatedUnderLoad(t *testing.T) {
 // deliveredPlan is a site whose service follows nginx's own log.
 func deliveredPlan(more string, files map[string]string) plan {
 	return plan{policy: alicesPolicy, printed: true, files: files,
-		extra: "audit: {file: audit.jsonl" + more + "}\nnginx: {delivery_log: LOGS/deliveries.log, access_log: 'off'}\ndownloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}]\n",
-		before: func(s *site) {
-			s.edit("securefiles.yaml", "LOGS", filepath.Join(s.dir, "logs"))
-			if err := os.MkdirAll(filepath.Join(s.dir, "logs"), 0o755); err != nil {
-				s.t.Fatal(err)
-			}
-		}}
+		extra:  "audit: {file: audit.jsonl" + more + "}\nnginx: {delivery_log: LOGS/deliveries.log, access_log: 'off'}\ndownloads: [{name: main, url: /downloads/, internal: /protected/, root: /var/www/securefiles}]\n",
+		before: (*site).logsDeliveries}
+}
+
+// logsDeliveries has nginx's log of deliveries where its others are.
+func (s *site) logsDeliveries() {
+	s.t.Helper()
+	s.edit("securefiles.yaml", "LOGS", filepath.Join(s.dir, "logs"))
+	if err := os.MkdirAll(filepath.Join(s.dir, "logs"), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // delivered waits for the delivery of each request, and returns them by it.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,7 +23,6 @@ import (
 
 	"securefiles/internal/freeport"
 	"securefiles/internal/postgrestest"
-	"securefiles/schema"
 )
 
 // A plight is what befalls a site under load: a row of the table of docs/resilience.md. All
@@ -176,18 +176,27 @@ var plights = []plight{
 	{name: "the policy is half written, and SIGHUP comes", answers: "as ever", setup: halfWritten},
 	{name: "the policy becomes huge, and then broken at its end", answers: "as ever", setup: hugePolicy},
 	{name: "the disk of the audit file is full", answers: only503, setup: fullDisk},
+	{name: "the disk of `state.file` is full", answers: only503 + " for links that are counted; as ever for all else", setup: fullState},
 	{name: "the service has no descriptors", answers: only503 + ", after 2 s", setup: noDescriptors},
+	{name: "nginx has no descriptors", answers: only503 + ", or no answer", setup: nginxNoDescriptors},
 	{name: "the clock is put a year ahead, the service started, two years back, and right", answers: "as ever, but for links and tokens whose time is not that of the clock: 401, 403, 410; and 503 while the service starts", long: true, setup: clockJumps},
+	{name: "nginx's clock is put a year ahead, two years back, and right", answers: "as ever", setup: nginxClock},
+	{name: "Redis's clock is put a year ahead, two years back, and right", answers: "as ever", setup: redisClock},
+	{name: "PostgreSQL's clock is put a year ahead, two years back, and right", answers: "as ever; each record arrives", setup: postgresClock},
 	{name: "Redis is killed and started", answers: only503 + " for what is counted; as ever for all else", setup: func(t *testing.T) *chaos { return redisAway(t, false) }},
 	{name: "Redis hangs and goes on", answers: only503 + " for what is counted, within a second; as ever for all else", setup: func(t *testing.T) *chaos { return redisAway(t, true) }},
+	{name: "Redis is slow", answers: "as ever, later", setup: redisSlow},
 	{name: "PostgreSQL is killed and started", answers: "as ever; each record arrives", setup: func(t *testing.T) *chaos { return postgresAway(t, false) }},
 	{name: "PostgreSQL hangs and goes on", answers: "as ever; each record arrives", setup: func(t *testing.T) *chaos { return postgresAway(t, true) }},
+	{name: "PostgreSQL is slow", answers: "as ever; each record arrives", setup: postgresSlow},
 	{name: "the store dies and comes back", answers: only503 + " for what is allowed; as ever for what is not", setup: func(t *testing.T) *chaos { return storeAway(t, false) }},
 	{name: "the store does not answer", answers: only503 + " for what is allowed, after nginx's `proxy_read_timeout`; as ever for what is not", setup: func(t *testing.T) *chaos { return storeAway(t, true) }},
+	{name: "the store is slow", answers: "as ever, later", setup: storeSlow},
 	{name: "the token issuer is killed and started", answers: "as ever for tokens of known keys; " + only503 + " for those of others", setup: func(t *testing.T) *chaos { return issuerAway(t, false) }},
 	{name: "the token issuer hangs and goes on", answers: "as ever for tokens of known keys; " + only503 + " for those of others", setup: func(t *testing.T) *chaos { return issuerAway(t, true) }},
 	{name: "the application is killed and started", answers: "as ever for sessions that are remembered; " + only503 + " for others", setup: func(t *testing.T) *chaos { return applicationAway(t, false) }},
 	{name: "the application hangs and goes on", answers: "as ever for sessions that are remembered; " + only503 + " for others", setup: func(t *testing.T) *chaos { return applicationAway(t, true) }},
+	{name: "the application is slow", answers: "as ever, later", setup: applicationSlow},
 }
 
 // Whatever befalls the service, nginx or what they need, under load: never is a file sent
@@ -260,7 +269,7 @@ func (f plight) run(t *testing.T, rounds int) string {
 
 const tableHead, tableEnd = "<!-- make chaos -->\n", "<!-- end -->\n"
 
-// writeTable puts rows into the table of a page.
+// writeTable puts rows into the table of a page. Those that were not run stay as they are.
 func writeTable(t *testing.T, file string, rows []string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -268,9 +277,16 @@ func writeTable(t *testing.T, file string, rows []string) {
 		t.Fatal(err)
 	}
 	before, rest, ok := strings.Cut(string(text), tableHead)
-	_, after, ok2 := strings.Cut(rest, tableEnd)
+	was, after, ok2 := strings.Cut(rest, tableEnd)
 	if !ok || !ok2 {
 		t.Fatalf("%s has no table", file)
+	}
+	for i, row := range rows {
+		for line := range strings.Lines(was) {
+			if row == "" && strings.HasPrefix(line, "| "+plights[i].name+" | ") {
+				rows[i] = strings.TrimSuffix(line, "\n")
+			}
+		}
 	}
 	rows = slices.DeleteFunc(rows, func(row string) bool { return row == "" })
 	table := "| fault | requests meanwhile | times | requests in all | answers that showed it | recovery: median | longest |\n|---|---|---|---|---|---|---|\n" + strings.Join(rows, "\n") + "\n"
@@ -520,17 +536,8 @@ func noDescriptors(t *testing.T) *chaos {
 func redisAway(t *testing.T, hangs bool) *chaos {
 	s, redis, _ := onRedis(t, "limits: [{name: all, of: [anonymous], per: subject, requests: 1000000000/1h}]\n")
 	s.run(0, "state", "accept")
-	used := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1") + "&direct=1"
-	open := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice") + "&direct=1"
-	s.status("", used, 200)
-	c := &chaos{site: s, shows: true, asks: []troubled{
-		{loadRequest: loadRequest{"alice", plan1, []int{200}, "0123456789\n"}},
-		{loadRequest: loadRequest{"bob", plan1, []int{404}, "0123456789\n"}},
-		{loadRequest: loadRequest{"", welcome, []int{200}, "welcome\n"}, meanwhile: []int{503}},
-		{loadRequest: loadRequest{"", open, []int{200}, "0123456789\n"}, meanwhile: []int{503}},
-		{loadRequest: loadRequest{"", used, []int{410}, "0123456789\n"}, meanwhile: []int{503}},
-		{loadRequest: loadRequest{"", plan1, []int{401}, "0123456789\n"}, meanwhile: []int{503}},
-	}}
+	c := countedLinks(s)
+	c.shows = true
 	if hangs {
 		signal := func(sig syscall.Signal) {
 			if err := redis.cmd.Process.Signal(sig); err != nil {
@@ -544,21 +551,36 @@ func redisAway(t *testing.T, hangs bool) *chaos {
 	return c
 }
 
+// countedLinks has what two instances count: links, and anonymous.
+func countedLinks(s *site) *chaos {
+	s.t.Helper()
+	used, revoked, open := s.link("--uses", "1"), s.link("--ttl", "1h"), s.link()
+	s.status("", used, 200)
+	s.run(0, "link", "revoke", revoked)
+	return &chaos{site: s, asks: []troubled{
+		{loadRequest: loadRequest{"alice", plan1, []int{200}, "0123456789\n"}},
+		{loadRequest: loadRequest{"bob", plan1, []int{404}, "0123456789\n"}},
+		{loadRequest: loadRequest{"", welcome, []int{200}, "welcome\n"}, meanwhile: []int{503}},
+		{loadRequest: loadRequest{"", open, []int{200}, "0123456789\n"}, meanwhile: []int{503}},
+		{loadRequest: loadRequest{"", used, []int{410}, "0123456789\n"}, meanwhile: []int{503}},
+		{loadRequest: loadRequest{"", revoked, []int{410}, "0123456789\n"}, meanwhile: []int{503}},
+		{loadRequest: loadRequest{"", plan1, []int{401}, "0123456789\n"}, meanwhile: []int{503}},
+	}}
+}
+
+// asEver has no request answered otherwise meanwhile.
+func (c *chaos) asEver() *chaos {
+	for i := range c.asks {
+		c.asks[i].meanwhile = nil
+	}
+	return c
+}
+
 // postgresAway has a database that the audit's records are sent to: nobody waits for it.
 func postgresAway(t *testing.T, hangs bool) *chaos {
 	database := postgrestest.Start(t)
-	sql, err := schema.FS.ReadFile("postgres.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	database.Query(string(sql))
-	s := start(t, plan{policy: alicesPolicy, extra: "audit: {file: audit.jsonl, postgres: {url_file: database-url}}\n", before: func(s *site) { s.write("database-url", database.URL()) }})
-	c := &chaos{site: s, asks: everyday(), after: func() {
-		all, torn := s.records("audit.jsonl")
-		s.eventually("each record has arrived", func() bool {
-			return database.Query("SELECT count(*) FROM securefiles_audit") == fmt.Sprint(len(all)-torn)
-		})
-	}}
+	c := recorded(t, database, database.URL())
+	s := c.site
 	waits := func() {
 		s.eventually("records wait", func() bool { return s.metric(`securefiles_audit_lag_bytes{follower="postgres"}`) != "0" })
 	}
@@ -633,21 +655,29 @@ func issuerAway(t *testing.T, hangs bool) *chaos {
 	return c
 }
 
-// applicationAway has an application that is asked who is logged in.
-func applicationAway(t *testing.T, hangs bool) *chaos {
-	address := freeport.Address(t)
+// sessions has an application that is asked at an address who is logged in.
+func sessions(t *testing.T, asked, address string) (*chaos, *exec.Cmd) {
+	t.Helper()
 	s := start(t, plan{policy: "p, @authenticated, /public/**, read, allow\n", identity: fmt.Sprintf(
-		"identity:\n  - session: {url: 'http://%s/', cookies: [sessionid], timeout: 800ms, remember: 1h, remember_refused: 100ms}\n", address)})
+		"identity:\n  - session: {url: 'http://%s/', cookies: [sessionid], timeout: 800ms, remember: 1h, remember_refused: 100ms}\n", asked)})
 	process := s.startApplication(address)
 	known := []func(*http.Request){with("Cookie", "sessionid=known")}
 	s.eventually("the application answers", func() bool { return s.get("", welcome, known[0], once).status == 200 })
 	stranger := func(r *http.Request) { r.Header.Set("Cookie", "sessionid="+rand.Text()) }
-	c := &chaos{site: s, shows: true, asks: []troubled{
+	return &chaos{site: s, asks: []troubled{
 		{loadRequest: loadRequest{"", welcome, []int{200}, "welcome\n"}, edit: known},
 		{loadRequest: loadRequest{"", plan1, []int{404}, "0123456789\n"}, edit: known},
 		{loadRequest: loadRequest{"", welcome, []int{401}, "welcome\n"}},
 		{loadRequest: loadRequest{"", welcome, []int{401}, "welcome\n"}, edit: []func(*http.Request){stranger}, meanwhile: []int{503}},
-	}}
+	}}, process
+}
+
+// applicationAway has an application that is asked who is logged in.
+func applicationAway(t *testing.T, hangs bool) *chaos {
+	address := freeport.Address(t)
+	c, process := sessions(t, address, address)
+	c.shows = true
+	s := c.site
 	signal := func(sig syscall.Signal) {
 		if err := process.Process.Signal(sig); err != nil {
 			t.Fatal(err)

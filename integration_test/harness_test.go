@@ -79,6 +79,7 @@ type site struct {
 	program     string   // the service's
 	conf        string   // its configuration
 	environment []string // the service's, beside the test's
+	preloaded   []string // nginx's
 }
 
 // directDownload is the download of the defaults, at another root. A test that has its own
@@ -160,7 +161,7 @@ func start(t *testing.T, p plan) *site {
 	if p.before != nil {
 		p.before(s)
 	}
-	s.descriptors, s.environment = p.descriptors, p.environment
+	s.descriptors, s.environment = p.descriptors, append(s.environment, p.environment...)
 	if p.direct {
 		s.direct = []string{"--direct", "--listen", s.web}
 		if !strings.Contains(p.extra, "downloads:") {
@@ -345,6 +346,7 @@ func (s *site) startNginx(p plan) {
 		s.t.Fatal(err)
 	}
 	cmd := s.command(program, "-p", s.dir, "-e", "logs/error.log", "-c", filepath.Join(s.dir, "nginx.conf"), "-g", daemon)
+	cmd.Env = append(os.Environ(), s.preloaded...)
 	var out bytes.Buffer
 	cmd.Stderr = &out
 	if err := cmd.Start(); err != nil {

@@ -26,6 +26,7 @@ type redisServer struct {
 	s    *site
 	dir  string
 	args []string // more of them
+	env  []string // beside the test's
 	cmd  *exec.Cmd
 }
 
@@ -35,6 +36,7 @@ func (r *redisServer) start() {
 	r.s.t.Helper()
 	args := []string{"--port", "0", "--unixsocket", r.socket(), "--dir", r.dir, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no"}
 	r.cmd = r.s.command("redis-server", append(args, r.args...)...)
+	r.cmd.Env = append(os.Environ(), r.env...)
 	if err := r.cmd.Start(); err != nil {
 		r.s.t.Fatalf("%v: `make test` installs it", err)
 	}

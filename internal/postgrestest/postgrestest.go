@@ -33,6 +33,7 @@ type Server struct {
 	log       safeBuffer
 	ended     chan struct{}
 	passwords string
+	env       []string
 }
 
 type safeBuffer struct {
@@ -54,15 +55,16 @@ func (s *safeBuffer) String() string {
 
 const password = "planted-password-of-postgres"
 
-// Start makes a server and starts it; it ends with the test.
-func Start(t *testing.T) *Server {
+// Start makes a server and starts it; it ends with the test. Its environment has more than
+// the test's.
+func Start(t *testing.T, env ...string) *Server {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
 		t.Fatalf("PostgreSQL is needed: scripts/install.sh postgresql: %v", err)
 	}
 	slices.Sort(found)
-	s := &Server{t: t, bin: filepath.Dir(found[len(found)-1])}
+	s := &Server{t: t, bin: filepath.Dir(found[len(found)-1]), env: env}
 	if s.dir, err = os.MkdirTemp("", "postgres-"); err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +122,7 @@ func (s *Server) Start() {
 	for deadline := time.Now().Add(30 * time.Second); ; {
 		s.cmd = exec.Command(filepath.Join(s.bin, "postgres"), "-D", filepath.Join(s.dir, "data"), "-p", s.port, "-k", s.dir,
 			"-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
+		s.cmd.Env = append(os.Environ(), s.env...)
 		s.cmd.SysProcAttr, s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.attr, s.dir, &s.log, &s.log
 		if err := s.cmd.Start(); err != nil {
 			s.t.Fatal(err)

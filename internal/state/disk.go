@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,10 +61,15 @@ type Disk struct {
 	ids     map[string]*Revocation
 	revoked []*Revocation // all others
 	links   map[string]*Link
-	unkept  map[string]bool // of them: what is not written yet
+	unseen  map[string]bool // of them: what is not written yet
 
+	memoir
+}
+
+// A memoir is what the clock has said, since forgetAfter and a little longer.
+type memoir struct {
 	running func() time.Duration // for how long this process runs
-	said    []clockSaid          // since forgetAfter, and a little longer
+	said    []clockSaid
 }
 
 // A clockSaid is what the clock said once.
@@ -72,27 +78,30 @@ type clockSaid struct {
 	now     time.Time
 }
 
+func newMemoir() memoir {
+	begin := time.Now()
+	return memoir{running: func() time.Duration { return time.Since(begin) }}
+}
+
 // surely returns the earliest that the clock has said for forgetAfter; zero where this
 // process does not run for so long.
-func (d *Disk) surely(now time.Time) time.Time {
-	running := d.running()
-	d.said = append(d.said, clockSaid{running, now})
-	for len(d.said) > 1 && running-d.said[1].running >= forgetAfter {
-		d.said = d.said[1:]
+func (m *memoir) surely(now time.Time) time.Time {
+	running := m.running()
+	m.said = append(m.said, clockSaid{running, now})
+	for len(m.said) > 1 && running-m.said[1].running >= forgetAfter {
+		m.said = m.said[1:]
 	}
-	if running-d.said[0].running < forgetAfter {
+	if running-m.said[0].running < forgetAfter {
 		return time.Time{}
 	}
-	return slices.MinFunc(d.said, func(a, b clockSaid) int { return a.now.Compare(b.now) }).now
+	return slices.MinFunc(m.said, func(a, b clockSaid) int { return a.now.Compare(b.now) }).now
 }
 
 // OpenDisk opens a file, and makes it with mode 0600 if it does not exist. Another process
 // that has it open is an error, after a second.
 func OpenDisk(file string, opts *MemoryOptions) (*Disk, error) {
-	d := &Disk{Memory: NewMemory(opts), file: file, uses: map[string]*Uses{}, asked: map[string]string{}, ids: map[string]*Revocation{}, links: map[string]*Link{}, unkept: map[string]bool{}}
+	d := &Disk{Memory: NewMemory(opts), file: file, uses: map[string]*Uses{}, asked: map[string]string{}, ids: map[string]*Revocation{}, links: map[string]*Link{}, unseen: map[string]bool{}, memoir: newMemoir()}
 	d.keeps = true
-	begin := time.Now()
-	d.running = func() time.Duration { return time.Since(begin) }
 	var err error
 	d.db, err = open(file)
 	if errors.Is(err, bolterrors.ErrTimeout) {
@@ -393,7 +402,7 @@ func (d *Disk) Seen(l Link) {
 	defer d.mu.Unlock()
 	if d.links[l.ID] == nil && len(d.links) < maxCounted {
 		d.links[l.ID] = &l
-		d.unkept[l.ID] = true
+		d.unseen[l.ID] = true
 	}
 }
 
@@ -490,24 +499,29 @@ func (d *Disk) Drop(ctx context.Context, prefix string) error {
 }
 
 // Run writes byte counts each second, and forgets what is over each minute, until the
-// context ends.
+// context ends. Where that fails it tells the log, and tries again: a disk that is full
+// may have room later, and links are refused until then.
 func (d *Disk) Run(ctx context.Context) error {
 	tick := time.NewTicker(flushEach)
 	defer tick.Stop()
+	fails := false
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		if err := d.flush(); err != nil {
-			return fmt.Errorf("keep byte counts: %w", err)
+		err := d.flush()
+		if n%60 == 0 && err == nil {
+			err = d.forget()
 		}
-		if n%60 == 0 {
-			if err := d.forget(); err != nil {
-				return fmt.Errorf("forget what is over: %w", err)
-			}
+		switch {
+		case err != nil && !fails:
+			d.opts.Logger.Error("the state cannot be written: links that are counted are answered with 503, and what limits count is in memory alone", "file", d.file, "error", err)
+		case err == nil && fails:
+			d.opts.Logger.Info("the state is written again", "file", d.file)
 		}
+		fails = err != nil
 	}
 }
 
@@ -525,12 +539,12 @@ func (d *Disk) flush() error {
 	defer d.mu.Unlock()
 	fresh, gone := d.waiting()
 	changed := d.changed()
-	if len(changed)+len(d.unkept)+len(fresh)+len(gone) == 0 {
+	if len(changed)+len(d.unseen)+len(fresh)+len(gone) == 0 {
 		return nil
 	}
-	seen := d.unkept
-	d.unkept = map[string]bool{}
-	return d.db.Update(func(tx *bbolt.Tx) error {
+	seen := d.unseen
+	d.unseen = map[string]bool{}
+	err := d.db.Update(func(tx *bbolt.Tx) error {
 		for id := range seen {
 			text, err := json.Marshal(d.links[id])
 			if err == nil {
@@ -562,6 +576,11 @@ func (d *Disk) flush() error {
 		}
 		return nil
 	})
+	if err != nil { // it is written once there is room
+		maps.Copy(d.unseen, seen)
+		d.unkept(changed, fresh, gone)
+	}
+	return err
 }
 
 // forget drops what is over, from the file too: uses and revocations surely.

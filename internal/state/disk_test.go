@@ -2,7 +2,9 @@ package state
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -199,6 +201,81 @@ func TestPlacesAreFreeAfterARestart(t *testing.T) {
 	if q, err := b.Reserve(t.Context(), "c", place); err != nil || q[0].Over {
 		t.Errorf("after a restart: %+v, %v", q, err)
 	}
+}
+
+// Where nothing can be written, as on a disk that is full, Run goes on; and what was to be
+// written is, once it can be.
+func TestWhatCannotBeWrittenIsWrittenLater(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "state.db")
+	lines := make(chan string, 10)
+	d, err := OpenDisk(file, &MemoryOptions{Logger: slog.New(slog.NewTextHandler(sender(lines), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	takes := func(id string) {
+		t.Helper()
+		if _, err := d.Reserve(t.Context(), id, []Charge{{Kind: Bytes, Key: "b", Limit: 100, Period: time.Hour, Cost: 20}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	takes("settled")
+	if err := errors.Join(d.flush(), d.db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	takes("waiting")
+	d.Seen(Link{ID: "seen", Expires: time.Now().Add(time.Hour)})
+	if err := d.Settle(t.Context(), "settled", 30); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	if line := <-lines; !strings.Contains(line, "cannot be written") {
+		t.Error(line)
+	}
+	d.mu.Lock()
+	d.db, err = open(file)
+	d.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := <-lines; !strings.Contains(line, "written again") {
+		t.Error(line)
+	}
+	cancel()
+	if err := errors.Join(<-ended, d.db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = OpenDisk(file, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close() //nolint:errcheck // it was only read
+	list, err := d.Links(t.Context())
+	if err != nil || len(list) != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	left := func(want int64) {
+		t.Helper()
+		if q, err := d.Look(t.Context(), []Charge{{Kind: Bytes, Key: "b", Limit: 100, Period: time.Hour}}); err != nil || q[0].Remaining != want {
+			t.Errorf("%+v, %v", q, err)
+		}
+	}
+	left(50)
+	for _, id := range []string{"settled", "waiting"} { // the one was, before
+		if err := d.Settle(t.Context(), id, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left(70)
+}
+
+// A sender sends what is written to it.
+type sender chan<- string
+
+func (s sender) Write(line []byte) (int, error) {
+	s <- string(line)
+	return len(line), nil
 }
 
 // A clock that is put a year ahead, and right again, opens nothing: whether the service runs

@@ -378,7 +378,7 @@ func TestCompactGivesRoomBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.now = noon.Add(2 * time.Minute)
-	if err := b.forgetSurely(); err != nil {
+	if err := b.forgetSurely(b.forget); err != nil {
 		t.Fatal(err)
 	}
 	before, after, err := b.Compact()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -46,6 +47,8 @@ type MemoryOptions struct {
 	MaxReserved int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Logger is told what a [Disk] cannot keep.
+	Logger *slog.Logger
 }
 
 // A Memory counts in this process, and forgets when that ends. It is safe for
@@ -113,6 +116,9 @@ func NewMemory(opts *MemoryOptions) *Memory {
 	}
 	if m.opts.Now == nil {
 		m.opts.Now = time.Now
+	}
+	if m.opts.Logger == nil {
+		m.opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	for i := range m.counts {
 		m.counts[i].counts = map[string]*count{}
@@ -268,7 +274,7 @@ func (m *Memory) take(id string, c Charge, now time.Time) Quota {
 		q.Remaining = max(0, q.Remaining-1)
 		return q
 	}
-	tat, q := gcra(one.tat, now, c.Limit, c.Period, c.Cost)
+	tat, q := gcra(c.within(one.tat, now), now, c.Limit, c.Period, c.Cost)
 	one.tat, one.kept, one.dirty = tat, c.Kind == Bytes, one.dirty || c.Kind == Bytes && !q.Over
 	return q
 }
@@ -327,7 +333,7 @@ func (m *Memory) Look(_ context.Context, charges []Charge) ([]Quota, error) {
 			}
 			quotas[i].Over = quotas[i].Remaining == 0
 		} else {
-			_, quotas[i] = gcra(one.tat, now, c.Limit, c.Period, 0)
+			_, quotas[i] = gcra(c.within(one.tat, now), now, c.Limit, c.Period, 0)
 		}
 		s.mu.Unlock()
 	}
@@ -455,6 +461,31 @@ func (m *Memory) waiting() (fresh map[string]*reservation, gone []string) {
 		book.mu.Unlock()
 	}
 	return fresh, gone
+}
+
+// unkept has what changed and waiting returned wait once more: it could not be written.
+func (m *Memory) unkept(changed map[string]time.Time, fresh map[string]*reservation, gone []string) {
+	for key := range changed {
+		s := &m.counts[m.shardOf(key)]
+		s.mu.Lock()
+		if one, ok := s.counts[key]; ok {
+			one.dirty = true
+		}
+		s.mu.Unlock()
+	}
+	for id, r := range fresh {
+		book := &m.taken[m.shardOf(id)]
+		book.mu.Lock()
+		r.kept = false
+		book.fresh = append(book.fresh, id)
+		book.mu.Unlock()
+	}
+	for _, id := range gone {
+		book := &m.taken[m.shardOf(id)]
+		book.mu.Lock()
+		book.gone = append(book.gone, id)
+		book.mu.Unlock()
+	}
 }
 
 // await has a request wait to be settled that another process let in.

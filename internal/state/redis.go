@@ -35,7 +35,7 @@ const (
 	syncShare = 0.7
 	// readAtATime bounds what one command asks for.
 	readAtATime = 500
-	// keptLonger is for how long scripts keep what is of a link after its end.
+	// keptLonger is for how long versions before kept what is of a link after its end.
 	keptLonger = 24 * time.Hour
 )
 
@@ -91,6 +91,8 @@ type Redis struct {
 	at      [2]int64      // of which epoch and revision
 	seen    map[string]Link
 	told    map[string]bool // what the log has been told
+
+	memoir
 }
 
 // A part is all that is of limits, or of links. It is one hash slot, so in a Cluster one node
@@ -128,7 +130,7 @@ func (quiet) Printf(context.Context, string, ...any) {}
 // the log is told.
 func OpenRedis(ctx context.Context, opts *RedisOptions) (*Redis, error) {
 	redis.SetLogger(quiet{})
-	r := &Redis{opts: *opts, instance: rand.Text(), seen: map[string]Link{}, told: map[string]bool{}}
+	r := &Redis{opts: *opts, instance: rand.Text(), seen: map[string]Link{}, told: map[string]bool{}, memoir: newMemoir()}
 	if r.opts.Timeout == 0 {
 		r.opts.Timeout = defaultTimeout
 	}
@@ -491,7 +493,7 @@ func (r *Redis) Use(ctx context.Context, use Use) (ok bool, left int, err error)
 	if use.Look {
 		run = r.run
 	}
-	got, err := run(ctx, useScript, []string{r.links("epoch"), r.links("uses:" + use.Link), r.links("request:" + use.Request)},
+	got, err := run(ctx, useScript, []string{r.links("epoch"), r.links("uses:" + use.Link), r.links("request:" + use.Request), r.links("used")},
 		known.id, known.n, use.Max, use.Until.UnixMicro(), use.Client, truth(use.Sure), use.Request, truth(use.Continues), truth(use.Look), useWindow.Microseconds(), use.Link)
 	if err != nil {
 		return false, 0, fmt.Errorf("keep a use: %w", err)
@@ -596,7 +598,7 @@ func (r *Redis) revokeScript(end Revocation) (scripted, error) {
 		}
 		text = string(encoded)
 	}
-	return scripted{revokeScript, []string{r.links("epoch"), r.links("revoked"), r.links("revoked:" + end.ID)}, []any{end.Until.UnixMicro(), text, maxRevocations}, errManyRevocations}, nil
+	return scripted{revokeScript, []string{r.links("epoch"), r.links("revoked"), r.links("revoked:" + end.ID), r.links("ended")}, []any{end.Until.UnixMicro(), end.ID, text, maxRevocations}, errManyRevocations}, nil
 }
 
 // write runs a script that answers 0 where there is no room.
@@ -634,12 +636,12 @@ func (r *Redis) IsRevoked(ctx context.Context, l Link) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return isEnded(l, list, time.UnixMicro(got[4])), nil
+	return isEnded(l, list), nil
 }
 
-// isEnded reports whether one of the revocations, of those that count now, is about a link.
-func isEnded(l Link, by []*Revocation, now time.Time) bool {
-	return slices.ContainsFunc(by, func(one *Revocation) bool { return one.Until.After(now) && one.ends(l) })
+// isEnded reports whether one of the revocations is about a link.
+func isEnded(l Link, by []*Revocation) bool {
+	return slices.ContainsFunc(by, func(one *Revocation) bool { return one.ends(l) })
 }
 
 // revocations are those of more than one link, which are read again when there are others.
@@ -803,29 +805,40 @@ func (r *Redis) kept(ctx context.Context, prefix string, ask func(redis.Pipeline
 			return
 		}
 		for some := range slices.Chunk(keys, readAtATime) {
-			reads, left := make([]func(string, time.Time) (Entry, error), len(some)), make([]*redis.DurationCmd, len(some))
+			reads, left, over := make([]func(string, time.Time) (Entry, error), len(some)), make([]*redis.DurationCmd, len(some)), make([]*redis.FloatCmd, len(some))
 			var now time.Time
 			err := r.ask(ctx, r.part(begin), func(ctx context.Context) (err error) {
 				if now, err = r.clock(ctx, master); err != nil {
 					return err
 				}
-				_, err = master.Pipelined(ctx, func(p redis.Pipeliner) error {
+				said, err := master.Pipelined(ctx, func(p redis.Pipeliner) error {
 					for i, key := range some {
-						reads[i], left[i] = ask(p, key), p.PTTL(ctx, key)
+						reads[i], left[i], over[i] = ask(p, key), p.PTTL(ctx, key), p.ZScore(ctx, r.links("used"), strings.TrimPrefix(key, begin))
 					}
 					return nil
 				})
-				return err
+				for _, one := range said { // what is not there is no error, and the first of them
+					if err := one.Err(); err != nil && !errors.Is(err, redis.Nil) {
+						return err
+					}
+				}
+				if !errors.Is(err, redis.Nil) {
+					return err
+				}
+				return nil
 			})
 			if err != nil {
 				yield(Entry{}, err)
 				return
 			}
 			for i, key := range some {
-				if left[i].Val() <= 0 { // it has ended meanwhile
+				if left[i].Val() == -2 { // it has ended meanwhile
 					continue
 				}
-				until := now.Add(left[i].Val() - keptLonger + time.Second - 1).UTC().Truncate(time.Second) // links end with a second, and time went on
+				until := time.UnixMicro(int64(over[i].Val())).UTC()
+				if left[i].Val() > 0 { // a version before kept it: links end with a second, and time went on
+					until = now.Add(left[i].Val() - keptLonger + time.Second - 1).UTC().Truncate(time.Second)
+				}
 				e, err := reads[i](strings.TrimPrefix(key, begin), until)
 				if err != nil {
 					err = fmt.Errorf("read %s: %w", key, err)
@@ -838,7 +851,7 @@ func (r *Redis) kept(ctx context.Context, prefix string, ask func(redis.Pipeline
 	}
 }
 
-// clock is the time by which keys end.
+// clock is the time by which keys of versions before end.
 func (r *Redis) clock(ctx context.Context, master *redis.Client) (time.Time, error) {
 	if r.opts.Now != nil {
 		return r.opts.Now(), nil
@@ -884,7 +897,7 @@ func (r *Redis) restore(ctx context.Context, some []Entry) error {
 			}
 			links = append(links, one)
 		case e.Uses != nil:
-			args := []any{e.Uses.Until.UnixMicro()}
+			args := []any{e.Uses.Until.UnixMicro(), e.Uses.Link}
 			for _, one := range e.Uses.List {
 				text, err := json.Marshal(redisUse{one.Client, one.Sure, strconv.FormatInt(one.Last.UnixMicro(), 10), one.Request, one.Short})
 				if err != nil {
@@ -892,7 +905,7 @@ func (r *Redis) restore(ctx context.Context, some []Entry) error {
 				}
 				args = append(args, text)
 			}
-			links = append(links, scripted{restoreUsesScript, []string{r.links("epoch"), r.links("uses:" + e.Uses.Link)}, args, nil})
+			links = append(links, scripted{restoreUsesScript, []string{r.links("epoch"), r.links("uses:" + e.Uses.Link), r.links("used")}, args, nil})
 		case e.Revocation != nil:
 			one, err := r.revokeScript(*e.Revocation)
 			if err != nil {
@@ -991,8 +1004,7 @@ func (r *Redis) Links(ctx context.Context) ([]Link, error) {
 				continue
 			}
 			l.PasswordHash, l.Used = "", int(used[i].Val())
-			until, _ := strconv.ParseInt(over[i].Val(), 10, 64)
-			l.Revoked = now.UnixMicro() < until || isEnded(l, ended, now)
+			l.Revoked = over[i].Val() != "" || isEnded(l, ended)
 			list = append(list, l)
 		}
 	}
@@ -1200,6 +1212,27 @@ func (r *Redis) tell(problem string) {
 	}
 }
 
+// forget drops what is of links that are over: surely, by the clock here, and by that of Redis.
+func (r *Redis) forget(ctx context.Context) error {
+	now := time.Now
+	if r.opts.Now != nil {
+		now = r.opts.Now
+	}
+	surely := r.surely(now())
+	if surely.IsZero() {
+		return nil
+	}
+	for more := true; more && ctx.Err() == nil; {
+		got, err := r.run(ctx, forgetScript, []string{r.links("epoch"), r.links("revoked"), r.links("used"), r.links("ended"), r.links("all")},
+			surely.UnixMicro(), readAtATime, r.links("uses:"), r.links("revoked:"), r.links("link:"))
+		if err != nil {
+			return fmt.Errorf("forget what is over: %w", err)
+		}
+		more = got[0] == 1
+	}
+	return nil
+}
+
 // Run tells Redis what was seen each second, and looks whether it is fit, until the
 // context ends.
 func (r *Redis) Run(ctx context.Context) error {
@@ -1216,7 +1249,9 @@ func (r *Redis) Run(ctx context.Context) error {
 		err := r.flush(ctx)
 		if err == nil && (away || time.Since(checked) >= checkEach) {
 			checked = time.Now()
-			err = r.check(ctx)
+			if err = r.check(ctx); err == nil {
+				err = r.forget(ctx)
+			}
 		}
 		switch {
 		case ctx.Err() != nil:

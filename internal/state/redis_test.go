@@ -438,15 +438,21 @@ func TestRedisIsAway(t *testing.T) {
 	}
 }
 
-// Every key has an end, but for the epoch.
-func TestRedisKeysEnd(t *testing.T) {
+// Every key of limits has an end. What is of links is forgotten when both clocks have said
+// for an hour that it is over: Redis itself, whose clock may be wrong, forgets none of it.
+func TestRedisKeysEndOrAreForgotten(t *testing.T) {
 	server := startRedis(t)
-	r := openRedis(t, server)
+	now := time.Now()
+	r, err := OpenRedis(t.Context(), &RedisOptions{Addresses: server.addresses(), Prefix: "p", Timeout: 10 * time.Second, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close() //nolint:errcheck // it only asked
 	accept(t, r)
 	soon := time.Now().Add(time.Hour)
 	c := []Charge{requests("r", 2, time.Hour), {Kind: Bytes, Key: "b", Limit: 100, Period: time.Hour, Cost: 60}, {Kind: Places, Key: "p", Limit: 1, Cost: 1}}
-	_, err := r.Reserve(t.Context(), "1", c)
-	_, _, err2 := r.Use(t.Context(), one("l", "1"))
+	_, err = r.Reserve(t.Context(), "1", c)
+	_, _, err2 := r.Use(t.Context(), Use{Link: "l", Max: 1, Until: soon, Client: "a", Request: "1"})
 	r.Seen(Link{ID: "s", Expires: soon})
 	err = errors.Join(err, err2, r.Made(t.Context(), Link{ID: "l", Expires: soon}), r.flush(t.Context()),
 		r.Revoke(t.Context(), Revocation{ID: "x", Until: soon}), r.Revoke(t.Context(), Revocation{Subject: "x", Until: soon}))
@@ -455,16 +461,80 @@ func TestRedisKeysEnd(t *testing.T) {
 	}
 	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.socket()})
 	defer client.Close() //nolint:errcheck // it only asked
-	keys, err := client.Keys(t.Context(), "*").Result()
-	if err != nil || len(keys) < 11 {
-		t.Errorf("%q, %v", keys, err)
-	}
-	for _, key := range keys {
-		if !strings.HasPrefix(key, "p{limits}:") && !strings.HasPrefix(key, "p{links}:") {
-			t.Errorf("%q is in no slot of ours", key)
+	hold := func(want ...string) {
+		t.Helper()
+		keys, err := client.Keys(t.Context(), "*").Result()
+		if err != nil {
+			t.Fatal(err)
 		}
-		if ttl := client.TTL(t.Context(), key).Val(); ttl <= 0 && key != "p{links}:epoch" || ttl > 26*time.Hour {
-			t.Errorf("%q ends in %s", key, ttl)
+		var lasting []string
+		for _, key := range keys {
+			if !strings.HasPrefix(key, "p{limits}:") && !strings.HasPrefix(key, "p{links}:") {
+				t.Errorf("%q is in no slot of ours", key)
+			}
+			if ttl := client.TTL(t.Context(), key).Val(); ttl > 26*time.Hour {
+				t.Errorf("%q ends in %s", key, ttl)
+			} else if ttl < 0 {
+				lasting = append(lasting, strings.TrimPrefix(key, "p{links}:"))
+			}
+		}
+		slices.Sort(lasting)
+		if !slices.Equal(lasting, want) {
+			t.Errorf("%q stay, not %q", lasting, want)
+		}
+	}
+	all := []string{"all", "ended", "epoch", "link:l", "link:s", "revoked", "revoked:x", "used", "uses:l"}
+	hold(all...)
+	ran := time.Duration(0)
+	r.running = func() time.Duration { return ran }
+	forget := func(at time.Time, after time.Duration) {
+		t.Helper()
+		now, ran = at, ran+after
+		if err := r.forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget(soon.Add(-time.Hour), 0)
+	forget(soon.Add(24*365*time.Hour), 30*time.Minute) // somebody puts it ahead,
+	forget(soon.Add(24*365*time.Hour), 20*time.Minute)
+	forget(soon.Add(-time.Minute), 20*time.Minute) // and right
+	forget(soon.Add(time.Minute), 20*time.Minute)
+	hold(all...)
+	forget(soon.Add(2*time.Hour), 60*time.Minute)
+	hold("epoch")
+}
+
+// Redis whose clock is a year ahead, or back, opens nothing that was used up or revoked, and
+// has nobody wait for longer than a limit's period.
+func TestAClockOfRedisThatJumps(t *testing.T) {
+	now := time.Now()
+	r, err := OpenRedis(t.Context(), &RedisOptions{Addresses: startRedis(t).addresses(), Prefix: "p", Timeout: 10 * time.Second, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close() //nolint:errcheck // it only asked
+	accept(t, r)
+	until := now.Add(time.Hour)
+	_, _, err = r.Use(t.Context(), Use{Link: "used", Max: 1, Until: until, Client: "a", Request: "1"})
+	if err = errors.Join(err, r.Revoke(t.Context(), Revocation{ID: "revoked", Until: until}), r.Revoke(t.Context(), Revocation{Subject: "bob", Before: until, Until: until})); err != nil {
+		t.Fatal(err)
+	}
+	for _, by := range []time.Duration{365 * 24 * time.Hour, -2 * 365 * 24 * time.Hour, 365 * 24 * time.Hour} {
+		now = now.Add(by)
+		ok, _, err := r.Use(t.Context(), Use{Link: "used", Max: 1, Until: until, Client: "b", Request: "2", Look: true})
+		one, err2 := r.IsRevoked(t.Context(), Link{ID: "revoked", Expires: until})
+		many, err3 := r.IsRevoked(t.Context(), Link{ID: "other", Subject: "bob", Expires: until})
+		err4 := r.Revoke(t.Context(), Revocation{Key: fmt.Sprint(by), Until: until})
+		if err = errors.Join(err, err2, err3, err4); err != nil || ok || !one || !many {
+			t.Errorf("%s: the used one opens: %t, others are revoked: %t, %t; %v", by, ok, one, many, err)
+		}
+		for range 2 {
+			if got, err := r.Reserve(t.Context(), "", []Charge{requests("r", 1, time.Hour)}); err != nil || got[0].Retry > time.Hour {
+				t.Errorf("%s: %+v, %v", by, got, err)
+			}
+		}
+		if got, err := r.Look(t.Context(), []Charge{requests("r", 1, time.Hour)}); err != nil || got[0].Reset > time.Hour {
+			t.Errorf("%s: %+v, %v", by, got, err)
 		}
 	}
 }

@@ -2,9 +2,10 @@ package state
 
 import "github.com/redis/go-redis/v9"
 
-// What Redis does in one go. Times are microseconds of its own clock, and everything that
-// is written has an end. Keys that a script makes out of what it reads have the hash tag of
-// those that it is given.
+// What Redis does in one go. Times are microseconds of its own clock, and what is of limits
+// has an end by it. What is of links stays until forget, for a clock of Redis that is put
+// ahead would open what was used up or revoked. Keys that a script makes out of what it
+// reads have the hash tag of those that it is given.
 
 // luaNow is the time; ARGV[1] stands in its place in tests.
 const luaNow = `
@@ -62,6 +63,7 @@ for i = 2, #KEYS do
     if remaining == 0 then over = 1 else remaining = remaining - 1; places[#places + 1] = key end
   else
     local tat = math.max(now, tats[key] or tonumber(redis.call('GET', key) or '0'))
+    if kind == 0 then tat = math.min(tat, now + period) end -- the clock was put back
     local after = tat + span(limit, period, cost)
     if after - now > period and tat > now then
       over, retry, after = 1, math.min(after - now - period, tat - now), tat
@@ -101,6 +103,7 @@ for i, key in ipairs(KEYS) do
     if remaining == 0 then over = 1 end
   else
     reset = math.max(0, tonumber(redis.call('GET', key) or '0') - now)
+    if kind == 0 then reset = math.min(reset, period) end
     if reset > period then over, retry = 1, reset - period end
     remaining = math.max(0, math.floor((period - reset) / period * limit + 1e-6))
   end
@@ -129,8 +132,8 @@ end
 return 1
 `)
 
-// use: KEYS are the epoch, the link's uses, and where the request is looked up. ARGV: the
-// time, the epoch twice; then max, the link's end, client, sure, request, continues, look,
+// use: KEYS are the epoch, the link's uses, where the request is looked up, and when all uses
+// are over. ARGV: the time, the epoch twice; then max, the link's end, client, sure, request, continues, look,
 // the window, and the link. It answers with 1, 0, or what is wrong with the epoch; what is
 // left; and the epoch.
 var useScript = redis.NewScript(luaEpoch + `
@@ -141,7 +144,8 @@ if wrong < 0 then return {wrong, 0, id or 0, n} end
 local list = redis.call('LRANGE', KEYS[2], 0, -1)
 local left = math.max(0, max - #list)
 local function keep(ok, left)
-  redis.call('PEXPIRE', KEYS[2], ms(math.max(0, untilt - now) + day))
+  redis.call('PERSIST', KEYS[2]) -- versions before gave it an end
+  redis.call('ZADD', KEYS[4], whole(untilt), link)
   redis.call('SET', KEYS[3], link, 'PX', ms(window))
   n = redis.call('HINCRBY', KEYS[1], 'n', 1)
   return {ok, left, id, n}
@@ -183,19 +187,19 @@ end
 return 0
 `)
 
-// revoke: KEYS are the epoch, all revocations, and that of one link. ARGV: the time, the
-// link's end, the revocation where it is of more than one link, and how many there may be.
+// revoke: KEYS are the epoch, all revocations, that of one link, and when those are over.
+// ARGV: the time, the link's end, the link, the revocation where it is of more than one, and
+// how many there may be.
 var revokeScript = redis.NewScript(luaNow + `
 local untilt = tonumber(ARGV[2])
-if ARGV[3] == '' then
+if ARGV[4] == '' then
   untilt = math.max(untilt, tonumber(redis.call('GET', KEYS[3]) or '0'))
-  redis.call('SET', KEYS[3], whole(untilt), 'PX', ms(math.max(0, untilt - now) + day))
+  redis.call('SET', KEYS[3], whole(untilt))
+  redis.call('ZADD', KEYS[4], whole(untilt), ARGV[3])
 else
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(now))
-  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then return 0 end
-  redis.call('ZADD', KEYS[2], whole(untilt), ARGV[3])
-  local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-  redis.call('PEXPIRE', KEYS[2], ms(math.max(0, tonumber(last[2]) - now) + day))
+  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5]) then return 0 end
+  redis.call('ZADD', KEYS[2], whole(untilt), ARGV[4])
+  redis.call('PERSIST', KEYS[2]) -- versions before gave it an end
   redis.call('HINCRBY', KEYS[1], 'revision', 1)
 end
 redis.call('HINCRBY', KEYS[1], 'n', 1)
@@ -207,22 +211,37 @@ return 1
 // epoch, the revision of the other revocations, and the time.
 var revokedScript = redis.NewScript(luaEpoch + `
 local code = known()
-if code == 0 and now < tonumber(redis.call('GET', KEYS[2]) or '0') then code = 1 end
+if code == 0 and redis.call('EXISTS', KEYS[2]) == 1 then code = 1 end
 return {code, id or 0, n, revision, whole(now)}
 `)
 
 // link: KEYS are the link and the index. ARGV: the time, the link, its end, its id, whether
 // it is made here, and how many there may be.
 var linkScript = redis.NewScript(luaNow + `
-local ends = tonumber(ARGV[3])
 if ARGV[5] == '0' and redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(now))
 if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[6]) then return 0 end
-local left = math.max(0, ends - now) + day
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ms(left))
-redis.call('ZADD', KEYS[2], whole(ends), ARGV[4])
-if redis.call('PTTL', KEYS[2]) < left / 1000 then redis.call('PEXPIRE', KEYS[2], ms(left)) end
+redis.call('SET', KEYS[1], ARGV[2])
+redis.call('ZADD', KEYS[2], whole(tonumber(ARGV[3])), ARGV[4])
+redis.call('PERSIST', KEYS[2]) -- versions before gave it an end
 return 1
+`)
+
+// forget: KEYS are the epoch, the revocations of more than one link, and indexes by when
+// what is in them is over. ARGV: the time, that of the service, how much at a time, and then
+// what the keys of each index begin with. What both times say to be over goes; it answers
+// with whether there may be more.
+var forgetScript = redis.NewScript(luaNow + `
+local over, most, more = whole(math.min(now, tonumber(ARGV[2]))), tonumber(ARGV[3]), 0
+if redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', over) > 0 then redis.call('HINCRBY', KEYS[1], 'revision', 1) end
+for i = 3, #KEYS do
+  local some = redis.call('ZRANGEBYSCORE', KEYS[i], '-inf', over, 'LIMIT', 0, most)
+  for _, id in ipairs(some) do
+    redis.call('DEL', ARGV[i + 1] .. id)
+    redis.call('ZREM', KEYS[i], id)
+  end
+  if #some == most then more = 1 end
+end
+return more
 `)
 
 // restoreCount: KEYS is the count. ARGV: the time, and when all is there again. The later
@@ -233,21 +252,21 @@ if tat > math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0')) then redis.c
 return 1
 `)
 
-// restoreUses: KEYS are the epoch and the link's uses. ARGV: the time, the link's end, and
-// the uses as they are kept. Those that are known are not added.
+// restoreUses: KEYS are the epoch, the link's uses, and when all uses are over. ARGV: the
+// time, the link's end, the link, and the uses as they are kept. Those that are known are not
+// added.
 var restoreUsesScript = redis.NewScript(luaNow + `
-local untilt = tonumber(ARGV[2])
-if untilt <= now then return 1 end
 local known = {}
 for _, text in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
   local one = cjson.decode(text)
   known[one.r .. ' ' .. one.c] = true
 end
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   local one = cjson.decode(ARGV[i])
   if not known[one.r .. ' ' .. one.c] then redis.call('RPUSH', KEYS[2], ARGV[i]) end
 end
-redis.call('PEXPIRE', KEYS[2], ms(math.max(untilt - now + day, redis.call('PTTL', KEYS[2]) * 1000)))
+redis.call('PERSIST', KEYS[2])
+redis.call('ZADD', KEYS[3], whole(math.max(tonumber(ARGV[2]), tonumber(redis.call('ZSCORE', KEYS[3], ARGV[3]) or '0'))), ARGV[3])
 redis.call('HINCRBY', KEYS[1], 'n', 1)
 return 1
 `)

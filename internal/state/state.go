@@ -84,6 +84,15 @@ func gcra(tat, now time.Time, limit int64, period time.Duration, cost int64) (ti
 	return after, q
 }
 
+// within bounds when a bucket is full: of requests it is within a period, unless the clock
+// was put back, or the period was longer. What bytes were taken can be more than there are.
+func (c Charge) within(tat, now time.Time) time.Time {
+	if most := now.Add(c.Period); c.Kind == Rate && tat.After(most) {
+		return most
+	}
+	return tat
+}
+
 // maxSpan bounds what one request can make others wait, beyond what any can reserve: a
 // longer time.Duration would begin anew, below zero.
 const maxSpan = 100 * 366 * 24 * time.Hour

@@ -121,21 +121,24 @@ func (b *bench) flush() error {
 }
 
 func (b *bench) forget() error {
-	if s, ok := b.counter.(*Disk); ok {
-		return s.forgetSurely()
+	switch s := b.counter.(type) {
+	case *Disk:
+		return s.forgetSurely(s.forget)
+	case *Redis:
+		return s.forgetSurely(func() error { return s.forget(b.t.Context()) })
 	}
 	return nil
 }
 
 // forgetSurely is what becomes of a clock that goes on to say the same.
-func (d *Disk) forgetSurely() error {
-	ran := d.running()
-	d.running = func() time.Duration { return ran }
-	if err := d.forget(); err != nil {
+func (m *memoir) forgetSurely(forget func() error) error {
+	ran := m.running()
+	m.running = func() time.Duration { return ran }
+	if err := forget(); err != nil {
 		return err
 	}
-	d.running = func() time.Duration { return ran + forgetAfter }
-	return d.forget()
+	m.running = func() time.Duration { return ran + forgetAfter }
+	return forget()
 }
 
 // onEachStore runs a test on each store; no lease is the usual one.
