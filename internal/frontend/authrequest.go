@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"securefiles/authz"
@@ -128,7 +129,7 @@ type Earlier struct {
 type AuthRequest struct {
 	guard    *authz.Guard
 	opts     Options
-	places   chan struct{} // one for each question that is being answered; nil for no bound
+	asked    atomic.Int64  // questions that are being answered
 	archives chan struct{} // one for each archive that is being sent
 	journal  journal
 	snippet  snippetWatch
@@ -142,9 +143,6 @@ func NewAuthRequest(guard *authz.Guard, opts *Options) (*AuthRequest, error) {
 	a := &AuthRequest{guard: guard, archives: make(chan struct{}, maxArchives)}
 	if opts != nil {
 		a.opts = *opts
-	}
-	if a.opts.MaxConcurrent > 0 {
-		a.places = make(chan struct{}, a.opts.MaxConcurrent)
 	}
 	if a.opts.Observe == nil {
 		a.opts.Observe = func(*authz.Outcome, time.Duration) {}
@@ -197,14 +195,10 @@ func (subrequest) write(h http.Header, out *authz.Outcome, status int) []byte {
 // serve answers a question in a form.
 func (a *AuthRequest) serve(w http.ResponseWriter, r *http.Request, f form) {
 	q := &authz.Question{Time: a.opts.Now(), ID: f.id(r)}
-	if a.places != nil {
-		select {
-		case a.places <- struct{}{}:
-			defer func() { <-a.places }()
-		default:
-			a.reply(w, r, f, authz.Refuse(q, authz.ReasonUnavailable, fmt.Errorf("more than %d questions at a time", cap(a.places))))
-			return
-		}
+	defer a.asked.Add(-1)
+	if most := int64(a.opts.MaxConcurrent); a.asked.Add(1) > most && most > 0 {
+		a.reply(w, r, f, authz.Refuse(q, authz.ReasonUnavailable, fmt.Errorf("more than %d questions at a time", most)))
+		return
 	}
 	if err := a.read(q, r); err != nil {
 		a.reply(w, r, f, authz.Refuse(q, authz.ReasonRequest, err))
