@@ -10,7 +10,7 @@
 # make azurite        signatures for Azure against Microsoft's emulator
 # make versitygw      files in a bucket of versitygw's, a gateway that speaks S3, behind nginx
 # make packages       deb, rpm, OCI image and list of contents for amd64 and arm64, and the Helm chart, in dist
-# make chaos          each fault of docs/resilience.md, ROUNDS times under load: its answers, and no file that policy does not allow; writes the table
+# make chaos          each fault of docs/resilience.md, or those of FAULT, ROUNDS times under load: its answers, and no file that policy does not allow; writes the table
 # make chaos-audit    the service killed 200 times under 1,000 downloads a second, restarted 50 times under 5,000: has each file that was sent its records?
 # make chaos-links    the service killed LINK_KILLS times while 20 want the one use of a link, and one of two instances, and their Redis, while 200 do: is it used once?
 # make limits-load    two instances on one Redis, 65 seconds of load: are requests, bytes and downloads within 1 % of what limits say?
@@ -26,8 +26,9 @@ SEED ?= 0
 PAIRS ?= 6000
 AUDIT_LINES ?= 10000000
 LINK_KILLS ?= 200
-# How often each fault strikes, and on how many sites at a time.
+# How often each fault strikes, and on how many sites at a time; and which, by a regular expression for their names.
 ROUNDS ?= 20
+FAULT ?= .
 AT_ONCE ?= 3
 DURATION ?= 3600
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -105,8 +106,8 @@ soak-policy: go
 	SECUREFILES_SOAK=10000000 go test -run TestMemoryDoesNotGrow -v -timeout 1h ./policy
 
 chaos: go
-	./scripts/install.sh certificates nginx postgresql redis-server
-	SECUREFILES_CHAOS_ROUNDS=$(ROUNDS) SECUREFILES_CHAOS_AT_ONCE=$(AT_ONCE) SECUREFILES_CHAOS_TABLE=$(CURDIR)/docs/resilience.md go test -count=1 -run 'TestChaos$$' -v -timeout 2h ./integration_test
+	./scripts/install.sh certificates cc nginx postgresql redis-server
+	SECUREFILES_CHAOS_ROUNDS=$(ROUNDS) SECUREFILES_CHAOS_AT_ONCE=$(AT_ONCE) SECUREFILES_CHAOS_TABLE=$(CURDIR)/docs/resilience.md go test -count=1 -run 'TestChaos$$/$(FAULT)' -v -timeout 2h ./integration_test
 
 chaos-audit: go
 	./scripts/install.sh certificates nginx

@@ -181,7 +181,7 @@ var plights = []plight{
 	{name: "nginx has no descriptors", answers: only503 + ", or no answer", setup: nginxNoDescriptors},
 	{name: "the clock is put a year ahead, the service started, two years back, and right", answers: "as ever, but for links and tokens whose time is not that of the clock: 401, 403, 410; and 503 while the service starts", long: true, setup: clockJumps},
 	{name: "nginx's clock is put a year ahead, two years back, and right", answers: "as ever", setup: nginxClock},
-	{name: "Redis's clock is put a year ahead, two years back, and right", answers: "as ever", setup: redisClock},
+	{name: "Redis's clock is put a year ahead, two years back, and right", answers: "as ever, but 429 where a limit is used up by what was asked while it was ahead, for a period at most", setup: redisClock},
 	{name: "PostgreSQL's clock is put a year ahead, two years back, and right", answers: "as ever; each record arrives", setup: postgresClock},
 	{name: "Redis is killed and started", answers: only503 + " for what is counted; as ever for all else", setup: func(t *testing.T) *chaos { return redisAway(t, false) }},
 	{name: "Redis hangs and goes on", answers: only503 + " for what is counted, within a second; as ever for all else", setup: func(t *testing.T) *chaos { return redisAway(t, true) }},

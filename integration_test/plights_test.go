@@ -182,6 +182,11 @@ func redisClock(t *testing.T) *chaos {
 	}}.start(t)
 	s.run(0, "state", "accept")
 	c := countedLinks(s).asEver()
+	for i, q := range c.asks {
+		if q.path == welcome {
+			c.asks[i].meanwhile = []int{http.StatusTooManyRequests}
+		}
+	}
 	c.jumps(is, func(by time.Duration) { c.says("Redis", redis.time(), by) })
 	return c
 }

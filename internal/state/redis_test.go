@@ -528,12 +528,15 @@ func TestAClockOfRedisThatJumps(t *testing.T) {
 		if err = errors.Join(err, err2, err3, err4); err != nil || ok || !one || !many {
 			t.Errorf("%s: the used one opens: %t, others are revoked: %t, %t; %v", by, ok, one, many, err)
 		}
-		for range 2 {
-			if got, err := r.Reserve(t.Context(), "", []Charge{requests("r", 1, time.Hour)}); err != nil || got[0].Retry > time.Hour {
-				t.Errorf("%s: %+v, %v", by, got, err)
-			}
+		if got, err := r.Reserve(t.Context(), "", []Charge{requests("r", 2, time.Hour)}); err != nil || got[0].Over != (by < 0) || got[0].Retry > time.Hour {
+			t.Errorf("%s: %+v, %v", by, got, err)
 		}
-		if got, err := r.Look(t.Context(), []Charge{requests("r", 1, time.Hour)}); err != nil || got[0].Reset > time.Hour {
+		now = now.Add(40 * time.Minute)
+		if got, err := r.Reserve(t.Context(), "", []Charge{requests("r", 2, time.Hour)}); err != nil || got[0].Over {
+			t.Errorf("%s, and 40 minutes: %+v, %v", by, got, err)
+		}
+		now = now.Add(-40 * time.Minute)
+		if got, err := r.Look(t.Context(), []Charge{requests("r", 2, time.Hour)}); err != nil || got[0].Reset > time.Hour {
 			t.Errorf("%s: %+v, %v", by, got, err)
 		}
 	}

@@ -63,7 +63,10 @@ for i = 2, #KEYS do
     if remaining == 0 then over = 1 else remaining = remaining - 1; places[#places + 1] = key end
   else
     local tat = math.max(now, tats[key] or tonumber(redis.call('GET', key) or '0'))
-    if kind == 0 then tat = math.min(tat, now + period) end -- the clock was put back
+    if kind == 0 and tat > now + period then -- the clock was put back
+      tat = now + period
+      redis.call('SET', key, whole(tat), 'PX', ms(period))
+    end
     local after = tat + span(limit, period, cost)
     if after - now > period and tat > now then
       over, retry, after = 1, math.min(after - now - period, tat - now), tat
