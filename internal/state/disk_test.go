@@ -231,18 +231,25 @@ func TestWhatCannotBeWrittenIsWrittenLater(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
-	if line := <-lines; !strings.Contains(line, "cannot be written") {
-		t.Error(line)
+	tells := func(want string) {
+		t.Helper()
+		select {
+		case line := <-lines:
+			if !strings.Contains(line, want) {
+				t.Error(line)
+			}
+		case err := <-ended:
+			t.Fatalf("it has ended: %v", err)
+		}
 	}
+	tells("cannot be written")
 	d.mu.Lock()
 	d.db, err = open(file)
 	d.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if line := <-lines; !strings.Contains(line, "written again") {
-		t.Error(line)
-	}
+	tells("written again")
 	cancel()
 	if err := errors.Join(<-ended, d.db.Close()); err != nil {
 		t.Fatal(err)
