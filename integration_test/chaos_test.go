@@ -185,7 +185,7 @@ var plights = []plight{
 	{name: "PostgreSQL's clock is put a year ahead, two years back, and right", answers: "as ever; each record arrives", setup: postgresClock},
 	{name: "Redis is killed and started", answers: only503 + " for what is counted; as ever for all else", setup: func(t *testing.T) *chaos { return redisAway(t, false) }},
 	{name: "Redis hangs and goes on", answers: only503 + " for what is counted, within a second; as ever for all else", setup: func(t *testing.T) *chaos { return redisAway(t, true) }},
-	{name: "Redis is slow", answers: "as ever, later", setup: redisSlow},
+	{name: "Redis is slow", answers: "as ever, later; " + only503 + " for what is counted, after a second", setup: redisSlow},
 	{name: "PostgreSQL is killed and started", answers: "as ever; each record arrives", setup: func(t *testing.T) *chaos { return postgresAway(t, false) }},
 	{name: "PostgreSQL hangs and goes on", answers: "as ever; each record arrives", setup: func(t *testing.T) *chaos { return postgresAway(t, true) }},
 	{name: "PostgreSQL is slow", answers: "as ever; each record arrives", setup: postgresSlow},
@@ -196,7 +196,7 @@ var plights = []plight{
 	{name: "the token issuer hangs and goes on", answers: "as ever for tokens of known keys; " + only503 + " for those of others", setup: func(t *testing.T) *chaos { return issuerAway(t, true) }},
 	{name: "the application is killed and started", answers: "as ever for sessions that are remembered; " + only503 + " for others", setup: func(t *testing.T) *chaos { return applicationAway(t, false) }},
 	{name: "the application hangs and goes on", answers: "as ever for sessions that are remembered; " + only503 + " for others", setup: func(t *testing.T) *chaos { return applicationAway(t, true) }},
-	{name: "the application is slow", answers: "as ever, later", setup: applicationSlow},
+	{name: "the application is slow", answers: "as ever, later; " + only503 + " for sessions that are not remembered, after its `timeout`", setup: applicationSlow},
 }
 
 // Whatever befalls the service, nginx or what they need, under load: never is a file sent
