@@ -5,16 +5,16 @@
 # names; the snippet is the printed one, without an access log. Where processes are held on
 # cores (taskset), who asks has the others, if there are any. The page is changed in DOCS.
 #
-# LINES are the sizes of policy; one that the machine has no memory for is left out, and said so.
+# LINES_OF_POLICY are the sizes of policy; one that the machine has no memory for is left out, and said so.
 #
 #   ROUNDS=5 DURATION=3 ./bench/scale.sh
-#   LINES_OF_POLICY='10 1000000' DOCS=/tmp/docs ./bench/scale.sh
+#   LINES_OF_POLICY='10 1000 100000 1000000 10000000' DOCS=/tmp/docs ./bench/scale.sh
 #
 # Needs redis-server and taskset beside what lib.sh does.
 set -euo pipefail
 
 rounds=3 duration=2
-read -ra sizes <<<"${LINES_OF_POLICY:-10 1000 100000 1000000 10000000}"
+read -ra sizes <<<"${LINES_OF_POLICY:-10 1000 100000 1000000}"
 fixed=${RATE:-1000}
 
 PORT=${PORT:-20580}
@@ -175,8 +175,8 @@ cat >>"$page" <<MD
 |---|---|---|---|
 MD
 declare -A grown
-free
-application="server { listen 127.0.0.1:$port; access_log off; default_type application/json; return 200 '{\"subject\":\"alice\",\"groups\":[\"staff\"]}'; }"
+free && sessions=$port
+application="server { listen 127.0.0.1:$sessions; access_log off; default_type application/json; return 200 '{\"subject\":\"alice\",\"groups\":[\"staff\"]}'; }"
 for kind in header limits sessions; do
   extra='' identity='' name='X-Bench: user{n}'
   case $kind in
@@ -184,7 +184,7 @@ for kind in header limits sessions; do
   limits) what='a header, and a limit of requests per subject, in memory' extra='limits: [{name: users, per: subject, requests: 1000000000/1h}]' ;;
   sessions)
     what='sessions of an application, which are remembered for an hour'
-    identity="{session: {url: 'http://127.0.0.1:$port/', cookies: [sessionid], remember: 1h}}"
+    identity="{session: {url: 'http://127.0.0.1:$sessions/', cookies: [sessionid], remember: 1h}}"
     name='Cookie: sessionid=3vh5m0dwq1g8nq7n5v0t3x7c2k9e{n}'
     ;;
   esac
