@@ -23,7 +23,7 @@ source "$(dirname "$0")/lib.sh"
 cores=$(nproc)
 load=$(cut -d' ' -f1 /proc/loadavg)
 declare -A askers # the cores that who asks a variant has
-wrk() { taskset -c "${askers[${v:-}]:-0-$((cores - 1))}" "$(type -P wrk)" "$@"; }
+wrk() { taskset -c "${askers[${v:-all}]:-0-$((cores - 1))}" "$(type -P wrk)" "$@"; }
 used() { # of all of these processes
   local pid sum=0
   for pid in $1; do
@@ -31,6 +31,7 @@ used() { # of all of these processes
   done
   echo "$sum"
 }
+worker() { cat "/proc/${nginx[$1]}/task/${nginx[$1]}/children"; } # all of them
 page=$dir/sizing.md
 row() { printf '| %s ' "$@" >>"$page"; echo '|' >>"$page"; }
 calc() { awk "BEGIN { printf \"$1\", $2 }"; }
@@ -250,7 +251,7 @@ MD
     loaded limit -rate "$(calc %.0f "$can * $2")" -for 3s -connections 2000 -refused >"$dir/past"
     # shellcheck disable=SC2046
     set -- "$@" $(<"$dir/past")
-    row "$1" "$(calc %.0f "$3 / ${13} * 1000000")" "$(calc %.0f "$8 / ${13} * 1000000")" "$(calc '%.0f, ' "$4 / 1000")$(calc %.0f "$6 / 1000")" "$(calc '%.0f %%%%' "$9 / $3 * 100")" "$(calc %.0f "${12} / 1000")" "$((${10} + ${11}))"
+    row "$1" "$(calc %.0f "$3 / ${13} * 1000000")" "$(calc %.0f "$8 / ${13} * 1000000")" "$(calc '%.0f, ' "$4 / 1000")$(calc %.0f "$6 / 1000")" "$(calc '%.0f %%' "$9 / $3 * 100")" "$(calc %.0f "${12} / 1000")" "$((${10} + ${11}))"
   }
   for times in 0.5 1 1.5 2 3; do past "$times" "$times"; done
   sed -i -e 's/ max_conns=512//' -e 's/keepalive 128;/keepalive 32; /' "$dir/limit.conf"
