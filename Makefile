@@ -1,6 +1,6 @@
 # make demo   a running example: nginx, the service, files in a directory and in a bucket, a policy, commands to try
 # make test   every check and every test; installs what is missing
-# make bench  benchmarks of decisions, and rates through nginx, which write table and charts of docs/performance.md
+# make bench  benchmarks of decisions, and rates through nginx, which write tables and charts of docs/performance.md and docs/sizing.md
 # make fuzz   a million comparisons with stock Casbin, then fuzzing, FUZZTIME each target
 # make mutate mistakes derived from the code that decides, made one at a time: do the tests notice?
 # make diff   what diff tells against asking everything, on PAIRS pairs of policies
@@ -70,6 +70,7 @@ bench: go
 	./bench/page.sh
 	./bench/policy.sh
 	./bench/state.sh
+	./bench/scale.sh
 	./bench/store.sh
 	./bench/audit.sh
 

@@ -1192,7 +1192,7 @@ func TestEachKeyReachesItsOption(t *testing.T) {
 			return fmt.Sprint("proved: ", strings.Contains(public(k), "X-Securefiles-Proof="))
 		}, [2]string{"proved: false", "proved: true"}},
 		{"nginx.service", "listen: 127.0.0.1:1\n" + download(""), "listen: 0.0.0.0:1\nlisten_insecure: true\nnginx: {service: ['127.0.0.1:2', 'files:3']}\n" + download(""), snippet("server"),
-			[2]string{"server 127.0.0.1:1;\n", "server 127.0.0.1:2 fail_timeout=1s;\nserver files:3 backup max_fails=0;\n"}},
+			[2]string{"server 127.0.0.1:1 max_conns=512;\n", "server 127.0.0.1:2 max_conns=512 fail_timeout=1s;\nserver files:3 max_conns=512 backup max_fails=0;\n"}},
 		{"nginx.delivery_log", download(""), "nginx: {delivery_log: /d.log, access_log: /a.log combined}\n" + download(""), prints("access_log /d.log securefiles_delivery;"), [2]string{"prints it: false", "prints it: true"}},
 		{"nginx.access_log", download(""), "nginx: {delivery_log: /d.log, access_log: /a.log combined}\n" + download(""), prints("access_log /a.log combined;"), [2]string{"prints it: false", "prints it: true"}},
 		{"nginx.open_file_cache", download(""), "nginx: {open_file_cache: 500}\n" + download(""), prints("open_file_cache max=500 inactive=20s;"), [2]string{"prints it: false", "prints it: true"}},

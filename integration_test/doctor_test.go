@@ -450,7 +450,7 @@ func faults() []fault {
 		}, first: `^error: no server \{ \} includes what .securefiles nginx. prints.* \[snippet\]`},
 		{name: "another configuration", after: func(w *ward) { w.change("securefiles.yaml", put("/files}", "/files, compress: true}")) }, first: `^error: the server at .*/nginx\.conf:\d+ was printed for another configuration.*"gzip on" is missing \[snippet\]`},
 		{name: "no stamp", before: edited(takenOut("X-Securefiles-Snippet"), ""), first: `^error: the server at .* does not say for which configuration it was printed.* \[snippet\]`},
-		{name: "another half for http", before: edited(put("keepalive 32;", "keepalive 16;"), ""), first: `^error: .*was edited: in upstream securefiles_service, "keepalive 32" is missing \[snippet\]`},
+		{name: "another half for http", before: edited(put("keepalive 128;", "keepalive 16;"), ""), first: `^error: .*was edited: in upstream securefiles_service, "keepalive 128" is missing \[snippet\]`},
 		{name: "satisfy any", before: edited(takenOut("satisfy          all;"), "satisfy any; allow all;"), first: `^error: .*was edited: .*"satisfy all" is missing \[snippet\]`},
 		{name: "gzip", before: edited(takenOut("gzip             off;"), "gzip on; gzip_types *;"), first: `^error: .*was edited: .*"gzip off" is missing \[snippet\]`},
 		{name: "add_before_body", before: edited(takenOut("add_before_body  "), "add_before_body /x;"), first: `^error: .*was edited: .*"add_before_body " is missing \[snippet\]`},

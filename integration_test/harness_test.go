@@ -299,7 +299,7 @@ func (s *site) openSocket() {
 }
 
 // exampleService is where nginx.conf.example asks.
-const exampleService = "server unix:/run/securefiles/auth.sock;"
+const exampleService = "server unix:/run/securefiles/auth.sock max_conns=512;"
 
 // startNginx runs nginx.conf.example: the file itself, but for its three
 // literals (where nginx listens, where the service does, the directory). A plan
@@ -312,7 +312,7 @@ func (s *site) startNginx(p plan) {
 	}
 	conf := string(text)
 	if p.printed {
-		conf = strings.Replace(s.printedConf(), "server "+s.service+";", exampleService, 1)
+		conf = strings.Replace(s.printedConf(), "server "+s.service+" max_conns=512;", exampleService, 1)
 	}
 	// Where nginx opens files, from where on links are looked for, and where it looks for files before.
 	roots := 1 + strings.Count(conf, "disable_symlinks on from=") + strings.Count(conf, `if (!-f "`)
@@ -322,7 +322,7 @@ func (s *site) startNginx(p plan) {
 	for _, l := range []struct {
 		literal, value string
 		count          int
-	}{{"127.0.0.1:8080", s.web, 1}, {exampleService, "server " + s.service + ";", 1}, {"/var/www/securefiles", s.root, roots}} {
+	}{{"127.0.0.1:8080", s.web, 1}, {exampleService, "server " + s.service + " max_conns=512;", 1}, {"/var/www/securefiles", s.root, roots}} {
 		if n := strings.Count(conf, l.literal); n != l.count {
 			s.t.Fatalf("nginx.conf.example holds %s %d times, not %d", l.literal, n, l.count)
 		}

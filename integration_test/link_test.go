@@ -357,7 +357,7 @@ func TestNginxAskingAgainIsOneUse(t *testing.T) {
 			s.run(0, "link", "key", "new")
 		},
 		edit: func(s *site, conf string) string {
-			return strings.Replace(conf, "server "+s.service+";", "server "+dropping(t, s.service)+"; server "+s.service+" backup;", 1)
+			return strings.Replace(conf, "server "+s.service+" max_conns=512;", "server "+dropping(t, s.service)+"; server "+s.service+" backup;", 1)
 		}})
 	link := s.run(0, "link", "create", "/project/plan.txt", "--as", "alice", "--uses", "1") + "&direct=1"
 	if r := s.status("", link, 200); r.body != s.texts["project/plan.txt"] {

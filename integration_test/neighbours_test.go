@@ -321,7 +321,7 @@ func TestWhatTheServerAroundTheSnippetSetsChangesNothing(t *testing.T) {
 	p := printSnippet(t, g.dir, printedService, "")
 	b := g.place(t, newScribe(t))
 	p.server = strings.ReplaceAll(p.server, "/LOGS/", filepath.Join(b.dir, "logs")+"/")
-	p.http = strings.Replace(p.http, "server "+printedService+";", "server "+b.scribe.address()+";", 1)
+	p.http = strings.Replace(p.http, "server "+printedService+" max_conns=512;", "server "+b.scribe.address()+";", 1)
 
 	plain, addresses := b.servers(t, g, p)
 	requests := askedOfEach(g.dir)

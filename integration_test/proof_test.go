@@ -164,7 +164,7 @@ func TestAProofIsOfTheQuestionThatNginxPut(t *testing.T) {
 			}})
 			t.Cleanup(between.Close)
 			conf = strings.Replace(conf, "server_name localhost;", "server_name localhost; set $gateway_user bob;", 1)
-			return strings.Replace(conf, "server "+s.service+";", "server "+strings.TrimPrefix(between.URL, "http://")+";", 1)
+			return strings.Replace(conf, "server "+s.service+" max_conns=512;", "server "+strings.TrimPrefix(between.URL, "http://")+";", 1)
 		}})
 	const private, public = "/downloads/project/plan.txt", "/downloads/public/welcome.txt"
 	for _, row := range []struct {

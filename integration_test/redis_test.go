@@ -126,7 +126,7 @@ func (p pair) start(t *testing.T) (s *site, redis *redisServer, second *instance
 		if edit != nil {
 			conf = edit(s, conf)
 		}
-		return strings.Replace(conf, "server "+s.service+";", p.servers(s.service, second.listen), 1)
+		return strings.Replace(conf, "server "+s.service+" max_conns=512;", p.servers(s.service, second.listen), 1)
 	}
 	s = start(t, p.plan)
 	text, err := os.ReadFile(filepath.Join(s.dir, "securefiles.yaml"))

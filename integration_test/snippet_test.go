@@ -1416,7 +1416,7 @@ func (g *rig) faults(t *testing.T, p snippet, everything bool) (found []string) 
 		return err == nil || everything
 	}
 	with := func(p snippet, first string, s *scribe) *stand {
-		p.http = strings.Replace(p.http, "server "+printedService+";", "server "+first+";", 1)
+		p.http = strings.Replace(p.http, "server "+printedService+" max_conns=512;", "server "+first+";", 1)
 		b, err := g.stand(t, p, s)
 		if err != nil {
 			note("it starts", err)
@@ -1444,7 +1444,7 @@ func (g *rig) faults(t *testing.T, p snippet, everything bool) (found []string) 
 			first = row.first(t)
 		}
 		if row.spare {
-			changed.http = strings.Replace(p.http, "# server unix:/run/securefiles/second.sock backup max_fails=0;", "server "+s.address()+" backup max_fails=0;", 1)
+			changed.http = strings.Replace(p.http, "# server unix:/run/securefiles/second.sock max_conns=512 backup max_fails=0;", "server "+s.address()+" max_conns=512 backup max_fails=0;", 1)
 		}
 		if row.edit != nil {
 			changed.server = row.edit(p.server)

@@ -951,7 +951,7 @@ func TestAProofIsOfWhatAStoreIsAskedFor(t *testing.T) {
 				return nil
 			}})
 			t.Cleanup(between.Close)
-			return strings.Replace(conf, "server "+s.service+";", "server "+strings.TrimPrefix(between.URL, "http://")+";", 1)
+			return strings.Replace(conf, "server "+s.service+" max_conns=512;", "server "+strings.TrimPrefix(between.URL, "http://")+";", 1)
 		}
 	})
 	s.status("alice", "/downloads/project/plan.txt", 200)

@@ -172,7 +172,7 @@ func (p *patient) likeness(n *nginx) int {
 				likeness = max(likeness, 3)
 			}
 		}
-		if strings.Contains(text, "server "+printedAddress(p.Listen)+";") {
+		if own := "server " + printedAddress(p.Listen); strings.Contains(text, own+";") || strings.Contains(text, own+" ") {
 			likeness = max(likeness, 2)
 		}
 		if strings.Contains(text, upstreamName) {
