@@ -65,7 +65,7 @@ lint: go
 	go tool staticcheck ./...
 
 bench: go
-	./scripts/install.sh certificates nginx curl openssl wrk redis-server strace apache2 django gunicorn
+	./scripts/install.sh certificates nginx curl openssl wrk redis-server strace h2load apache2 django gunicorn
 	go test -run '^$$' -bench . -skip '^Benchmark(Decide|Stock|Alike|Load|Reload)$$' -benchmem ./...
 	./bench/page.sh
 	./bench/policy.sh
@@ -73,6 +73,7 @@ bench: go
 	./bench/scale.sh
 	./bench/store.sh
 	./bench/audit.sh
+	./bench/http2.sh
 
 # Then each target in turn: go test fuzzes one at a time.
 fuzz: go

@@ -273,7 +273,7 @@ func processesThatMention(t *testing.T, text string) []string {
 
 // The benchmarks' set-up works: it would rot unseen otherwise.
 func TestBenchmarksStart(t *testing.T) {
-	for _, script := range []string{"audit.sh", "latency.sh", "page.sh", "store.sh"} {
+	for _, script := range []string{"audit.sh", "http2.sh", "latency.sh", "page.sh", "store.sh"} {
 		t.Run(script, func(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command("../bench/" + script)

@@ -315,7 +315,7 @@ func (s *site) startNginx(p plan) {
 		conf = strings.Replace(s.printedConf(), "server "+s.service+" max_conns=512;", exampleService, 1)
 	}
 	// Where nginx opens files, from where on links are looked for, and where it looks for files before.
-	roots := 1 + strings.Count(conf, "disable_symlinks on from=") + strings.Count(conf, `if (!-f "`)
+	roots := 1 + strings.Count(conf, "disable_symlinks on from=/var/www/securefiles;") + strings.Count(conf, `if (!-f "/var/www/securefiles/`)
 	if p.stored {
 		roots = 0
 	}

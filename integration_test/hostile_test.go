@@ -199,7 +199,7 @@ func TestInternalLocationsCannotBeReached(t *testing.T) {
 		targets := []string{
 			"/protected", "/protected/", "/protected/project", "/protected/project/", "/_securefiles", "/_securefiles/", "/_securefiles/page", "/-securefiles-question", "/-securefiles-question/", "/%2dsecurefiles-question",
 			"/-securefiles-question?x", "/@securefiles_allowed_main", "@securefiles_allowed_main", "/@securefiles_no", "/@securefiles_refused",
-			"/other/?to=/-securefiles-question", "/other/?to=@securefiles_allowed_main", "/pages/include.html",
+			"/other/?to=/-securefiles-question", "/other/?to=@securefiles_allowed_main", "@securefiles_file_main", "/other/?to=@securefiles_file_main", "/pages/include.html",
 		}
 		for _, file := range []string{"private/secret.txt", "project/plan.txt", "project/hr/pay.txt", "public/welcome.txt"} {
 			for _, form := range []string{
@@ -224,6 +224,9 @@ func TestInternalLocationsCannotBeReached(t *testing.T) {
 					if strings.Contains(r.body, strings.TrimSpace(text)) {
 						t.Errorf("%s: %s: status %d serves %q", name, target, r.status, r.body)
 					}
+				}
+				if strings.Contains(r.body, "project/") && r.status < 400 {
+					t.Errorf("%s: %s: status %d shows a directory: %q", name, target, r.status, r.body)
 				}
 				if name == "example" && r.status < 400 {
 					t.Errorf("%s: %s: status %d %q", name, target, r.status, r.body)

@@ -110,7 +110,7 @@ type mutant struct {
 }
 
 // looks are where nginx looks whether there is a regular file, before it opens it.
-var looks = regexp.MustCompile(`(?m)^ *(?:if \(!-f .*|try_files +\$uri =404;.*)\n`)
+var looks = regexp.MustCompile(`(?m)^ *if \(!-f .*\n`)
 
 var (
 	comment   = regexp.MustCompile(`\s+#.*$`)

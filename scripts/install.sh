@@ -9,7 +9,7 @@
 set -euo pipefail
 
 declare -A package=(
-  [nginx]=nginx [curl]=curl [wrk]=wrk [htpasswd]=apache2-utils [openssl]=openssl [python3]=python3 [strace]=strace [gunicorn]=gunicorn [shellcheck]=shellcheck
+  [nginx]=nginx [curl]=curl [wrk]=wrk [htpasswd]=apache2-utils [openssl]=openssl [python3]=python3 [strace]=strace [h2load]=nghttp2-client [gunicorn]=gunicorn [shellcheck]=shellcheck
   [debootstrap]=debootstrap [systemd-nspawn]=systemd-container [lintian]=lintian [ip]=iproute2
   [git]=git [zsh]=zsh [fish]=fish [xmllint]=libxml2-utils
   [cc]="gcc libc6-dev"    # for the race detector
