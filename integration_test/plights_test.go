@@ -89,7 +89,7 @@ func fullState(t *testing.T) *chaos {
 // nginxNoDescriptors has an nginx that may have few descriptors, and clients who hold them.
 func nginxNoDescriptors(t *testing.T) *chaos {
 	s := start(t, plan{policy: alicesPolicy, edit: func(_ *site, conf string) string {
-		return strings.Replace(conf, "worker_processes auto;", "worker_processes 1;\nworker_rlimit_nofile 64;", 1)
+		return strings.NewReplacer("worker_processes auto;", "worker_processes 1;", "worker_rlimit_nofile 8192;", "worker_rlimit_nofile 64;").Replace(conf)
 	}})
 	var held []net.Conn
 	letGo := func() {

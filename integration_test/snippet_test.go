@@ -390,6 +390,9 @@ func newRig(t *testing.T) *rig {
 			t.Fatal(err)
 		}
 	}
+	if err := syscall.Mknod(filepath.Join(g.dir, "files/socket"), syscall.S_IFSOCK|0o666, 0); err != nil {
+		t.Fatal(err)
+	}
 	key := newKey(t)
 	servers := newAuthority(t, "servers")
 	cert := servers.issue(&x509.Certificate{DNSNames: []string{"localhost"}}, key)
@@ -1295,6 +1298,17 @@ var rowsApart = []struct {
 				if err := errors.Join(err, a.expect(404, b.page("404"), refusal(said{"Location": ""}))); err != nil {
 					return fmt.Errorf("%s: %w", location, err)
 				}
+			}
+		}
+		return nil
+	}},
+	{name: "what nginx fails to open, as without descriptors, is 503 with when to come again", edit: func(server string) string {
+		return looks.ReplaceAllString(server, "") // a socket, which open(2) refuses by ENXIO, would be missing
+	}, check: func(b *stand) error {
+		for _, server := range []string{b.plain, b.hostile, b.jealous} {
+			a, err := b.get(server, planPath, allowed("/protected/socket"))
+			if err := errors.Join(err, a.expect(503, b.page("503"), refusal(said{"Retry-After": "5"}))); err != nil {
+				return err
 			}
 		}
 		return nil
