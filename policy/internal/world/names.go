@@ -10,8 +10,9 @@ import (
 )
 
 // What stands in the place of $sub and $group, and of the segments of a path that
-// are the subject or the group: no function reads anything into it.
-const subjectLiteral, groupLiteral = "QsubjectQ", "QgroupQ"
+// are the subject or the group: no function reads anything into it, and no pattern that is
+// drawn holds a letter of it, or `/$sub/a|b` would find its b in the literal.
+const subjectLiteral, groupLiteral = "QSQ", "QGQ"
 
 // pathFunctions are Casbin's that take patterns of the path.
 func pathFunctions() []string {
