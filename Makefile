@@ -68,6 +68,7 @@ bench: go
 	./scripts/install.sh certificates nginx curl openssl wrk redis-server strace h2load apache2 django gunicorn
 	go test -run '^$$' -bench . -skip '^Benchmark(Decide|Stock|Alike|Load|Reload)$$' -benchmem ./...
 	./bench/page.sh
+	./bench/latency.sh
 	./bench/policy.sh
 	./bench/state.sh
 	./bench/scale.sh

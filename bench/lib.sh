@@ -52,6 +52,21 @@ starter() {
   sed -i -e "s|unix:/run/securefiles/auth.sock|127.0.0.1:$service|" -e "s|127.0.0.1:9181|127.0.0.1:$admin|" -e "s|/var/www/securefiles|$dir/files|" "$1/securefiles.yaml"
 }
 
+# many_lines N prints so many lines of policy, a tenth as many users, each with three of 10,000 roles
+# that lie in each other: 0.31 role links to a line.
+many_lines() {
+  awk -v lines="$1" 'BEGIN {
+    for (i = 0; i < lines; i++) printf "p, role%d, /team%d/project%d/**, read, allow\n", i % 10000, i % 1000, i / 1000
+    for (i = 1; i < 10000 && i < lines; i++) printf "g, role%d, role%d\n", i, (i - 1) / 10
+    for (i = 0; i < lines / 10; i++) for (k = 0; k < 3; k++) printf "g, user%d, role%d\n", i, (i * 7 + k * 3001) % (lines < 10000 ? lines : 10000)
+  }'
+}
+
+# machine LOAD WORTH says what measures, with which load before, and what is worth less beside other work.
+machine() {
+  echo "$(nproc) cores ($(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1)), $(awk '$1 == "MemTotal:" { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB, Linux $(uname -r), $(nginx -v 2>&1 | sed 's/.*: //'), $(go version | cut -d' ' -f3), load $1 before$(awk "BEGIN { if ($1 >= 1) print \": where that was other work, which had the cores too, $2\" }")"
+}
+
 # serve VARIANT CONFIGURATION starts the service; binary, if it is set, is another one
 # than the one that was built, for starter and printed too.
 serve() {

@@ -57,11 +57,7 @@ for n in 1 2 3 4 5 6 7 8; do echo "p, role$n, /team$n/**, read, allow"; done >"$
 printf 'p, alice, /project/**, read, allow\np, alice, /project/**, share, allow\n' >>"$dir/policy.csv"
 {
   cat "$dir/policy.csv"
-  awk -v lines="${POLICY_LINES:-1000000}" 'BEGIN {
-    for (i = 0; i < lines; i++) printf "p, role%d, /team%d/project%d/**, read, allow\n", i % 10000, i % 1000, i / 1000
-    for (i = 1; i < 10000; i++) printf "g, role%d, role%d\n", i, (i - 1) / 10
-    for (i = 0; i < lines / 10; i++) for (k = 0; k < 3; k++) printf "g, user%d, role%d\n", i, (i * 7 + k * 3001) % 10000
-  }'
+  many_lines "${POLICY_LINES:-1000000}"
 } >"$dir/million.csv"
 export AWS_ACCESS_KEY_ID=bench AWS_SECRET_ACCESS_KEY=bench
 
@@ -150,7 +146,6 @@ YAML
   static-cache) echo "$plain open_file_cache max=1000 inactive=20s; open_file_cache_valid 1s; $server location /downloads/ { alias $dir/files/; } } }" >"$dir/$v.conf" ;;
   return) echo "$plain $server location /downloads/ { auth_request /ask; alias $dir/files/; } location = /ask { internal; return 204; } } }" >"$dir/$v.conf" ;;
   session) sed -i "s|^http {|http { server { listen 127.0.0.1:$application; default_type application/json; return 200 '{\"subject\":\"alice\",\"groups\":[\"staff\",\"sales\",\"offline_access\"]}'; }|" "$dir/$v.conf" ;;
-  unix | cache | floor | base | all) while [[ ! -S $dir/$v.sock ]]; do sleep 0.1; done; chmod 666 "$dir/$v.sock" ;;
   django)
     export BENCH_DATABASE=$dir/django.db PYTHONDONTWRITEBYTECODE=1
     credentials[$v]=$(cd "$repo/bench" && /usr/bin/python3 accel.py)
@@ -159,6 +154,10 @@ YAML
     echo "$plain $server location /downloads/ { proxy_pass http://unix:$dir/django.sock; proxy_set_header Host \$host; } location /protected/ { internal; alias $dir/files/; } } }" >"$dir/$v.conf"
     ;;
   esac
+  if [[ $listen == unix:* ]]; then
+    while [[ ! -S $dir/$v.sock ]]; do sleep 0.1; done
+    chmod 666 "$dir/$v.sock"
+  fi
   front "$v" "$path"
   unset binary
 }
@@ -227,7 +226,7 @@ calls() {
 at() { awk "BEGIN { most = $(of "$1" rates) / 3; printf \"%.0f\", $2 < most ? $2 : most }"; }
 
 {
-  echo "machine	$(nproc) cores ($(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1)), Linux $(uname -r), $(nginx -v 2>&1 | sed 's/.*: //'), $(go version | cut -d' ' -f3), load $load before$(awk "BEGIN { if ($load >= 1) print \": other work had the cores too, so that rates and latency say little, and CPU time and system calls more\" }")"
+  echo "machine	$(machine "$load" "rates and latency say little, and CPU time and system calls more")"
   echo "rounds	$rounds	$duration	$latency"
   for v in "${variants[@]}"; do
     case $v in floor | cache | all) against=static-cache ;; *) against=static ;; esac

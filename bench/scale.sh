@@ -132,11 +132,7 @@ for n in "${sizes[@]}"; do
   fi
   {
     echo "$allowed"
-    awk -v lines="$n" 'BEGIN {
-      for (i = 0; i < lines; i++) printf "p, role%d, /team%d/project%d/**, read, allow\n", i % 10000, i % 1000, i / 1000
-      for (i = 1; i < 10000 && i < lines; i++) printf "g, role%d, role%d\n", i, (i - 1) / 10
-      for (i = 0; i < lines / 10; i++) for (k = 0; k < 3; k++) printf "g, user%d, role%d\n", i, (i * 7 + k * 3001) % (lines < 10000 ? lines : 10000)
-    }'
+    many_lines "$n"
   } >"$dir/lines.csv"
   begin=$(date +%s.%N)
   start lines lines.csv ''
@@ -278,7 +274,7 @@ MD
 docs=${DOCS:-$repo/docs}/sizing.md
 {
   sed '/<!-- bench\/scale.sh: begin -->/q' "$docs"
-  echo "On $cores cores ($(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1)), $(awk '$1 == "MemTotal:" { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB, Linux $(uname -r), $(nginx -v 2>&1 | sed 's/.*: //'), $(go version | cut -d' ' -f3), load $load before$(awk "BEGIN { if ($load >= 1) print \": other work had the cores too, so that rates, times and latency say little, and CPU time and memory more\" }")."
+  echo "On $(machine "$load" "rates, times and latency say little, and CPU time and memory more")."
   echo
   cat "$page"
   sed -n '/<!-- bench\/scale.sh: end -->/,$p' "$docs"

@@ -510,26 +510,38 @@ func fullDisk(t *testing.T) *chaos {
 
 func noDescriptors(t *testing.T) *chaos {
 	s := start(t, plan{policy: alicesPolicy, descriptors: 64})
+	come, leave := crowd(t, s.service, "")
+	return &chaos{site: s, asks: everyday(503), shows: true,
+		strike: func() {
+			come()
+			// nginx's own connections, which are there already, are the ones that end.
+			s.reloadNginx()
+		}, mend: leave}
+}
+
+// crowd are 200 connections that come, say something, and are held until they leave.
+func crowd(t *testing.T, address, says string) (come, leave func()) {
 	var held []net.Conn
-	letGo := func() {
+	come = func() {
+		for range 200 {
+			conn, err := net.Dial("tcp", address)
+			if err == nil {
+				_, err = io.WriteString(conn, says)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, conn)
+		}
+	}
+	leave = func() {
 		for _, conn := range held {
 			_ = conn.Close()
 		}
 		held = nil
 	}
-	t.Cleanup(letGo)
-	return &chaos{site: s, asks: everyday(503), shows: true,
-		strike: func() {
-			for range 200 {
-				conn, err := net.Dial("tcp", s.service)
-				if err != nil {
-					t.Fatal(err)
-				}
-				held = append(held, conn)
-			}
-			// nginx's own connections, which are there already, are the ones that end.
-			s.reloadNginx()
-		}, mend: letGo}
+	t.Cleanup(leave)
+	return come, leave
 }
 
 // redisAway has two instances on one Redis, where links and anonymous are counted.

@@ -91,27 +91,8 @@ func nginxNoDescriptors(t *testing.T) *chaos {
 	s := start(t, plan{policy: alicesPolicy, edit: func(_ *site, conf string) string {
 		return strings.NewReplacer("worker_processes auto;", "worker_processes 1;", "worker_rlimit_nofile 8192;", "worker_rlimit_nofile 64;").Replace(conf)
 	}})
-	var held []net.Conn
-	letGo := func() {
-		for _, conn := range held {
-			_ = conn.Close()
-		}
-		held = nil
-	}
-	t.Cleanup(letGo)
-	c := &chaos{site: s, asks: everyday(0, 503), shows: true,
-		strike: func() {
-			for range 200 {
-				conn, err := net.Dial("tcp", s.web)
-				if err == nil {
-					_, err = io.WriteString(conn, "GET / HTTP/1.1\r\n") // and goes on some day
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				held = append(held, conn)
-			}
-		}, mend: letGo}
+	come, leave := crowd(t, s.web, "GET / HTTP/1.1\r\n") // and go on some day
+	c := &chaos{site: s, asks: everyday(0, 503), shows: true, strike: come, mend: leave}
 	for i := range c.asks {
 		c.asks[i].edit = []func(*http.Request){within(2 * time.Second)}
 	}
