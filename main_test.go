@@ -77,19 +77,20 @@ func TestDependenciesPointOneWay(t *testing.T) {
 		imports[p.ImportPath] = p.Imports
 	}
 	policyRooms := []string{
-		"securefiles/authz", "securefiles/policy", "securefiles/policy/internal/finding", "securefiles/policy/internal/pattern",
+		"securefiles/authz", "securefiles/policy", "securefiles/policy/internal/finding", "securefiles/policy/internal/pace", "securefiles/policy/internal/pattern",
 		"securefiles/policy/internal/model", "securefiles/policy/internal/table", "securefiles/policy/internal/engine",
 	}
 	allowed := map[string][]string{
 		"securefiles/pathguard": nil,
 		"securefiles/authz":     {"securefiles/pathguard"},
-		"securefiles/policy":    {"securefiles/authz", "securefiles/policy/internal/engine", "securefiles/policy/internal/table", "securefiles/policy/internal/model", "securefiles/policy/internal/finding"},
+		"securefiles/policy":    {"securefiles/authz", "securefiles/policy/internal/engine", "securefiles/policy/internal/table", "securefiles/policy/internal/model", "securefiles/policy/internal/finding", "securefiles/policy/internal/pace"},
 
 		"securefiles/policy/internal/finding": nil,
+		"securefiles/policy/internal/pace":    nil,
 		"securefiles/policy/internal/pattern": {"securefiles/pathguard", "securefiles/policy/internal/finding"},
 		"securefiles/policy/internal/model":   {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/pattern"},
-		"securefiles/policy/internal/table":   {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model"},
-		"securefiles/policy/internal/engine":  {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model", "securefiles/policy/internal/pattern", "securefiles/policy/internal/table"},
+		"securefiles/policy/internal/table":   {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model", "securefiles/policy/internal/pace"},
+		"securefiles/policy/internal/engine":  {"securefiles/authz", "securefiles/policy/internal/finding", "securefiles/policy/internal/model", "securefiles/policy/internal/pace", "securefiles/policy/internal/pattern", "securefiles/policy/internal/table"},
 		"securefiles/policy/internal/witness": {"securefiles/policy/internal/pattern"},
 		"securefiles/policy/explain":          append([]string{"securefiles/policy/internal/witness"}, policyRooms...),
 		"securefiles/policy/lint":             policyRooms,

@@ -132,7 +132,8 @@ measure() {
   for v in "${variants[@]}"; do rate "$v" 1 >/dev/null; done # warm
   for ((round = 1; round <= rounds; round++)); do
     line="round $round:"
-    for v in "${variants[@]}"; do
+    # In another order each time: who comes after whom makes a difference.
+    for v in $(shuf -e "${variants[@]}"); do
       n=$(used "$(worker "$v")") a=$(used "${asked[$v]:-}") b=$(used "${beside[$v]:-}")
       r=$(rate "$v" "$duration")
       settle "$v"

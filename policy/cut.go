@@ -35,6 +35,7 @@ func newTrail(last *trail, file fs.FileInfo, m *model.Model) *trail {
 	t := &trail{file: file, model: m}
 	if last != nil {
 		t.hash.SetSeed(last.hash.Seed())
+		t.sums, t.lines = make([]uint64, 0, len(last.sums)+1), make([]uint32, 0, len(last.lines)+1)
 	}
 	return t
 }

@@ -31,6 +31,7 @@ import (
 	"securefiles/policy/internal/engine"
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pace"
 	"securefiles/policy/internal/table"
 )
 
@@ -290,10 +291,14 @@ func (s *Store) version(ctx context.Context, text *Text, old *engine.Version, co
 		}
 		m.Warnings = append(m.Warnings, missing)
 	}
+	reading := table.Options{Zone: s.opts.Zone}
+	if old != nil { // somebody is served meanwhile
+		reading.Last, reading.Pace = old.Table, new(pace.Pace)
+	}
 	trail := newTrail(s.whole, text.File, m)
 	digest := sha256.New()
 	_, _ = fmt.Fprintf(digest, "%d:%s", len(text.Model), text.Model) // never fails
-	t, findings, err := table.Read(ctx, text.PolicyName, io.TeeReader(text.Policy, io.MultiWriter(digest, trail)), m, s.opts.Zone)
+	t, findings, err := table.Read(ctx, text.PolicyName, io.TeeReader(text.Policy, io.MultiWriter(digest, trail)), m, reading)
 	if err != nil {
 		var refused *LoadError
 		if errors.As(err, &refused) {
@@ -324,7 +329,7 @@ func (s *Store) version(ctx context.Context, text *Text, old *engine.Version, co
 		}
 		kept = lostRoles(old, behind)
 	}
-	v, err := engine.NewVersion(m, t, engine.Options{RoleDepth: s.opts.RoleDepth, Timeout: s.opts.DecisionTimeout, Now: s.opts.Now})
+	v, err := engine.NewVersion(m, t, engine.Options{RoleDepth: s.opts.RoleDepth, Timeout: s.opts.DecisionTimeout, Now: s.opts.Now, Pace: reading.Pace})
 	if err != nil {
 		return nil, nil, refuse(text.ModelName, "model-matcher", "%v", err)
 	}

@@ -44,7 +44,7 @@ func newPair(t interface{ Fatalf(string, ...any) }, text, policy string, opts Op
 	}
 	w := &pair{model: text, policy: policy}
 	for {
-		if w.table, _, err = table.Read(context.Background(), "policy.csv", strings.NewReader(w.policy), m, nil); err == nil {
+		if w.table, _, err = table.Read(context.Background(), "policy.csv", strings.NewReader(w.policy), m, table.Options{}); err == nil {
 			break
 		}
 		var ok bool

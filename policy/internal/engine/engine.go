@@ -18,6 +18,7 @@ import (
 
 	"securefiles/authz"
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pace"
 	"securefiles/policy/internal/pattern"
 	"securefiles/policy/internal/table"
 
@@ -62,6 +63,7 @@ type Options struct {
 	// Timeout is how long a decision within a context may take; 0 means for ever.
 	Timeout time.Duration
 	Now     func() time.Time // the clock; nil means time.Now
+	Pace    *pace.Pace       // of the indexing; nil does not rest
 	scan    bool             // look at every row; for comparisons
 	tuning  *tuning          // nil means defaultTuning
 }
@@ -78,7 +80,7 @@ func New(m *model.Model, t *table.Table, opts Options) (*Engine, error) {
 	e := &Engine{
 		Model: m, Symbols: t.Symbols, Rows: t.Rows, Graphs: make(map[string]*table.Graph, len(m.Roles)),
 		eft: m.PolicyField("eft"), sub: slices.Index(m.Request, "sub"), obj: slices.Index(m.Request, "obj"),
-		Patterns: pattern.NewCache(countPatterns(m, t)), RoleDepth: opts.RoleDepth, limited: opts, periods: t.Periods, edges: t.Edges,
+		Patterns: pattern.NewCache(countPatterns(m, t, opts.Pace)), RoleDepth: opts.RoleDepth, limited: opts, periods: t.Periods, edges: t.Edges,
 	}
 	e.open = e.Lookup(table.Open)
 	e.empty = t.Symbols.Intern("")
@@ -119,7 +121,7 @@ func New(m *model.Model, t *table.Table, opts Options) (*Engine, error) {
 }
 
 // countPatterns counts the patterns of a policy that need memory to be matched.
-func countPatterns(m *model.Model, t *table.Table) int {
+func countPatterns(m *model.Model, t *table.Table, resting *pace.Pace) int {
 	type use struct {
 		compares pattern.Func
 		column   int
@@ -133,7 +135,7 @@ func countPatterns(m *model.Model, t *table.Table) int {
 	count := 0
 	for _, u := range uses {
 		seen := make([]bool, t.Symbols.Len())
-		for _, s := range t.Rows.Cols[u.column] {
+		for _, s := range pace.Over(resting, t.Rows.Cols[u.column]) {
 			if !seen[s] && u.compares.NeedsMemory(t.Symbols.Text(s)) {
 				count++
 			}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 
+	"securefiles/policy/internal/pace"
 	"securefiles/policy/internal/pattern"
 	"securefiles/policy/internal/table"
 )
@@ -24,7 +25,7 @@ type anchorIndex struct {
 
 // newAnchorIndex gives each row the one of its pattern's anchors that fewer rows
 // share. Of a pattern of the path they hold the places of $sub and $group.
-func newAnchorIndex(syms *table.Symbols, column []table.Symbol, compares pattern.Func, path bool) *anchorIndex {
+func newAnchorIndex(syms *table.Symbols, column []table.Symbol, compares pattern.Func, path bool, resting *pace.Pace) *anchorIndex {
 	anchorsOf := compares.Anchors
 	if path {
 		anchorsOf = compares.PathAnchors
@@ -35,7 +36,7 @@ func newAnchorIndex(syms *table.Symbols, column []table.Symbol, compares pattern
 	// How many rows share a key, more or less.
 	counts := make([]uint32, 1<<min(20, bits.Len(uint(len(column)))+1))
 	count := func(key anchorKey) *uint32 { return &counts[int(key)&(len(counts)-1)] }
-	for row, s := range column {
+	for row, s := range pace.Over(resting, column) {
 		if row > 0 && s == column[row-1] {
 			prefixes[row], suffixes[row] = prefixes[row-1], suffixes[row-1]
 		} else {
@@ -46,36 +47,46 @@ func newAnchorIndex(syms *table.Symbols, column []table.Symbol, compares pattern
 			*count(suffixes[row])++
 		}
 	}
-	pairs := make([]uint64, len(column))
-	for row := range column {
-		key := prefixes[row]
-		if key == 0 || suffixes[row] != 0 && *count(suffixes[row]) < *count(key) {
-			key = suffixes[row]
-		}
-		pairs[row] = uint64(key)<<32 | uint64(row)
-	}
-	slices.Sort(pairs)
-	x.keys, x.rows = prefixes, make([]uint32, len(pairs)) // the prefixes have done their work
-	for i, pair := range pairs {
-		x.keys[i], x.rows[i] = anchorKey(pair>>32), uint32(pair)
-	}
 	x.shift = 32
-	for x.shift > 8 && 1<<(32-x.shift) < len(pairs) {
+	for x.shift > 8 && 1<<(32-x.shift) < len(column) {
 		x.shift--
 	}
 	x.begin = make([]uint32, 1<<(32-x.shift)+1)
-	for _, key := range x.keys {
-		x.begin[key>>x.shift+1]++
+	x.keys, x.rows = prefixes, make([]uint32, len(column)) // a prefix has done its work once the key is chosen
+	for row, key := range pace.Over(resting, prefixes) {
+		if key == 0 || suffixes[row] != 0 && *count(suffixes[row]) < *count(key) {
+			x.keys[row] = suffixes[row]
+		}
+		x.begin[x.keys[row]>>x.shift+1]++
 	}
 	for i := range x.begin[1:] {
 		x.begin[i+1] += x.begin[i]
 	}
+	x.sort(resting)
 	x.present = make([]uint64, max(1, len(x.begin)/8)) // eight bits a row
 	for _, key := range x.keys {
 		word, bit := x.presence(key)
 		*word |= bit
 	}
 	return x
+}
+
+// sort puts the keys into order, which are those of the rows in the rows' order, with
+// the rows beside them: first by their upper bits, which begin tells the places of.
+func (x *anchorIndex) sort(resting *pace.Pace) {
+	pairs, next := make([]uint64, len(x.keys)), slices.Clone(x.begin)
+	for row, key := range pace.Over(resting, x.keys) {
+		place := &next[key>>x.shift]
+		pairs[*place] = uint64(key)<<32 | uint64(row)
+		*place++
+	}
+	for h := range len(x.begin) - 1 {
+		slices.Sort(pairs[x.begin[h]:x.begin[h+1]])
+		resting.Step()
+	}
+	for i, pair := range pairs {
+		x.keys[i], x.rows[i] = anchorKey(pair>>32), uint32(pair)
+	}
 }
 
 func (x *anchorIndex) presence(key anchorKey) (word *uint64, bit uint64) {
@@ -111,7 +122,7 @@ type valueIndex struct {
 	anchors *anchorIndex
 }
 
-func newValueIndex(values int, column []table.Symbol, anchors *anchorIndex) *valueIndex {
+func newValueIndex(values int, column []table.Symbol, anchors *anchorIndex, resting *pace.Pace) *valueIndex {
 	x := &valueIndex{First: make([]uint32, values+1), Rows: make([]uint32, len(column)), anchors: anchors}
 	for _, value := range column {
 		x.First[value+1]++
@@ -123,7 +134,7 @@ func newValueIndex(values int, column []table.Symbol, anchors *anchorIndex) *val
 		x.keys = make([]anchorKey, len(column))
 	}
 	// Whoever takes rows in the order of their keys puts them in that order.
-	for i := range column {
+	for i := range pace.Over(resting, column) {
 		row := uint32(i)
 		if anchors != nil {
 			row = anchors.rows[i]

@@ -26,7 +26,7 @@ func (s *keySet) fill(x *anchorIndex, f pattern.Func, text string) {
 func found(function, text, of string) bool {
 	syms := table.NewSymbols()
 	f := named(function)
-	x := newAnchorIndex(syms, []table.Symbol{syms.Intern(of)}, f, false)
+	x := newAnchorIndex(syms, []table.Symbol{syms.Intern(of)}, f, false, nil)
 	var keys keySet
 	keys.fill(x, f, text)
 	for _, key := range keys.keys {
@@ -55,7 +55,7 @@ func TestAnchorIndexOfManyPatterns(t *testing.T) {
 		if len(column) == 0 {
 			return
 		}
-		x := newAnchorIndex(syms, column, named(function), false)
+		x := newAnchorIndex(syms, column, named(function), false, nil)
 		for range 5 {
 			text := world.DrawPath(t)
 			var rows []uint32
@@ -102,7 +102,7 @@ func TestAnchorIndexLeavesOutWhatNoRowHas(t *testing.T) {
 		for i := range rows { // as many lengths as rows, up to a hundred
 			column = append(column, syms.Intern(fmt.Sprintf("/%s-%d-/**", strings.Repeat("a", i%100), i)))
 		}
-		x := newAnchorIndex(syms, column, named("globMatch"), false)
+		x := newAnchorIndex(syms, column, named("globMatch"), false, nil)
 		if places := len(x.begin) - 1; places < rows || places >= 2*max(1, rows) {
 			t.Errorf("%d rows: %d places", rows, places)
 		}
@@ -130,7 +130,7 @@ func TestAnchorIndexLeavesOutWhatNoRowHas(t *testing.T) {
 // Rows of each value are found, the first value and the last among them.
 func TestValueIndex(t *testing.T) {
 	column := []table.Symbol{3, 0, 2, 0, 3}
-	x := newValueIndex(4, column, nil)
+	x := newValueIndex(4, column, nil, nil)
 	for value, want := range [][]uint32{{1, 3}, {}, {2}, {0, 4}} {
 		got := x.find(table.Symbol(value), &keySet{}, nil, 0)
 		if !slices.Equal(got, want) || x.size(table.Symbol(value)) != len(want) {

@@ -31,7 +31,7 @@ func read(t testing.TB, modelText, policy string) (*model.Model, *table.Table) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tab, _, err := table.Read(t.Context(), "policy.csv", strings.NewReader(policy), m, nil)
+	tab, _, err := table.Read(t.Context(), "policy.csv", strings.NewReader(policy), m, table.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

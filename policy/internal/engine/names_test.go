@@ -21,7 +21,7 @@ func namedEngine(t testing.TB, function, lines string, opts Options) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tab, _, err := table.Read(context.Background(), "policy.csv", strings.NewReader(lines), m, nil)
+	tab, _, err := table.Read(context.Background(), "policy.csv", strings.NewReader(lines), m, table.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestTheIndexFindsNamesInAllPlaces(t *testing.T) {
 			lines := text
 			var tab *table.Table
 			for {
-				if tab, _, err = table.Read(t.Context(), "policy.csv", strings.NewReader(lines), m, nil); err == nil {
+				if tab, _, err = table.Read(t.Context(), "policy.csv", strings.NewReader(lines), m, table.Options{}); err == nil {
 					break
 				}
 				var ok bool
@@ -234,7 +234,7 @@ func TestNamesInOtherModels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tab, _, err := table.Read(t.Context(), "policy.csv", strings.NewReader(tt.line), m, nil)
+		tab, _, err := table.Read(t.Context(), "policy.csv", strings.NewReader(tt.line), m, table.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -351,7 +351,7 @@ func TestPlacesOfNamesInPathsThatAreCut(t *testing.T) {
 	for name, want := range map[string]int{"globMatch": 3, "keyMatch3": 3, "keyMatch5": 2} {
 		f, _ := pattern.ByName(name)
 		syms := table.NewSymbols()
-		x := newAnchorIndex(syms, []table.Symbol{syms.Intern("/*/$sub/b")}, f, true)
+		x := newAnchorIndex(syms, []table.Symbol{syms.Intern("/*/$sub/b")}, f, true, nil)
 		if len(x.keysOf.sides) != want {
 			t.Errorf("%s: %d sides", name, len(x.keysOf.sides))
 		}

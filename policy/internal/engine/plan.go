@@ -195,7 +195,7 @@ func domainOf(a *model.Atom, literals []model.Literal) (field int, ok bool) {
 func (p *planner) anchorIndex(a *model.Atom) *anchorIndex {
 	on := anchorsOn{a.Func, a.Policy, a.Request == p.engine.obj}
 	if p.anchors[on] == nil {
-		p.anchors[on] = newAnchorIndex(p.engine.Symbols, p.engine.Rows.Cols[a.Policy], a.Func, on.path)
+		p.anchors[on] = newAnchorIndex(p.engine.Symbols, p.engine.Rows.Cols[a.Policy], a.Func, on.path, p.engine.limited.Pace)
 	}
 	return p.anchors[on]
 }
@@ -203,7 +203,7 @@ func (p *planner) anchorIndex(a *model.Atom) *anchorIndex {
 func (p *planner) valueIndex(field int, anchors *anchorIndex) *valueIndex {
 	on := valuesOn{field, anchors}
 	if p.values[on] == nil {
-		p.values[on] = newValueIndex(p.engine.Symbols.Len(), p.engine.Rows.Cols[field], anchors)
+		p.values[on] = newValueIndex(p.engine.Symbols.Len(), p.engine.Rows.Cols[field], anchors, p.engine.limited.Pace)
 	}
 	return p.values[on]
 }

@@ -135,7 +135,7 @@ func TestErrorsThatAreJudgementsAreTakenBack(t *testing.T) {
 		{"quotes that end nowhere", allows + "# securefiles:ignore quotes: why\np, \"alice, /docs/**, read, deny\n", "error quotes"},
 		{"what cannot be compiled", allows + "# securefiles:ignore pattern: why\np, alice, /docs/[, read, deny\n", "error pattern"},
 	} {
-		tab, findings, err := Read(t.Context(), "policy.csv", strings.NewReader(tt.text), world.Model(t, "default"), nil)
+		tab, findings, err := Read(t.Context(), "policy.csv", strings.NewReader(tt.text), world.Model(t, "default"), Options{})
 		var refused *finding.LoadError
 		if errors.As(err, &refused) {
 			findings = refused.Findings
@@ -207,7 +207,7 @@ func TestWhatARoleIsMeantFor(t *testing.T) {
 		{"x", "g, x, banned\n", "banned"}, {"x", "g, x, y\ng, y, banned\n", "banned"}, {"x", "g, x, y\ng, y, x\n", ""}, {"x", "g, x, y\ng, y, z\ng, x, hr\n", "hr"}, {"x", "g, y, banned\n", ""},
 	} {
 		m := world.Model(t, "default")
-		tab, _, err := Read(t.Context(), "policy.csv", strings.NewReader(deny+tt.lines), m, nil)
+		tab, _, err := Read(t.Context(), "policy.csv", strings.NewReader(deny+tt.lines), m, Options{})
 		if err != nil {
 			t.Fatalf("%s: %v", tt.lines, err)
 		}
@@ -224,7 +224,7 @@ func TestWhatARoleIsMeantFor(t *testing.T) {
 // A search for names letter by letter ends when it has compared so many.
 func TestLookingForLikeNamesIsBounded(t *testing.T) {
 	m := world.Model(t, "default")
-	tab, _, err := Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a, read, allow\np, aaaa, /**, read, deny\np, banned, /**, read, deny\n"), m, nil)
+	tab, _, err := Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a, read, allow\np, aaaa, /**, read, deny\np, banned, /**, read, deny\n"), m, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

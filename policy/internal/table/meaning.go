@@ -8,6 +8,7 @@ import (
 	"securefiles/authz"
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pace"
 )
 
 // refuseMeanings refuses lines that deny less, or allow more, than they seem
@@ -17,7 +18,7 @@ func (l *loader) refuseMeanings() {
 	rows := l.out.Rows
 	l.impossibleSubjects(shape)
 	if col := shape.Paths; col >= 0 {
-		for row, s := range rows.Cols[col] {
+		for row, s := range pace.Over(l.pace, rows.Cols[col]) {
 			text := l.out.Symbols.Text(s)
 			if slices.Contains(shape.Spared[col], text) {
 				continue
@@ -34,7 +35,7 @@ func (l *loader) refuseMeanings() {
 	}
 	for _, a := range shape.Actions {
 		bad := map[Symbol]string{}
-		for row, s := range rows.Cols[a.Column] {
+		for row, s := range pace.Over(l.pace, rows.Cols[a.Column]) {
 			why, ok := bad[s]
 			if !ok {
 				if text := l.out.Symbols.Text(s); !a.MatchesAny(text) && isMeantAction(text) {
@@ -132,7 +133,7 @@ func (l *loader) checkPatterns() {
 // that comes to be evaluated by it.
 func (l *loader) checkColumn(column int, rule string, reached func(line func(column int) string) bool, check func(string) error) {
 	checked, bad := make([]bool, l.out.Symbols.Len()), map[Symbol]error{}
-	for row, s := range l.out.Rows.Cols[column] {
+	for row, s := range pace.Over(l.pace, l.out.Rows.Cols[column]) {
 		if !checked[s] {
 			checked[s] = true
 			if err := check(l.out.Symbols.Text(s)); err != nil {

@@ -20,6 +20,7 @@ import (
 	"securefiles/authz"
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pace"
 )
 
 // Limits of a policy file, in bytes. A line is as long as Casbin's own adapter
@@ -43,23 +44,37 @@ func (t *Table) Holds(e Edge, at time.Time) bool {
 	return e.Period == 0 || t.Periods.At(e.Period).Holds(at)
 }
 
+// Options are what reading can do without.
+type Options struct {
+	// Zone is where days and moments are that say no zone of their own; nil means UTC.
+	Zone *time.Location
+	// Last is the version before, whose size is expected of this one too. What grows
+	// bit by bit to the size of millions of lines is garbage, and time in which nothing
+	// else runs.
+	Last *Table
+	// Pace is that of the work; nil does not rest.
+	Pace *pace.Pace
+}
+
 // Read reads a policy. It refuses, with line and remedy, whatever stock
 // Casbin would read in another way than it is written; warnings are returned
-// beside a table. The error is a *LoadError, or one of reading. Days and moments
-// that say no zone of their own are of the zone; nil means UTC.
-func Read(ctx context.Context, file string, r io.Reader, m *model.Model, zone *time.Location) (*Table, []finding.Finding, error) {
+// beside a table. The error is a *LoadError, or one of reading.
+func Read(ctx context.Context, file string, r io.Reader, m *model.Model, opts Options) (*Table, []finding.Finding, error) {
 	l := &loader{
-		Report: finding.Report{File: file}, model: m, zone: cmp.Or(zone, time.UTC),
+		Report: finding.Report{File: file}, model: m, zone: cmp.Or(opts.Zone, time.UTC), pace: opts.Pace, last: opts.Last,
 		eft: m.PolicyField("eft"), priority: m.PolicyField("priority"), periods: m.Periods(), idle: m.IdleDates(),
 		out:   &Table{Symbols: NewSymbols(), Rows: &Rows{Cols: make([][]Symbol, len(m.Policy))}, Edges: Edges{}, Periods: &Periods{}},
 		edges: map[string]*hashTable{}, joined: map[string]uint32{},
 	}
+	for name := range m.Roles {
+		l.edges[name] = &hashTable{}
+	}
+	if l.last != nil {
+		l.makeRoom(l.last)
+	}
 	l.out.Symbols.Intern("") // the domain of edges without one
 	if m.HasPeriods() {
 		l.open = l.out.Symbols.Intern(Open)
-	}
-	for name := range m.Roles {
-		l.edges[name] = &hashTable{}
 	}
 	if err := l.read(ctx, r); err != nil {
 		return nil, nil, err
@@ -77,6 +92,8 @@ type loader struct {
 	finding.Report
 	model         *model.Model
 	zone          *time.Location
+	pace          *pace.Pace
+	last          *Table
 	eft, priority int                   // columns, or -1
 	periods       []model.PeriodColumns // of p
 	idle          []int                 // columns of p that are called like dates and never asked
@@ -95,6 +112,19 @@ type loader struct {
 	rows   hashTable             // the rows so far, by their symbols
 	edges  map[string]*hashTable // the edges so far
 	joined map[string]uint32     // fields joined by commas, where one holds a comma -> line
+}
+
+// makeRoom makes room for a table of the size of another one.
+func (l *loader) makeRoom(last *Table) {
+	rows := withMore(last.Rows.Len())
+	l.out.Symbols.makeRoom(last.Symbols)
+	l.rows, l.out.Rows.Lines = newHashTable(rows), make([]uint32, 0, rows)
+	for i := range l.out.Rows.Cols {
+		l.out.Rows.Cols[i] = make([]Symbol, 0, rows)
+	}
+	for name, table := range l.edges {
+		*table = newHashTable(withMore(len(last.Edges[name])))
+	}
 }
 
 // refuse reports an error in the line that is being read. The column counts
@@ -124,6 +154,7 @@ func (l *loader) read(ctx context.Context, r io.Reader) error {
 			return nil
 		}
 		l.line(line)
+		l.pace.Step()
 		if err == io.EOF {
 			return nil
 		}
@@ -509,6 +540,9 @@ func (l *loader) roleLine(kind string, fields [][]byte) {
 	if l.swallowed(kind, fields) {
 		l.judgeEdge(kind, edge)
 		return
+	}
+	if known == nil && l.last != nil {
+		known = make([]Edge, 0, withMore(len(l.last.Edges[kind])))
 	}
 	l.out.Edges[kind] = append(known, edge)
 	l.edges[kind].insert(hash, uint32(len(known)))

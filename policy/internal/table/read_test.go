@@ -10,11 +10,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"securefiles/policy/internal/finding"
 	"securefiles/policy/internal/model"
+	"securefiles/policy/internal/pace"
 	"securefiles/policy/internal/world"
 
 	casbinmodel "github.com/casbin/casbin/v2/model"
@@ -25,7 +27,7 @@ import (
 // load loads a policy; findings are those of an error too.
 func load(t testing.TB, def *model.Model, text string) (*Table, []finding.Finding) {
 	t.Helper()
-	tab, findings, err := Read(t.Context(), "policy.csv", strings.NewReader(text), def, nil)
+	tab, findings, err := Read(t.Context(), "policy.csv", strings.NewReader(text), def, Options{})
 	var refused *finding.LoadError
 	switch {
 	case errors.As(err, &refused):
@@ -102,7 +104,7 @@ func TestBadPoliciesAreToldOf(t *testing.T) {
 	for _, file := range files {
 		dir, name := filepath.Split(file)
 		model := filepath.Base(dir)
-		_, findings, err := Read(t.Context(), model+"/"+name, strings.NewReader(world.File(t, file)), world.Model(t, model), nil)
+		_, findings, err := Read(t.Context(), model+"/"+name, strings.NewReader(world.File(t, file)), world.Model(t, model), Options{})
 		var refused *finding.LoadError
 		switch {
 		case errors.As(err, &refused):
@@ -342,7 +344,7 @@ func TestPolicySizeIsBounded(t *testing.T) {
 	comment := bytes.Repeat([]byte("#"), 60<<10)
 	comment[len(comment)-1] = '\n'
 	endless := repeat(comment, MaxSize/len(comment)+1)
-	_, _, err := Read(t.Context(), "policy.csv", endless, world.Model(t, "default"), nil)
+	_, _, err := Read(t.Context(), "policy.csv", endless, world.Model(t, "default"), Options{})
 	if err == nil || err.Error() != "policy.csv: error: is larger than 1073741824 bytes [file-size]" {
 		t.Error(err)
 	}
@@ -392,11 +394,11 @@ func TestReadingStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	endless := repeat([]byte("p, a, /, read, allow\n"), 1<<40)
-	if _, _, err := Read(ctx, "policy.csv", endless, def, nil); !errors.Is(err, context.Canceled) {
+	if _, _, err := Read(ctx, "policy.csv", endless, def, Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("context: %v", err)
 	}
 	broken := io.MultiReader(strings.NewReader("p, a, /, read, allow\n"), errReader{})
-	if _, _, err := Read(t.Context(), "policy.csv", broken, def, nil); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, _, err := Read(t.Context(), "policy.csv", broken, def, Options{}); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("reader: %v", err)
 	}
 }
@@ -482,7 +484,7 @@ func TestPatternsAreFoundInMatchers(t *testing.T) {
 			t.Errorf("%s: %v", matcher, err)
 			continue
 		}
-		if _, _, err := Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a(?<x, read, allow\n"), def, nil); err == nil {
+		if _, _, err := Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a(?<x, read, allow\n"), def, Options{}); err == nil {
 			t.Errorf("%s: the pattern is accepted", matcher)
 		}
 	}
@@ -510,10 +512,42 @@ func TestPatternsThatAreSpared(t *testing.T) {
 			t.Errorf("%s: %v", tt.matcher, err)
 			continue
 		}
-		_, _, err = Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a, *, *\np, alice, /a, re.d, 10.0.0.0/8\n"), m, nil)
+		_, _, err = Read(t.Context(), "policy.csv", strings.NewReader("p, alice, /a, *, *\np, alice, /a, re.d, 10.0.0.0/8\n"), m, Options{})
 		var refused *finding.LoadError
 		if (err == nil) != tt.ok || !tt.ok && (!errors.As(err, &refused) || refused.Findings[0].Rule != "pattern" || refused.Findings[0].Line != 1) {
 			t.Errorf("%s: %v", tt.matcher, err)
+		}
+	}
+}
+
+// The size of the version before makes room, and nothing else.
+func TestTheVersionBeforeChangesNothing(t *testing.T) {
+	m := world.Model(t, "default")
+	read := func(text string, last *Table) *Table {
+		t.Helper()
+		tab, _, err := Read(t.Context(), "policy.csv", strings.NewReader(text), m, Options{Last: last, Pace: new(pace.Pace)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tab
+	}
+	var many strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&many, "p, role%d, /d%d/**, read, allow\ng, user%d, role%d\n", i%7, i, i, i%7)
+	}
+	texts := map[string]string{"small": "p, alice, /a/**, read, allow\np, staff, /b/**, read, allow, 2026-01-01, _\ng, bob, staff\n", "large": many.String(), "other": "p, bob, /**, read, deny\n"}
+	for name, text := range texts {
+		want := read(text, nil)
+		for before := range texts {
+			got := read(text, read(texts[before], nil))
+			if got.Lines != want.Lines || !reflect.DeepEqual(got.Rows, want.Rows) || !reflect.DeepEqual(got.Edges, want.Edges) || !reflect.DeepEqual(got.Periods, want.Periods) {
+				t.Errorf("%s after %s: %d lines, %+v, want %d lines, %+v", name, before, got.Lines, got.Edges, want.Lines, want.Edges)
+			}
+			for s := range Symbol(want.Symbols.Len()) {
+				if found, ok := got.Symbols.Lookup(want.Symbols.Text(s)); !ok || found != s {
+					t.Errorf("%s after %s: the symbol of %q is %d, %t, want %d", name, before, want.Symbols.Text(s), found, ok, s)
+				}
+			}
 		}
 	}
 }

@@ -49,6 +49,17 @@ func (s *Symbols) internBytes(text []byte) Symbol {
 	return Symbol(id)
 }
 
+// makeRoom makes room for as many symbols as there were in another table. It comes
+// before any symbol.
+func (s *Symbols) makeRoom(last *Symbols) {
+	s.texts.Grow(withMore(last.texts.Len()))
+	s.ends = make([]uint32, 0, withMore(last.Len()))
+	s.table = newHashTable(withMore(last.Len()))
+}
+
+// withMore is how much room is made where there was need for so much: for a 32nd more.
+func withMore(need int) int { return need + need/32 }
+
 // Lookup returns the symbol of text, if the policy has it.
 func (s *Symbols) Lookup(text string) (Symbol, bool) {
 	id, ok := s.table.find(maphash.String(s.seed, text), func(id uint32) bool { return s.Text(Symbol(id)) == text })
@@ -79,6 +90,15 @@ type hashTable struct {
 type slot struct {
 	hash uint32
 	id   uint32 // number + 1, or 0
+}
+
+// newHashTable returns a table with room for so many entries.
+func newHashTable(room int) hashTable {
+	size := 16
+	for 4*room > 3*size {
+		size *= 2
+	}
+	return hashTable{slots: make([]slot, size)}
 }
 
 // find returns the number of the entry with this hash that is the same.
