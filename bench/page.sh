@@ -176,6 +176,8 @@ DefaultRuntimeDir $dir/apache/run
 Mutex pthread
 MaxKeepAliveRequests 0
 KeepAliveTimeout 60
+StartServers 8
+MinSpareThreads 200
 MaxSpareThreads 400"
     if ((EUID == 0)); then printf 'User www-data\nGroup www-data\n'; fi
     for m in mpm_event authz_core headers proxy proxy_http rewrite xsendfile mime; do echo "LoadModule ${m}_module /usr/lib/apache2/modules/mod_$m.so"; done

@@ -194,6 +194,7 @@ var plights = []plight{
 	{name: "the store is slow", answers: "as ever, later", setup: storeSlow},
 	{name: "the token issuer is killed and started", answers: "as ever for tokens of known keys; " + only503 + " for those of others", setup: func(t *testing.T) *chaos { return issuerAway(t, false) }},
 	{name: "the token issuer hangs and goes on", answers: "as ever for tokens of known keys; " + only503 + " for those of others", setup: func(t *testing.T) *chaos { return issuerAway(t, true) }},
+	{name: "the token issuer is slow", answers: "as ever", setup: issuerSlow},
 	{name: "the application is killed and started", answers: "as ever for sessions that are remembered; " + only503 + " for others", setup: func(t *testing.T) *chaos { return applicationAway(t, false) }},
 	{name: "the application hangs and goes on", answers: "as ever for sessions that are remembered; " + only503 + " for others", setup: func(t *testing.T) *chaos { return applicationAway(t, true) }},
 	{name: "the application is slow", answers: "as ever, later; " + only503 + " for sessions that are not remembered, after its `timeout`", setup: applicationSlow},
@@ -646,23 +647,30 @@ func storeAway(t *testing.T, hangs bool) *chaos {
 	return c
 }
 
-// issuerAway has users who come with tokens of an issuer, and a token of a key that nobody knows.
-func issuerAway(t *testing.T, hangs bool) *chaos {
-	p := startOpenID(t)
-	s := start(t, plan{policy: tokenPolicy, identity: tokenRecipe(t, p)})
+// tokens has users who come with tokens of an issuer, and a token of a key that nobody knows.
+func tokens(t *testing.T, p *openID, identity string) *chaos {
+	t.Helper()
+	s := start(t, plan{policy: tokenPolicy, identity: identity})
 	alice, bob := p.login("alice", "files"), p.login("bob", "files")
-	c := &chaos{site: s, shows: true, asks: []troubled{
+	return &chaos{site: s, asks: []troubled{
 		{loadRequest: loadRequest{"Bearer " + alice, plan1, []int{200}, "0123456789\n"}},
 		{loadRequest: loadRequest{"Bearer " + bob, plan1, []int{404}, "0123456789\n"}},
 		{loadRequest: loadRequest{"", welcome, []int{200}, "welcome\n"}},
 		{loadRequest: loadRequest{"", plan1, []int{401}, "0123456789\n"}},
 		{loadRequest: loadRequest{"Bearer " + unknownKey(), welcome, []int{401}, "welcome\n"}, meanwhile: []int{503}},
 	}}
-	// The issuer is asked when keys are due, for an unknown one once a minute, and on SIGHUP.
+}
+
+// issuerAway has an issuer that is asked for its keys: when they are due, for an unknown one
+// once a minute, and on SIGHUP.
+func issuerAway(t *testing.T, hangs bool) *chaos {
+	p := startOpenID(t)
+	c := tokens(t, p, tokenRecipe(t, p))
+	c.shows = true
 	if hangs {
-		c.strike, c.mend = func() { p.hang(); s.hangup() }, func() { p.signal(syscall.SIGCONT) }
+		c.strike, c.mend = func() { p.hang(); c.hangup() }, func() { p.signal(syscall.SIGCONT) }
 	} else {
-		c.strike, c.mend = func() { p.signal(syscall.SIGKILL); s.hangup() }, p.start
+		c.strike, c.mend = func() { p.signal(syscall.SIGKILL); c.hangup() }, p.start
 	}
 	return c
 }

@@ -308,6 +308,20 @@ func storeSlow(t *testing.T) *chaos {
 	return (&chaos{site: startStored(t, b, ""), asks: everyday()}).slows(road)
 }
 
+func issuerSlow(t *testing.T) *chaos {
+	p := startOpenID(t)
+	road := leadTo(t, "tcp", p.address)
+	c := tokens(t, p, tokenRecipe(t, p)+"      jwks_url: http://"+road.address+"/keys\n")
+	c.strike = func() {
+		before := road.late.Load()
+		road.slow.Store(true)
+		c.hangup()
+		c.eventually("the issuer's answer is late", func() bool { return road.late.Load() > before })
+	}
+	c.mend = func() { road.slow.Store(false) }
+	return c
+}
+
 func applicationSlow(t *testing.T) *chaos {
 	address := freeport.Address(t)
 	road := leadTo(t, "tcp", address)
