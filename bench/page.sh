@@ -20,7 +20,7 @@ set -euo pipefail
 
 rounds=7 duration=2
 fixed=${RATE:-2000} latency=${LATENCY:-5}
-read -ra variants <<<"${VARIANTS:-static static-cache return floor bare service unix cache basic es256 rs256 session link limits audit million all classic s3 apache django}"
+read -ra variants <<<"${VARIANTS:-static static-cache return floor bare service unix cache${BASE:+ base} basic es256 rs256 session link limits audit million all classic s3 apache django}"
 # shellcheck disable=SC2016 # Markdown
 declare -A what=(
   [static]='nginx, and nobody is asked'
