@@ -960,7 +960,7 @@ var snippetRows = []row{
 	}},
 	{"an answer that keeps nginx waiting no longer names no time", func(b *stand) error {
 		a, err := b.get(b.plain, planPath, said{"status": "503"})
-		if err := errors.Join(err, a.expect(503, "", said{"Retry-After": "5"})); err != nil {
+		if err := errors.Join(err, a.expect(503, "", said{"Retry-After": "5"}), b.keepsConnection(about("GET", planPath, said{"status": "503"}))); err != nil {
 			return err
 		}
 		a, err = b.get(b.plain, planPath, said{"status": "429"})
@@ -1333,7 +1333,10 @@ var rowsApart = []struct {
 		return errors.Join(err, a.expect(401, b.page("401"), refusal(said{"WWW-Authenticate": `Basic realm="nginx's"`})))
 	}},
 	{name: "a service that accepts and does not answer is waited for two seconds", first: silent, check: func(b *stand) error {
-		return b.unavailable(about("GET", planPath, nil))
+		return errors.Join(b.unavailable(about("GET", planPath, nil)), b.keepsConnection(about("GET", planPath, nil)))
+	}},
+	{name: "a service that is away costs no client its connection", first: freeport.Address, check: func(b *stand) error {
+		return errors.Join(b.unavailable(about("GET", planPath, nil)), b.keepsConnection(about("GET", planPath, nil)))
 	}},
 	{name: "a service that does not accept is waited for a second", first: fullQueue, check: func(b *stand) error {
 		return b.unavailable(about("GET", planPath, nil))
@@ -1378,6 +1381,30 @@ var rowsApart = []struct {
 		}
 		return errors.New("its connection to the service is gone")
 	}},
+}
+
+// keepsConnection asks for a file that is unavailable: the client may ask again on the same
+// connection, and need not make another one while everybody does.
+func (b *stand) keepsConnection(request string) error {
+	for _, server := range []string{b.plain, b.hostile, b.jealous} {
+		conn, err := net.DialTimeout("tcp", server, patience)
+		if err != nil {
+			return err
+		}
+		defer conn.Close() // one request a connection
+		if _, err := io.WriteString(conn, strings.Replace(request, "Connection: close\r\n", "", 1)); err != nil {
+			return err
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close() // what is in it does not matter
+		if resp.StatusCode != 503 || resp.Close {
+			return fmt.Errorf("status %d, Connection %q", resp.StatusCode, resp.Header["Connection"])
+		}
+	}
+	return nil
 }
 
 // unavailable asks for a file, which must soon be told to be unavailable.
