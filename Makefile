@@ -110,7 +110,7 @@ soak-policy: go
 
 chaos: go
 	./scripts/install.sh certificates cc nginx postgresql redis-server
-	SECUREFILES_CHAOS_ROUNDS=$(ROUNDS) SECUREFILES_CHAOS_AT_ONCE=$(AT_ONCE) SECUREFILES_CHAOS_TABLE=$(CURDIR)/docs/resilience.md go test -count=1 -run 'TestChaos$$/$(FAULT)' -v -timeout 2h ./integration_test
+	SECUREFILES_CHAOS_ROUNDS=$(ROUNDS) SECUREFILES_CHAOS_AT_ONCE=$(AT_ONCE) SECUREFILES_CHAOS_TABLE=$(CURDIR)/docs/resilience.md go test -count=1 -run 'TestChaos$$/($(FAULT))' -v -timeout 2h ./integration_test
 
 chaos-audit: go
 	./scripts/install.sh certificates nginx
