@@ -2,7 +2,7 @@
 # How long a download takes at RATE requests a second, far from what can be done, while
 #
 #   quiet    nothing else goes on
-#   reload   the service loads a million lines of policy, of which one is new each time, again and again
+#   reload   the service replaces a million lines of policy, again and again, by one line more and one less
 #   logins   twelve clients log in with wrong passwords, of which each is verified by bcrypt at cost 12
 #
 # static asks nobody. service is by a unix socket, a header from nginx says who asks, and both have

@@ -1386,12 +1386,15 @@ var rowsApart = []struct {
 // keepsConnection asks for a file that is unavailable: the client may ask again on the same
 // connection, and need not make another one while everybody does.
 func (b *stand) keepsConnection(request string) error {
-	for _, server := range []string{b.plain, b.hostile, b.jealous} {
+	ask := func(server string) error {
 		conn, err := net.DialTimeout("tcp", server, patience)
 		if err != nil {
 			return err
 		}
 		defer conn.Close() // one request a connection
+		if err := conn.SetDeadline(time.Now().Add(soon)); err != nil {
+			return err
+		}
 		if _, err := io.WriteString(conn, strings.Replace(request, "Connection: close\r\n", "", 1)); err != nil {
 			return err
 		}
@@ -1403,8 +1406,14 @@ func (b *stand) keepsConnection(request string) error {
 		if resp.StatusCode != 503 || resp.Close {
 			return fmt.Errorf("status %d, Connection %q", resp.StatusCode, resp.Header["Connection"])
 		}
+		return nil
 	}
-	return nil
+	servers := []string{b.plain, b.hostile, b.jealous}
+	errs := make(chan error, len(servers))
+	for _, server := range servers { // all at once: a service that does not answer is waited for
+		go func() { errs <- ask(server) }()
+	}
+	return errors.Join(<-errs, <-errs, <-errs)
 }
 
 // unavailable asks for a file, which must soon be told to be unavailable.
